@@ -1,0 +1,68 @@
+# Everything a developer or CI does, each a target. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := .tools
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url
+PROTOS := $(shell find proto -name '*.proto')
+HOST ?= 127.0.0.1
+PORT ?= 8001
+
+.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench tools clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## set up .venv with the locked packages and this project
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+serve: install ## serve the shipped models on HOST:PORT
+	$(BIN)/inferd serve --host $(HOST) --grpc-port $(PORT)
+
+predict: install ## classify the 360 held-out digits against a running `make serve`
+	$(BIN)/python examples/digits/predict.py --url $(HOST):$(PORT)
+
+check: install ## lint, formatting, types, stale stubs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(MAKE) --no-print-directory proto-check
+
+test: check tools ## everything but what is slow or needs a GPU
+	$(BIN)/pytest -m 'not slow and not gpu'
+
+test-slow: install tools ## what takes minutes
+	$(BIN)/pytest -m slow
+
+test-gpu: install ## what needs a GPU
+	$(BIN)/pytest -m gpu
+
+bench: install ## served throughput as a ratio to bare ONNX Runtime
+	$(BIN)/python -m benchmarks.served
+
+format: install ## sort the imports and lay out the code
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+proto: install ## generate the stubs beside their .proto files
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+proto-check: install ## fail if the committed stubs are stale
+	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
+
+tools: ## tools that tests use and that live outside .venv
+
+lock: install ## pin every dependency anew, with hashes
+	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
+	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

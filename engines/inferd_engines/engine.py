@@ -1,0 +1,98 @@
+"""The engine interface: what the server knows of a runtime that executes models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """An input or output of a model: shape with None for a free dimension; BYTES is object.
+
+    `axes` names the free dimensions where the model file does ("" elsewhere).
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The inputs and outputs of a model, in the order of its file, batch dimension included."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What a caller may ask of any engine; an engine rejects what it does not know."""
+
+    threads: int = 0
+    """Threads inside one run; 0 lets the engine choose."""
+    providers: tuple[str, ...] = ()
+    """Runtime-specific devices, most wanted first; empty means the engine's default."""
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """One loaded model on one device. Opened, used and closed by one thread."""
+
+    signature: Signature
+    name: str
+    """Runtime and device that really serve, such as "onnxruntime/CPUExecutionProvider"."""
+    reason: str
+    """Why this device and not the one asked for; empty where they agree."""
+    buckets: Sequence[int]
+    """Batch sizes that it runs without padding; empty means any."""
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> Mapping[str, Array]:
+        """Execute once and return every output by name.
+
+        `inputs` are contiguous and of the signature's dtypes; `outputs` maps names to
+        buffers to write into, and may be empty or partial: what it lacks is allocated.
+        `rows` is the size of the batch dimension (1 for a model without one).
+
+        Raises:
+            EngineError: the runtime failed; the engine remains usable unless `fatal`.
+        """
+
+    def warm(self, rows: int) -> None:
+        """Run once on zeros with that many rows and free dimensions of 1."""
+
+    def memory(self) -> int:
+        """Bytes held on the device, as far as the runtime tells; 0 when it does not."""
+
+    def close(self) -> None:
+        """Give everything back. Safe to call twice."""
+
+
+class Opener(Protocol):
+    """Opens a model file as an engine, on the calling thread."""
+
+    def __call__(self, path: Path, options: EngineOptions) -> Engine:
+        """Load the model.
+
+        Raises:
+            EngineError: the file is missing, damaged or not supported.
+        """
+
+
+class EngineError(Exception):
+    """An engine could not load or run a model. `fatal`: this process must not go on."""
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
