@@ -1,0 +1,1 @@
+"""What other services import to call an inference server."""
