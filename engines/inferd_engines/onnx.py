@@ -1,0 +1,126 @@
+"""ONNX Runtime behind the engine interface, on any provider of the installed build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from inferd_engines.engine import Array, EngineError, EngineOptions, Signature, Tensor
+from inferd_engines.onnx_errors import brief, is_fatal
+from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
+from inferd_engines.onnx_session import open_session
+from inferd_engines.onnx_signature import read_signature
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def open_onnx(path: Path, options: EngineOptions) -> OnnxEngine:
+    """Load an ONNX file, with its external data where it has some beside it.
+
+    Args:
+        path: the .onnx file.
+        options: `providers` are ONNX Runtime's execution providers ("CUDAExecutionProvider",
+            ...), `extra` its session config entries. Default: the CPU provider.
+
+    Raises:
+        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+    """
+    session, name, reason = open_session(path, options)
+    signature = read_signature(session)
+    refuse_unreadable(signature)
+    return OnnxEngine(session, signature, name, reason)
+
+
+class OnnxEngine:
+    """One ONNX Runtime session. Opened, used and closed by one thread."""
+
+    def __init__(
+        self, session: InferenceSession, signature: Signature, name: str, reason: str
+    ) -> None:
+        self._session: InferenceSession | None = session
+        self.signature = signature
+        self.name = name
+        self.reason = reason
+        self.buckets: tuple[int, ...] = ()
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> Mapping[str, Array]:
+        """Execute once and return every output by name; BYTES elements are `bytes`.
+
+        Given output buffers must have the exact shape and dtype of the result. `rows` adds
+        nothing to what the shapes of the inputs say and is ignored.
+
+        Raises:
+            EngineError: the engine is closed, an input is missing, of another dtype or shape
+                than the signature's, text that is not UTF-8, a buffer does not fit its
+                output, or ONNX Runtime failed. The engine remains usable unless `fatal`.
+        """
+        del rows
+        if self._session is None:
+            raise EngineError("the engine is closed")
+        check_inputs(self.signature, inputs)
+        run = run_bound if wants_binding(self.signature, outputs) else run_plain
+        try:
+            results = run(self._session, self.signature, inputs, outputs)
+        except EngineError:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise EngineError(brief(error), fatal=is_fatal(error)) from error
+        check_results(self.signature, results)
+        return results
+
+    def warm(self, rows: int) -> None:
+        """Run once on zeros with that many rows and free dimensions of 1.
+
+        Raises:
+            EngineError: the model cannot run on such inputs.
+        """
+        self.run({tensor.name: zeros(tensor, rows) for tensor in self.signature.inputs}, {}, rows)
+
+    def memory(self) -> int:
+        """Return 0: ONNX Runtime's Python API does not tell what a session holds."""
+        return 0
+
+    def close(self) -> None:
+        """Drop the session, and with it the model and its arena. Safe to call twice."""
+        self._session = None
+
+
+def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:
+    """Refuse what ONNX Runtime would refuse with a worse sentence, or would misread.
+
+    Raises:
+        EngineError: an input is missing or of another dtype than the signature's.
+    """
+    for tensor in signature.inputs:
+        array = inputs.get(tensor.name)
+        if array is None:
+            raise EngineError(f"input {tensor.name!r} is missing")
+        if array.dtype != tensor.dtype:
+            raise EngineError(f"input {tensor.name!r} is {array.dtype} and must be {tensor.dtype}")
+
+
+def check_results(signature: Signature, results: Mapping[str, Array]) -> None:
+    """Hold the runtime to what its own signature promises.
+
+    Raises:
+        EngineError: an output is missing, not an array, or of another dtype.
+    """
+    for tensor in signature.outputs:
+        array = results.get(tensor.name)
+        if not isinstance(array, np.ndarray) or array.dtype != tensor.dtype:
+            kind = getattr(array, "dtype", type(array).__name__)
+            raise EngineError(f"output {tensor.name!r} came as {kind}, not as {tensor.dtype}")
+
+
+def zeros(tensor: Tensor, rows: int) -> Array:
+    """Return an input of zeros (empty strings for BYTES): `rows` first, free dimensions 1."""
+    first = tuple(rows if size is None else size for size in tensor.shape[:1])
+    rest = tuple(1 if size is None else size for size in tensor.shape[1:])
+    fill = b"" if tensor.dtype == object else 0
+    return np.full(first + rest, fill, dtype=tensor.dtype)
