@@ -151,7 +151,7 @@ def to_runtime(tensor: Tensor, array: Array) -> Array | OrtValue:
 def from_runtime(tensor: Tensor, value: OrtValue) -> Array:
     """Return a result as an array; BF16, which ONNX Runtime does not convert, by address."""
     if tensor.dtype != BF16:
-        return value.numpy()
+        return np.asarray(value.numpy())
     result = np.empty(value.shape(), dtype=BF16)
     ctypes.memmove(result.ctypes.data, value.data_ptr(), result.nbytes)
     return result
