@@ -1,0 +1,1 @@
+"""Programs that show inferd at work; README.md says how to run them."""

@@ -1,0 +1,1 @@
+"""Handwritten digits: how the shipped model was trained, and a client that checks it."""
