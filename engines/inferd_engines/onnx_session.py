@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inferd_engines.cores import usable_cores
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_engines.onnx_entries import ENTRIES
 from inferd_engines.onnx_errors import brief, load_failure
@@ -21,6 +22,8 @@ SILENT = 4
 # Chosen by measurement, see docs/onnxruntime.md.
 DEFAULT_ENTRIES: Mapping[str, str] = {
     "session.intra_op.allow_spinning": "0",
+    # So that a provider which registered but runs no node is not said to serve.
+    "session.record_ep_graph_assignment_info": "1",
 }
 
 
@@ -38,8 +41,11 @@ def open_session(path: Path, options: EngineOptions) -> tuple[InferenceSession, 
     built = get_available_providers()
     wanted = with_cpu([provider for provider in asked if provider in built])
     session, failure = load(path, options, wanted)
-    real = session.get_providers()
-    return session, f"onnxruntime/{real[0]}", reason_for(asked, built, real, failure)
+    assigned = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+    registered = session.get_providers()
+    real = serving(registered, assigned)
+    reason = reason_for(asked[0], real, built=built, registered=registered, failure=failure)
+    return session, f"onnxruntime/{real}", reason
 
 
 def load(
@@ -83,7 +89,8 @@ def session_options(options: EngineOptions) -> SessionOptions:
         raise EngineError(f"ONNX Runtime has no session config entry {', '.join(unknown)}")
     result = SessionOptions()
     result.log_severity_level = SILENT
-    result.intra_op_num_threads = options.threads
+    # ONNX Runtime's own choice looks at the machine and overruns a container's CPU limit.
+    result.intra_op_num_threads = options.threads or usable_cores()
     for key, value in {**DEFAULT_ENTRIES, **options.extra}.items():
         result.add_session_config_entry(key, value)
     return result
@@ -94,21 +101,34 @@ def with_cpu(providers: Sequence[str]) -> list[str]:
     return [*dict.fromkeys([*providers, CPU])]
 
 
+def serving(registered: Sequence[str], assigned: Collection[str]) -> str:
+    """Return the first registered provider that runs a node, or simply the first if none does."""
+    return next((name for name in registered if name in assigned), registered[0])
+
+
 def reason_for(
-    asked: Sequence[str], built: Sequence[str], real: Sequence[str], failure: str
+    asked: str,
+    real: str,
+    *,
+    built: Collection[str],
+    registered: Collection[str],
+    failure: str = "",
 ) -> str:
-    """Return why the first provider asked for is not the one that serves, "" where it is.
+    """Return why the provider asked for is not the one that serves, "" where it is.
 
     Args:
-        asked: providers asked for, most wanted first.
+        asked: the provider most wanted.
+        real: the first provider that serves.
         built: providers in this build of ONNX Runtime.
-        real: providers of the session, first one first.
-        failure: what the runtime said when the providers asked for did not start.
+        registered: providers that started for the session.
+        failure: what the runtime said when those asked for did not start.
     """
-    if asked[0] == real[0]:
+    if asked == real:
         return ""
-    if asked[0] not in built:
+    if asked not in built:
         cause = "is not in this build of onnxruntime"
+    elif asked in registered:
+        cause = "can run no part of this model"
     else:
-        cause = f"did not start ({failure or 'see the log of onnxruntime'})"
-    return f"{asked[0]} was asked for and {cause}; serving on {real[0]}"
+        cause = f"did not start ({failure or 'onnxruntime does not say why'})"
+    return f"{asked} was asked for and {cause}; serving on {real}"
