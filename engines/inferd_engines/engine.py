@@ -48,13 +48,21 @@ class EngineOptions:
 class Engine(Protocol):
     """One loaded model on one device. Opened, used and closed by one thread."""
 
-    signature: Signature
-    name: str
-    """Runtime and device that really serve, such as "onnxruntime/CPUExecutionProvider"."""
-    reason: str
-    """Why this device and not the one asked for; empty where they agree."""
-    buckets: Sequence[int]
-    """Batch sizes that it runs without padding; empty means any."""
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs."""
+
+    @property
+    def name(self) -> str:
+        """Runtime and device that really serve, such as "onnxruntime/CPUExecutionProvider"."""
+
+    @property
+    def reason(self) -> str:
+        """Why this device and not the one asked for; empty where they agree."""
+
+    @property
+    def buckets(self) -> Sequence[int]:
+        """Batch sizes that it runs without padding; empty means any."""
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int

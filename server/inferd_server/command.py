@@ -1,0 +1,108 @@
+"""`inferd serve`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from types import FrameType
+
+from inferd_engines.onnx import open_onnx
+
+from inferd_server.errors import StartupError
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.server import Server
+from inferd_server.settings.model import Settings
+from inferd_server.settings.sources import add_flags, load_settings
+from inferd_server.transport.aio import AioTransport
+
+log = logging.getLogger(__name__)
+HELP = "serve models over gRPC"
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags: one for every setting."""
+    parser.description = (
+        "Serve every model of a repository over gRPC. Each setting is a flag, an environment "
+        "variable (INFERD_GRPC_PORT for --grpc-port) and a name in the settings file (grpc_port); "
+        "flags win over the environment, and that over the file."
+    )
+    add_flags(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serve until told to stop; return the exit code."""
+    try:
+        settings = load_settings(vars(arguments), os.environ)
+    except StartupError as error:
+        print(f"inferd serve: {error}", file=sys.stderr)
+        return 2
+    logs = LogControl(settings.log)
+    logs.start()
+    try:
+        return serve(settings, logs)
+    except StartupError as error:
+        log.error("cannot start", extra={"error": str(error)})
+        return 1
+    finally:
+        logs.stop()
+
+
+def serve(settings: Settings, logs: LogControl) -> int:
+    """Start, wait for a signal, drain.
+
+    Raises:
+        StartupError: the server cannot start.
+    """
+    signals = StopSignals()
+    signals.install()
+    server = build(settings, logs)
+    port, metrics_port = server.start()
+    log.info(
+        "serving",
+        extra={
+            "host": settings.listen.host,
+            "grpc_port": port,
+            "metrics_port": metrics_port,
+            "ready": server.ready,
+        },
+    )
+    signals.stop.wait()
+    server.drain(signals.hurry)
+    log.info("stopped")
+    return 0
+
+
+def build(settings: Settings, logs: LogControl) -> Server:
+    """Put a server together with the engines and the transport of this host."""
+    transport = AioTransport(settings.listen.max_message_bytes, settings.listen.max_stream_messages)
+    return Server(settings, open_onnx, transport, logs)
+
+
+class StopSignals:
+    """The first SIGTERM or SIGINT asks to stop, the second to hurry."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.hurry = threading.Event()
+
+    def install(self) -> None:
+        """Take over the signals; main thread only."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        if self.stop.is_set():
+            self.hurry.set()
+        self.stop.set()
+
+
+def main() -> int:
+    """Run without the client's command line: `python -m inferd_server`."""
+    parser = argparse.ArgumentParser("inferd serve")
+    configure(parser)
+    return run(parser.parse_args())

@@ -1,0 +1,130 @@
+"""Everything that can go wrong for a caller, as one tree.
+
+InferdError
+├── InvalidInput            shape, dtype, name, size, malformed message
+├── NotFound
+│   ├── ModelNotFound
+│   ├── VersionNotFound
+│   ├── RegionNotFound      no such shared memory region
+│   └── ServiceNotFound     health asked of an unknown service
+├── AlreadyExists           a shared memory region of that name
+├── Unavailable
+│   ├── ModelNotReady
+│   ├── WorkerLost
+│   └── ShuttingDown
+├── ResourceExhausted
+│   ├── QueueFull
+│   └── MemoryBudgetExceeded
+├── DeadlinePassed
+├── Cancelled
+├── Unauthenticated
+├── PermissionDenied
+├── Unimplemented
+├── EngineFailure           fixed text; the details are in the log only
+└── StartupError            never sent: the command ends with it
+    ├── SettingsError
+    └── AddressInUse
+"""
+
+from __future__ import annotations
+
+
+class InferdError(Exception):
+    """Base of all; its text is a sentence for the caller."""
+
+
+class InvalidInput(InferdError):
+    """The request can never succeed as it is."""
+
+
+class NotFound(InferdError):
+    """Something named in the request does not exist."""
+
+
+class ModelNotFound(NotFound):
+    """No model of that name."""
+
+
+class VersionNotFound(NotFound):
+    """The model has no such version."""
+
+
+class RegionNotFound(NotFound):
+    """No shared memory region was registered under that name."""
+
+
+class ServiceNotFound(NotFound):
+    """Health was asked of a service that is not here."""
+
+
+class AlreadyExists(InferdError):
+    """Something of that name is here already."""
+
+
+class Unavailable(InferdError):
+    """Not now; the same request may succeed later or elsewhere."""
+
+
+class ModelNotReady(Unavailable):
+    """The model is known and not serving."""
+
+
+class WorkerLost(Unavailable):
+    """The process that ran the request died."""
+
+
+class ShuttingDown(Unavailable):
+    """The server takes no more requests."""
+
+
+class ResourceExhausted(InferdError):
+    """A bound was reached."""
+
+
+class QueueFull(ResourceExhausted):
+    """The model's queue has no room for these rows."""
+
+
+class MemoryBudgetExceeded(ResourceExhausted):
+    """The memory set aside for this is used up."""
+
+
+class DeadlinePassed(InferdError):
+    """The caller's deadline passed before the request could run."""
+
+
+class Cancelled(InferdError):
+    """The caller went away."""
+
+
+class Unauthenticated(InferdError):
+    """Nobody has vouched for the caller."""
+
+
+class PermissionDenied(InferdError):
+    """The caller may not do this."""
+
+
+class Unimplemented(InferdError):
+    """This server does not do that."""
+
+
+class EngineFailure(InferdError):
+    """The engine, or the server itself, failed; the caller is told no details."""
+
+    def __init__(
+        self, text: str = "the server failed on this request; its log has the details"
+    ) -> None:
+        super().__init__(text)
+
+
+class StartupError(InferdError):
+    """The server cannot start."""
+
+
+class SettingsError(StartupError):
+    """A setting, or the settings file, cannot be used."""
+
+
+class AddressInUse(StartupError):
+    """The address to listen on cannot be had."""

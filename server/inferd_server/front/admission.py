@@ -1,0 +1,226 @@
+"""Is this request one that the model can run? Everything refused is refused here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import InferTensorContents, ModelInferRequest
+from inferd.tensors import BYTES, CONTENTS_FIELDS, DATATYPES, Buffer, datatype_of
+from inferd_engines.engine import Signature, Tensor
+
+from inferd_server.errors import InvalidInput
+from inferd_server.front.parameters import REGION, RegionRange, region_range
+
+MAX_BYTES = 2**31
+MAX_RANK = 32
+"""A protobuf message, and so a tensor in it, ends below 2 GiB; numpy below 64 dimensions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One checked input and where its elements are."""
+
+    tensor: Tensor
+    shape: tuple[int, ...]
+    source: Buffer | InferTensorContents | RegionRange
+
+    @property
+    def elements(self) -> int:
+        """How many elements the shape holds."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A checked request: inputs in the order of the signature."""
+
+    inputs: tuple[Input, ...]
+    rows: int
+
+
+def admit(
+    request: ModelInferRequest, raw: Sequence[Buffer], signature: Signature, max_batch_size: int
+) -> Admitted:
+    """Check names, datatypes, shapes and sources against a model.
+
+    Args:
+        request: the parsed message, without its raw contents.
+        raw: its raw contents.
+        signature: of the model.
+        max_batch_size: 0 for a model without a batch dimension.
+
+    Raises:
+        InvalidInput: a sentence that names the input, what it is and what was expected.
+    """
+    sources = _sources(request, raw)
+    given: dict[str, Input] = {}
+    known = {tensor.name: tensor for tensor in signature.inputs}
+    for tensor, source in zip(request.inputs, sources, strict=True):
+        if tensor.name not in known:
+            raise InvalidInput(f"unknown input {tensor.name!r}; {_takes(request, signature)}")
+        if tensor.name in given:
+            raise InvalidInput(f"input {tensor.name!r} is given twice")
+        expected = known[tensor.name]
+        _check_datatype(tensor, expected)
+        given[tensor.name] = Input(expected, _check_shape(tensor, expected), source)
+    missing = [tensor.name for tensor in signature.inputs if tensor.name not in given]
+    if missing:
+        raise InvalidInput(f"input {missing[0]!r} is missing; {_takes(request, signature)}")
+    inputs = tuple(given[tensor.name] for tensor in signature.inputs)
+    return Admitted(inputs, _rows(inputs, max_batch_size))
+
+
+def _sources(
+    request: ModelInferRequest, raw: Sequence[Buffer]
+) -> list[Buffer | InferTensorContents | RegionRange]:
+    """Pair every input with its elements: a region, the next raw entry, or its contents."""
+    left = iter(raw)
+    sources: list[Buffer | InferTensorContents | RegionRange] = []
+    wanted = sum(REGION not in tensor.parameters for tensor in request.inputs)
+    if raw and len(raw) != wanted:
+        raise InvalidInput(
+            f"raw_input_contents has {len(raw)} entries for {wanted} inputs outside shared memory"
+        )
+    for tensor in request.inputs:
+        filled = tensor.HasField("contents")
+        region = region_range(tensor.parameters, f"input {tensor.name!r}")
+        if filled and (raw or region):
+            raise InvalidInput(
+                f"input {tensor.name!r} has typed contents beside raw contents or shared memory"
+            )
+        sources.append(region or (next(left) if raw else tensor.contents))
+    return sources
+
+
+def _check_datatype(tensor: ModelInferRequest.InferInputTensor, expected: Tensor) -> None:
+    wanted = datatype_of(expected.dtype)
+    if tensor.datatype != wanted:
+        known = "" if tensor.datatype in DATATYPES else ", which is no datatype of the protocol"
+        raise InvalidInput(
+            f"input {tensor.name!r} has datatype {tensor.datatype!r}{known}; {wanted} was expected"
+        )
+
+
+def _check_shape(tensor: ModelInferRequest.InferInputTensor, expected: Tensor) -> tuple[int, ...]:
+    shape = tuple(tensor.shape)
+    wanted = shape_text(expected.shape)
+    said = f"input {tensor.name!r} has shape {list(shape[:MAX_RANK])}"
+    if len(shape) != len(expected.shape):
+        raise InvalidInput(
+            f"{said}, {len(shape)} dimensions; {len(expected.shape)} were expected: {wanted}"
+        )
+    for axis, (size, fixed) in enumerate(zip(shape, expected.shape, strict=True)):
+        if size < 0:
+            raise InvalidInput(f"{said}; dimension {axis} is negative; {wanted} was expected")
+        if fixed is not None and size != fixed:
+            raise InvalidInput(f"{said}; dimension {axis} must be {fixed}: {wanted}")
+    # Zero elements in one dimension must not hide an absurd size in another.
+    if math.prod(max(1, size) for size in shape) * expected.dtype.itemsize > MAX_BYTES:
+        raise InvalidInput(f"{said}, which is more than a message can hold")
+    return shape
+
+
+def _rows(inputs: Sequence[Input], max_batch_size: int) -> int:
+    if not max_batch_size:
+        return 1
+    rows = inputs[0].shape[0]
+    for other in inputs[1:]:
+        if other.shape[0] != rows:
+            raise InvalidInput(
+                f"inputs disagree on the batch size: {inputs[0].tensor.name!r} has {rows} rows, "
+                f"{other.tensor.name!r} has {other.shape[0]}"
+            )
+    if rows == 0:
+        raise InvalidInput(
+            f"the batch is empty: input {inputs[0].tensor.name!r} has 0 rows; "
+            "at least 1 was expected"
+        )
+    if rows > max_batch_size:
+        raise InvalidInput(
+            f"the batch of {rows} rows is above the model's maximum of {max_batch_size}"
+        )
+    return rows
+
+
+def payload_bytes(item: Input, size: int) -> int:
+    """Check the size of a raw payload against the shape, and return it.
+
+    Raises:
+        InvalidInput: the payload is shorter or longer than the shape says.
+    """
+    if item.tensor.dtype == DATATYPES[BYTES]:
+        return size
+    wanted = item.elements * item.tensor.dtype.itemsize
+    if size != wanted:
+        raise InvalidInput(
+            f"input {item.tensor.name!r} has {size} bytes; {wanted} were expected for "
+            f"{datatype_of(item.tensor.dtype)} {list(item.shape)}"
+        )
+    return size
+
+
+def contents_array(item: Input, contents: InferTensorContents) -> np.ndarray[Any, Any]:
+    """Return typed contents as a flat array of the input's dtype.
+
+    Raises:
+        InvalidInput: the wrong field is filled, or elements are missing, left over or
+            out of the datatype's range.
+    """
+    name, datatype = item.tensor.name, datatype_of(item.tensor.dtype)
+    if datatype not in CONTENTS_FIELDS:
+        raise InvalidInput(f"input {name!r} is {datatype}, which travels as raw contents only")
+    field = CONTENTS_FIELDS[datatype]
+    strange = [other.name for other, _ in contents.ListFields() if other.name != field]
+    if strange:
+        raise InvalidInput(f"input {name!r} has {strange[0]}; {field} was expected for {datatype}")
+    values = getattr(contents, field)
+    if len(values) != item.elements:
+        raise InvalidInput(
+            f"input {name!r} has {len(values)} elements in {field}; {item.elements} were "
+            f"expected for shape {list(item.shape)}"
+        )
+    try:
+        return np.fromiter(values, item.tensor.dtype, item.elements)
+    except OverflowError as error:
+        raise InvalidInput(f"input {name!r} has an element outside {datatype}") from error
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Write a shape with -1 for free dimensions, as the protocol does."""
+    return str([-1 if size is None else size for size in shape])
+
+
+def _takes(request: ModelInferRequest, signature: Signature) -> str:
+    inputs = ", ".join(
+        f"{tensor.name} ({datatype_of(tensor.dtype)} {shape_text(tensor.shape)})"
+        for tensor in signature.inputs
+    )
+    return f"model {request.model_name!r} takes {inputs}"
+
+
+def requested_outputs(
+    request: ModelInferRequest, signature: Signature
+) -> Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]:
+    """Return the outputs to send, in the order asked for; all of them when none is named.
+
+    Raises:
+        InvalidInput: an output is unknown or named twice.
+    """
+    if not request.outputs:
+        return {tensor.name: None for tensor in signature.outputs}
+    known = [tensor.name for tensor in signature.outputs]
+    wanted: dict[str, ModelInferRequest.InferRequestedOutputTensor | None] = {}
+    for output in request.outputs:
+        if output.name not in known:
+            raise InvalidInput(
+                f"unknown output {output.name!r}; model {request.model_name!r} gives "
+                f"{', '.join(known)}"
+            )
+        if output.name in wanted:
+            raise InvalidInput(f"output {output.name!r} is requested twice")
+        wanted[output.name] = output
+    return wanted

@@ -1,0 +1,154 @@
+"""From a job's output arrays to the bytes of a ModelInferResponse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferd.tensors import BYTES, DATATYPES, Array, Buffer, datatype_of, encode_bytes
+from inferd_engines.engine import Signature
+
+from inferd_server.errors import InvalidInput
+from inferd_server.front.parameters import (
+    REGION,
+    REGION_OFFSET,
+    REGION_SIZE,
+    RegionRange,
+    class_count,
+    region_range,
+)
+from inferd_server.front.regions import Region, RegionTable
+from inferd_server.front.wire import varint
+
+RAW_OUTPUT_TAG = varint(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2)
+Requested = Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one output goes: into the message, or a part of a region; as a tensor or classes."""
+
+    name: str
+    classes: int = 0
+    labels: Sequence[str] = ()
+    region: Region | None = None
+    part: RegionRange | None = None
+
+
+def plan_outputs(
+    requested: Requested,
+    signature: Signature,
+    labels: Mapping[str, Sequence[str]],
+    regions: RegionTable,
+) -> list[Target]:
+    """Check everything about the outputs that can be checked before the run.
+
+    Raises:
+        InvalidInput: a parameter is wrong, or classes are asked of BYTES.
+        RegionNotFound: an output region is unknown.
+    """
+    kinds = {tensor.name: tensor.dtype for tensor in signature.outputs}
+    targets = []
+    for name, output in requested.items():
+        if output is None or not output.parameters:
+            targets.append(Target(name))
+            continue
+        owner = f"output {name!r}"
+        classes = class_count(output.parameters, owner)
+        if classes and kinds[name].kind not in "iuf":
+            raise InvalidInput(f"{owner} is {datatype_of(kinds[name])}, which has no classes")
+        part = region_range(output.parameters, owner)
+        region = None if part is None else regions.find(part, owner)
+        targets.append(Target(name, classes, labels.get(name, ()), region, part))
+    return targets
+
+
+def encode_response(
+    request: ModelInferRequest,
+    version: int,
+    targets: Sequence[Target],
+    outputs: Mapping[str, Array],
+) -> list[Buffer]:
+    """Return the parts of a response; tensors are views of `outputs`.
+
+    Args:
+        request: whose name and id are echoed.
+        version: that served.
+        targets: what to send, in order.
+        outputs: arrays of this request's rows, by name.
+
+    Raises:
+        InvalidInput: an output does not fit into its shared memory.
+    """
+    header = ModelInferResponse(
+        model_name=request.model_name, model_version=str(version), id=request.id
+    )
+    parts: list[Buffer] = [b""]
+    for target in targets:
+        array = outputs[target.name]
+        if target.classes:
+            array = classify(array, target.classes, target.labels)
+        described = header.outputs.add(
+            name=target.name, datatype=datatype_of(array.dtype), shape=array.shape
+        )
+        data = tensor_bytes(array)
+        if target.region is not None and target.part is not None:
+            _place(described, target.region, target.part, data)
+            data = b""
+        parts += (RAW_OUTPUT_TAG + varint(len(data)), data)
+    parts[0] = header.SerializeToString()
+    return parts
+
+
+def tensor_bytes(array: Array) -> Buffer:
+    """Return an array's elements as the protocol writes them."""
+    if array.dtype == DATATYPES[BYTES]:
+        return encode_bytes(array)
+    # A view as bytes, because memoryview knows no bfloat16.
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return memoryview(flat.data)
+
+
+def _place(
+    described: ModelInferResponse.InferOutputTensor,
+    region: Region,
+    part: RegionRange,
+    data: Buffer,
+) -> None:
+    if len(data) > part.byte_size:
+        raise InvalidInput(
+            f"output {described.name!r} has {len(data)} bytes, and {part.byte_size} are set aside "
+            f"in shared memory region {part.region!r}"
+        )
+    region.write(data, part.offset)
+    described.parameters[REGION].string_param = part.region
+    described.parameters[REGION_SIZE].int64_param = len(data)
+    if part.offset:
+        described.parameters[REGION_OFFSET].int64_param = part.offset
+
+
+def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
+    """Turn scores into their `count` highest classes, as BYTES "score:index[:label]".
+
+    Source: Triton's classification extension. The last dimension holds the classes; an
+    array of one dimension is one set of classes.
+    """
+    classes = array.shape[-1] if array.ndim else 1
+    rows = array.reshape(-1, classes)
+    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    texts = [
+        [_class_text(row[index], int(index), labels) for index in top]
+        for row, top in zip(rows, best, strict=True)
+    ]
+    shape = (*array.shape[:-1], min(count, classes))
+    found = np.empty(shape, dtype=object)
+    found.reshape(-1)[:] = [text for row in texts for text in row]
+    return found
+
+
+def _class_text(score: np.generic, index: int, labels: Sequence[str]) -> bytes:
+    number = f"{float(score):f}" if score.dtype.kind not in "iu" else str(int(score))
+    label = f":{labels[index]}" if index < len(labels) else ""
+    return f"{number}:{index}{label}".encode()

@@ -1,0 +1,134 @@
+"""Server and model metadata, configuration and statistics, as messages."""
+
+from __future__ import annotations
+
+from inferd.oip.v2 import inference_pb2 as oip
+from inferd.oip.v2 import model_config_pb2 as config
+from inferd.tensors import datatype_of
+from inferd_engines.engine import Tensor
+
+from inferd_server.monitoring.statistics import Duration, Snapshot
+from inferd_server.repository.handle import Handle
+
+PLATFORM = "onnxruntime_onnx"
+BACKEND = "onnxruntime"
+
+
+def metadata(handle: Handle, versions: list[int]) -> oip.ModelMetadataResponse:
+    """Describe a model's tensors; -1 stands for a free dimension."""
+    return oip.ModelMetadataResponse(
+        name=handle.name,
+        versions=[str(version) for version in versions],
+        platform=PLATFORM,
+        inputs=[_tensor(tensor) for tensor in handle.signature.inputs],
+        outputs=[_tensor(tensor) for tensor in handle.signature.outputs],
+    )
+
+
+def _tensor(tensor: Tensor) -> oip.ModelMetadataResponse.TensorMetadata:
+    return oip.ModelMetadataResponse.TensorMetadata(
+        name=tensor.name, datatype=datatype_of(tensor.dtype), shape=_dims(tensor, batched=False)
+    )
+
+
+def model_config(handle: Handle) -> config.ModelConfig:
+    """Describe how a model is served."""
+    bounds = handle.bounds
+    kind = (
+        config.ModelInstanceGroup.KIND_CPU
+        if "CPU" in handle.engine
+        else config.ModelInstanceGroup.KIND_GPU
+    )
+    answer = config.ModelConfig(
+        name=handle.name,
+        platform=PLATFORM,
+        backend=BACKEND,
+        version_policy=_policy(handle),
+        max_batch_size=bounds.max_batch_size,
+        input=[_input(tensor, handle.batched) for tensor in handle.signature.inputs],
+        output=[_output(tensor, handle.batched) for tensor in handle.signature.outputs],
+        instance_group=[
+            config.ModelInstanceGroup(name=handle.name, kind=kind, count=len(handle.instances))
+        ],
+        default_model_filename="model.onnx",
+    )
+    if handle.batched:
+        answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
+        answer.dynamic_batching.default_queue_policy.max_queue_size = bounds.max_queue_rows
+    for name, value in _facts(handle).items():
+        answer.parameters[name].string_value = value
+    return answer
+
+
+def _facts(handle: Handle) -> dict[str, str]:
+    facts = {
+        "engine": handle.engine,
+        "engine_reason": handle.engine_reason,
+        "batch_reason": handle.batch_reason,
+    }
+    return {name: value for name, value in facts.items() if value}
+
+
+def _policy(handle: Handle) -> config.ModelVersionPolicy:
+    policy = handle.config.versions
+    if policy == "latest":
+        return config.ModelVersionPolicy(latest=config.ModelVersionPolicy.Latest(num_versions=1))
+    if policy == "all":
+        return config.ModelVersionPolicy(all=config.ModelVersionPolicy.All())
+    numbers = [int(version) for version in policy]
+    return config.ModelVersionPolicy(specific=config.ModelVersionPolicy.Specific(versions=numbers))
+
+
+def _input(tensor: Tensor, batched: bool) -> config.ModelInput:
+    return config.ModelInput(
+        name=tensor.name, data_type=data_type(tensor), dims=_dims(tensor, batched)
+    )
+
+
+def _output(tensor: Tensor, batched: bool) -> config.ModelOutput:
+    return config.ModelOutput(
+        name=tensor.name, data_type=data_type(tensor), dims=_dims(tensor, batched)
+    )
+
+
+def data_type(tensor: Tensor) -> str:
+    """Return the configuration's name of a datatype; it calls BYTES a string."""
+    name = datatype_of(tensor.dtype)
+    return f"TYPE_{'STRING' if name == 'BYTES' else name}"
+
+
+def _dims(tensor: Tensor, batched: bool) -> list[int]:
+    shape = tensor.shape[1:] if batched else tensor.shape
+    return [-1 if size is None else size for size in shape]
+
+
+def statistics(handle: Handle) -> oip.ModelStatistics:
+    """Write a model's counters as the protocol does: nanoseconds, and milliseconds of the day."""
+    now: Snapshot = handle.statistics.read()
+    return oip.ModelStatistics(
+        name=handle.name,
+        version=str(handle.version),
+        last_inference=int(now.last * 1000),
+        inference_count=now.rows,
+        execution_count=now.executions,
+        inference_stats=oip.InferStatistics(
+            success=_duration(now.success),
+            fail=_duration(now.fail),
+            queue=_duration(now.queue),
+            compute_input=_duration(now.gather),
+            compute_infer=_duration(now.compute),
+            compute_output=_duration(now.encode),
+        ),
+        batch_stats=[
+            oip.InferBatchStatistics(
+                batch_size=size,
+                compute_input=_duration(times.gather),
+                compute_infer=_duration(times.compute),
+            )
+            for size, times in now.batches.items()
+        ],
+    )
+
+
+def _duration(duration: Duration) -> oip.StatisticDuration:
+    return oip.StatisticDuration(count=duration.count, ns=round(duration.seconds * 1e9))

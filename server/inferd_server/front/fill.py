@@ -1,0 +1,111 @@
+"""Writes an admitted request's rows into its slot, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import InferTensorContents
+from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes
+
+from inferd_server.errors import InvalidInput
+from inferd_server.front.admission import Admitted, Input, contents_array, payload_bytes
+from inferd_server.front.parameters import RegionRange
+from inferd_server.front.regions import Region, RegionTable
+from inferd_server.scheduler.slot import RowSpec
+
+OBJECT = DATATYPES[BYTES]
+
+
+class Elements:
+    """One input's elements in memory: a view of the message, or decoded."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements."""
+        if self._array.dtype != OBJECT:
+            return self._array.nbytes
+        return self._array.nbytes + sum(map(len, self._array))
+
+    def write(self, target: Array) -> None:
+        """Copy the elements into the slot."""
+        target[...] = self._array.reshape(target.shape)
+
+
+class RegionElements:
+    """One input's elements in shared memory, read straight into the slot."""
+
+    def __init__(self, region: Region, offset: int, nbytes: int) -> None:
+        self._region = region
+        self._offset = offset
+        self.nbytes = nbytes
+
+    def write(self, target: Array) -> None:
+        """Read the elements into the slot."""
+        self._region.read_into(target.reshape(-1).view(np.uint8).data, self._offset)
+
+
+def locate(admitted: Admitted, regions: RegionTable) -> list[Elements | RegionElements]:
+    """Find every input's elements and check their length.
+
+    Raises:
+        InvalidInput: a payload does not fit its shape, or a BYTES payload is damaged.
+        RegionNotFound: a shared memory region is unknown.
+    """
+    return [_locate(item, regions) for item in admitted.inputs]
+
+
+def row_specs(admitted: Admitted, batched: bool) -> list[RowSpec]:
+    """Return dtype and row shape of every input."""
+    return [
+        (item.tensor.dtype, item.shape[1:] if batched else item.shape) for item in admitted.inputs
+    ]
+
+
+def write(
+    admitted: Admitted, elements: Sequence[Elements | RegionElements], targets: Sequence[Array]
+) -> None:
+    """Copy all elements into a slot's views.
+
+    Raises:
+        InvalidInput: a BOOL has a byte above 1, or shared memory shrank meanwhile.
+    """
+    for item, source, target in zip(admitted.inputs, elements, targets, strict=True):
+        source.write(target)
+        # Any other byte is undefined behaviour in what reads it as a bool.
+        if target.dtype == np.bool_ and (target.view(np.uint8) > 1).any():
+            raise InvalidInput(f"input {item.tensor.name!r} is BOOL and has a byte above 1")
+
+
+def _locate(item: Input, regions: RegionTable) -> Elements | RegionElements:
+    source = item.source
+    if isinstance(source, InferTensorContents):
+        return Elements(contents_array(item, source))
+    if isinstance(source, RegionRange):
+        return _locate_region(item, source, regions)
+    payload_bytes(item, len(source))
+    if item.tensor.dtype == OBJECT:
+        return Elements(_strings(item, source))
+    return Elements(np.frombuffer(source, dtype=np.uint8).view(item.tensor.dtype))
+
+
+def _locate_region(
+    item: Input, part: RegionRange, regions: RegionTable
+) -> Elements | RegionElements:
+    region = regions.find(part, f"input {item.tensor.name!r}")
+    nbytes = payload_bytes(item, part.byte_size)
+    if item.tensor.dtype != OBJECT:
+        return RegionElements(region, part.offset, nbytes)
+    data = bytearray(nbytes)
+    region.read_into(memoryview(data), part.offset)
+    return Elements(_strings(item, data))
+
+
+def _strings(item: Input, data: bytes | bytearray | memoryview) -> Array:
+    try:
+        return decode_bytes(data, item.elements)
+    except ValueError as error:
+        raise InvalidInput(f"input {item.tensor.name!r} is not valid BYTES: {error}") from error

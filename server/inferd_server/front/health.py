@@ -1,0 +1,104 @@
+"""grpc.health.v1: Check and Watch.
+
+Services are "" (the server), the inference service's name, "liveness", and every model.
+Source: grpc/health/v1/health.proto.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TypeAlias
+
+from grpc_health.v1 import health_pb2
+
+from inferd_server.errors import InvalidInput, ServiceNotFound
+from inferd_server.front.unary import parse_message
+from inferd_server.transport.call import Receiver, Stream
+
+Status: TypeAlias = int
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class HealthBoard:
+    """The status of every service, and who watches. Any thread may call any method."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Status] = {}
+        self._watchers: dict[str, list[Watch]] = {}
+        self._lock = threading.Lock()
+
+    def update(self, serving: Mapping[str, bool]) -> None:
+        """Set the status of services, and tell watchers of those that changed."""
+        with self._lock:
+            for service, is_serving in serving.items():
+                status = SERVING if is_serving else NOT_SERVING
+                if self._statuses.get(service) != status:
+                    self._statuses[service] = status
+                    # Sent under the lock, so that no watcher sees two changes swapped.
+                    for watch in self._watchers.get(service, ()):
+                        watch.tell(status)
+
+    def check(self, request: health_pb2.HealthCheckRequest) -> health_pb2.HealthCheckResponse:
+        """Return a service's status.
+
+        Raises:
+            ServiceNotFound: no such service.
+        """
+        with self._lock:
+            if request.service not in self._statuses:
+                raise ServiceNotFound(f"health knows no service {request.service!r}")
+            return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    def watch(self, stream: Stream) -> Receiver:
+        """Handle a Watch call."""
+        return Watch(self, stream)
+
+    def join(self, service: str, watch: Watch) -> None:
+        """Send the status now, and every change from now on."""
+        with self._lock:
+            self._watchers.setdefault(service, []).append(watch)
+            watch.tell(self._statuses.get(service, SERVICE_UNKNOWN))
+
+    def leave(self, service: str, watch: Watch) -> None:
+        """Send no more."""
+        with self._lock:
+            watchers = self._watchers.get(service, [])
+            if watch in watchers:
+                watchers.remove(watch)
+            if not watchers:
+                self._watchers.pop(service, None)
+
+
+class Watch:
+    """One Watch call."""
+
+    def __init__(self, board: HealthBoard, stream: Stream) -> None:
+        self._board = board
+        self._stream = stream
+        self._service: str | None = None
+
+    def message(self, data: bytes) -> None:
+        """Begin to watch the service that the one request names."""
+        try:
+            request = parse_message(health_pb2.HealthCheckRequest, data)
+        except InvalidInput as error:
+            self._stream.fail(error)
+            return
+        self._service = request.service
+        self._board.join(request.service, self)
+
+    def half_closed(self) -> None:
+        """Go on: the caller sends one request and listens."""
+
+    def cancel(self) -> None:
+        """Stop watching."""
+        if self._service is not None:
+            self._board.leave(self._service, self)
+
+    def tell(self, status: Status) -> None:
+        """Send a status."""
+        message = health_pb2.HealthCheckResponse(status=status)
+        self._stream.send((message.SerializeToString(),))

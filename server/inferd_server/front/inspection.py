@@ -1,0 +1,133 @@
+"""Methods that tell: liveness, readiness, metadata, configuration, statistics, index, status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inferd.oip.v2 import inference_pb2 as oip
+from inferd.v1 import server_pb2
+
+from inferd_server.errors import InferdError, ModelNotFound
+from inferd_server.front import describe
+from inferd_server.repository.handle import Handle
+from inferd_server.repository.repository import Entry, Repository, State
+
+NAME = "inferd"
+EXTENSIONS = (
+    "classification", "model_configuration", "model_repository",
+    "model_repository(unload_dependents)", "parameters", "statistics",
+    "system_shared_memory", "binary_tensor_data", "logging", "trace",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ServerState:
+    """What the server as a whole can tell of itself."""
+
+    version: str
+    transport: str
+    uptime: Callable[[], float]
+    """Seconds."""
+    ready: Callable[[], bool]
+    draining: Callable[[], bool]
+
+
+class Inspection:
+    """Answers questions; changes nothing."""
+
+    def __init__(self, repository: Repository, state: ServerState) -> None:
+        self._repository = repository
+        self._state = state
+
+    def server_live(self, _: oip.ServerLiveRequest) -> oip.ServerLiveResponse:
+        """Say that this process answers."""
+        return oip.ServerLiveResponse(live=True)
+
+    def server_ready(self, _: oip.ServerReadyRequest) -> oip.ServerReadyResponse:
+        """Say whether requests should be sent here."""
+        return oip.ServerReadyResponse(ready=self._state.ready())
+
+    def model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
+        """Say whether a model serves; a model that is not known is not ready."""
+        try:
+            self._repository.resolve(request.name, request.version)
+        except InferdError:
+            return oip.ModelReadyResponse(ready=False)
+        return oip.ModelReadyResponse(ready=True)
+
+    def server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
+        """Name the server and the extensions of the protocol that it has."""
+        return oip.ServerMetadataResponse(
+            name=NAME, version=self._state.version, extensions=EXTENSIONS
+        )
+
+    def model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
+        """Describe a model's tensors."""
+        handle = self._repository.resolve(request.name, request.version)
+        ready = [e.version for e in self._entries(request.name) if e.state is State.READY]
+        return describe.metadata(handle, ready)
+
+    def model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
+        """Describe how a model is served."""
+        handle = self._repository.resolve(request.name, request.version)
+        return oip.ModelConfigResponse(config=describe.model_config(handle))
+
+    def model_statistics(self, request: oip.ModelStatisticsRequest) -> oip.ModelStatisticsResponse:
+        """Return the counters of one version, of all versions of a model, or of everything."""
+        if request.name and request.version:
+            handles = [self._repository.resolve(request.name, request.version)]
+        else:
+            handles = self._handles(request.name)
+        return oip.ModelStatisticsResponse(model_stats=[describe.statistics(h) for h in handles])
+
+    def repository_index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
+        """List every version of every model with its state."""
+        return oip.RepositoryIndexResponse(
+            models=[
+                oip.RepositoryIndexResponse.ModelIndex(
+                    name=entry.name,
+                    version=str(entry.version or ""),
+                    state=entry.state.value,
+                    reason=entry.reason,
+                )
+                for entry in self._repository.entries()
+                if entry.state is State.READY or not request.ready
+            ]
+        )
+
+    def status(self, _: server_pb2.StatusRequest) -> server_pb2.StatusResponse:
+        """Tell which engine serves each model, and why."""
+        return server_pb2.StatusResponse(
+            version=self._state.version,
+            transport=self._state.transport,
+            uptime_seconds=self._state.uptime(),
+            ready=self._state.ready(),
+            draining=self._state.draining(),
+            models=[_status(entry) for entry in self._repository.entries()],
+        )
+
+    def _entries(self, name: str) -> list[Entry]:
+        return [entry for entry in self._repository.entries() if entry.name == name or not name]
+
+    def _handles(self, name: str) -> list[Handle]:
+        entries = self._entries(name)
+        if name and not entries:
+            raise ModelNotFound(f"model {name!r} is not known")
+        return [entry.handle for entry in entries if entry.handle is not None]
+
+
+def _status(entry: Entry) -> server_pb2.ModelVersionStatus:
+    status = server_pb2.ModelVersionStatus(
+        name=entry.name,
+        version=str(entry.version or ""),
+        state=entry.state.value,
+        reason=entry.reason,
+    )
+    if entry.handle is not None:
+        status.engine = entry.handle.engine
+        status.engine_reason = entry.handle.engine_reason
+        status.max_batch_size = entry.handle.bounds.max_batch_size
+        status.batch_reason = entry.handle.batch_reason
+        status.instances = len(entry.handle.instances)
+    return status

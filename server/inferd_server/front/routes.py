@@ -1,0 +1,105 @@
+"""Every method of every service, with its handler."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from grpc_health.v1 import health_pb2
+from inferd.oip.v2 import inference_pb2 as oip
+from inferd.v1 import server_pb2
+
+from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.front.health import HealthBoard
+from inferd_server.front.infer import Infer
+from inferd_server.front.inspection import Inspection
+from inferd_server.front.reflection import SERVICE as REFLECTION
+from inferd_server.front.reflection import Reflection
+from inferd_server.front.stream import StreamInfer
+from inferd_server.front.unary import unary
+from inferd_server.transport.call import Routes, UnaryHandler
+
+INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
+SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The parts that answer."""
+
+    infer: Infer
+    inspection: Inspection
+    models: ModelControl
+    memory: SharedMemory
+    diagnostics: Diagnostics
+    health: HealthBoard
+
+
+def routes(services: Services, blocking: Executor) -> Routes:
+    """Return the table that a transport serves.
+
+    Args:
+        services: the parts that answer.
+        blocking: runs the methods that load models.
+    """
+    unary_handlers: dict[str, UnaryHandler] = {
+        f"/{INFERENCE.full_name}/ModelInfer": services.infer,
+        **_inspection(services.inspection),
+        **_control(services, blocking),
+        f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
+    }
+    reflection = Reflection(service_names())
+    return Routes(
+        unary=unary_handlers,
+        streams={
+            f"/{INFERENCE.full_name}/ModelStreamInfer": StreamInfer(services.infer),
+            f"/{HEALTH.full_name}/Watch": services.health.watch,
+            f"/{REFLECTION}/ServerReflectionInfo": reflection,
+        },
+    )
+
+
+def service_names() -> list[str]:
+    """Return the services that reflection lists, besides itself."""
+    return [service.full_name for service in (INFERENCE, SERVER, HEALTH)]
+
+
+def _inspection(inspection: Inspection) -> dict[str, UnaryHandler]:
+    inference = {
+        "ServerLive": unary(oip.ServerLiveRequest, inspection.server_live),
+        "ServerReady": unary(oip.ServerReadyRequest, inspection.server_ready),
+        "ModelReady": unary(oip.ModelReadyRequest, inspection.model_ready),
+        "ServerMetadata": unary(oip.ServerMetadataRequest, inspection.server_metadata),
+        "ModelMetadata": unary(oip.ModelMetadataRequest, inspection.model_metadata),
+        "ModelConfig": unary(oip.ModelConfigRequest, inspection.model_config),
+        "ModelStatistics": unary(oip.ModelStatisticsRequest, inspection.model_statistics),
+        "RepositoryIndex": unary(oip.RepositoryIndexRequest, inspection.repository_index),
+    }
+    return {
+        **{f"/{INFERENCE.full_name}/{name}": handler for name, handler in inference.items()},
+        f"/{SERVER.full_name}/Status": unary(server_pb2.StatusRequest, inspection.status),
+    }
+
+
+def _control(services: Services, blocking: Executor) -> dict[str, UnaryHandler]:
+    models, memory, diagnostics = services.models, services.memory, services.diagnostics
+    handlers = {
+        "RepositoryModelLoad": unary(oip.RepositoryModelLoadRequest, models.load, blocking),
+        "RepositoryModelUnload": unary(oip.RepositoryModelUnloadRequest, models.unload, blocking),
+        "SystemSharedMemoryStatus": unary(oip.SystemSharedMemoryStatusRequest, memory.status),
+        "SystemSharedMemoryRegister": unary(oip.SystemSharedMemoryRegisterRequest, memory.register),
+        "SystemSharedMemoryUnregister": unary(
+            oip.SystemSharedMemoryUnregisterRequest, memory.unregister
+        ),
+        "CudaSharedMemoryStatus": unary(oip.CudaSharedMemoryStatusRequest, memory.cuda_status),
+        "CudaSharedMemoryRegister": unary(
+            oip.CudaSharedMemoryRegisterRequest, memory.cuda_register
+        ),
+        "CudaSharedMemoryUnregister": unary(
+            oip.CudaSharedMemoryUnregisterRequest, memory.cuda_unregister
+        ),
+        "TraceSetting": unary(oip.TraceSettingRequest, diagnostics.trace_setting),
+        "LogSettings": unary(oip.LogSettingsRequest, diagnostics.log_settings),
+    }
+    return {f"/{INFERENCE.full_name}/{name}": handler for name, handler in handlers.items()}

@@ -1,0 +1,145 @@
+"""ModelStreamInfer: every message of the stream is handled as a call of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import DecodeError
+from inferd.oip.v2.inference_pb2 import (
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+)
+from inferd.tensors import Buffer
+
+from inferd_server.errors import InferdError
+from inferd_server.front.wire import varint
+from inferd_server.transport.call import Call, Metadata, Receiver, Stream
+
+RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
+ERROR_PARAMETER = "inferd_error"
+
+
+class StreamInfer:
+    """Handler of ModelStreamInfer."""
+
+    def __init__(self, infer: Callable[[Call], None]) -> None:
+        self._infer = infer
+
+    def __call__(self, stream: Stream) -> Receiver:
+        """Take a new stream."""
+        return InferReceiver(stream, self._infer)
+
+
+class InferReceiver:
+    """The messages of one stream. Answers leave in the order of completion."""
+
+    def __init__(self, stream: Stream, infer: Callable[[Call], None]) -> None:
+        self._stream = stream
+        self._infer = infer
+        self._pending: dict[int, StreamedCall] = {}
+        self._half_closed = False
+        self._lock = threading.Lock()
+
+    def message(self, data: bytes) -> None:
+        """Handle one request."""
+        call = StreamedCall(self._stream, data, self._answered)
+        with self._lock:
+            self._pending[id(call)] = call
+        self._infer(call)
+
+    def half_closed(self) -> None:
+        """Finish once everything is answered."""
+        with self._lock:
+            self._half_closed = True
+            over = not self._pending
+        if over:
+            self._stream.finish()
+
+    def cancel(self) -> None:
+        """Cancel every request that has no answer yet."""
+        with self._lock:
+            pending = list(self._pending.values())
+        for call in pending:
+            call.cancel()
+
+    def _answered(self, call: StreamedCall) -> None:
+        with self._lock:
+            self._pending.pop(id(call), None)
+            over = self._half_closed and not self._pending
+        if over:
+            self._stream.finish()
+
+
+class StreamedCall:
+    """One request of a stream, as a call."""
+
+    def __init__(
+        self, stream: Stream, request: bytes, answered: Callable[[StreamedCall], None]
+    ) -> None:
+        self._stream = stream
+        self.request = request
+        self._answered = answered
+        self._on_cancel: Callable[[], None] | None = None
+        self._claim = threading.Lock()
+
+    @property
+    def metadata(self) -> Metadata:
+        """Of the stream."""
+        return self._stream.metadata
+
+    @property
+    def peer(self) -> str:
+        """Of the stream."""
+        return self._stream.peer
+
+    @property
+    def deadline(self) -> float | None:
+        """Of the stream."""
+        return self._stream.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Of the stream."""
+        return self._stream.cancelled
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back if the stream ends before the answer."""
+        self._on_cancel = callback
+        if self.cancelled:
+            callback()
+
+    def cancel(self) -> None:
+        """The stream ended."""
+        if self._on_cancel is not None:
+            self._on_cancel()
+
+    def reply(self, parts: Sequence[Buffer]) -> None:
+        """Send the response inside a stream response."""
+        if self._claim.acquire(blocking=False):
+            size = varint(sum(len(part) for part in parts))
+            self._stream.send((RESPONSE_TAG + size, *parts))
+            self._answered(self)
+
+    def fail(self, error: InferdError) -> None:
+        """Send the error as a message, with the id of its request; the stream goes on."""
+        if self._claim.acquire(blocking=False):
+            answer = ModelStreamInferResponse(
+                error_message=str(error), infer_response=error_response(self.request, error)
+            )
+            self._stream.send((answer.SerializeToString(),))
+            self._answered(self)
+
+
+def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
+    """Return the empty response that tells which request failed, and the error's class."""
+    try:
+        parsed = ModelInferRequest.FromString(request)
+    except DecodeError:
+        parsed = ModelInferRequest()
+    response = ModelInferResponse(
+        model_name=parsed.model_name, model_version=parsed.model_version, id=parsed.id
+    )
+    response.parameters[ERROR_PARAMETER].string_param = type(error).__name__
+    return response

@@ -1,0 +1,58 @@
+"""Turns functions of messages into handlers of calls."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from inferd_server.errors import EngineFailure, InferdError, InvalidInput
+from inferd_server.transport.call import Call, UnaryHandler
+
+log = logging.getLogger(__name__)
+Q = TypeVar("Q", bound=Message)
+A = TypeVar("A", bound=Message)
+
+
+def unary(
+    request_class: type[Q], method: Callable[[Q], A], executor: Executor | None = None
+) -> UnaryHandler:
+    """Return a handler that parses, calls `method` and serialises its answer.
+
+    Args:
+        request_class: of the messages.
+        method: may raise any InferdError.
+        executor: runs methods that block, off the transport's thread.
+    """
+
+    def answer(call: Call) -> None:
+        try:
+            response = method(parse_message(request_class, call.request))
+        except InferdError as error:
+            call.fail(error)
+        except Exception:
+            log.exception("a method failed", extra={"method": request_class.__name__})
+            call.fail(EngineFailure())
+        else:
+            call.reply((response.SerializeToString(),))
+
+    def elsewhere(call: Call) -> None:
+        assert executor is not None
+        executor.submit(answer, call)
+
+    return answer if executor is None else elsewhere
+
+
+def parse_message(request_class: type[Q], data: bytes) -> Q:
+    """Parse a request.
+
+    Raises:
+        InvalidInput: the bytes are not such a message.
+    """
+    try:
+        return request_class.FromString(data)
+    except DecodeError as error:
+        raise InvalidInput(f"the message is not a {request_class.__name__}: {error}") from error

@@ -1,0 +1,93 @@
+"""The bytes of a ModelInferRequest: tensor payloads stay where they are, as views.
+
+The generated class parses everything but `raw_input_contents`, which it would copy twice.
+Where the bytes are in any way unusual it parses all of them, so that it alone decides
+what is a valid message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
+from inferd.tensors import Buffer
+
+from inferd_server.errors import InvalidInput
+
+RAW_INPUT = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
+
+
+def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
+    """Return the request without its raw contents, and these as views of `message`.
+
+    Raises:
+        InvalidInput: the bytes are not a ModelInferRequest.
+    """
+    payloads = find_payloads(message)
+    try:
+        if payloads is None:
+            whole = ModelInferRequest.FromString(message)
+            return whole, list(whole.raw_input_contents)
+        header, raw = payloads
+        return ModelInferRequest.FromString(header), raw
+    except DecodeError as error:
+        raise InvalidInput(f"the message is not a ModelInferRequest: {error}") from error
+
+
+def find_payloads(message: bytes) -> tuple[bytes, list[memoryview]] | None:
+    """Split a message into all other fields, and views of its raw_input_contents.
+
+    None where the walk met anything that it would rather leave to the generated class.
+    """
+    view = memoryview(message)
+    kept: list[memoryview] = []
+    raw: list[memoryview] = []
+    offset = mark = 0
+    while offset < len(message):
+        start = offset
+        tag, offset = _varint(message, offset)
+        kind = tag & 7
+        if kind == LENGTH:
+            length, begin = _varint(message, offset)
+            offset = begin + length
+        elif kind == VARINT:
+            _, offset = _varint(message, offset)
+        elif kind in FIXED_SIZES:
+            offset += FIXED_SIZES[kind]
+        else:
+            return None
+        if tag < 8 or offset > len(message) or offset <= start:
+            return None
+        if tag == RAW_INPUT << 3 | LENGTH:
+            kept.append(view[mark:start])
+            raw.append(view[begin:offset])
+            mark = offset
+    kept.append(view[mark:])
+    return (bytes(kept[0]) if len(kept) == 1 else b"".join(kept)), raw
+
+
+def _varint(message: bytes, offset: int) -> tuple[int, int]:
+    """Read a varint of up to five bytes; anything else yields an offset past the end."""
+    value = 0
+    for shift in range(0, 35, 7):
+        if offset >= len(message):
+            break
+        byte = message[offset]
+        offset += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value, offset
+    return 0, len(message) + 1
+
+
+def varint(value: int) -> bytes:
+    """Encode an unsigned varint."""
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

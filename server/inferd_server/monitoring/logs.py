@@ -1,0 +1,106 @@
+"""Structured logs: one line an event, JSON for machines or text for people."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Mapping
+from typing import TextIO
+
+from pythonjsonlogger.json import JsonFormatter
+
+from inferd_server.errors import InvalidInput
+from inferd_server.settings.model import LogSettings
+
+ROOT = "inferd_server"
+LEVELS = ("debug", "info", "warning", "error")
+_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """Writes time, level, message and then name=value pairs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Append what was logged in `extra`."""
+        line = super().format(record)
+        pairs = [f"{k}={v}" for k, v in vars(record).items() if k not in _PLAIN and v != ""]
+        head, *trace = line.split("\n", 1)
+        return "\n".join([" ".join([head, *pairs]), *trace])
+
+
+def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
+    """Choose the format; auto is text on a terminal."""
+    plain = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
+    if plain:
+        return TextFormatter("%(asctime)s %(levelname)s %(message)s")
+    return JsonFormatter(
+        "%(asctime)s %(levelname)s %(name)s %(message)s",
+        rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        datefmt="%Y-%m-%dT%H:%M:%S%z",
+    )
+
+
+class LogControl:
+    """The logger of the server, and its settings in the words of LogSettings."""
+
+    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr) -> None:
+        self._stream = stream
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._logger = logging.getLogger(ROOT)
+        self._handler = logging.StreamHandler(stream)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._handler.setFormatter(formatter(self._settings, self._stream))
+        self._logger.addHandler(self._handler)
+        self._logger.propagate = False
+        self._logger.setLevel(self._settings.log_level.upper())
+
+    def stop(self) -> None:
+        """Write no more."""
+        self._logger.removeHandler(self._handler)
+        self._logger.propagate = True
+
+    def read(self) -> Mapping[str, bool | int | str]:
+        """Return the settings as Triton names them."""
+        level = self._logger.getEffectiveLevel()
+        return {
+            "log_file": "",
+            "log_info": level <= logging.INFO,
+            "log_warning": level <= logging.WARNING,
+            "log_error": level <= logging.ERROR,
+            "log_verbose_level": int(level <= logging.DEBUG),
+            "log_format": "default",
+        }
+
+    def change(self, changes: Mapping[str, bool | int | str]) -> None:
+        """Set the level that the merged settings describe.
+
+        Raises:
+            InvalidInput: an unknown setting, or one that cannot be changed or be had.
+        """
+        with self._lock:
+            now = self.read()
+            for name, value in changes.items():
+                if name not in now:
+                    known = ", ".join(now)
+                    raise InvalidInput(f"unknown log setting {name!r}; known are {known}")
+                if name in {"log_file", "log_format"} and value != now[name]:
+                    raise InvalidInput(f"{name} cannot be changed while the server runs")
+                if type(value) is not type(now[name]):
+                    kind = type(now[name]).__name__
+                    raise InvalidInput(f"log setting {name!r} must be of type {kind}")
+            self._logger.setLevel(level_of({**now, **changes}))
+
+
+def level_of(settings: Mapping[str, bool | int | str]) -> int:
+    """Return the one level that on/off switches for each severity ask for."""
+    if settings["log_verbose_level"]:
+        return logging.DEBUG
+    if settings["log_info"]:
+        return logging.INFO
+    if settings["log_warning"]:
+        return logging.WARNING
+    return logging.ERROR if settings["log_error"] else logging.CRITICAL + 1

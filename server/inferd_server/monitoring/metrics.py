@@ -1,0 +1,132 @@
+"""Prometheus metrics. Labels come from loaded models and fixed sets only, so they stay few."""
+
+from __future__ import annotations
+
+import threading
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
+
+from inferd_server.errors import AddressInUse
+from inferd_server.scheduler.job import Execution, Phases
+
+SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10,
+)  # fmt: skip
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+MODEL = ("model", "version")
+UNKNOWN = ("", "")
+
+
+class Metrics:
+    """Every metric of the server, in a registry of its own."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+            return Histogram(name, text, MODEL, buckets=buckets, registry=registry)
+
+        self._request = histogram(
+            "inferd_request_seconds",
+            "From the request being parsed to its answer being handed over",
+        )
+        self._queue = histogram(
+            "inferd_queue_seconds", "From a request being admitted to its batch being taken"
+        )
+        self._waited = histogram(
+            "inferd_batch_wait_seconds", "A free engine waiting for a batch to fill"
+        )
+        self._gather = histogram("inferd_gather_seconds", "Making a taken batch contiguous")
+        self._compute = histogram("inferd_compute_seconds", "The engine, one batch")
+        self._rows = histogram("inferd_batch_rows", "Rows of the batches that ran", ROWS)
+        self._requests = Counter(
+            "inferd_requests", "Inference requests answered", (*MODEL, "code"), registry=registry
+        )
+        self._in_flight = Gauge(
+            "inferd_in_flight_requests", "Admitted and not answered", MODEL, registry=registry
+        )
+        self._engine = Gauge(
+            "inferd_engine", "1 for the engine that serves", (*MODEL, "engine"), registry=registry
+        )
+        self._ready = Gauge("inferd_ready", "1 while the server is ready", registry=registry)
+        self._info = Info("inferd_server", "Version and transport", registry=registry)
+
+    def server(self, version: str, transport: str) -> None:
+        """Tell what runs."""
+        self._info.info({"version": version, "transport": transport})
+
+    def ready(self, ready: bool) -> None:
+        """Tell whether the server is ready."""
+        self._ready.set(ready)
+
+    def loaded(self, model: str, version: int, engine: str) -> None:
+        """Tell which engine serves a model version."""
+        self._engine.labels(model, str(version), engine).set(1)
+
+    def unloaded(self, model: str, version: int, engine: str) -> None:
+        """Forget a model version's engine."""
+        self._engine.remove(model, str(version), engine)
+
+    def admitted(self, model: str, version: int) -> None:
+        """Count a request in."""
+        self._in_flight.labels(model, str(version)).inc()
+
+    def withdrawn(self, model: str, version: int) -> None:
+        """Take back an `admitted`: the request goes elsewhere."""
+        self._in_flight.labels(model, str(version)).dec()
+
+    def answered(
+        self, model: str, version: int, code: str, seconds: float, phases: Phases | None
+    ) -> None:
+        """Count an admitted request out; `phases` if it ran."""
+        labels = (model, str(version))
+        self._in_flight.labels(*labels).dec()
+        self._requests.labels(*labels, code).inc()
+        self._request.labels(*labels).observe(seconds)
+        if phases is not None:
+            self._queue.labels(*labels).observe(phases.queue)
+
+    def refused(self, model: tuple[str, int] | None, code: str) -> None:
+        """Count a request that was never admitted; None for a model that is not known."""
+        labels = UNKNOWN if model is None else (model[0], str(model[1]))
+        self._requests.labels(*labels, code).inc()
+
+    def executed(self, model: str, version: int, run: Execution) -> None:
+        """Count a batch."""
+        labels = (model, str(version))
+        self._rows.labels(*labels).observe(run.rows)
+        self._waited.labels(*labels).observe(run.waited)
+        self._gather.labels(*labels).observe(run.gather)
+        self._compute.labels(*labels).observe(run.compute)
+
+
+class MetricsServer:
+    """Serves /metrics over HTTP."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._registry = metrics.registry
+        self._running: tuple[WSGIServer, threading.Thread] | None = None
+
+    def start(self, host: str, port: int) -> int:
+        """Listen and return the port.
+
+        Raises:
+            AddressInUse: the address cannot be bound.
+        """
+        try:
+            self._running = start_http_server(port, host, self._registry)
+        except OSError as error:
+            raise AddressInUse(
+                f"metrics_port {port} on {host} cannot be had: {error.strerror}; "
+                "choose another with --metrics-port"
+            ) from error
+        return int(self._running[0].server_port)
+
+    def stop(self) -> None:
+        """Stop listening."""
+        if self._running is not None:
+            server, thread = self._running
+            server.shutdown()
+            server.server_close()
+            thread.join()

@@ -1,0 +1,43 @@
+"""`python -m inferd_server.probe`: ask a server for its health; the exit code answers."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+METHOD = "/grpc.health.v1.Health/Check"
+
+
+def probe(address: str, service: str, timeout: float) -> str:
+    """Return the status of a service, such as "SERVING", or the code of the failed call."""
+    with grpc.insecure_channel(address) as channel:
+        check = channel.unary_unary(
+            METHOD,
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+        try:
+            answer = check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+        except grpc.RpcError as error:
+            return str(error.code().name)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the flags, probe, and return 0 for SERVING."""
+    parser = argparse.ArgumentParser("python -m inferd_server.probe", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--service", default="", help="empty: the server as a whole")
+    parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
+    given = parser.parse_args(arguments)
+    status = probe(f"{given.host}:{given.port}", given.service, given.timeout)
+    sys.stdout.write(f"{status}\n")
+    return 0 if status == "SERVING" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

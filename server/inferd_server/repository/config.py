@@ -1,0 +1,91 @@
+"""model.yaml: the little that a model file cannot say of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from inferd_server.errors import SettingsError
+
+NonNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+M = TypeVar("M", bound=BaseModel)
+
+
+class ModelConfig(BaseModel):
+    """The settings of one model; None means the server's default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    max_batch_size: NonNegative | None = None
+    """Rows in one batch; 0: the first dimension is not a batch."""
+    max_queue_delay_ms: Annotated[float, Field(ge=0)] | None = None
+    """How long the oldest request may wait for company."""
+    max_queue_rows: Positive | None = None
+    """Rows that may wait or run at a time."""
+    instances: Positive = 1
+    """Engines of this model, each with a thread."""
+    warm_up: Sequence[Positive] | None = None
+    """Batch sizes to run once before serving; [] for none."""
+    labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
+    """Names of the classes, by output."""
+    versions: Literal["latest", "all"] | Sequence[Positive] = "latest"
+    """Which versions to serve."""
+    engine_options: Mapping[str, str] = Field(default_factory=dict)
+    """Passed to the engine as they are."""
+
+
+def read_model_config(path: Path) -> ModelConfig:
+    """Read a model.yaml; a file that does not exist is an empty one.
+
+    Raises:
+        SettingsError: it cannot be read, or says something unknown or impossible.
+    """
+    if not path.exists():
+        return ModelConfig()
+    return validated(ModelConfig, read_mapping(path), str(path))
+
+
+def read_mapping(path: Path) -> Mapping[str, Any]:
+    """Read a YAML file that holds a mapping, or nothing.
+
+    Raises:
+        SettingsError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise SettingsError(f"{path} must hold names and values, such as 'max_batch_size: 8'")
+    return content
+
+
+def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
+    """Check values against a model.
+
+    Raises:
+        SettingsError: with one clause for each thing that is wrong.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        clauses = [
+            f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item)}"
+            for item in error.errors()
+        ]
+        raise SettingsError(f"{source}: {'; '.join(clauses)}") from error
+
+
+def _explain(model: type[BaseModel], item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return f"unknown; known are {', '.join(sorted(model.model_fields))}"
+    return f"{item['msg']} (it is {item['input']!r})"

@@ -1,0 +1,75 @@
+"""A handle: one version of one model, serving."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from inferd_engines.engine import Signature
+
+from inferd_server.errors import ShuttingDown
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.config import ModelConfig
+from inferd_server.scheduler.decision import Limits
+from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.scheduler.slot import Arena
+from inferd_server.worker.instance import Instance
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The bounds of a model's queue."""
+
+    max_batch_size: int
+    """0: requests run one at a time."""
+    max_queue_delay: float
+    """Seconds."""
+    max_queue_rows: int
+    max_queue_bytes: int
+
+    @property
+    def limits(self) -> Limits:
+        """As the scheduler takes them."""
+        return Limits(max(1, self.max_batch_size), self.max_queue_delay)
+
+
+@dataclass(slots=True)
+class Handle:
+    """A loaded model version: what admission checks against, and where jobs go."""
+
+    name: str
+    version: int
+    config: ModelConfig
+    signature: Signature
+    bounds: Bounds
+    engine: str
+    engine_reason: str
+    batch_reason: str
+    queue: BatchQueue[Job]
+    arena: Arena
+    statistics: Statistics
+    instances: Sequence[Instance] = field(default_factory=tuple)
+
+    @property
+    def batched(self) -> bool:
+        """True if requests share runs."""
+        return self.bounds.max_batch_size > 0
+
+    def retire(self, timeout: float | None, done: Callable[[], None] = lambda: None) -> None:
+        """Take no more requests, finish those that wait, close the engines; blocks.
+
+        Args:
+            timeout: seconds for each instance; what waits longer is answered ShuttingDown.
+            done: called at the end.
+        """
+        self.queue.close()
+        ended = [instance.join(timeout) for instance in self.instances]
+        if not all(ended):
+            for job in self.queue.drain():
+                job.fail(ShuttingDown(f"model {self.name!r} was unloaded before the request ran"))
+            log.warning("an instance did not end in time", extra={"model": self.name})
+        done()

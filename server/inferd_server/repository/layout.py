@@ -1,0 +1,80 @@
+"""The repository on disk: NAME/VERSION/model.onnx, and NAME/model.yaml beside the versions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from inferd_server.errors import SettingsError
+from inferd_server.repository.config import ModelConfig, read_model_config
+
+MODEL_FILE = "model.onnx"
+CONFIG_FILE = "model.yaml"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model's folder: its settings, and the file of every version."""
+
+    name: str
+    config: ModelConfig
+    versions: Mapping[int, Path]
+
+
+def model_names(repository: Path) -> tuple[str, ...]:
+    """List the model folders, sorted; hidden ones are passed over.
+
+    Raises:
+        SettingsError: the repository is not a readable folder.
+    """
+    try:
+        folders = [path for path in repository.iterdir() if path.is_dir()]
+    except OSError as error:
+        raise SettingsError(
+            f"the model repository {repository} cannot be read: {error.strerror}"
+        ) from error
+    return tuple(sorted(path.name for path in folders if not path.name.startswith(".")))
+
+
+def read_source(repository: Path, name: str) -> ModelSource | None:
+    """Read a model's folder; None when there is none of that name.
+
+    Raises:
+        SettingsError: its model.yaml is wrong, or it holds no version.
+    """
+    folder = repository / name
+    if name not in model_names(repository):
+        return None
+    config = read_model_config(folder / CONFIG_FILE)
+    versions = {
+        int(path.name): path / MODEL_FILE
+        for path in folder.iterdir()
+        if path.is_dir() and is_version(path.name)
+    }
+    if not versions:
+        raise SettingsError(f"{folder} has no version: a folder named 1, 2, ... was expected")
+    return ModelSource(name, config, versions)
+
+
+def is_version(name: str) -> bool:
+    """True for 1, 2, 3, ... without leading zeros."""
+    return name.isascii() and name.isdigit() and not name.startswith("0")
+
+
+def select_versions(available: Sequence[int], policy: str | Sequence[int]) -> tuple[int, ...]:
+    """Apply a version policy: "latest", "all", or the versions named. Sorted.
+
+    Raises:
+        SettingsError: a version that the policy names is not there.
+    """
+    if policy == "all":
+        return tuple(sorted(available))
+    if policy == "latest":
+        return (max(available),)
+    missing = [version for version in policy if version not in available]
+    if missing:
+        raise SettingsError(
+            f"versions names {missing[0]}, and there are {', '.join(map(str, sorted(available)))}"
+        )
+    return tuple(sorted(int(version) for version in policy))

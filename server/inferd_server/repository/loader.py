@@ -1,0 +1,179 @@
+"""Loads one version of a model: engines opened, batching tried, warmed, ready to serve."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
+
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.handle import Bounds, Handle
+from inferd_server.scheduler.job import Execution
+from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.scheduler.slot import Arena
+from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.batch import BatchRunner
+from inferd_server.worker.batching import Batching, find_batching
+from inferd_server.worker.instance import Instance, Work
+
+log = logging.getLogger(__name__)
+Lost = Callable[[str, int, BaseException], None]
+
+
+class Loader:
+    """Turns model files into handles. May be called from any thread."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        batching: BatchingSettings,
+        engine: EngineSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._opener = opener
+        self._batching = batching
+        self._engine = engine
+        self._metrics = metrics
+        self._clock = clock
+
+    def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
+        """Open every instance and return once all are ready; blocks.
+
+        The first instance opens alone: what it finds out shapes queue and slots.
+
+        Args:
+            name: of the model.
+            version: of the model.
+            path: its file.
+            config: its model.yaml.
+            lost: called if an instance ends by an error later.
+
+        Raises:
+            EngineError: the model cannot be served.
+        """
+        options = EngineOptions(
+            self._engine.engine_threads, self._engine.engine_providers, config.engine_options
+        )
+        loading = Loading(name, version, config, self._batching, self._metrics, self._clock)
+        instances = [
+            Instance(
+                f"{name}-{version}-{index}",
+                lambda: self._opener(path, options),
+                loading.later if index else loading.first,
+                partial(lost, name, version),
+            )
+            for index in range(config.instances)
+        ]
+        try:
+            for instance in instances:
+                instance.start().result()
+        except BaseException:
+            loading.abandon()
+            raise
+        handle = loading.handle()
+        handle.instances = instances
+        self._metrics.loaded(name, version, handle.engine)
+        return handle
+
+    def unload(self, handle: Handle, timeout: float | None) -> None:
+        """Let a handle finish what it has, then close it; blocks."""
+        handle.retire(timeout)
+        self._metrics.unloaded(handle.name, handle.version, handle.engine)
+
+
+class Loading:
+    """A model version while its instances open; its methods run on their threads."""
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        config: ModelConfig,
+        defaults: BatchingSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self._name = name
+        self._version = version
+        self._config = config
+        self._defaults = defaults
+        self._metrics = metrics
+        self._clock = clock
+        self._handle: Handle | None = None
+
+    def first(self, engine: Engine) -> Work:
+        """Find out how to batch, set up queue and slots, warm the engine."""
+        batching = find_batching(engine, self._config.max_batch_size, self._defaults.max_batch_size)
+        bounds = bounds_of(self._config, self._defaults, batching)
+        self._handle = Handle(
+            name=self._name,
+            version=self._version,
+            config=self._config,
+            signature=engine.signature,
+            bounds=bounds,
+            engine=engine.name,
+            engine_reason=engine.reason,
+            batch_reason=batching.reason,
+            queue=BatchQueue(bounds.limits, self._clock),
+            arena=Arena(bounds.max_queue_rows, bounds.max_queue_bytes),
+            statistics=Statistics(),
+        )
+        return self.later(engine)
+
+    def later(self, engine: Engine) -> Work:
+        """Warm an engine like the first one."""
+        handle = self.handle()
+        warm(engine, handle)
+        runner = BatchRunner(engine, handle.batched, self._executed, self._clock)
+        return Work(handle.queue, runner)
+
+    def handle(self) -> Handle:
+        """Return the handle that the first instance made."""
+        assert self._handle is not None
+        return self._handle
+
+    def abandon(self) -> None:
+        """End the instances that are ready after another one failed."""
+        if self._handle is not None:
+            self._handle.queue.close()
+
+    def _executed(self, run: Execution) -> None:
+        self.handle().statistics.executed(run)
+        self._metrics.executed(self._name, self._version, run)
+
+
+def bounds_of(config: ModelConfig, defaults: BatchingSettings, batching: Batching) -> Bounds:
+    """Merge a model's own settings with the server's defaults."""
+    delay = config.max_queue_delay_ms
+    rows = config.max_queue_rows or defaults.max_queue_rows
+    return Bounds(
+        max_batch_size=batching.max_batch_size,
+        max_queue_delay=(defaults.max_queue_delay_ms if delay is None else delay) / 1000,
+        max_queue_rows=max(rows, batching.max_batch_size),
+        max_queue_bytes=defaults.max_queue_bytes,
+    )
+
+
+def warm(engine: Engine, handle: Handle) -> None:
+    """Run the sizes that model.yaml names, or one row and a full batch."""
+    asked = handle.config.warm_up
+    largest = max(1, handle.bounds.max_batch_size)
+    for rows in sorted({1, largest}) if asked is None else asked:
+        try:
+            engine.warm(rows)
+        except EngineError as error:
+            if asked is not None or not free_dimensions(handle.signature):
+                raise
+            # Zeros of the smallest shape need not be an input that the model accepts.
+            log.info("not warmed", extra={"model": handle.name, "why": str(error)})
+
+
+def free_dimensions(signature: Signature) -> bool:
+    """True if an input has a free dimension after the first."""
+    return any(size is None for tensor in signature.inputs for size in tensor.shape[1:])

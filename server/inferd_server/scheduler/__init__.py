@@ -1,0 +1,1 @@
+"""What runs next: slots, queues and the decision."""

@@ -1,0 +1,97 @@
+"""What to run next, as a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+
+class Waiting(Protocol):
+    """A request that waits, as far as the decision needs to know it."""
+
+    @property
+    def rows(self) -> int:
+        """Rows it brings to a batch."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for requests whose rows fit into one batch."""
+
+    @property
+    def arrived(self) -> float:
+        """Monotonic seconds."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic seconds."""
+
+    @property
+    def cancelled(self) -> bool:
+        """The caller went away."""
+
+
+W = TypeVar("W", bound=Waiting)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one model's batches."""
+
+    max_rows: int
+    """Rows in one batch; 1 for a model that runs requests one at a time."""
+    max_delay: float = 0.0
+    """Seconds that the oldest request may wait for company."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Generic[W]):
+    """Run these together, answer those without running, look again at `wake`."""
+
+    run: tuple[W, ...] = ()
+    drop: tuple[W, ...] = ()
+    wake: float | None = None
+    waited: float = 0.0
+    """Seconds for which the caller was held back before this batch, by `wake`."""
+
+
+def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
+    """Choose a batch, oldest first.
+
+    The oldest live request leads; requests with its key follow in order of arrival until
+    one does not fit. A batch short of `max_rows` waits until its leader is `max_delay`
+    old. Cancelled and expired requests that were passed on the way are dropped.
+
+    Args:
+        waiting: requests in order of arrival.
+        now: monotonic seconds.
+        limits: bounds of a batch.
+    """
+    run: list[W] = []
+    drop: list[W] = []
+    rows = 0
+    full = False
+    for request in waiting:
+        if request.cancelled or expired(request, now):
+            drop.append(request)
+        elif not run or request.key == run[0].key:
+            full = bool(run) and rows + request.rows > limits.max_rows
+            if full:
+                break
+            run.append(request)
+            rows += request.rows
+            if rows >= limits.max_rows:
+                full = True
+                break
+    if not run:
+        return Decision(drop=tuple(drop))
+    ripe = run[0].arrived + limits.max_delay
+    if full or now >= ripe:
+        return Decision(run=tuple(run), drop=tuple(drop))
+    deadlines = (request.deadline for request in run if request.deadline is not None)
+    return Decision(drop=tuple(drop), wake=min(ripe, *deadlines, ripe))
+
+
+def expired(request: Waiting, now: float) -> bool:
+    """True once the deadline has passed."""
+    return request.deadline is not None and now >= request.deadline

@@ -1,0 +1,82 @@
+"""One admitted request, from its slot to its one answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+from inferd.tensors import Array
+
+from inferd_server.errors import InferdError
+from inferd_server.scheduler.slot import Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of the engine; times in seconds."""
+
+    rows: int
+    waited: float
+    """The free engine, for the batch to fill."""
+    gather: float
+    """Making the batch contiguous."""
+    compute: float
+    """The engine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phases:
+    """Where the time of an executed request went."""
+
+    queue: float
+    """Seconds from the slot being filled to the batch being taken."""
+    run: Execution
+    """The run, shared with the other requests of the batch."""
+
+
+Finish = Callable[[Mapping[str, Array], Phases], None]
+Fail = Callable[[InferdError], None]
+
+
+class Job:
+    """A request that waits, runs, and is answered exactly once, from any thread."""
+
+    def __init__(
+        self,
+        slot: Slot,
+        key: Hashable,
+        arrived: float,
+        deadline: float | None,
+        finish: Finish,
+        fail: Fail,
+    ) -> None:
+        self.slot = slot
+        self.rows = slot.rows
+        self.key = key
+        self.arrived = arrived
+        self.deadline = deadline
+        self.cancelled = False
+        self._finish = finish
+        self._fail = fail
+        self._open = threading.Lock()
+
+    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Answer with this job's rows of every output, and free the slot."""
+        if self._claim():
+            try:
+                self._finish(outputs, phases)
+            finally:
+                self.slot.free()
+
+    def fail(self, error: InferdError) -> None:
+        """Answer with an error, and free the slot."""
+        if self._claim():
+            try:
+                self._fail(error)
+            finally:
+                self.slot.free()
+
+    def _claim(self) -> bool:
+        # A lock that is never released: the first to take it answers.
+        return self._open.acquire(blocking=False)

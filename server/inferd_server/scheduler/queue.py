@@ -1,0 +1,91 @@
+"""The requests that wait for one model, shared by the front and the model's instances."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Generic, TypeVar
+
+from inferd_server.scheduler.decision import Decision, Limits, Waiting, next_batch
+
+W = TypeVar("W", bound=Waiting)
+
+
+class BatchQueue(Generic[W]):
+    """Waiting requests in order of arrival. Every method may be called from any thread."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._waiting: dict[int, W] = {}
+        self._rows = 0
+        self._closed = False
+        self._changed = threading.Condition(threading.Lock())
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait now."""
+        return self._rows
+
+    def submit(self, request: W) -> bool:
+        """Add a request; False once the queue is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._waiting[id(request)] = request
+            self._rows += request.rows
+            self._changed.notify()
+            return True
+
+    def withdraw(self, request: W) -> bool:
+        """Take a request out; False if it runs already or was never here."""
+        with self._changed:
+            return self._remove(request)
+
+    def take(self) -> Decision[W] | None:
+        """Block until there is something to run or to drop; None once closed and empty."""
+        held: float | None = None
+        with self._changed:
+            while True:
+                now = self._clock()
+                decision = next_batch(self._waiting.values(), now, self._limits)
+                if decision.run or decision.drop:
+                    self._leave(decision)
+                    return decision if held is None else replace(decision, waited=now - held)
+                if self._closed and not self._waiting:
+                    return None
+                if decision.wake is None:
+                    held = None
+                    self._changed.wait()
+                else:
+                    held = now if held is None else held
+                    self._changed.wait(max(0.0, decision.wake - now))
+
+    def close(self) -> None:
+        """Refuse new requests; those that wait are still handed out."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def drain(self) -> list[W]:
+        """Close, and take out everything that waits."""
+        with self._changed:
+            self._closed = True
+            left = list(self._waiting.values())
+            self._waiting.clear()
+            self._rows = 0
+            self._changed.notify_all()
+            return left
+
+    def _leave(self, decision: Decision[W]) -> None:
+        for request in (*decision.run, *decision.drop):
+            self._remove(request)
+        if self._waiting:
+            self._changed.notify()
+
+    def _remove(self, request: W) -> bool:
+        if self._waiting.pop(id(request), None) is None:
+            return False
+        self._rows -= request.rows
+        return True

@@ -1,0 +1,192 @@
+"""Slots: the memory that a request's rows are written into once, and a batch runs from.
+
+The rows of one model and one shape lie side by side in a lane, a ring of rows. Requests
+that arrive one after the other are neighbours there, so that their batch is a view.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from inferd.tensors import Array
+
+RowSpec: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
+"""dtype and shape of one row of one input."""
+
+
+class Slot:
+    """Rows reserved for one request: `inputs` are the views to fill, in signature order."""
+
+    __slots__ = ("_arena", "inputs", "lane", "nbytes", "rows", "start")
+
+    def __init__(
+        self,
+        arena: Arena,
+        lane: Lane | None,
+        start: int,
+        rows: int,
+        inputs: tuple[Array, ...],
+        nbytes: int,
+    ) -> None:
+        self._arena = arena
+        self.lane = lane
+        self.start = start
+        self.rows = rows
+        self.inputs = inputs
+        self.nbytes = nbytes
+
+    def free(self) -> None:
+        """Give the rows back, once."""
+        self._arena.release(self)
+
+
+@dataclass(slots=True)
+class Segment:
+    """Consecutive rows of a lane that one slot holds."""
+
+    start: int
+    rows: int
+    freed: bool = False
+
+
+class Lane:
+    """A ring of rows of one shape. Rows come back in any order."""
+
+    def __init__(self, specs: Sequence[RowSpec], capacity: int) -> None:
+        self.capacity = capacity
+        self.arrays = tuple(np.empty((capacity, *shape), dtype) for dtype, shape in specs)
+        self._segments: deque[Segment] = deque()
+        self._by_start: dict[int, Segment] = {}
+        self._head = 0
+
+    @property
+    def idle(self) -> bool:
+        """True when no row is held."""
+        return not self._segments
+
+    def reserve(self, rows: int) -> int | None:
+        """Return the first of `rows` consecutive free rows, or None."""
+        start = self._place(rows)
+        if start is None:
+            return None
+        segment = Segment(start, rows)
+        self._segments.append(segment)
+        self._by_start[start] = segment
+        self._head = start + rows
+        return start
+
+    def release(self, start: int) -> None:
+        """Give a reservation back."""
+        self._by_start.pop(start).freed = True
+        while self._segments and self._segments[0].freed:
+            self._segments.popleft()
+
+    def _place(self, rows: int) -> int | None:
+        if not self._segments:
+            return 0 if rows <= self.capacity else None
+        tail = self._segments[0].start
+        if self._segments[-1].start < tail:
+            return self._head if self._head + rows <= tail else None
+        if self._head + rows <= self.capacity:
+            return self._head
+        return 0 if rows <= tail else None
+
+
+class Arena:
+    """All the slots of one model. Every method may be called from any thread."""
+
+    def __init__(self, max_rows: int, max_bytes: int, max_lanes: int = 8) -> None:
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._max_lanes = max_lanes
+        self._lanes: dict[tuple[RowSpec, ...], Lane] = {}
+        self._rows = 0
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def rows(self) -> int:
+        """Rows held now."""
+        return self._rows
+
+    def reserve(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Slot | None:
+        """Return a slot for `rows` rows of these shapes, or None when a bound is reached.
+
+        Args:
+            specs: dtype and row shape of every input.
+            rows: how many.
+            nbytes: what all the rows of all inputs weigh, for the bound in bytes.
+        """
+        with self._lock:
+            if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
+                return None
+            slot = self._slot(tuple(specs), rows, nbytes)
+            self._rows += rows
+            self._bytes += nbytes
+            return slot
+
+    def release(self, slot: Slot) -> None:
+        """Give a slot back."""
+        with self._lock:
+            self._rows -= slot.rows
+            self._bytes -= slot.nbytes
+            if slot.lane is not None:
+                slot.lane.release(slot.start)
+
+    def _slot(self, specs: tuple[RowSpec, ...], rows: int, nbytes: int) -> Slot:
+        lane = self._lane(specs, rows)
+        start = None if lane is None else lane.reserve(rows)
+        if lane is None or start is None:
+            # No room side by side: rows of its own, which the batch gathers.
+            alone = tuple(np.empty((rows, *shape), dtype) for dtype, shape in specs)
+            return Slot(self, None, 0, rows, alone, nbytes)
+        views = tuple(array[start : start + rows] for array in lane.arrays)
+        return Slot(self, lane, start, rows, views, nbytes)
+
+    def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
+        lane = self._lanes.pop(specs, None)
+        if lane is None:
+            if len(self._lanes) >= self._max_lanes and not self._evict():
+                return None
+            lane = Lane(specs, self._capacity(specs, rows))
+        self._lanes[specs] = lane
+        return lane
+
+    def _evict(self) -> bool:
+        """Drop the lane that was idle longest."""
+        idle = next((specs for specs, lane in self._lanes.items() if lane.idle), None)
+        if idle is None:
+            return False
+        del self._lanes[idle]
+        return True
+
+    def _capacity(self, specs: tuple[RowSpec, ...], rows: int) -> int:
+        """Rows of a lane: all that may wait, within this lane's share of the bytes."""
+        row = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
+        share = self._max_bytes // 2 // max(1, row)
+        return max(rows, min(self._max_rows, share))
+
+
+def batch_views(slots: Sequence[Slot]) -> tuple[Array, ...]:
+    """Return every input of a batch as one contiguous array.
+
+    A view where the slots are neighbours in one lane; otherwise a gathered copy.
+    """
+    if len(slots) == 1:
+        return slots[0].inputs
+    lane, start = slots[0].lane, slots[0].start
+    end = start
+    for slot in slots:
+        if lane is None or slot.lane is not lane or slot.start != end:
+            return tuple(
+                np.concatenate(parts) for parts in zip(*(s.inputs for s in slots), strict=True)
+            )
+        end += slot.rows
+    assert lane is not None
+    return tuple(array[start:end] for array in lane.arrays)

@@ -1,0 +1,164 @@
+"""A server put together from its parts, started and stopped."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from inferd_engines.engine import Opener
+
+from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.front.health import HealthBoard
+from inferd_server.front.infer import Infer, Telemetry
+from inferd_server.front.inspection import Inspection, ServerState
+from inferd_server.front.regions import RegionTable
+from inferd_server.front.routes import INFERENCE, Services, routes
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.repository.loader import Loader
+from inferd_server.repository.repository import Repository, State
+from inferd_server.settings.model import Settings
+from inferd_server.transport.call import Transport
+from inferd_server.version import VERSION
+
+log = logging.getLogger(__name__)
+LIVENESS = "liveness"
+
+
+class Server:
+    """One process: transport, front, scheduler and engines."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        opener: Opener,
+        transport: Transport,
+        logs: LogControl,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._clock = clock
+        self._started = clock()
+        self._metrics = Metrics()
+        self._metrics_server = MetricsServer(self._metrics)
+        self._health = HealthBoard()
+        self._blocking = ThreadPoolExecutor(2, "blocking")
+        self._draining = threading.Event()
+        self._loaded = threading.Event()
+        loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock)
+        self._repository = Repository(
+            settings.repository.model_repository, loader, self._publish_health
+        )
+        self._logs = logs
+        # Models that the start could not load.
+        self._failed: frozenset[str] = frozenset()
+
+    def start(self) -> tuple[int, int]:
+        """Listen, load the models, become ready; return the gRPC and metrics ports.
+
+        Raises:
+            StartupError: a port cannot be had, or the repository cannot be read.
+        """
+        listen = self._settings.listen
+        self._metrics.server(VERSION, self._transport.name)
+        self._publish_health()
+        metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        try:
+            port = self._transport.start(
+                join_address(listen.host, listen.grpc_port),
+                routes(self._services(), self._blocking),
+            )
+        except BaseException:
+            self._metrics_server.stop()
+            raise
+        self._failed = self._repository.load_all()
+        self._loaded.set()
+        self._publish_health()
+        return port, metrics_port
+
+    @property
+    def ready(self) -> bool:
+        """True while requests should be sent here."""
+        if self._draining.is_set() or not self._loaded.is_set():
+            return False
+        return not (self._settings.repository.strict_readiness and self._missing())
+
+    def drain(self, hurry: threading.Event) -> None:
+        """Stop: readiness goes first, then new calls are refused, running ones finish.
+
+        Args:
+            hurry: set to skip whatever is being waited for.
+        """
+        lifecycle = self._settings.lifecycle
+        self._draining.set()
+        self._publish_health()
+        log.info("draining", extra={"delay_s": lifecycle.drain_delay_s})
+        hurry.wait(lifecycle.drain_delay_s)
+        grace = 0.0 if hurry.is_set() else lifecycle.drain_timeout_s
+        self.stop(grace)
+
+    def stop(self, grace: float) -> None:
+        """Stop at once, giving running calls `grace` seconds."""
+        self._draining.set()
+        self._transport.stop(grace)
+        self._repository.close(grace)
+        self._blocking.shutdown()
+        self._metrics_server.stop()
+
+    def _services(self) -> Services:
+        settings, repository = self._settings, self._repository
+        regions = RegionTable()
+        state = ServerState(
+            version=VERSION,
+            transport=self._transport.name,
+            uptime=lambda: self._clock() - self._started,
+            ready=lambda: self.ready,
+            draining=self._draining.is_set,
+        )
+        allowed = control_allowed(settings.repository.model_control, settings.listen.host)
+        return Services(
+            infer=Infer(repository, regions, Telemetry(self._metrics, self._clock, time.time)),
+            inspection=Inspection(repository, state),
+            models=ModelControl(repository, allowed),
+            memory=SharedMemory(regions),
+            diagnostics=Diagnostics(self._logs),
+            health=self._health,
+        )
+
+    def _missing(self) -> set[str]:
+        """Models that failed at the start and were not loaded since."""
+        ready = {entry.name for entry in self._repository.entries() if entry.state is State.READY}
+        return set(self._failed) - ready
+
+    def _publish_health(self) -> None:
+        """Tell health and metrics what is true now."""
+        ready = self.ready
+        models: dict[str, bool] = {}
+        for entry in self._repository.entries():
+            serving = entry.state is State.READY and not self._draining.is_set()
+            models[entry.name] = models.get(entry.name, False) or serving
+        self._health.update({**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True})
+        self._metrics.ready(ready)
+
+
+def join_address(host: str, port: int) -> str:
+    """Join host and port, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def control_allowed(control: str, host: str) -> bool:
+    """Decide whether callers may load and unload models."""
+    return control == "on" or (control == "auto" and is_loopback(host))
+
+
+def is_loopback(host: str) -> bool:
+    """True for localhost and loopback addresses."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

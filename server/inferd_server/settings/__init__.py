@@ -1,0 +1,1 @@
+"""One settings file, environment variables and flags of the same names."""

@@ -1,0 +1,112 @@
+"""The settings of a server, one section for each part that needs some."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def shipped_models() -> Path:
+    """Return the folder of the models inside this package."""
+    return Path(str(files("inferd_server") / "models"))
+
+
+class Section(BaseModel):
+    """Base of the sections: unknown names and impossible values are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ListenSettings(Section):
+    """Addresses."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    grpc_port: Port = Field(8001, description="port of the gRPC services; 0 takes a free one")
+    metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
+    max_message_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
+        128 * 1024 * 1024, description="largest message received or sent"
+    )
+    max_stream_messages: Annotated[int, Field(ge=1)] = Field(
+        256, description="messages of one stream that may await their answer"
+    )
+
+
+class RepositorySettings(Section):
+    """Models and what may be done to them."""
+
+    model_repository: Path = Field(
+        default_factory=shipped_models, description="folder of NAME/VERSION/model.onnx"
+    )
+    model_control: Literal["auto", "on", "off"] = Field(
+        "auto", description="loading and unloading by callers; auto: on a loopback host only"
+    )
+    strict_readiness: bool = Field(
+        True, description="not ready while any model of the start failed to load"
+    )
+
+
+class BatchingSettings(Section):
+    """Defaults for models that say nothing in their model.yaml."""
+
+    max_batch_size: Annotated[int, Field(ge=1)] = Field(
+        32, description="rows in one batch of a model with a batch dimension"
+    )
+    max_queue_delay_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        0.0, description="how long the oldest request may wait for company"
+    )
+    max_queue_rows: Annotated[int, Field(ge=1)] = Field(
+        1024, description="rows of a model that may wait or run at a time"
+    )
+    max_queue_bytes: Annotated[int, Field(ge=1024)] = Field(
+        1024**3, description="bytes of a model's inputs that may wait or run at a time"
+    )
+
+
+class EngineSettings(Section):
+    """Engines."""
+
+    engine_threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="threads inside one run; 0 lets the engine choose"
+    )
+    engine_providers: tuple[str, ...] = Field(
+        (), description="ONNX Runtime providers, most wanted first, with commas between"
+    )
+
+
+class LifecycleSettings(Section):
+    """Start and stop."""
+
+    drain_delay_s: Seconds = Field(
+        0.0, description="seconds between readiness going and new calls being refused"
+    )
+    drain_timeout_s: Seconds = Field(
+        30.0, description="seconds that running calls get before they are cancelled"
+    )
+
+
+class LogSettings(Section):
+    """Logs, on standard error."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least severity to log"
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        "auto", description="auto: text on a terminal, JSON elsewhere"
+    )
+
+
+class Settings(Section):
+    """All sections. Every name is unique, so that files, flags and environment are flat."""
+
+    listen: ListenSettings = ListenSettings()
+    repository: RepositorySettings = Field(default_factory=RepositorySettings)
+    batching: BatchingSettings = BatchingSettings()
+    engine: EngineSettings = EngineSettings()
+    lifecycle: LifecycleSettings = LifecycleSettings()
+    log: LogSettings = LogSettings()

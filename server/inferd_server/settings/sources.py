@@ -1,0 +1,127 @@
+"""Where settings come from: flags over environment over file over defaults."""
+
+from __future__ import annotations
+
+import argparse
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from inferd_server.errors import SettingsError
+from inferd_server.repository.config import read_mapping, validated
+from inferd_server.settings.model import Settings
+
+PREFIX = "INFERD_"
+
+
+def fields() -> dict[str, tuple[str, FieldInfo]]:
+    """Return every setting's section and definition, by its flat name."""
+    return {
+        name: (section, info)
+        for section, outer in Settings.model_fields.items()
+        for name, info in _section(outer).model_fields.items()
+    }
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --config and a flag for every setting, grouped by section."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings file, YAML or TOML, with the names below"
+    )
+    for section, outer in Settings.model_fields.items():
+        group = parser.add_argument_group(section, _section(outer).__doc__)
+        for name, info in _section(outer).model_fields.items():
+            flag = "--" + name.replace("_", "-")
+            group.add_argument(flag, dest=name, metavar=_metavar(info), help=_help(info))
+
+
+def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Settings:
+    """Merge all sources into checked settings.
+
+    Args:
+        flags: values by name, None where the flag was not given; "config" names the file.
+        environment: variables such as INFERD_GRPC_PORT.
+
+    Raises:
+        SettingsError: names the source and what is wrong in it.
+    """
+    path = flags.get("config") or environment.get(PREFIX + "CONFIG")
+    layers = [
+        ("defaults", {}),
+        (f"the settings file {path}", _read(Path(path)) if path else {}),
+        ("the environment", _from_environment(environment)),
+        ("the command line", {k: v for k, v in flags.items() if v is not None and k in fields()}),
+    ]
+    merged: dict[str, Any] = {}
+    for source, values in layers:
+        _settings({name: _split(name, value) for name, value in values.items()}, source)
+        merged |= {name: _split(name, value) for name, value in values.items()}
+    return _settings(merged, "the settings")
+
+
+def _settings(values: Mapping[str, Any], source: str) -> Settings:
+    known = fields()
+    unknown = sorted(set(values) - set(known))
+    if unknown:
+        raise SettingsError(
+            f"{source}: unknown setting {unknown[0]!r}; known are {', '.join(sorted(known))}"
+        )
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        sections.setdefault(known[name][0], {})[name] = value
+    parts = {
+        section: validated(_section(Settings.model_fields[section]), content, source)
+        for section, content in sections.items()
+    }
+    return Settings(**parts)
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    if path.suffix != ".toml":
+        return read_mapping(path)
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    names = {PREFIX + name.upper(): name for name in fields()}
+    return {names[key]: value for key, value in environment.items() if key in names}
+
+
+def _split(name: str, value: Any) -> Any:
+    """Lists are written with commas in flags and environment."""
+    if name == "engine_providers" and isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _section(info: FieldInfo) -> type[BaseModel]:
+    assert isinstance(info.annotation, type)
+    return info.annotation
+
+
+def _metavar(info: FieldInfo) -> str:
+    choices = getattr(info.annotation, "__args__", ())
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    if texts:
+        return "|".join(texts)
+    known: dict[Any, str] = {int: "N", float: "N", bool: "BOOL", str: "TEXT", Path: "DIR"}
+    return known.get(info.annotation, "LIST")
+
+
+def _help(info: FieldInfo) -> str:
+    default = info.get_default(call_default_factory=False)
+    suffix = "" if info.default_factory else f" (default: {_shown(default)})"
+    return f"{info.description}{suffix}".replace("%", "%%")
+
+
+def _shown(value: Any) -> str:
+    return "none" if value == () else str(value).lower() if isinstance(value, bool) else str(value)

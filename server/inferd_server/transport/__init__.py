@@ -1,0 +1,1 @@
+"""Receives calls and sends answers; the only package that knows gRPC."""

@@ -1,0 +1,111 @@
+"""The transport interface: what the layers above know of a call.
+
+A handler is a function of a call. Nothing above this package knows grpc.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from inferd.tensors import Buffer
+
+from inferd_server.errors import InferdError
+
+Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+
+class Context(Protocol):
+    """What is known of a caller before any message."""
+
+    @property
+    def metadata(self) -> Metadata:
+        """Invocation metadata, in the order received."""
+
+    @property
+    def peer(self) -> str:
+        """The caller's address as the transport writes it."""
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic seconds, or None for a call without a deadline."""
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the caller went away."""
+
+
+class Call(Context, Protocol):
+    """One request and its one answer. Every method may be called from any thread."""
+
+    @property
+    def request(self) -> bytes:
+        """The serialised request message."""
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back once if the caller goes away before the answer."""
+
+    def reply(self, parts: Sequence[Buffer]) -> None:
+        """Answer with one message, the concatenation of `parts`. Later answers are ignored."""
+
+    def fail(self, error: InferdError) -> None:
+        """Answer with a status. Later answers are ignored."""
+
+
+class Stream(Context, Protocol):
+    """A call of many requests and many answers. Every method may be called from any thread."""
+
+    def send(self, parts: Sequence[Buffer]) -> None:
+        """Send one message, the concatenation of `parts`; ignored once the call is over."""
+
+    def finish(self) -> None:
+        """End the call with OK after everything that was sent."""
+
+    def fail(self, error: InferdError) -> None:
+        """End the call with a status after everything that was sent."""
+
+
+class Receiver(Protocol):
+    """What a stream's handler returns: where its messages go, on the transport's thread.
+
+    The transport reads ahead of the answers by a bounded number of messages, so a
+    receiver that answers each message once needs no bound of its own.
+    """
+
+    def message(self, data: bytes) -> None:
+        """One request arrived."""
+
+    def half_closed(self) -> None:
+        """No more requests will come."""
+
+    def cancel(self) -> None:
+        """The caller went away."""
+
+
+UnaryHandler: TypeAlias = Callable[[Call], None]
+StreamHandler: TypeAlias = Callable[[Stream], Receiver]
+
+
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Handlers by full method path, such as "/grpc.health.v1.Health/Check"."""
+
+    unary: Mapping[str, UnaryHandler] = field(default_factory=dict)
+    streams: Mapping[str, StreamHandler] = field(default_factory=dict)
+
+
+class Transport(Protocol):
+    """Listens on one address and turns calls into handler calls."""
+
+    name: str
+
+    def start(self, address: str, routes: Routes) -> int:
+        """Listen on "host:port" and return the port.
+
+        Raises:
+            AddressInUse: the address cannot be bound.
+        """
+
+    def stop(self, grace: float) -> None:
+        """Refuse new calls, give running ones `grace` seconds, cancel the rest; blocks."""

@@ -1,0 +1,1 @@
+"""Owns the engines and runs the batches."""

@@ -1,0 +1,110 @@
+"""Runs one batch: slots in, every job answered."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from inferd.tensors import Array
+from inferd_engines.engine import Engine, EngineError
+
+from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
+from inferd_server.scheduler.decision import Decision
+from inferd_server.scheduler.job import Execution, Job, Phases
+from inferd_server.scheduler.slot import batch_views
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], float]
+Observer = Callable[[Execution], None]
+
+
+class BatchRunner:
+    """Runs the decisions of one model on one engine, on the thread that owns the engine."""
+
+    def __init__(self, engine: Engine, batched: bool, observer: Observer, clock: Clock) -> None:
+        self._engine = engine
+        self._names = [tensor.name for tensor in engine.signature.inputs]
+        self._batched = batched
+        self._observer = observer
+        self._clock = clock
+
+    def __call__(self, decision: Decision[Job]) -> None:
+        """Answer what is dropped, then run and answer the rest.
+
+        Raises:
+            EngineError: a fatal one, after every job was answered.
+        """
+        for job in decision.drop:
+            job.fail(_reason_to_drop(job))
+        if decision.run:
+            self._run(decision.run, decision.waited)
+
+    def _run(self, jobs: Sequence[Job], waited: float) -> None:
+        try:
+            outputs, phases = self._execute(jobs, waited)
+        except EngineError as error:
+            self._failed(jobs, error)
+            return
+        _answer(jobs, outputs, phases, self._batched)
+
+    def _execute(
+        self, jobs: Sequence[Job], waited: float
+    ) -> tuple[Mapping[str, Array], list[Phases]]:
+        taken = self._clock()
+        views = batch_views([job.slot for job in jobs])
+        if not self._batched:
+            views = tuple(view.reshape(view.shape[1:]) for view in views)
+        gathered = self._clock()
+        rows = sum(job.rows for job in jobs)
+        outputs = self._engine.run(dict(zip(self._names, views, strict=True)), {}, rows)
+        if self._batched:
+            check_rows(outputs, rows)
+        done = self._clock()
+        run = Execution(rows, waited, gathered - taken, done - gathered)
+        self._observer(run)
+        return outputs, [Phases(taken - job.arrived, run) for job in jobs]
+
+    def _failed(self, jobs: Sequence[Job], error: EngineError) -> None:
+        log.error("a batch failed", extra={"requests": len(jobs), "error": str(error)})
+        if error.fatal or len(jobs) == 1:
+            for job in jobs:
+                job.fail(EngineFailure())
+            if error.fatal:
+                raise error
+            return
+        # One request must not fail its neighbours: each runs alone.
+        for job in jobs:
+            self._run([job], 0.0)
+
+
+def _answer(
+    jobs: Sequence[Job], outputs: Mapping[str, Array], phases: Sequence[Phases], batched: bool
+) -> None:
+    start = 0
+    for job, phase in zip(jobs, phases, strict=True):
+        end = start + job.rows
+        own = {name: array[start:end] for name, array in outputs.items()} if batched else outputs
+        start = end
+        try:
+            job.finish(own, phase)
+        except Exception:
+            log.exception("an answer could not be sent")
+
+
+def check_rows(outputs: Mapping[str, Array], rows: int) -> None:
+    """Refuse outputs that cannot be split among the requests of a batch.
+
+    Raises:
+        EngineError: an output does not have one row for each row of the batch.
+    """
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != rows:
+            raise EngineError(
+                f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows"
+            )
+
+
+def _reason_to_drop(job: Job) -> Cancelled | DeadlinePassed:
+    if job.cancelled:
+        return Cancelled("the caller went away while the request waited")
+    return DeadlinePassed("the deadline passed while the request waited for its batch")

@@ -1,0 +1,85 @@
+"""An instance: one thread that opens an engine, runs batches on it and closes it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from inferd_engines.engine import Engine
+
+from inferd_server.scheduler.decision import Decision
+from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.queue import BatchQueue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an instance does once its engine is open."""
+
+    queue: BatchQueue[Job]
+    run: Callable[[Decision[Job]], None]
+
+
+class Instance:
+    """Owns one engine from opening to closing, on one thread."""
+
+    def __init__(
+        self,
+        name: str,
+        open_engine: Callable[[], Engine],
+        prepare: Callable[[Engine], Work],
+        lost: Callable[[BaseException], None],
+    ) -> None:
+        """Prepare; nothing runs before `start`.
+
+        Args:
+            name: of the thread.
+            open_engine: called on the thread.
+            prepare: called on the thread with the engine; the instance is ready after it.
+            lost: called on the thread if it ends by an error after it was ready.
+        """
+        self._open_engine = open_engine
+        self._prepare = prepare
+        self._lost = lost
+        self._ready: Future[None] = Future()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+
+    def start(self) -> Future[None]:
+        """Start the thread; the future ends when it is ready, or with why it is not."""
+        self._thread.start()
+        return self._ready
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread to end, after its queue was closed. True if it ended."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _live(self) -> None:
+        try:
+            engine = self._open_engine()
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        try:
+            self._serve(engine)
+        finally:
+            engine.close()
+
+    def _serve(self, engine: Engine) -> None:
+        try:
+            work = self._prepare(engine)
+        except BaseException as error:
+            self._ready.set_exception(error)
+            return
+        self._ready.set_result(None)
+        try:
+            while (decision := work.queue.take()) is not None:
+                work.run(decision)
+        except BaseException as error:
+            log.exception("an instance ended")
+            self._lost(error)
