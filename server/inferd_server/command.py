@@ -62,15 +62,10 @@ def serve(settings: Settings, logs: LogControl) -> int:
     signals.install()
     server = build(settings, logs)
     port, metrics_port = server.start()
-    log.info(
-        "serving",
-        extra={
-            "host": settings.listen.host,
-            "grpc_port": port,
-            "metrics_port": metrics_port,
-            "ready": server.ready,
-        },
-    )
+    where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
+    log.info("listening", extra=where)
+    # On a thread of its own, so that a signal ends a start that takes long.
+    threading.Thread(target=server.load, name="load", daemon=True).start()
     signals.stop.wait()
     server.drain(signals.hurry)
     log.info("stopped")

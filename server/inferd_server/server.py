@@ -59,11 +59,12 @@ class Server:
         self._failed: frozenset[str] = frozenset()
 
     def start(self) -> tuple[int, int]:
-        """Listen, load the models, become ready; return the gRPC and metrics ports.
+        """Listen, not ready yet; return the gRPC and metrics ports.
 
         Raises:
             StartupError: a port cannot be had, or the repository cannot be read.
         """
+        self._repository.check()
         listen = self._settings.listen
         self._metrics.server(VERSION, self._transport.name)
         self._publish_health()
@@ -76,10 +77,17 @@ class Server:
         except BaseException:
             self._metrics_server.stop()
             raise
+        return port, metrics_port
+
+    def load(self) -> None:
+        """Load the models and become ready; blocks."""
         self._failed = self._repository.load_all()
         self._loaded.set()
         self._publish_health()
-        return port, metrics_port
+        if self.ready:
+            log.info("ready")
+        elif not self._draining.is_set():
+            log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
 
     @property
     def ready(self) -> bool:

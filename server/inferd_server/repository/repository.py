@@ -63,6 +63,15 @@ class Repository:
         self._entries: dict[str, dict[int, Entry]] = {}
         self._lock = threading.Lock()
         self._loads = threading.Lock()
+        self._closing = threading.Event()
+
+    def check(self) -> None:
+        """See whether the folder can be read.
+
+        Raises:
+            SettingsError: it cannot.
+        """
+        model_names(self._folder)
 
     def load_all(self) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
@@ -72,6 +81,8 @@ class Repository:
         """
         failed = set()
         for name in model_names(self._folder):
+            if self._closing.is_set():
+                break
             try:
                 self.load(name)
             except InferdError as error:
@@ -111,11 +122,14 @@ class Repository:
             self._retire(name, versions)
 
     def close(self, timeout: float | None) -> None:
-        """Unload everything; each model gets `timeout` seconds."""
-        with self._loads:
-            for entry in self.entries():
-                if entry.handle is not None:
-                    self._loader.unload(entry.handle, timeout)
+        """Unload everything; each model gets `timeout` seconds, and so does a load under way."""
+        self._closing.set()
+        loading = not self._loads.acquire(timeout=-1 if timeout is None else timeout)
+        for entry in self.entries():
+            if entry.handle is not None:
+                self._loader.unload(entry.handle, timeout)
+        if not loading:
+            self._loads.release()
 
     def resolve(self, name: str, version: str) -> Handle:
         """Return the handle for a request; "" takes the highest version that is ready.
