@@ -1,0 +1,70 @@
+"""Imports go one way: stubs, engines and client know nothing of the server."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = {
+    "inferd": ROOT / "proto/inferd",
+    "inferd_client": ROOT / "client/inferd_client",
+    "inferd_engines": ROOT / "engines/inferd_engines",
+    "inferd_server": ROOT / "server/inferd_server",
+}
+MAY_IMPORT = {
+    "inferd": set(),
+    "inferd_client": {"inferd"},
+    "inferd_engines": set(),
+    "inferd_server": {"inferd", "inferd_engines"},
+}
+RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
+# Where the server may know grpc; the probe is a client of its own.
+GRPC_PLACES = {"transport", "probe.py"}
+
+
+def sources(package: str) -> list[Path]:
+    files = sorted(PACKAGES[package].rglob("*.py"))
+    return [path for path in files if not path.name.endswith(("_pb2.py", "_pb2_grpc.py"))]
+
+
+def imports(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def top_level_imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    plain = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    return imports(ast.Module(plain, []))
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    allowed = MAY_IMPORT[package] | {package}
+    found = sources(package)
+    assert found
+    for path in found:
+        ours = imports(ast.parse(path.read_text())) & set(PACKAGES)
+        assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
+
+
+@pytest.mark.parametrize("package", ["inferd", "inferd_client", "inferd_engines", "inferd_server"])
+def test_a_runtime_is_imported_only_when_an_engine_opens(package: str) -> None:
+    for path in sources(package):
+        early = top_level_imports(path) & RUNTIMES
+        assert not early, f"{path.relative_to(ROOT)} imports {early} when it is imported"
+
+
+def test_only_the_transport_knows_grpc() -> None:
+    for path in sources("inferd_server"):
+        place = path.relative_to(PACKAGES["inferd_server"]).parts[0]
+        known = "grpc" in imports(ast.parse(path.read_text()))
+        assert not known or place in GRPC_PLACES, f"{path.relative_to(ROOT)} imports grpc"
