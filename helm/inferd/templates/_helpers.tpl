@@ -1,0 +1,58 @@
+{{/* Short enough for a Service of this name and "-headless". */}}
+{{- define "inferd.fullname" -}}
+{{- $both := printf "%s-%s" .Release.Name .Chart.Name -}}
+{{- $default := contains .Chart.Name .Release.Name | ternary .Release.Name $both -}}
+{{- .Values.fullnameOverride | default $default | trunc 53 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "inferd.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{/* Labels of an object that is not a server: the Services must not find it. */}}
+{{- define "inferd.commonLabels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name (.Chart.Version | replace "+" "_") | quote }}
+{{- end }}
+
+{{- define "inferd.labels" -}}
+{{ include "inferd.commonLabels" . }}
+app.kubernetes.io/component: server
+{{- end }}
+
+{{- define "inferd.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{- define "inferd.serviceAccountName" -}}
+{{- $default := ternary (include "inferd.fullname" .) "default" .Values.serviceAccount.create -}}
+{{- .Values.serviceAccount.name | default $default -}}
+{{- end }}
+
+{{- define "inferd.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{- define "inferd.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

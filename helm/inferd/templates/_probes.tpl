@@ -1,0 +1,18 @@
+{{/* Service "liveness" is served as long as the process answers; "" only while it takes requests. */}}
+{{- define "inferd.probes" -}}
+startupProbe:
+  grpc:
+    port: 8001
+    service: liveness
+  {{- toYaml .Values.probes.startup | nindent 2 }}
+readinessProbe:
+  grpc:
+    port: 8001
+    service: ""
+  {{- toYaml .Values.probes.readiness | nindent 2 }}
+livenessProbe:
+  grpc:
+    port: 8001
+    service: liveness
+  {{- toYaml .Values.probes.liveness | nindent 2 }}
+{{- end }}

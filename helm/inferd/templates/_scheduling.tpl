@@ -1,0 +1,29 @@
+{{/* Which node runs the pod, with what `gpu.enabled` adds. */}}
+{{- define "inferd.scheduling" -}}
+{{- $gpu := ternary .Values.gpu dict .Values.gpu.enabled -}}
+{{- with merge (dict) .Values.nodeSelector ($gpu.nodeSelector | default dict) }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with concat .Values.tolerations ($gpu.tolerations | default list) }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $gpu.runtimeClassName }}
+runtimeClassName: {{ . | quote }}
+{{- end }}
+{{- end }}
+
+{{/* A GPU stands among the limits: its request is the same by definition. */}}
+{{- define "inferd.resources" -}}
+{{- $resources := deepCopy .Values.resources -}}
+{{- if .Values.gpu.enabled -}}
+{{- $gpus := dict "nvidia.com/gpu" .Values.gpu.count -}}
+{{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
+{{- end -}}
+{{- toYaml $resources -}}
+{{- end }}

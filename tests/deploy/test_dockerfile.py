@@ -1,0 +1,87 @@
+"""What can be said of the Dockerfile without building it; test_image.py builds it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .helm import ROOT
+
+DOCKERFILE = ROOT / "Dockerfile.gpu"
+SOURCES = {"client", "engines", "proto", "server"}
+
+
+def instructions() -> list[list[str]]:
+    """The instructions, a list of words each, with continued lines joined and comments left out."""
+    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+    joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
+    return [line.split() for line in joined.splitlines() if line]
+
+
+def last(name: str) -> list[str]:
+    return [words for words in instructions() if words[0] == name][-1][1:]
+
+
+def test_hadolint_finds_nothing() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("no hadolint beside this Python: `make install`")
+    done = subprocess.run(
+        [hadolint, DOCKERFILE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_base_is_the_builders_choice_and_pinned_by_default() -> None:
+    first, *_ = instructions()
+    assert first[0] == "ARG"
+    name, image = first[1].split("=", 1)
+    assert name == "BASE_IMAGE"
+    assert re.fullmatch(r"nvidia/cuda:\d+\.\d+\.\d+-runtime-ubuntu24\.04", image)
+    # Every stage starts from it, or from one that does.
+    assert {words[1] for words in instructions() if words[0] == "FROM"} == {"${BASE_IMAGE}", "base"}
+
+
+def test_no_registry_is_named() -> None:
+    text = DOCKERFILE.read_text()
+    assert re.findall(r"https?://|\b[a-z0-9-]+\.(?:io|com|org|net|ai)\b", text) == []
+
+
+def test_the_server_is_an_unprivileged_user_known_by_number() -> None:
+    assert last("USER") == ["10001:10001"]
+
+
+def test_the_server_gets_the_signal_itself() -> None:
+    assert last("STOPSIGNAL") == ["SIGTERM"]
+    assert last("ENTRYPOINT") == ['["inferd"]']
+    assert " ".join(last("CMD")) == '["serve", "--host", "0.0.0.0"]'
+
+
+def test_every_download_is_checked_against_its_hash() -> None:
+    runs = " && ".join(" ".join(words[1:]) for words in instructions() if words[0] == "RUN")
+    installs = [step for step in runs.split(" && ") if " install " in step and "pip" in step]
+    assert len(installs) == 3
+    for step in installs:
+        assert "--require-hashes" in step or "--no-deps --no-index" in step
+
+
+def test_the_requirements_and_sources_are_in_the_build_context() -> None:
+    allowed = {line.removeprefix("!") for line in context_rules() if line.startswith("!")}
+    copied = {
+        Path(source).parts[0]
+        for words in instructions()
+        if words[0] == "COPY" and not words[1].startswith("--from")
+        for source in words[1:-1]
+    }
+    assert copied >= SOURCES
+    assert {each.replace("wheelhous[e]", "wheelhouse") for each in copied} == allowed
+    assert context_rules()[0] == "*"
+
+
+def context_rules() -> list[str]:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]

@@ -1,0 +1,110 @@
+"""The image: built without network, run read-only without a privilege, and stopped."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from . import image
+from .image import Store
+
+# Building the base and the image takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """A store that holds the built image."""
+    if image.absent():
+        pytest.skip(f"not here: {', '.join(image.absent())}")
+    if os.geteuid() != 0:
+        pytest.skip("the image is built as root")
+    folder = tmp_path_factory.mktemp("image")
+    store = Store(folder)
+    store.build(image.make_base(folder))
+    yield store
+    store.podman("rmi", "--all", "--force")
+
+
+def shell(store: Store, script: str) -> str:
+    """Return what a shell in the image writes."""
+    confined = [*image.confinement(), "--entrypoint", "sh"]
+    return store.podman("run", "--rm", *confined, image.IMAGE, "-c", script)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_it_runs_as_an_unprivileged_user_that_has_a_name(store: Store) -> None:
+    assert shell(store, "id -u; id -g; id -un") == "10001\n10001\ninferd"
+
+
+def test_it_keeps_its_health_check_ports_and_signal(store: Store) -> None:
+    form = "{{.Config.StopSignal}} {{.Config.ExposedPorts}} {{.HealthCheck.Test}}"
+    told = store.podman("image", "inspect", "--format", form, image.IMAGE)
+    signal, rest = told.split(" ", 1)
+    assert signal in ("15", "SIGTERM")
+    assert "8001/tcp" in rest
+    assert "8002/tcp" in rest
+    assert "inferd_server.probe" in rest
+
+
+def test_only_tmp_can_be_written(store: Store) -> None:
+    script = "touch /tmp/x && echo yes; touch /opt/inferd/x /var/tmp/x 2>/dev/null || echo no"
+    assert shell(store, script) == "yes\nno"
+
+
+def test_the_runtime_and_every_package_of_ours_import_from_bytecode(store: Store) -> None:
+    program = """
+import importlib, pathlib, grpc, numpy, onnxruntime
+for name in ("inferd", "inferd_client", "inferd_engines", "inferd_server", "onnxruntime"):
+    print(name, pathlib.Path(importlib.import_module(name).__spec__.cached).exists())
+"""
+    told = shell(store, f"python -W error -c {shlex.quote(program)}")
+    assert [line.split()[1] for line in told.splitlines()] == ["True"] * 5
+
+
+def test_it_holds_no_installer_and_no_wheels(store: Store) -> None:
+    script = "command -v pip; ls /build 2>/dev/null; find / -xdev -name '*.whl'"
+    told = shell(store, f"({script}) 2>/dev/null || true")
+    # Those that Debian's own venv brings belong to the base.
+    assert [line for line in told.splitlines() if "/usr/share/python-wheels/" not in line] == []
+
+
+def wait_serving(port: int, service: str) -> None:
+    """Watch a service from before the server is there until it serves."""
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        request = health_pb2.HealthCheckRequest(service=service)
+        stub = health_pb2_grpc.HealthStub(channel)
+        for told in stub.Watch(request, timeout=60, wait_for_ready=True):
+            if told.status == SERVING:
+                return
+    raise AssertionError("the stream of states ended")
+
+
+def test_the_server_gets_ready_answers_its_probe_and_stops_cleanly(store: Store) -> None:
+    port, metrics = free_port(), free_port()
+    settings = {"GRPC_PORT": port, "METRICS_PORT": metrics, "DRAIN_DELAY_S": 0}
+    options = [f"--env=INFERD_{name}={value}" for name, value in settings.items()]
+    with store.container(*options) as container:
+        try:
+            wait_serving(port, "")
+            wait_serving(port, "liveness")
+        except grpc.RpcError as error:
+            pytest.fail(f"{error}\n{store.logs(container)}")
+        probe = ("python", "-m", "inferd_server.probe", "--port", str(port))
+        store.podman("exec", container, *probe)
+        store.podman("stop", "--time", "20", container)
+        assert store.podman("wait", container) == "0", store.logs(container)

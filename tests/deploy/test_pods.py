@@ -1,0 +1,156 @@
+"""The pods: probes, security, drain, settings, GPUs, models."""
+
+from __future__ import annotations
+
+import pytest
+
+from .helm import VALUE_SETS, Helm, Object, Values, each_value_set
+
+GPU = "nvidia.com/gpu"
+GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
+
+
+def pods(helm: Helm, values: Values) -> list[Object]:
+    return [helm.pod(values), helm.object("Pod", values)["spec"]]
+
+
+def test_readiness_asks_for_the_models_and_the_other_probes_for_the_process(helm: Helm) -> None:
+    [container] = helm.pod({})["containers"]
+    asked = {name: container[name]["grpc"] for name in container if name.endswith("Probe")}
+    assert asked == {
+        "startupProbe": {"port": 8001, "service": "liveness"},
+        "readinessProbe": {"port": 8001, "service": ""},
+        "livenessProbe": {"port": 8001, "service": "liveness"},
+    }
+
+
+@each_value_set
+def test_pods_run_without_any_privilege(helm: Helm, values: Values) -> None:
+    for pod in pods(helm, values):
+        security = pod["securityContext"]
+        assert security["runAsNonRoot"] is True
+        assert (security["runAsUser"], security["runAsGroup"]) == (10001, 10001)
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        [container] = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@each_value_set
+def test_pods_get_nothing_of_the_cluster_they_did_not_ask_for(helm: Helm, values: Values) -> None:
+    for pod in pods(helm, values):
+        assert pod["automountServiceAccountToken"] is False
+        # A Service named inferd would set INFERD_PORT=tcp://..., which the server reads.
+        assert pod["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize(
+    ("delay", "timeout", "given", "grace"),
+    [(5, 30, 0, 40), (0, 0, 0, 5), (60, 600, 0, 665), (5, 30, 36, 36)],
+)
+def test_a_pod_is_killed_only_after_both_drain_times(
+    helm: Helm, delay: int, timeout: int, given: int, grace: int
+) -> None:
+    settings = {"drainDelaySeconds": delay, "drainTimeoutSeconds": timeout}
+    values = {"settings": settings, "terminationGracePeriodSeconds": given}
+    assert helm.pod(values)["terminationGracePeriodSeconds"] == grace
+    assert helm.settings(values)["drain_delay_s"] == delay
+    assert helm.settings(values)["drain_timeout_s"] == timeout
+
+
+def test_a_grace_period_that_cuts_the_drain_short_is_refused(helm: Helm) -> None:
+    done = helm.template({"terminationGracePeriodSeconds": 35})
+    assert done.returncode != 0
+    assert "must exceed settings.drainDelaySeconds + settings.drainTimeoutSeconds" in done.stderr
+
+
+def test_the_server_reads_the_mounted_settings(helm: Helm) -> None:
+    pod = helm.pod({})
+    [container] = pod["containers"]
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert container["args"] == [
+        "serve",
+        "--config",
+        f"{mounts['config']['mountPath']}/inferd.yaml",
+    ]
+    assert volumes["config"]["configMap"] == {"name": "inferd"}
+    assert volumes["tmp"] == {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
+    assert mounts["tmp"] == {"name": "tmp", "mountPath": "/tmp"}
+
+
+def test_the_settings_listen_on_the_ports_that_the_pod_names(helm: Helm) -> None:
+    [container] = helm.pod({})["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    settings = helm.settings({"settings": {"logLevel": "debug", "extra": {"rows": 1000000}}})
+    assert settings == {
+        "host": "0.0.0.0",
+        "grpc_port": ports["grpc"],
+        "metrics_port": ports["metrics"],
+        "drain_delay_s": 5,
+        "drain_timeout_s": 30,
+        "log_format": "json",
+        "log_level": "debug",
+        "rows": 1000000,
+    }
+
+
+def test_changed_settings_restart_the_pods_and_nothing_else_does(helm: Helm) -> None:
+    def checksum(values: Values) -> str:
+        metadata = helm.object("Deployment", values)["spec"]["template"]["metadata"]
+        return str(metadata["annotations"]["checksum/config"])
+
+    assert checksum({"settings": {"logLevel": "debug"}}) != checksum({})
+    assert checksum({"replicas": 2}) == checksum({})
+
+
+def test_the_gpu_switch_brings_devices_tolerations_and_runtime(helm: Helm) -> None:
+    gpu = {"enabled": True, "count": 2, "nodeSelector": {"pool": "gpu"}, "runtimeClassName": "nv"}
+    pod = helm.pod({"gpu": gpu, "tolerations": [{"key": "team"}], "nodeSelector": {"zone": "a"}})
+    [container] = pod["containers"]
+    assert container["resources"]["limits"] == {GPU: 2, "memory": "2Gi"}
+    assert pod["tolerations"] == [{"key": "team"}, GPU_TOLERATION]
+    assert pod["nodeSelector"] == {"pool": "gpu", "zone": "a"}
+    assert pod["runtimeClassName"] == "nv"
+
+
+def test_nothing_of_a_gpu_is_there_without_the_switch(helm: Helm) -> None:
+    unused = {"enabled": False, "nodeSelector": {"pool": "gpu"}, "runtimeClassName": "nv"}
+    assert helm.pod({"gpu": unused}) == helm.pod({})
+    assert {"nodeSelector", "tolerations", "runtimeClassName"}.isdisjoint(helm.pod({}))
+    assert "nvidia" not in helm.text({})
+
+
+def test_models_come_from_a_claim_where_one_is_named(helm: Helm) -> None:
+    values = VALUE_SETS["claim"]
+    pod = helm.pod(values)
+    claim = {"claimName": "models", "readOnly": True}
+    mount = {"name": "models", "mountPath": "/models", "readOnly": True, "subPath": "team/a"}
+    assert {"name": "models", "persistentVolumeClaim": claim} in pod["volumes"]
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert helm.settings(values)["model_repository"] == "/models"
+
+
+def test_a_digest_pins_the_image_and_else_the_tag_is_the_charts_version(helm: Helm) -> None:
+    pinned = VALUE_SETS["pinned"]["image"]
+    assert helm.pod(VALUE_SETS["pinned"])["containers"][0]["image"] == (
+        f"{pinned['repository']}@{pinned['digest']}"
+    )
+    assert helm.pod({"image": {"tag": "9"}})["containers"][0]["image"] == "inferd:9"
+    assert helm.pod({})["containers"][0]["image"] == "inferd:0.1.0"
+
+
+def test_environment_variables_are_passed_on(helm: Helm) -> None:
+    secret = {"name": "T", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    variables = [{"name": "A", "value": "1"}, secret]
+    assert helm.pod({"extraEnv": variables})["containers"][0]["env"] == variables
+
+
+def test_a_rollout_keeps_every_pod_until_a_new_one_is_ready(helm: Helm) -> None:
+    assert helm.object("Deployment", {})["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
