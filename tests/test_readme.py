@@ -1,0 +1,142 @@
+"""The README's commands and session, run as they stand there, on free ports."""
+
+from __future__ import annotations
+
+import doctest
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+DEFAULT_ADDRESS = "127.0.0.1:8001"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[str]:
+    return [line for block in blocks("sh") for line in block.splitlines() if line]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """Run the README's first command until it is ready, then end it by its pid."""
+    number = free_port()
+    first = shlex.split(commands()[0])
+    assert first == ["make", "serve"]
+    server = subprocess.Popen(
+        first,
+        cwd=ROOT,
+        env=environment(number),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        wait_until_ready(server)
+        yield number
+        os.killpg(server.pid, signal.SIGTERM)
+        _, rest = server.communicate(timeout=30)
+        assert "stopped" in rest
+    finally:
+        if server.poll() is None:
+            os.killpg(server.pid, signal.SIGKILL)
+            server.communicate()
+
+
+def environment(port: int) -> dict[str, str]:
+    # A make above this one would hand down its flags and targets.
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    return {
+        **plain,
+        "PORT": str(port),
+        "INFERD_URL": f"127.0.0.1:{port}",
+        "INFERD_METRICS_PORT": "0",
+        "INFERD_LOG_FORMAT": "json",
+    }
+
+
+def wait_until_ready(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    for line in server.stderr:
+        if line.startswith("{") and json.loads(line)["message"] == "ready":
+            return
+    pytest.fail(f"make serve ended with {server.wait()}")
+
+
+@pytest.mark.parametrize("command", commands()[1:])
+def test_a_command_of_the_readme_succeeds(command: str, port: int) -> None:
+    done = subprocess.run(
+        shlex.split(command),
+        cwd=ROOT,
+        env=environment(port),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_the_predictions_of_make_predict_are_accurate_on_both_paths(port: int) -> None:
+    done = subprocess.run(
+        ["make", "predict"],
+        cwd=ROOT,
+        env=environment(port),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    accuracies = [float(number) for number in re.findall(r"accuracy\D*(0\.\d+|1\.0+)", done.stdout)]
+    assert len(accuracies) >= 2, done.stdout
+    assert min(accuracies) >= 0.97
+
+
+def test_the_session_of_the_readme_prints_what_it_says(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    text = "".join(blocks("pycon")).replace(DEFAULT_ADDRESS, f"127.0.0.1:{port}")
+    session = doctest.DocTestParser().get_doctest(text, {}, "README", "README.md", 0)
+    assert session.examples
+    result = doctest.DocTestRunner().run(session)
+    assert result.failed == 0
+
+
+def test_the_readme_is_short_and_links_to_files_that_exist() -> None:
+    assert len(README.splitlines()) <= 100
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_architecture_fits_its_length_and_names_files_that_exist() -> None:
+    lines = (ROOT / "ARCHITECTURE.md").read_text().splitlines()
+    assert 80 <= len(lines) <= 150
+    server = ROOT / "server/inferd_server"
+    for name in re.findall(
+        r"`((?:front|transport|scheduler|worker|repository)/\w+\.py)`", "\n".join(lines)
+    ):
+        assert (server / name).exists(), name
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    assert "`make test`" in README
+    assert (ROOT / ".ci/run").read_text().rstrip().endswith("make test")
