@@ -123,11 +123,7 @@ class AsyncClient:
         return await self._send(operations.ready(model, version), timeout)
 
     async def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Return as soon as the server is ready; also waits for it to listen.
-
-        Raises:
-            DeadlinePassed: it was not ready within so many seconds.
-        """
+        """Return once the server is ready, or raise DeadlinePassed; waits for it to listen."""
         for left, pause in connection.looks(timeout, time.monotonic):
             with suppress(Unavailable, DeadlinePassed):
                 if await self.ready(timeout=left):

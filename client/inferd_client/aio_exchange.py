@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from inferd_client.connection import translated_await
+from inferd_client.final_status import FinalStatus
 from inferd_client.ledger import Ledger, StreamItem
 from inferd_client.requests import Request
 
@@ -75,10 +76,11 @@ async def exchange(
     """
     ledger = Ledger()
     feed = Feed(requests, ledger, limit)
+    final = FinalStatus(call)
     writer = asyncio.create_task(feed.write_to(call))
     try:
         with translated_await(address):
-            while (response := await call.read()) is not grpc.aio.EOF:
+            while (response := await _next(call, final)) is not grpc.aio.EOF:
                 item = ledger.settle(response)
                 feed.release()
                 yield item
@@ -89,3 +91,10 @@ async def exchange(
     if feed.failure is not None:
         raise feed.failure
     ledger.close(all_sent=feed.all_sent)
+
+
+async def _next(call: Any, final: FinalStatus) -> Any:
+    try:
+        return await call.read()
+    except grpc.RpcError as error:
+        raise final.error or error from None

@@ -107,9 +107,8 @@ class Client:
     ) -> Iterator[StreamItem]:
         """Run many requests on one call and yield their answers in the order of arrival.
 
-        The iterable is read on another thread, never further than `max_in_flight` requests
-        ahead of the answers, so it may be infinite. A request that fails yields an item with
-        an error and the stream goes on. Requests without an id are given one.
+        The iterable is read on another thread, never further than `max_in_flight` ahead of the
+        answers, so it may be infinite. A request that fails yields an item with an error.
 
         Args:
             requests: what to run; an exception that it raises, or a request that cannot be
@@ -139,11 +138,7 @@ class Client:
         return self._send(operations.ready(model, version), timeout)
 
     def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
-        """Return as soon as the server is ready; also waits for it to listen.
-
-        Raises:
-            DeadlinePassed: it was not ready within so many seconds.
-        """
+        """Return once the server is ready, or raise DeadlinePassed; waits for it to listen."""
         for left, pause in connection.looks(timeout, time.monotonic):
             with suppress(Unavailable, DeadlinePassed):
                 if self.ready(timeout=left):

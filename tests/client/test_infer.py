@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from tests.fakes.oip_server import OipServer
 IMAGE = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def answering(*outputs: dict[str, object], raw: list[bytes] | None = None) -> pb.ModelInferResponse:
+def answering(*outputs: dict[str, Any], raw: list[bytes] | None = None) -> pb.ModelInferResponse:
     tensors = [pb.ModelInferResponse.InferOutputTensor(**output) for output in outputs]
     return pb.ModelInferResponse(outputs=tensors, raw_output_contents=raw)
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from inferd.tensors import CONTENTS_FIELDS, DATATYPES, Array
 from inferd_client import payloads
+from inferd_client.errors import InvalidResponse
 from inferd_client.payloads import OutputTensor
 
 SHAPES = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
@@ -53,7 +54,7 @@ def test_wrong_length_never_becomes_an_array(array: Array, change: int) -> None:
     output, raw = output_of(array)
     damaged = raw + bytes(change) if change > 0 else raw[:change]
     assume(damaged != raw)
-    with pytest.raises(payloads.InvalidResponse, match=f"{len(damaged)} bytes came"):
+    with pytest.raises(InvalidResponse, match=f"{len(damaged)} bytes came"):
         payloads.decode(output, damaged)
 
 

@@ -15,6 +15,7 @@ from inferd_client import MAX_MESSAGE_BYTES
 from inferd_client.connection import options
 
 Infer = Callable[[pb.ModelInferRequest], pb.ModelInferResponse]
+Failure = tuple[grpc.StatusCode, str, str]
 StreamInfer = Callable[
     [Iterator[pb.ModelInferRequest]],
     Iterable[pb.ModelStreamInferResponse],
@@ -59,15 +60,17 @@ class OipServer(
 ):
     """Echoes by default. `answers` holds canned responses by method name.
 
-    `fail` makes every call end with that code, message and error name; `release` is set
-    by a test to let calls of `hold` go on; `seen` has the last request and its metadata.
+    `fail` makes every call end with that code, message and error name, `fail_infer` every
+    ModelInfer; `release` is set by a test to let calls of `hold` go on; `seen` and
+    `metadata` are those of the last call.
     """
 
     def __init__(self) -> None:
         self.infer: Infer = echo
         self.stream_infer: StreamInfer = echo_each
         self.answers: dict[str, Any] = {}
-        self.fail: tuple[grpc.StatusCode, str, str] | None = None
+        self.fail: Failure | None = None
+        self.fail_infer: Failure | None = None
         self.held = threading.Event()
         self.release = threading.Event()
         self.seen: Any = None
@@ -75,8 +78,7 @@ class OipServer(
         self._server = grpc.server(
             futures.ThreadPoolExecutor(8), options=options(MAX_MESSAGE_BYTES)
         )
-        inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        server_pb2_grpc.add_ServerServiceServicer_to_server(self, self._server)
+        self._add_services()
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
 
     def __enter__(self) -> Self:
@@ -86,6 +88,12 @@ class OipServer(
     def __exit__(self, *_: object) -> None:
         self.release.set()
         self._server.stop(grace=None).wait()
+
+    def _add_services(self) -> None:
+        add_inference = inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server
+        add_server = server_pb2_grpc.add_ServerServiceServicer_to_server
+        add_inference(self, self._server)  # type: ignore[no-untyped-call]
+        add_server(self, self._server)  # type: ignore[no-untyped-call]
 
     def hold(self, request: pb.ModelInferRequest) -> pb.ModelInferResponse:
         """Answer once the test sets `release`."""
@@ -97,8 +105,10 @@ class OipServer(
         """Remember the call, and fail it if the test said so."""
         self.seen = request
         self.metadata = dict(context.invocation_metadata())
-        if self.fail is not None:
-            code, message, name = self.fail
+        unary = isinstance(request, pb.ModelInferRequest)
+        failure = (self.fail_infer if unary else None) or self.fail
+        if failure is not None:
+            code, message, name = failure
             context.set_trailing_metadata((("inferd-error", name),) if name else ())
             context.abort(code, message)
 
