@@ -1,6 +1,6 @@
 """The asyncio client: `client.Client` with `await`."""
 # The names of the protocol, and as many options as a call has:
-# ruff: noqa: A002, PLR0913
+# ruff: noqa: A002
 
 from __future__ import annotations
 

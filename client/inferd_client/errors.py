@@ -22,7 +22,6 @@ InferdError
 
 A code that is not in the tree becomes a plain InferdError with that code.
 """
-# ruff: noqa: N818 - the names are those of the server's errors.
 
 from __future__ import annotations
 

@@ -58,10 +58,13 @@ IMAGES = np.arange(10.0).reshape(10, 1, 1) * np.ones((10, 8, 8))
 
 @dataclass(frozen=True)
 class Answer:
-    """A double for a result: certain of one class."""
+    """A double for a result, and for an item of a stream: certain of one class."""
 
     id: str
     label: int
+
+    def result(self) -> Answer:
+        return self
 
     def __getitem__(self, name: str) -> npt.NDArray[np.float64]:
         return np.eye(10)[[self.label]]

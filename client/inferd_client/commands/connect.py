@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from inferd_client.client import Client
 from inferd_client.connection import DEFAULT_TIMEOUT
@@ -12,9 +13,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add --url and --timeout."""
     parser.add_argument(
         "--url",
-        default="127.0.0.1:8001",
+        default=os.environ.get("INFERD_URL", "127.0.0.1:8001"),
         metavar="HOST:PORT",
-        help="where the server listens (default: %(default)s)",
+        help="where the server listens (default: %(default)s; INFERD_URL sets it)",
     )
     parser.add_argument(
         "--timeout",
