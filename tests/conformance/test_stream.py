@@ -47,3 +47,7 @@ def test_a_stream_ends_at_its_deadline(triton: Results) -> None:
 
 def test_parameters_headers_and_compression_are_accepted_on_a_stream(triton: Results) -> None:
     assert triton("stream_parameters") == [list(range(2, 18))]
+
+
+def test_each_answer_says_that_its_request_has_no_other(triton: Results) -> None:
+    assert triton("final_response") == {"final": True, "left": 0}

@@ -140,11 +140,20 @@ def stream_parameters(client: InferenceServerClient) -> object:
     return found
 
 
+def final_response(client: InferenceServerClient) -> object:
+    answers = Answers()
+    client.start_stream(answers)
+    client.async_stream_infer("simple", simple_inputs(), enable_empty_final_response=True)
+    client.stop_stream()
+    sent = answers.result().get_response().parameters["triton_final_response"]
+    return {"final": sent.bool_param, "left": answers.left}
+
+
 if __name__ == "__main__":
     run(
         [
             *(many_in_flight, error_in_the_middle, wrong_shape_among_others),
             *(stop_answers_everything_first, unused_stream, second_stream),
-            *(cancelled_stream, stream_past_its_deadline, stream_parameters),
+            *(cancelled_stream, stream_past_its_deadline, stream_parameters, final_response),
         ]
     )
