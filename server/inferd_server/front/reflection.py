@@ -1,10 +1,15 @@
-"""Server reflection, v1alpha: grpcio-reflection's answers over our calls."""
+"""Server reflection: grpcio-reflection's answers over our calls.
+
+It has v1alpha; the messages of v1 have the same fields, so both are answered alike. Only
+v1alpha is listed, because the description of v1 is not here to be asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol, cast
 
+from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
@@ -13,6 +18,7 @@ from inferd_server.front.unary import parse_message
 from inferd_server.transport.call import Receiver, Stream
 
 SERVICE = reflection.SERVICE_NAME
+SERVICE_V1 = "grpc.reflection.v1.ServerReflection"
 
 
 class Servicer(Protocol):
@@ -20,7 +26,7 @@ class Servicer(Protocol):
 
     def ServerReflectionInfo(  # noqa: N802 its name
         self, request_iterator: Iterator[Message], context: None
-    ) -> Iterator[Message]:
+    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
         """Answer every request."""
 
 
@@ -51,7 +57,8 @@ class ReflectionReceiver:
         except InvalidInput as error:
             self._stream.fail(error)
             return
-        for answer in self._servicer.ServerReflectionInfo(iter((request,)), None):
+        for answer in self._servicer.ServerReflectionInfo(iter((findable(request),)), None):
+            answer.original_request.CopyFrom(request)
             self._stream.send((answer.SerializeToString(),))
 
     def half_closed(self) -> None:
@@ -60,3 +67,17 @@ class ReflectionReceiver:
 
     def cancel(self) -> None:
         """Nothing is held."""
+
+
+def findable(
+    request: reflection_pb2.ServerReflectionRequest,
+) -> reflection_pb2.ServerReflectionRequest:
+    """Ask for the service where a method is asked for: Python's pool finds no methods."""
+    service, _, method = request.file_containing_symbol.rpartition(".")
+    try:
+        methods = descriptor_pool.Default().FindServiceByName(service).methods_by_name
+    except KeyError:
+        return request
+    if method not in methods:
+        return request
+    return reflection_pb2.ServerReflectionRequest(host=request.host, file_containing_symbol=service)

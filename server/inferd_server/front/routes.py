@@ -14,6 +14,7 @@ from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection
 from inferd_server.front.reflection import SERVICE as REFLECTION
+from inferd_server.front.reflection import SERVICE_V1 as REFLECTION_V1
 from inferd_server.front.reflection import Reflection
 from inferd_server.front.stream import StreamInfer
 from inferd_server.front.unary import unary
@@ -56,6 +57,7 @@ def routes(services: Services, blocking: Executor) -> Routes:
             f"/{INFERENCE.full_name}/ModelStreamInfer": StreamInfer(services.infer),
             f"/{HEALTH.full_name}/Watch": services.health.watch,
             f"/{REFLECTION}/ServerReflectionInfo": reflection,
+            f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
         },
     )
 

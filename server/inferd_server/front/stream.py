@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 from inferd.oip.v2.inference_pb2 import (
+    InferParameter,
     ModelInferRequest,
     ModelInferResponse,
     ModelStreamInferResponse,
@@ -19,6 +20,11 @@ from inferd_server.transport.call import Call, Metadata, Receiver, Stream
 
 RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
 ERROR_PARAMETER = "inferd_error"
+# Callers of Triton read a stream until this says that a request has no more answers.
+FINAL_PARAMETER = "triton_final_response"
+FINAL = ModelInferResponse(
+    parameters={FINAL_PARAMETER: InferParameter(bool_param=True)}
+).SerializeToString()
 
 
 class StreamInfer:
@@ -118,8 +124,9 @@ class StreamedCall:
     def reply(self, parts: Sequence[Buffer]) -> None:
         """Send the response inside a stream response."""
         if self._claim.acquire(blocking=False):
-            size = varint(sum(len(part) for part in parts))
-            self._stream.send((RESPONSE_TAG + size, *parts))
+            # Fields that follow a message are merged into it.
+            size = varint(sum(len(part) for part in parts) + len(FINAL))
+            self._stream.send((RESPONSE_TAG + size, *parts, FINAL))
             self._answered(self)
 
     def fail(self, error: InferdError) -> None:
@@ -142,4 +149,5 @@ def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
         model_name=parsed.model_name, model_version=parsed.model_version, id=parsed.id
     )
     response.parameters[ERROR_PARAMETER].string_param = type(error).__name__
+    response.parameters[FINAL_PARAMETER].bool_param = True
     return response

@@ -1,0 +1,1 @@
+"""Cases for tritonclient, run in its own environment: `python -m ...triton.MODULE HOST:PORT`."""
