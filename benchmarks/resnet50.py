@@ -113,16 +113,21 @@ def draw(
     return drawn * np.float32(deviation)
 
 
+def write(folder: Path, name: str = "resnet50") -> Path:
+    """Write FOLDER/NAME/1/model.onnx and return its path."""
+    path = folder / name / "1" / "model.onnx"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(build_resnet50(), path)
+    return path
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write FOLDER/NAME/1/model.onnx and return the exit code."""
+    """Write the model and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="the model repository to write into")
     parser.add_argument("--name", default="resnet50", help="the model's name there")
     options = parser.parse_args(arguments)
-    path = options.folder / options.name / "1" / "model.onnx"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(build_resnet50(), path)
-    print(path)
+    print(write(options.folder, options.name))
     return 0
 
 

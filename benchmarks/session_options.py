@@ -138,17 +138,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--budget", type=float, default=0.2, help="seconds per variant and round")
+    parser.add_argument("--model", choices=("digits", "resnet50"), help="one model only")
     parser.add_argument("--neighbour", action="store_true", help="keep a Python thread busy")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder, busy_thread(options.neighbour):
         resnet50 = Path(folder) / "resnet50.onnx"
         onnx.save(build_resnet50(), resnet50)
-        for name, path, batch in (
+        cases = [
             ("digits", DIGITS, 1),
             ("digits", DIGITS, 32),
-            ("ResNet-50", resnet50, 1),
-            ("ResNet-50", resnet50, 8),
-        ):
+            ("resnet50", resnet50, 1),
+            ("resnet50", resnet50, 8),
+        ]
+        for name, path, batch in cases:
+            if options.model not in (None, name):
+                continue
             print(f"\n{name}, batch {batch}\n")
             print("| variant | us | ratio | CPU |\n| --- | --- | --- | --- |")
             for row in rows(compare(path, batch, options.rounds, options.budget)):

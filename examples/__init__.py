@@ -1,1 +1,1 @@
-"""Programs that show inferd at work; README.md says how to run them."""
+"""Programs that show inferd at work; each folder has a README on its use."""

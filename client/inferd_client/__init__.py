@@ -1,1 +1,44 @@
-"""What other services import to call an inference server."""
+"""What other services import to call an inference server.
+
+from inferd_client import Client
+
+with Client("localhost:8001") as client:
+    scores = client.infer("digits", image=image)["scores"]
+"""
+
+from inferd_client.aio import AsyncClient
+from inferd_client.client import Client
+from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES
+from inferd_client.errors import InferdError
+from inferd_client.information import (
+    ModelConfig,
+    ModelMetadata,
+    ModelState,
+    ModelStatistics,
+    ModelVersionStatus,
+    ServerMetadata,
+    ServerStatus,
+    TensorInfo,
+)
+from inferd_client.ledger import StreamItem
+from inferd_client.requests import Request
+from inferd_client.results import Result
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "MAX_MESSAGE_BYTES",
+    "AsyncClient",
+    "Client",
+    "InferdError",
+    "ModelConfig",
+    "ModelMetadata",
+    "ModelState",
+    "ModelStatistics",
+    "ModelVersionStatus",
+    "Request",
+    "Result",
+    "ServerMetadata",
+    "ServerStatus",
+    "StreamItem",
+    "TensorInfo",
+]

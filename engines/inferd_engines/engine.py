@@ -71,6 +71,8 @@ class Engine(Protocol):
 
         `inputs` are contiguous and of the signature's dtypes; `outputs` maps names to
         buffers to write into, and may be empty or partial: what it lacks is allocated.
+        A buffer has the exact shape and dtype of its output. BYTES elements are `bytes`,
+        both ways.
         `rows` is the size of the batch dimension (1 for a model without one).
 
         Raises:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from inferd_engines.onnx_errors import brief, is_fatal
 from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
 from inferd_engines.onnx_session import open_session
 from inferd_engines.onnx_signature import read_signature
+from inferd_engines.onnx_threads import has_small_files, has_small_rows
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -24,7 +26,22 @@ def open_onnx(path: Path, options: EngineOptions) -> OnnxEngine:
     Args:
         path: the .onnx file.
         options: `providers` are ONNX Runtime's execution providers ("CUDAExecutionProvider",
-            ...), `extra` its session config entries. Default: the CPU provider.
+            ...; default: the CPU's), `extra` its session config entries. With `threads` of 0
+            small models get one and others every core that this process may use.
+
+    Raises:
+        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+    """
+    if options.threads == 0 and path.is_file() and has_small_files(path):
+        engine = load_engine(path, replace(options, threads=1))
+        if has_small_rows(engine.signature):
+            return engine
+        engine.close()
+    return load_engine(path, options)
+
+
+def load_engine(path: Path, options: EngineOptions) -> OnnxEngine:
+    """Load an ONNX file with the threads that the options say; 0 means every core.
 
     Raises:
         EngineError: the file is missing, damaged or not supported, or an option is unknown.
@@ -45,7 +62,7 @@ class OnnxEngine:
         self.signature = signature
         self.name = name
         self.reason = reason
-        self.buckets: tuple[int, ...] = ()
+        self.buckets: Sequence[int] = ()
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int

@@ -80,7 +80,7 @@ def predict_streamed(client: Client, images: Array) -> Outcome:
     for answer in client.stream(requests()):
         index = int(answer.id)
         latencies[index] = time.monotonic() - sent[index]
-        predictions[index] = int(np.argmax(answer["probabilities"]))
+        predictions[index] = int(np.argmax(answer.result()["probabilities"]))
     return Outcome(predictions, latencies)
 
 

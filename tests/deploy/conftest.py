@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .helm import BINARY, Helm
+from tests.deploy.helm import BINARY, Helm
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .helm import ROOT
+from tests.deploy.helm import ROOT
 
 PROGRAMS = ("buildah", "podman", "runc", "mmdebstrap")
 # A root file system made before (mmdebstrap's tar) saves a minute.
@@ -71,7 +71,14 @@ class Store:
         download_wheels(context / "wheelhouse")
         arguments = ["--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", "PIP_NO_INDEX=1"]
         # The docker format is the one that keeps the health check.
-        options = ["--network", "none", "--format", "docker", "--file", context / "Dockerfile.gpu"]
+        options = [
+            "--network",
+            "none",
+            "--format",
+            "docker",
+            "--file",
+            str(context / "Dockerfile.gpu"),
+        ]
         self.buildah("bud", *options, *arguments, "--tag", IMAGE, context)
 
     def logs(self, container: str) -> str:

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from .helm import CHART, ROOT, VALUE_SETS, Helm, Values, each_value_set
+from tests.deploy.helm import CHART, ROOT, VALUE_SETS, Helm, Values, each_value_set
 
 # The first that the chart allows, one of today, the newest with a schema at hand.
 KUBERNETES = ("1.27", "1.34", "1.37")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .helm import ROOT
+from tests.deploy.helm import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile.gpu"
 SOURCES = {"client", "engines", "proto", "server"}

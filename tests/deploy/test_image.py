@@ -11,8 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from . import image
-from .image import Store
+from tests.deploy import image
+from tests.deploy.image import Store
 
 # Building the base and the image takes minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

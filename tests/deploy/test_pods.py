@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .helm import VALUE_SETS, Helm, Object, Values, each_value_set
+from tests.deploy.helm import VALUE_SETS, Helm, Object, Values, each_value_set
 
 GPU = "nvidia.com/gpu"
 GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .helm import VALUE_SETS, Helm, Object, Values
+from tests.deploy.helm import VALUE_SETS, Helm, Object, Values
 
 
 def services(helm: Helm, values: Values) -> dict[str, Object]:

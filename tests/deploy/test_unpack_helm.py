@@ -13,7 +13,7 @@ from types import ModuleType
 
 import pytest
 
-from .helm import ROOT
+from tests.deploy.helm import ROOT
 
 
 @pytest.fixture(scope="module")

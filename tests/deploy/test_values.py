@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from .helm import CHART, Helm, Object, Values
+from tests.deploy.helm import CHART, Helm, Object, Values
 
 # Helm adds it to the values of a dependency; nobody sets it here.
 INJECTED = {"global"}

@@ -1,0 +1,59 @@
+"""A server of ours as a process, for benchmarks."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that is ready."""
+
+    url: str
+    metrics_port: int
+    pid: int
+
+
+@contextmanager
+def serving(repository: Path, flags: Sequence[str] = ()) -> Iterator[Serving]:
+    """Start `inferd serve` on free ports, wait until it is ready, and stop it by its pid.
+
+    Raises:
+        RuntimeError: it ended before it was ready.
+    """
+    command = [sys.executable, "-m", "inferd_server", "--model-repository", str(repository)]
+    ports = ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
+    server = subprocess.Popen([*command, *ports, *flags], stderr=subprocess.PIPE, text=True)
+    try:
+        listening = _wait(server, "listening")
+        _wait(server, "ready")
+        # Nobody reads the log any further, and a full pipe would block the server.
+        Thread(target=_discard, args=(server,), daemon=True).start()
+        url = f"{listening['host']}:{listening['grpc_port']}"
+        yield Serving(url, listening["metrics_port"], server.pid)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+
+
+def _wait(server: subprocess.Popen[str], message: str) -> dict[str, int]:
+    assert server.stderr is not None
+    for line in server.stderr:
+        event: dict[str, int] = json.loads(line)
+        if event["message"] == message:
+            return event
+    raise RuntimeError(f"the server ended before it was {message}")
+
+
+def _discard(server: subprocess.Popen[str]) -> None:
+    assert server.stderr is not None
+    for _ in server.stderr:
+        pass

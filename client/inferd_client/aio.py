@@ -1,0 +1,184 @@
+"""The asyncio client: `client.Client` with `await`."""
+# The names of the protocol, and as many options as a call has:
+# ruff: noqa: A002
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Self
+
+import grpc
+import numpy.typing as npt
+
+from inferd_client import connection, operations
+from inferd_client.aio_exchange import exchange
+from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
+from inferd_client.errors import DeadlinePassed, Unavailable
+from inferd_client.information import (
+    ModelConfig,
+    ModelMetadata,
+    ModelState,
+    ModelStatistics,
+    ServerMetadata,
+    ServerStatus,
+)
+from inferd_client.ledger import StreamItem
+from inferd_client.operations import Answer, Operation
+from inferd_client.parameters import Parameters
+from inferd_client.requests import Request, merge_inputs
+from inferd_client.results import Result
+
+
+class AsyncClient:
+    """Calls one server, from the event loop that runs when it is made.
+
+    Arguments and methods are those of `Client`, where they are described in full. Every
+    method raises an error of the tree in `errors`: Unavailable when nobody answers at the
+    address, DeadlinePassed when the timeout passes, or what the server says.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        metadata: Metadata = (),
+        wait_for_ready: bool = False,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.address = address
+        self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
+        self._channel = grpc.aio.insecure_channel(address, connection.options(max_message_bytes))
+        self._methods = connection.methods(self._channel)
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way fail with Cancelled."""
+        self._closed = True
+        await self._channel.close()
+
+    async def infer(
+        self,
+        model: str,
+        /,
+        *,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        version: str = "",
+        outputs: Sequence[str] = (),
+        id: str = "",
+        parameters: Parameters | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+        **tensors: npt.ArrayLike,
+    ) -> Result:
+        """Run a model once; tensors come by keyword or in `inputs`, see `Request`.
+
+        Raises:
+            InvalidInput: a tensor cannot be sent, or is not what the model takes.
+            InvalidResponse: the answer contradicts itself.
+            InferdError: the call failed.
+        """
+        named = merge_inputs(inputs, tensors)
+        request = Request(model, named, version, outputs, id, parameters or {})
+        return await self._send(operations.infer(request), timeout, metadata)
+
+    def stream(
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        *,
+        max_in_flight: int = 64,
+        timeout: float = math.inf,
+        metadata: Metadata = (),
+    ) -> AsyncIterator[StreamItem]:
+        """Run many requests on one call and yield their answers in the order of arrival.
+
+        A plain iterable must not block; see `Client.stream` for the rest.
+
+        Raises:
+            InferdError: the stream as a whole failed.
+        """
+        connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
+        method = self._methods["ModelStreamInfer"]
+        arguments = self._options.arguments(timeout, metadata)
+        return exchange(method(**arguments), requests, max_in_flight, self.address)
+
+    async def live(self, *, timeout: float | None = None) -> bool:
+        """Return whether the server is able to answer."""
+        return await self._send(operations.live(), timeout)
+
+    async def ready(
+        self, model: str | None = None, version: str = "", *, timeout: float | None = None
+    ) -> bool:
+        """Return whether a model, or without one the server, is ready."""
+        return await self._send(operations.ready(model, version), timeout)
+
+    async def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Return once the server is ready, or raise DeadlinePassed; waits for it to listen."""
+        for left, pause in connection.looks(timeout, time.monotonic):
+            with suppress(Unavailable, DeadlinePassed):
+                if await self.ready(timeout=left):
+                    return
+            await asyncio.sleep(pause)
+
+    async def server_metadata(self, *, timeout: float | None = None) -> ServerMetadata:
+        """Return who the server is."""
+        return await self._send(operations.server_metadata(), timeout)
+
+    async def metadata(
+        self, model: str, version: str = "", *, timeout: float | None = None
+    ) -> ModelMetadata:
+        """Return a model's signature."""
+        return await self._send(operations.metadata(model, version), timeout)
+
+    async def config(
+        self, model: str, version: str = "", *, timeout: float | None = None
+    ) -> ModelConfig:
+        """Return how a model is served."""
+        return await self._send(operations.config(model, version), timeout)
+
+    async def statistics(
+        self, model: str = "", version: str = "", *, timeout: float | None = None
+    ) -> tuple[ModelStatistics, ...]:
+        """Return the counters of one model, or of all."""
+        return await self._send(operations.statistics(model, version), timeout)
+
+    async def models(
+        self, *, ready_only: bool = False, timeout: float | None = None
+    ) -> tuple[ModelState, ...]:
+        """Return every model version in the repository with its state."""
+        return await self._send(operations.models(ready_only=ready_only), timeout)
+
+    async def load(self, model: str, *, timeout: float | None = None) -> None:
+        """Load a model, or load it anew, and return when that is done."""
+        await self._send(operations.load(model), timeout)
+
+    async def unload(self, model: str, *, timeout: float | None = None) -> None:
+        """Unload a model."""
+        await self._send(operations.unload(model), timeout)
+
+    async def status(self, *, timeout: float | None = None) -> ServerStatus:
+        """Return which engine serves each model version, and why.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return await self._send(operations.status(), timeout)
+
+    async def _send(
+        self, operation: Operation[Answer], timeout: float | None, metadata: Metadata = ()
+    ) -> Answer:
+        connection.require_usable(closed=self._closed)
+        arguments = self._options.arguments(timeout, metadata)
+        with connection.translated_await(self.address):
+            message = await self._methods[operation.method](operation.message, **arguments)
+        return operation.read(message)

@@ -1,0 +1,72 @@
+"""Runs a plan here or shared among processes, and tells how far it is."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+from inferd_client.bench.load import drive
+from inferd_client.bench.plan import Plan, split
+from inferd_client.bench.samples import Samples, merge
+
+# Seconds between two reports of progress.
+_INTERVAL = 0.5
+
+
+def run(plan: Plan, processes: int, progress: Callable[[float], None]) -> Samples:
+    """Run a plan and return the figures of all processes together.
+
+    Args:
+        plan: the whole run.
+        processes: 1 runs it in this one.
+        progress: told the seconds since the start, now and then.
+
+    Raises:
+        ValueError: the load cannot be shared among so many.
+    """
+    plans = split(plan, processes)
+    work = drive(plan) if processes == 1 else _drive_all(plans)
+    return asyncio.run(_watched(work, progress))
+
+
+async def _watched(
+    work: Coroutine[Any, Any, Samples], progress: Callable[[float], None]
+) -> Samples:
+    start = time.monotonic()
+    task = asyncio.create_task(work)
+    while not task.done():
+        await asyncio.wait([task], timeout=_INTERVAL)
+        progress(time.monotonic() - start)
+    return task.result()
+
+
+async def _drive_all(plans: list[Plan]) -> Samples:
+    loop = asyncio.get_running_loop()
+    with ExitStack() as stack:
+        # A pool for each, so that no process ever takes two shares; gRPC does not survive fork.
+        pools = [
+            stack.enter_context(
+                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _die_on_interrupt)
+            )
+            for _ in plans
+        ]
+        parts = [
+            loop.run_in_executor(pool, _drive_blocking, plan)
+            for pool, plan in zip(pools, plans, strict=True)
+        ]
+        return merge(await asyncio.gather(*parts))
+
+
+def _drive_blocking(plan: Plan) -> Samples:
+    return asyncio.run(drive(plan))
+
+
+def _die_on_interrupt() -> None:
+    # The terminal interrupts every process of the group; only the parent has something to say.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

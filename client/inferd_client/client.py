@@ -1,0 +1,197 @@
+"""The blocking client. `aio.AsyncClient` is the same with `await`."""
+# The names of the protocol, and as many options as a call has:
+# ruff: noqa: A002
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Self
+
+import grpc
+import numpy.typing as npt
+
+from inferd_client import connection, operations
+from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
+from inferd_client.errors import DeadlinePassed, Unavailable
+from inferd_client.exchange import exchange
+from inferd_client.information import (
+    ModelConfig,
+    ModelMetadata,
+    ModelState,
+    ModelStatistics,
+    ServerMetadata,
+    ServerStatus,
+)
+from inferd_client.ledger import StreamItem
+from inferd_client.operations import Answer, Operation
+from inferd_client.parameters import Parameters
+from inferd_client.requests import Request, merge_inputs
+from inferd_client.results import Result
+
+
+class Client:
+    """Calls one server; safe to share between threads, and to be closed once.
+
+    Every method raises an error of the tree in `errors`: Unavailable when nobody answers,
+    DeadlinePassed when the timeout passes, or what the server says.
+
+    Args:
+        address: "host:port", or any target that gRPC resolves.
+        timeout: seconds that a call may take unless it brings its own; `math.inf` for ever.
+        metadata: sent with every call.
+        wait_for_ready: wait for a connection, within the timeout, instead of failing at once.
+        max_message_bytes: largest request and response; must fit the server's own limit.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        metadata: Metadata = (),
+        wait_for_ready: bool = False,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
+    ) -> None:
+        self.address = address
+        self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
+        self._channel = grpc.insecure_channel(address, connection.options(max_message_bytes))
+        self._methods = connection.methods(self._channel)
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way fail with Cancelled."""
+        self._closed = True
+        self._channel.close()
+
+    def infer(
+        self,
+        model: str,
+        /,
+        *,
+        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        version: str = "",
+        outputs: Sequence[str] = (),
+        id: str = "",
+        parameters: Parameters | None = None,
+        timeout: float | None = None,
+        metadata: Metadata = (),
+        **tensors: npt.ArrayLike,
+    ) -> Result:
+        """Run a model once; tensors come by keyword or in `inputs`, see `Request`.
+
+        Raises:
+            InvalidInput: a tensor cannot be sent, or is not what the model takes.
+            InvalidResponse: the answer contradicts itself.
+            InferdError: the call failed.
+        """
+        named = merge_inputs(inputs, tensors)
+        request = Request(model, named, version, outputs, id, parameters or {})
+        return self._send(operations.infer(request), timeout, metadata)
+
+    def stream(
+        self,
+        requests: Iterable[Request],
+        *,
+        max_in_flight: int = 64,
+        timeout: float = math.inf,
+        metadata: Metadata = (),
+    ) -> Iterator[StreamItem]:
+        """Run many requests on one call and yield their answers in the order of arrival.
+
+        The iterable is read on another thread, never further than `max_in_flight` ahead of the
+        answers, so it may be infinite. A request that fails yields an item with an error.
+
+        Args:
+            requests: what to run; an exception that it raises, or a request that cannot be
+                sent, ends the stream once all that was sent before is answered.
+            max_in_flight: requests sent and not yet answered, at least 1.
+            timeout: seconds for the whole stream.
+            metadata: sent with the call.
+
+        Raises:
+            InferdError: the stream as a whole failed.
+        """
+        connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
+        method = self._methods["ModelStreamInfer"]
+        arguments = self._options.arguments(timeout, metadata)
+        return exchange(
+            lambda feed: method(feed, **arguments), requests, max_in_flight, self.address
+        )
+
+    def live(self, *, timeout: float | None = None) -> bool:
+        """Return whether the server is able to answer."""
+        return self._send(operations.live(), timeout)
+
+    def ready(
+        self, model: str | None = None, version: str = "", *, timeout: float | None = None
+    ) -> bool:
+        """Return whether a model, or without one the server, is ready."""
+        return self._send(operations.ready(model, version), timeout)
+
+    def wait_until_ready(self, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Return once the server is ready, or raise DeadlinePassed; waits for it to listen."""
+        for left, pause in connection.looks(timeout, time.monotonic):
+            with suppress(Unavailable, DeadlinePassed):
+                if self.ready(timeout=left):
+                    return
+            time.sleep(pause)
+
+    def server_metadata(self, *, timeout: float | None = None) -> ServerMetadata:
+        """Return who the server is."""
+        return self._send(operations.server_metadata(), timeout)
+
+    def metadata(
+        self, model: str, version: str = "", *, timeout: float | None = None
+    ) -> ModelMetadata:
+        """Return a model's signature."""
+        return self._send(operations.metadata(model, version), timeout)
+
+    def config(self, model: str, version: str = "", *, timeout: float | None = None) -> ModelConfig:
+        """Return how a model is served."""
+        return self._send(operations.config(model, version), timeout)
+
+    def statistics(
+        self, model: str = "", version: str = "", *, timeout: float | None = None
+    ) -> tuple[ModelStatistics, ...]:
+        """Return the counters of one model, or of all."""
+        return self._send(operations.statistics(model, version), timeout)
+
+    def models(
+        self, *, ready_only: bool = False, timeout: float | None = None
+    ) -> tuple[ModelState, ...]:
+        """Return every model version in the repository with its state."""
+        return self._send(operations.models(ready_only=ready_only), timeout)
+
+    def load(self, model: str, *, timeout: float | None = None) -> None:
+        """Load a model, or load it anew, and return when that is done."""
+        self._send(operations.load(model), timeout)
+
+    def unload(self, model: str, *, timeout: float | None = None) -> None:
+        """Unload a model."""
+        self._send(operations.unload(model), timeout)
+
+    def status(self, *, timeout: float | None = None) -> ServerStatus:
+        """Return which engine serves each model version, and why.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return self._send(operations.status(), timeout)
+
+    def _send(
+        self, operation: Operation[Answer], timeout: float | None, metadata: Metadata = ()
+    ) -> Answer:
+        connection.require_usable(closed=self._closed)
+        arguments = self._options.arguments(timeout, metadata)
+        with connection.translated(self.address):
+            message = self._methods[operation.method](operation.message, **arguments)
+        return operation.read(message)

@@ -1,0 +1,1 @@
+"""The client's sub-commands of `inferd`, one module each."""

@@ -1,0 +1,92 @@
+"""inferd bench: send load to a model and measure how it copes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from inferd.tensors import Array
+from tqdm import tqdm
+
+from inferd_client import requests
+from inferd_client.bench import processes, report
+from inferd_client.bench.plan import Plan
+from inferd_client.bench.samples import Summary, summarise
+from inferd_client.commands import connect
+from inferd_client.commands.bench_flags import configure
+from inferd_client.errors import InvalidInput
+from inferd_client.information import ModelMetadata
+from inferd_client.inputs import arrays
+from inferd_client.requests import Request
+
+HELP = "send load to a model and measure throughput and latency"
+
+__all__ = ["HELP", "configure", "run"]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the load, report it, and return 1 if nothing succeeded."""
+    with connect.client(arguments) as client:
+        metadata = client.metadata(arguments.model, arguments.version)
+    inputs = _inputs(arguments, metadata)
+    plan = _plan(arguments, inputs)
+    setting = report.Setting(arguments.model, plan, arguments.processes, rows_of(metadata, inputs))
+    summary = _measure(setting)
+    _report(arguments.json, setting, summary)
+    return 0 if summary.succeeded else 1
+
+
+def _inputs(arguments: argparse.Namespace, metadata: ModelMetadata) -> dict[str, Array]:
+    given = dict(arguments.input)
+    generated = [(info.name, "random") for info in metadata.inputs if info.name not in given]
+    return arrays(metadata, [*given.items(), *generated], dict(arguments.shape), arguments.batch)
+
+
+def rows_of(metadata: ModelMetadata, inputs: dict[str, Array]) -> int:
+    """Return the size of the batch dimension; 1 where the first dimension is not free."""
+    for info in metadata.inputs:
+        if info.shape and info.shape[0] is None and inputs[info.name].ndim:
+            return len(inputs[info.name])
+    return 1
+
+
+def _plan(arguments: argparse.Namespace, inputs: dict[str, Array]) -> Plan:
+    request = Request(arguments.model, inputs, arguments.version)
+    return Plan(
+        address=arguments.url,
+        request=requests.build(request).SerializeToString(),
+        concurrency=arguments.concurrency,
+        duration=arguments.duration,
+        rate=arguments.rate,
+        requests=arguments.requests,
+        warmup=arguments.warmup,
+        stream=arguments.stream,
+        timeout=arguments.timeout,
+    )
+
+
+def _measure(setting: report.Setting) -> Summary:
+    plan = setting.plan
+    total = plan.warmup + plan.duration
+    with tqdm(total=total, unit="s", disable=not sys.stderr.isatty(), leave=False) as bar:
+
+        def progress(seconds: float) -> None:
+            bar.update(min(seconds, total) - bar.n)
+
+        try:
+            samples = processes.run(plan, setting.processes, progress)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
+    return summarise(samples, setting.rows)
+
+
+def _report(target: str | None, setting: report.Setting, summary: Summary) -> None:
+    text = json.dumps(report.as_json(setting, summary), indent=2)
+    if target == "-":
+        print(text)
+        return
+    print(report.as_text(setting, summary))
+    if target:
+        Path(target).write_text(text + "\n", encoding="utf-8")

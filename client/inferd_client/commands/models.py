@@ -1,0 +1,57 @@
+"""inferd models: what a server has, in which state, on which engine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from inferd_client import tables
+from inferd_client.client import Client
+from inferd_client.commands import connect
+from inferd_client.errors import Unimplemented
+from inferd_client.information import ModelState, ModelVersionStatus
+
+HELP = "list the models of a server"
+
+HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    connect.configure(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print one line for every model version."""
+    with connect.client(arguments) as client:
+        models = _models(client)
+    if arguments.json:
+        print(json.dumps([asdict(model) for model in models], indent=2))
+    else:
+        print(tables.render(HEADERS, [row(model) for model in models]))
+    return 0
+
+
+def _models(client: Client) -> Sequence[ModelVersionStatus | ModelState]:
+    try:
+        return client.status().models
+    except Unimplemented:  # another server: its index tells less
+        return client.models()
+
+
+def row(model: ModelVersionStatus | ModelState) -> tuple[str, ...]:
+    """Return the cells of one line."""
+    if isinstance(model, ModelState):
+        return (model.name, model.version, model.state, "", "", model.reason)
+    reasons = [reason for reason in (model.reason, model.engine_reason) if reason]
+    return (
+        model.name,
+        model.version,
+        model.state,
+        model.engine,
+        str(model.max_batch_size),
+        "; ".join(reasons),
+    )

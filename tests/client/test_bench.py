@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+from inferd.oip.v2 import inference_pb2 as pb
+from inferd_client.cli import main
+
+from tests.fakes.oip_server import OipServer
+
+
+@pytest.fixture
+def digits(server: OipServer) -> OipServer:
+    """Return the server with the metadata of a model that it echoes."""
+    server.answers["ModelMetadata"] = pb.ModelMetadataResponse(
+        name="digits", inputs=[{"name": "image", "datatype": "FP32", "shape": [-1, 4]}]
+    )
+    return server
+
+
+def test_bench_prints_figures_and_writes_json(
+    digits: OipServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = tmp_path / "figures.json"
+    flags = ["--requests", "20", "--batch", "3", "--json", str(written)]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 0
+    assert "20 of 20 succeeded" in capsys.readouterr().out
+    figures = json.loads(written.read_text())
+    assert (figures["succeeded"], figures["rows"], figures["concurrency"]) == (20, 3, 8)
+    assert figures["rows_per_s"] == pytest.approx(3 * figures["requests_per_s"])
+    assert list(digits.seen.inputs[0].shape) == [3, 4]
+
+
+def test_bench_prints_json_alone_when_asked(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--requests", "4", "--stream", "--input", "image=[[1, 2, 3, 4]]", "--json", "-"]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["stream"], figures["errors"], figures["rows"]) == (True, {}, 1)
+
+
+def test_bench_shares_the_load_among_processes(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--requests", "6", "--processes", "2", "--json", "-"]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["succeeded"], figures["processes"]) == (6, 2)
+
+
+def test_bench_fails_when_nothing_succeeds(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digits.fail_infer = (grpc.StatusCode.INTERNAL, "the engine failed", "EngineFailure")
+    assert main(["bench", "digits", "--url", digits.address, "--requests", "1"]) == 1
+    assert "1 failed with INTERNAL" in capsys.readouterr().out
+
+
+def test_bench_refuses_more_processes_than_places(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["--concurrency", "1", "--processes", "2"]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 1
+    assert "cannot be shared among 2 processes" in capsys.readouterr().err

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import asyncio
+import pickle
+import socket
+
+import grpc
+import pytest
+from inferd_client import AsyncClient, Client, InferdError, errors
+
+from tests.fakes.oip_server import OipServer
+
+CODES = {
+    "INVALID_ARGUMENT": ["InvalidInput"],
+    "NOT_FOUND": ["NotFound", "ModelNotFound", "VersionNotFound"],
+    "UNAVAILABLE": ["Unavailable", "ModelNotReady", "WorkerLost", "ShuttingDown"],
+    "RESOURCE_EXHAUSTED": ["ResourceExhausted", "QueueFull", "MemoryBudgetExceeded"],
+    "DEADLINE_EXCEEDED": ["DeadlinePassed"],
+    "CANCELLED": ["Cancelled"],
+    "UNAUTHENTICATED": ["Unauthenticated"],
+    "PERMISSION_DENIED": ["PermissionDenied"],
+    "UNIMPLEMENTED": ["Unimplemented"],
+    "INTERNAL": ["EngineFailure"],
+}
+NAMED = [(code, name) for code, names in CODES.items() for name in names]
+
+
+@pytest.fixture
+def nobody() -> str:
+    """Return an address at which nothing listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("code", "name"), NAMED)
+def test_error_name_of_the_server_picks_the_class(
+    server: OipServer, client: Client, code: str, name: str
+) -> None:
+    server.fail = (grpc.StatusCode[code], "what happened", name)
+    with pytest.raises(InferdError) as caught:
+        client.infer("m", x=1)
+    assert type(caught.value).__name__ == name
+    assert (caught.value.code, caught.value.message) == (code, "what happened")
+    assert str(caught.value) == "what happened"
+    assert caught.value.details["inferd-error"] == name
+
+
+@pytest.mark.parametrize(("code", "parent"), [(code, names[0]) for code, names in CODES.items()])
+def test_without_a_name_the_code_picks_the_parent(
+    server: OipServer, client: Client, code: str, parent: str
+) -> None:
+    server.fail = (grpc.StatusCode[code], "what happened", "")
+    with pytest.raises(InferdError, match="what happened") as caught:
+        client.infer("m", x=1)
+    assert type(caught.value).__name__ == parent
+
+
+@pytest.mark.parametrize("name", ["", "QueueFull", "NoSuchError", "InferdError"])
+def test_code_outside_the_tree_is_kept_and_a_name_of_another_code_ignored(
+    server: OipServer, client: Client, name: str
+) -> None:
+    server.fail = (grpc.StatusCode.ABORTED, "what happened", name)
+    with pytest.raises(InferdError) as caught:
+        client.infer("m", x=1)
+    assert type(caught.value) is InferdError
+    assert caught.value.code == "ABORTED"
+
+
+def test_asyncio_client_maps_errors_the_same_way(server: OipServer) -> None:
+    server.fail = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full", "QueueFull")
+
+    async def scenario() -> None:
+        async with AsyncClient(server.address) as client:
+            await client.infer("m", x=1)
+
+    with pytest.raises(errors.QueueFull, match="full"):
+        asyncio.run(scenario())
+
+
+def test_unreachable_server_is_named(nobody: str) -> None:
+    with Client(nobody) as client, pytest.raises(errors.Unavailable, match=nobody):
+        client.infer("m", x=1)
+
+
+def test_unreachable_server_is_named_by_the_asyncio_client(nobody: str) -> None:
+    async def scenario() -> None:
+        async with AsyncClient(nobody) as client:
+            await client.live()
+
+    with pytest.raises(errors.Unavailable, match=nobody):
+        asyncio.run(scenario())
+
+
+def test_waiting_for_a_connection_ends_with_the_timeout(nobody: str) -> None:
+    client = Client(nobody, wait_for_ready=True, timeout=0.05)
+    with client, pytest.raises(errors.DeadlinePassed):
+        client.infer("m", x=1)
+
+
+def test_message_above_the_limit_is_refused(server: OipServer) -> None:
+    client = Client(server.address, max_message_bytes=1000)
+    with client, pytest.raises(errors.ResourceExhausted, match="larger than max"):
+        client.infer("m", x=[0] * 1000)
+
+
+def test_closed_client_says_so(server: OipServer) -> None:
+    client = Client(server.address)
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.infer("m", x=1)
+    with pytest.raises(RuntimeError, match="closed"):
+        client.stream([])
+
+
+def test_closed_asyncio_client_says_so(server: OipServer) -> None:
+    async def scenario() -> None:
+        client = AsyncClient(server.address)
+        await client.close()
+        await client.infer("m", x=1)
+
+    with pytest.raises(RuntimeError, match="closed"):
+        asyncio.run(scenario())
+
+
+def test_error_survives_pickling() -> None:
+    error = errors.QueueFull("full", details={"a": "b"})
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), copy.message, copy.details) == (errors.QueueFull, "full", {"a": "b"})
