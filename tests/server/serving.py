@@ -12,8 +12,15 @@ import grpc
 import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from inferd.tensors import BYTES, CONTENTS_FIELDS, DATATYPES, Array, datatype_of, decode_bytes
-from inferd.tensors import encode_bytes
+from inferd.tensors import (
+    BYTES,
+    CONTENTS_FIELDS,
+    DATATYPES,
+    Array,
+    datatype_of,
+    decode_bytes,
+    encode_bytes,
+)
 from inferd_engines.engine import EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
 from inferd_server.monitoring.logs import LogControl
