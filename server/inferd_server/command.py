@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from queue import SimpleQueue
 from types import FrameType
 
 from inferd_engines.onnx import open_onnx
@@ -66,8 +67,8 @@ def serve(settings: Settings, logs: LogControl) -> int:
     log.info("listening", extra=where)
     # On a thread of its own, so that a signal ends a start that takes long.
     threading.Thread(target=server.load, name="load", daemon=True).start()
-    signals.stop.wait()
-    server.drain(signals.hurry)
+    signals.wait()
+    server.drain(signals.next())
     log.info("stopped")
     return 0
 
@@ -82,18 +83,31 @@ class StopSignals:
     """The first SIGTERM or SIGINT asks to stop, the second to hurry."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.hurry = threading.Event()
+        # Unlike an event's, its lock cannot be held by what the handler interrupted.
+        self._received: SimpleQueue[int] = SimpleQueue()
 
     def install(self) -> None:
         """Take over the signals; main thread only."""
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.stop.is_set():
-            self.hurry.set()
-        self.stop.set()
+    def wait(self) -> None:
+        """Block until a signal comes."""
+        self._received.get()
+
+    def next(self) -> threading.Event:
+        """Return an event that the next signal sets."""
+        came = threading.Event()
+
+        def wait() -> None:
+            self.wait()
+            came.set()
+
+        threading.Thread(target=wait, name="signals", daemon=True).start()
+        return came
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._received.put(number)
 
 
 def main() -> int:
