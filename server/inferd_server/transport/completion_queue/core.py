@@ -63,13 +63,29 @@ def ignore(_: Event) -> None:
     """Tag of operations whose end nobody waits for."""
 
 
+class Gate:
+    """Keeps operations from a queue that was shut down: core would abort the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.open = True
+
+    def close(self) -> None:
+        """Let no further operation start."""
+        with self.lock:
+            self.open = False
+
+
 class CoreCall:
     """One call of gRPC core. Operations may be started from any thread."""
 
-    __slots__ = ("_call", "details", "metadata")
+    __slots__ = ("_call", "_gate", "details", "lock", "metadata")
 
-    def __init__(self, event: Event) -> None:
+    def __init__(self, event: Event, gate: Gate) -> None:
         self._call = event.call
+        self._gate = gate
+        self.lock = gate.lock
+        """Held while an operation starts; may be held around several."""
         self.details = event.call_details
         self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
 
@@ -91,24 +107,25 @@ class CoreCall:
     def receive(self, then: Callable[[bytes | None], None]) -> None:
         """Receive one message; None at the end of the messages or of the call."""
         operation = cygrpc.ReceiveMessageOperation(0)
-        self._call.start_server_batch((operation,), lambda _: then(operation.message()))
+        self._start((operation,), lambda _: then(operation.message()))
 
     def watch_close(self, then: Callable[[bool], None]) -> None:
-        """Tell once when the call is over, and whether it was cancelled."""
+        """Tell once when the call is over, and whether it was cancelled; at once if all is over."""
         operation = cygrpc.ReceiveCloseOnServerOperation(0)
-        self._call.start_server_batch((operation,), lambda _: then(operation.cancelled()))
+        if not self._start((operation,), lambda _: then(operation.cancelled())):
+            then(True)
 
     def reply(self, message: bytes, watched: bool) -> None:
         """Send the one message of a unary call, and OK."""
         send = cygrpc.SendMessageOperation(message, 0)
-        end = () if watched else (CLOSED,)
-        self._call.start_server_batch((NO_METADATA, send, OK, *end), ignore)
+        close = () if watched else (CLOSED,)
+        self._start((NO_METADATA, send, OK, *close), ignore)
 
     def send(self, message: bytes, first: bool, then: Callable[[bool], None]) -> None:
         """Send one message of a stream; `then` hears whether it went out."""
         send = cygrpc.SendMessageOperation(message, 0)
         operations = (NO_METADATA, send) if first else (send,)
-        self._call.start_server_batch(operations, lambda event: then(event.success))
+        self._start(operations, lambda event: then(event.success))
 
     def end(
         self,
@@ -123,7 +140,14 @@ class CoreCall:
         status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], text.encode(), 0)
         begin = (NO_METADATA,) if first else ()
         close = () if watched else (CLOSED,)
-        self._call.start_server_batch((*begin, status, *close), ignore)
+        self._start((*begin, status, *close), ignore)
+
+    def _start(self, operations: tuple[Any, ...], tag: Tag) -> bool:
+        """Start operations; False if the queue was shut down, and with it the call."""
+        with self.lock:
+            if self._gate.open:
+                self._call.start_server_batch(operations, tag)
+            return self._gate.open
 
 
 class CoreServer:
@@ -133,6 +157,7 @@ class CoreServer:
         self._server = cygrpc.Server(tuple(options), False)
         self._queue = cygrpc.CompletionQueue()
         self._server.register_completion_queue(self._queue)
+        self._gate = Gate()
         self._stopping = threading.Event()
 
     def listen(self, address: str) -> int:
@@ -157,7 +182,7 @@ class CoreServer:
         def arrived(event: Event) -> None:
             if event.success:
                 self._arm(method, arrived)
-                then(CoreCall(event))
+                then(CoreCall(event, self._gate))
 
         self._arm(method, arrived)
 
@@ -182,7 +207,8 @@ class CoreServer:
         self._server.cancel_all_calls()
 
     def close(self) -> None:
-        """End the queue after `stop` told; the poll that follows the last event returns None."""
+        """End the queue after `stop` told, or instead of `start`; polls return None at its end."""
+        self._gate.close()
         self._server.destroy()
         self._queue.shutdown()
 
