@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+from importlib.metadata import version
 from queue import SimpleQueue
 from types import FrameType
 
@@ -16,9 +17,13 @@ from inferd_engines.onnx import open_onnx
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
-from inferd_server.settings.model import Settings
+from inferd_server.settings.model import ListenSettings, Settings
 from inferd_server.settings.sources import add_flags, load_settings
 from inferd_server.transport.aio import AioTransport
+from inferd_server.transport.call import Transport
+from inferd_server.transport.choice import AIO, choose
+from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.selftest import selftest
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -75,8 +80,24 @@ def serve(settings: Settings, logs: LogControl) -> int:
 
 def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
-    transport = AioTransport(settings.listen.max_message_bytes, settings.listen.max_stream_messages)
-    return Server(settings, open_onnx, transport, logs)
+    return Server(settings, open_onnx, make_transport(settings.listen), logs)
+
+
+def make_transport(listen: ListenSettings) -> Transport:
+    """Make the transport that was asked for, or the other one, with a warning that says why."""
+    limits = listen.max_message_bytes, listen.max_stream_messages
+    choice = choose(
+        listen.transport,
+        version("grpcio"),
+        core.TESTED,
+        core.missing(),
+        lambda: selftest(CompletionQueueTransport(*limits)),
+    )
+    if choice.reason:
+        log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
+    if choice.name == AIO:
+        return AioTransport(*limits)
+    return CompletionQueueTransport(*limits)
 
 
 class StopSignals:
