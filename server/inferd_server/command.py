@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import threading
+from importlib.metadata import version
+from queue import SimpleQueue
 from types import FrameType
 
 from inferd_engines.onnx import open_onnx
@@ -15,9 +17,13 @@ from inferd_engines.onnx import open_onnx
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
-from inferd_server.settings.model import Settings
+from inferd_server.settings.model import ListenSettings, Settings
 from inferd_server.settings.sources import add_flags, load_settings
 from inferd_server.transport.aio import AioTransport
+from inferd_server.transport.call import Transport
+from inferd_server.transport.choice import AIO, choose
+from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.selftest import selftest
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -66,34 +72,63 @@ def serve(settings: Settings, logs: LogControl) -> int:
     log.info("listening", extra=where)
     # On a thread of its own, so that a signal ends a start that takes long.
     threading.Thread(target=server.load, name="load", daemon=True).start()
-    signals.stop.wait()
-    server.drain(signals.hurry)
+    signals.wait()
+    server.drain(signals.next())
     log.info("stopped")
     return 0
 
 
 def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
-    transport = AioTransport(settings.listen.max_message_bytes, settings.listen.max_stream_messages)
-    return Server(settings, open_onnx, transport, logs)
+    return Server(settings, open_onnx, make_transport(settings.listen), logs)
+
+
+def make_transport(listen: ListenSettings) -> Transport:
+    """Make the transport that was asked for, or the other one, with a warning that says why."""
+    limits = listen.max_message_bytes, listen.max_stream_messages
+    choice = choose(
+        listen.transport,
+        version("grpcio"),
+        core.TESTED,
+        core.missing(),
+        lambda: selftest(CompletionQueueTransport(*limits)),
+    )
+    if choice.reason:
+        log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
+    if choice.name == AIO:
+        return AioTransport(*limits)
+    return CompletionQueueTransport(*limits)
 
 
 class StopSignals:
     """The first SIGTERM or SIGINT asks to stop, the second to hurry."""
 
     def __init__(self) -> None:
-        self.stop = threading.Event()
-        self.hurry = threading.Event()
+        # Unlike an event's, its lock cannot be held by what the handler interrupted.
+        self._received: SimpleQueue[int] = SimpleQueue()
 
     def install(self) -> None:
         """Take over the signals; main thread only."""
         for number in SIGNALS:
             signal.signal(number, self._handle)
 
-    def _handle(self, _number: int, _frame: FrameType | None) -> None:
-        if self.stop.is_set():
-            self.hurry.set()
-        self.stop.set()
+    def wait(self) -> None:
+        """Block until a signal comes."""
+        self._received.get()
+
+    def next(self) -> threading.Event:
+        """Return an event that the next signal sets."""
+        came = threading.Event()
+
+        def wait() -> None:
+            self.wait()
+            came.set()
+
+        threading.Thread(target=wait, name="signals", daemon=True).start()
+        return came
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._received.put(number)
 
 
 def main() -> int:

@@ -8,12 +8,16 @@ import sys
 import grpc
 from grpc_health.v1 import health_pb2
 
+from inferd_server.address import join_address
+
+# A pod's proxy settings are not meant for a look at the pod itself.
+OPTIONS = (("grpc.enable_http_proxy", 0),)
 METHOD = "/grpc.health.v1.Health/Check"
 
 
 def probe(address: str, service: str, timeout: float) -> str:
     """Return the status of a service, such as "SERVING", or the code of the failed call."""
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, OPTIONS) as channel:
         check = channel.unary_unary(
             METHOD,
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -34,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--service", default="", help="empty: the server as a whole")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
     given = parser.parse_args(arguments)
-    status = probe(f"{given.host}:{given.port}", given.service, given.timeout)
+    status = probe(join_address(given.host, given.port), given.service, given.timeout)
     sys.stdout.write(f"{status}\n")
     return 0 if status == "SERVING" else 1
 

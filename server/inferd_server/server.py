@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 from inferd_engines.engine import Opener
 
+from inferd_server.address import is_loopback, join_address
+from inferd_server.front.blocking import BlockingThread
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer, Telemetry
@@ -27,6 +27,9 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 LIVENESS = "liveness"
+
+# For engines to close once every call is over: nobody waits for more.
+CLOSE_S = 1.0
 
 
 class Server:
@@ -47,7 +50,9 @@ class Server:
         self._metrics = Metrics()
         self._metrics_server = MetricsServer(self._metrics)
         self._health = HealthBoard()
-        self._blocking = ThreadPoolExecutor(2, "blocking")
+        self._blocking = BlockingThread()
+        # States are read and told as one step, so that an older one never comes last.
+        self._publishing = threading.Lock()
         self._draining = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock)
@@ -72,22 +77,32 @@ class Server:
         try:
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
-                routes(self._services(), self._blocking),
+                routes(self._services(), self._blocking.submit),
             )
         except BaseException:
             self._metrics_server.stop()
             raise
+        self._blocking.start()
         return port, metrics_port
 
     def load(self) -> None:
         """Load the models and become ready; blocks."""
-        self._failed = self._repository.load_all()
+        try:
+            self._failed = self._repository.load_all()
+        except Exception:
+            log.exception("the models could not be loaded; this server will never be ready")
+            return
         self._loaded.set()
         self._publish_health()
         if self.ready:
             log.info("ready")
         elif not self._draining.is_set():
             log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
+
+    @property
+    def repository(self) -> Repository:
+        """The models."""
+        return self._repository
 
     @property
     def ready(self) -> bool:
@@ -107,15 +122,22 @@ class Server:
         self._publish_health()
         log.info("draining", extra={"delay_s": lifecycle.drain_delay_s})
         hurry.wait(lifecycle.drain_delay_s)
-        grace = 0.0 if hurry.is_set() else lifecycle.drain_timeout_s
-        self.stop(grace)
+        hurrying = threading.Thread(target=self._hurry, args=(hurry,), name="hurry", daemon=True)
+        hurrying.start()
+        self.stop(lifecycle.drain_timeout_s)
+        hurry.set()
+        hurrying.join()
+
+    def _hurry(self, hurry: threading.Event) -> None:
+        hurry.wait()
+        self._transport.stop(0.0)
 
     def stop(self, grace: float) -> None:
         """Stop at once, giving running calls `grace` seconds."""
         self._draining.set()
         self._transport.stop(grace)
-        self._repository.close(grace)
-        self._blocking.shutdown()
+        self._repository.close(CLOSE_S)
+        self._blocking.stop(CLOSE_S)
         self._metrics_server.stop()
 
     def _services(self) -> Services:
@@ -145,28 +167,16 @@ class Server:
 
     def _publish_health(self) -> None:
         """Tell health and metrics what is true now."""
-        ready = self.ready
-        models: dict[str, bool] = {}
-        for entry in self._repository.entries():
-            serving = entry.state is State.READY and not self._draining.is_set()
-            models[entry.name] = models.get(entry.name, False) or serving
-        self._health.update({**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True})
-        self._metrics.ready(ready)
-
-
-def join_address(host: str, port: int) -> str:
-    """Join host and port, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        with self._publishing:
+            ready = self.ready
+            models: dict[str, bool] = {}
+            for entry in self._repository.entries():
+                serving = entry.state is State.READY and not self._draining.is_set()
+                models[entry.name] = models.get(entry.name, False) or serving
+            self._health.update({**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True})
+            self._metrics.ready(ready)
 
 
 def control_allowed(control: str, host: str) -> bool:
     """Decide whether callers may load and unload models."""
     return control == "on" or (control == "auto" and is_loopback(host))
-
-
-def is_loopback(host: str) -> bool:
-    """True for localhost and loopback addresses."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ from inferd_server.front.regions import Region, RegionTable
 from inferd_server.front.wire import varint
 
 RAW_OUTPUT_TAG = varint(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2)
+WITHOUT_CLASSES = {"BOOL", BYTES}
 Requested = Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]
 
 
@@ -57,8 +59,9 @@ def plan_outputs(
             continue
         owner = f"output {name!r}"
         classes = class_count(output.parameters, owner)
-        if classes and kinds[name].kind not in "iuf":
-            raise InvalidInput(f"{owner} is {datatype_of(kinds[name])}, which has no classes")
+        datatype = datatype_of(kinds[name])
+        if classes and datatype in WITHOUT_CLASSES:
+            raise InvalidInput(f"{owner} is {datatype}, which has no classes")
         part = region_range(output.parameters, owner)
         region = None if part is None else regions.find(part, owner)
         targets.append(Target(name, classes, labels.get(name, ()), region, part))
@@ -136,8 +139,10 @@ def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
     array of one dimension is one set of classes.
     """
     classes = array.shape[-1] if array.ndim else 1
-    rows = array.reshape(-1, classes)
-    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :count]
+    rows = array.reshape(math.prod(array.shape[:-1]), classes)
+    # Falling: large integers have no exact float, and the lowest has no negative.
+    falling = ~rows if array.dtype.kind in "iu" else -rows.astype(np.float64)
+    best = np.argsort(falling, axis=1, kind="stable")[:, :count]
     texts = [
         [_class_text(row[index], int(index), labels) for index in top]
         for row, top in zip(rows, best, strict=True)

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from grpc_health.v1 import health_pb2
 
-from inferd_server.errors import InvalidInput, ServiceNotFound
+from inferd_server.errors import InvalidInput, ServiceNotFound, ShuttingDown
 from inferd_server.front.unary import parse_message
 from inferd_server.transport.call import Receiver, Stream
 
@@ -82,6 +82,9 @@ class Watch:
 
     def message(self, data: bytes) -> None:
         """Begin to watch the service that the one request names."""
+        if self._service is not None:
+            self._stream.fail(InvalidInput("a Watch call has one request, and this is another"))
+            return
         try:
             request = parse_message(health_pb2.HealthCheckRequest, data)
         except InvalidInput as error:
@@ -92,6 +95,12 @@ class Watch:
 
     def half_closed(self) -> None:
         """Go on: the caller sends one request and listens."""
+        if self._service is None:
+            self._stream.fail(InvalidInput("a Watch call needs a request"))
+
+    def drain(self) -> None:
+        """End: a watch has no end of its own, and would use up the time to stop."""
+        self._stream.fail(ShuttingDown("the server stops; watch again elsewhere"))
 
     def cancel(self) -> None:
         """Stop watching."""

@@ -149,8 +149,9 @@ def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:
             f"{bounds.max_queue_bytes} (max_queue_bytes)"
         )
     return QueueFull(
-        f"the queue of model {handle.name!r} has no room for {rows} rows: {handle.arena.rows} of "
-        f"{bounds.max_queue_rows} (max_queue_rows) are in use"
+        f"the queue of model {handle.name!r} has no room for {rows} rows of {nbytes} bytes in all: "
+        f"it holds {handle.arena.rows} rows, and may hold {bounds.max_queue_rows} (max_queue_rows) "
+        f"or {bounds.max_queue_bytes} bytes (max_queue_bytes)"
     )
 
 
@@ -187,18 +188,27 @@ class Answer:
             log.exception("a response could not be encoded")
             self.fail(EngineFailure())
             return
-        self._call.reply(parts)
         now = self._telemetry.clock()
         wall = self._telemetry.wall()
+        # Counted first: who has the answer finds it in the statistics.
         self._handle.statistics.succeeded(self._rows, now - self._started, now - ran, phases, wall)
         self._count("OK", now, phases)
+        self._reply(parts)
 
     def fail(self, error: InferdError) -> None:
         """Send an error."""
-        self._call.fail(error)
         now = self._telemetry.clock()
         self._handle.statistics.failed(now - self._started)
         self._count(code_name(error), now, None)
+        self._call.fail(error)
+
+    def _reply(self, parts: Sequence[Buffer]) -> None:
+        try:
+            self._call.reply(parts)
+        except Exception:
+            # No memory for the joined message, most likely; the call must not stay open.
+            log.exception("a response could not be sent")
+            self._call.fail(EngineFailure())
 
     def _count(self, code: str, now: float, phases: Phases | None) -> None:
         self._telemetry.metrics.answered(

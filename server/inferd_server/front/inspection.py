@@ -17,7 +17,7 @@ NAME = "inferd"
 EXTENSIONS = (
     "classification", "model_configuration", "model_repository",
     "model_repository(unload_dependents)", "parameters", "statistics",
-    "system_shared_memory", "binary_tensor_data", "logging", "trace",
+    "system_shared_memory", "binary_tensor_data", "logging",
 )  # fmt: skip
 
 

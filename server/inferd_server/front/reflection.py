@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from inferd_server.errors import InvalidInput
+from inferd_server.errors import InvalidInput, ShuttingDown
 from inferd_server.front.unary import parse_message
 from inferd_server.transport.call import Receiver, Stream
 
@@ -64,6 +64,10 @@ class ReflectionReceiver:
     def half_closed(self) -> None:
         """End the call."""
         self._stream.finish()
+
+    def drain(self) -> None:
+        """End: every request has its answer."""
+        self._stream.fail(ShuttingDown("the server stops"))
 
     def cancel(self) -> None:
         """Nothing is held."""

@@ -15,7 +15,12 @@ from pathlib import Path
 
 from inferd.tensors import Buffer
 
-from inferd_server.errors import AlreadyExists, InvalidInput, RegionNotFound
+from inferd_server.errors import (
+    AlreadyExists,
+    InvalidInput,
+    RegionNotFound,
+    ResourceExhausted,
+)
 from inferd_server.front.parameters import RegionRange
 
 # What shm_open accepts on Linux: one name without another slash, dots alone excluded.
@@ -39,12 +44,36 @@ class Region:
         Raises:
             InvalidInput: the object has shrunk since it was registered.
         """
-        if os.preadv(self._descriptor, [target], self.offset + offset) != len(target):
-            raise InvalidInput(f"shared memory object {self.key!r} has shrunk since registration")
+        done = 0
+        while done < len(target):
+            # One call reads a little less than 2 GiB at most.
+            count = os.preadv(self._descriptor, [target[done:]], self.offset + offset + done)
+            if count == 0:
+                raise self._shrunk()
+            done += count
 
     def write(self, data: Buffer, offset: int) -> None:
-        """Copy `data` into the region."""
-        os.pwritev(self._descriptor, [data], self.offset + offset)
+        """Copy `data` into the region.
+
+        Raises:
+            InvalidInput: the object has shrunk since it was registered.
+            ResourceExhausted: the host has no memory left for it.
+        """
+        start = self.offset + offset
+        if os.fstat(self._descriptor).st_size < start + len(data):
+            # Writing would make it longer again, where its owner does not look.
+            raise self._shrunk()
+        done, view = 0, memoryview(data)
+        try:
+            while done < len(data):
+                done += os.pwritev(self._descriptor, [view[done:]], start + done)
+        except OSError as error:
+            raise ResourceExhausted(
+                f"shared memory object {self.key!r} cannot be written: {error.strerror}"
+            ) from error
+
+    def _shrunk(self) -> InvalidInput:
+        return InvalidInput(f"shared memory object {self.key!r} has shrunk since registration")
 
 
 class RegionTable:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from grpc_health.v1 import health_pb2
@@ -17,7 +16,7 @@ from inferd_server.front.reflection import SERVICE as REFLECTION
 from inferd_server.front.reflection import SERVICE_V1 as REFLECTION_V1
 from inferd_server.front.reflection import Reflection
 from inferd_server.front.stream import StreamInfer
-from inferd_server.front.unary import unary
+from inferd_server.front.unary import Elsewhere, unary
 from inferd_server.transport.call import Routes, UnaryHandler
 
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
@@ -37,7 +36,7 @@ class Services:
     health: HealthBoard
 
 
-def routes(services: Services, blocking: Executor) -> Routes:
+def routes(services: Services, blocking: Elsewhere) -> Routes:
     """Return the table that a transport serves.
 
     Args:
@@ -84,7 +83,7 @@ def _inspection(inspection: Inspection) -> dict[str, UnaryHandler]:
     }
 
 
-def _control(services: Services, blocking: Executor) -> dict[str, UnaryHandler]:
+def _control(services: Services, blocking: Elsewhere) -> dict[str, UnaryHandler]:
     models, memory, diagnostics = services.models, services.memory, services.diagnostics
     handlers = {
         "RepositoryModelLoad": unary(oip.RepositoryModelLoadRequest, models.load, blocking),

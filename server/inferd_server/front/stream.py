@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from google.protobuf.message import DecodeError
 from inferd.oip.v2.inference_pb2 import (
     InferParameter,
     ModelInferRequest,
@@ -14,9 +13,11 @@ from inferd.oip.v2.inference_pb2 import (
 )
 from inferd.tensors import Buffer
 
-from inferd_server.errors import InferdError
-from inferd_server.front.wire import varint
+from inferd_server.errors import InferdError, InvalidInput, ShuttingDown
+from inferd_server.front.wire import parse, varint
 from inferd_server.transport.call import Call, Metadata, Receiver, Stream
+from inferd_server.transport.cancellation import Cancellation
+from inferd_server.transport.status import sentence
 
 RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
 ERROR_PARAMETER = "inferd_error"
@@ -46,22 +47,31 @@ class InferReceiver:
         self._infer = infer
         self._pending: dict[int, StreamedCall] = {}
         self._half_closed = False
+        self._draining = False
         self._lock = threading.Lock()
 
     def message(self, data: bytes) -> None:
         """Handle one request."""
         call = StreamedCall(self._stream, data, self._answered)
         with self._lock:
+            refused = self._draining
             self._pending[id(call)] = call
-        self._infer(call)
+        if refused:
+            call.fail(ShuttingDown("the server takes no more requests"))
+        else:
+            self._infer(call)
 
     def half_closed(self) -> None:
         """Finish once everything is answered."""
         with self._lock:
             self._half_closed = True
-            over = not self._pending
-        if over:
-            self._stream.finish()
+        self._end_if_over()
+
+    def drain(self) -> None:
+        """Answer what is pending, and end; the caller may send the rest elsewhere."""
+        with self._lock:
+            self._draining = True
+        self._end_if_over()
 
     def cancel(self) -> None:
         """Cancel every request that has no answer yet."""
@@ -73,9 +83,17 @@ class InferReceiver:
     def _answered(self, call: StreamedCall) -> None:
         with self._lock:
             self._pending.pop(id(call), None)
-            over = self._half_closed and not self._pending
-        if over:
+        self._end_if_over()
+
+    def _end_if_over(self) -> None:
+        with self._lock:
+            pending, finished, draining = self._pending, self._half_closed, self._draining
+            if pending or not (finished or draining):
+                return
+        if finished:
             self._stream.finish()
+        else:
+            self._stream.fail(ShuttingDown("the server stops, and every request has its answer"))
 
 
 class StreamedCall:
@@ -87,7 +105,7 @@ class StreamedCall:
         self._stream = stream
         self.request = request
         self._answered = answered
-        self._on_cancel: Callable[[], None] | None = None
+        self._cancellation = Cancellation()
         self._claim = threading.Lock()
 
     @property
@@ -107,19 +125,16 @@ class StreamedCall:
 
     @property
     def cancelled(self) -> bool:
-        """Of the stream."""
-        return self._stream.cancelled
+        """True once the stream is over."""
+        return self._cancellation.cancelled
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back if the stream ends before the answer."""
-        self._on_cancel = callback
-        if self.cancelled:
-            callback()
+        """Call back once if the stream ends before the answer; at once if it has."""
+        self._cancellation.on_cancel(callback)
 
     def cancel(self) -> None:
         """The stream ended."""
-        if self._on_cancel is not None:
-            self._on_cancel()
+        self._cancellation.cancel()
 
     def reply(self, parts: Sequence[Buffer]) -> None:
         """Send the response inside a stream response."""
@@ -133,7 +148,7 @@ class StreamedCall:
         """Send the error as a message, with the id of its request; the stream goes on."""
         if self._claim.acquire(blocking=False):
             answer = ModelStreamInferResponse(
-                error_message=str(error), infer_response=error_response(self.request, error)
+                error_message=sentence(error), infer_response=error_response(self.request, error)
             )
             self._stream.send((answer.SerializeToString(),))
             self._answered(self)
@@ -142,8 +157,8 @@ class StreamedCall:
 def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
     """Return the empty response that tells which request failed, and the error's class."""
     try:
-        parsed = ModelInferRequest.FromString(request)
-    except DecodeError:
+        parsed, _ = parse(request)
+    except InvalidInput:
         parsed = ModelInferRequest()
     response = ModelInferResponse(
         model_name=parsed.model_name, model_version=parsed.model_version, id=parsed.id

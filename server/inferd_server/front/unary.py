@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TypeVar
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
@@ -15,35 +15,35 @@ from inferd_server.transport.call import Call, UnaryHandler
 log = logging.getLogger(__name__)
 Q = TypeVar("Q", bound=Message)
 A = TypeVar("A", bound=Message)
+Elsewhere: TypeAlias = Callable[[Callable[[], None]], None]
+"""Runs a function later, on another thread."""
 
 
 def unary(
-    request_class: type[Q], method: Callable[[Q], A], executor: Executor | None = None
+    request_class: type[Q], method: Callable[[Q], A], elsewhere: Elsewhere | None = None
 ) -> UnaryHandler:
     """Return a handler that parses, calls `method` and serialises its answer.
 
     Args:
         request_class: of the messages.
         method: may raise any InferdError.
-        executor: runs methods that block, off the transport's thread.
+        elsewhere: runs methods that block, off the transport's thread.
     """
 
     def answer(call: Call) -> None:
         try:
-            response = method(parse_message(request_class, call.request))
+            response = method(parse_message(request_class, call.request)).SerializeToString()
         except InferdError as error:
             call.fail(error)
         except Exception:
             log.exception("a method failed", extra={"method": request_class.__name__})
             call.fail(EngineFailure())
         else:
-            call.reply((response.SerializeToString(),))
+            call.reply((response,))
 
-    def elsewhere(call: Call) -> None:
-        assert executor is not None
-        executor.submit(answer, call)
-
-    return answer if executor is None else elsewhere
+    if elsewhere is None:
+        return answer
+    return lambda call: elsewhere(partial(answer, call))
 
 
 def parse_message(request_class: type[Q], data: bytes) -> Q:

@@ -30,7 +30,9 @@ def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
     try:
         if payloads is None:
             whole = ModelInferRequest.FromString(message)
-            return whole, list(whole.raw_input_contents)
+            copies = list(whole.raw_input_contents)
+            whole.ClearField("raw_input_contents")
+            return whole, copies
         header, raw = payloads
         return ModelInferRequest.FromString(header), raw
     except DecodeError as error:

@@ -29,6 +29,9 @@ class ListenSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     grpc_port: Port = Field(8001, description="port of the gRPC services; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
+    transport: Literal["auto", "aio", "completion_queue"] = Field(
+        "auto", description="auto: the completion queue where a self-test proves it, else aio"
+    )
     max_message_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
         128 * 1024 * 1024, description="largest message received or sent"
     )

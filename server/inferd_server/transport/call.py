@@ -44,7 +44,7 @@ class Call(Context, Protocol):
         """The serialised request message."""
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back once if the caller goes away before the answer."""
+        """Call back once if the caller goes away before the answer; at once if it has."""
 
     def reply(self, parts: Sequence[Buffer]) -> None:
         """Answer with one message, the concatenation of `parts`. Later answers are ignored."""
@@ -79,10 +79,14 @@ class Receiver(Protocol):
     def half_closed(self) -> None:
         """No more requests will come."""
 
+    def drain(self) -> None:
+        """The server is stopping: end the stream as soon as its requests are answered."""
+
     def cancel(self) -> None:
-        """The caller went away."""
+        """The call is over, whoever ended it. Comes once, as the last of all."""
 
 
+# They run on the transport's thread and must not block; what they raise is answered EngineFailure.
 UnaryHandler: TypeAlias = Callable[[Call], None]
 StreamHandler: TypeAlias = Callable[[Stream], Receiver]
 
@@ -108,4 +112,8 @@ class Transport(Protocol):
         """
 
     def stop(self, grace: float) -> None:
-        """Refuse new calls, give running ones `grace` seconds, cancel the rest; blocks."""
+        """Refuse new calls, drain streams, cancel what still runs after `grace` seconds.
+
+        Blocks until every call is over. A second call, from another thread, with a
+        smaller grace ends the first one sooner; after that it does nothing.
+        """

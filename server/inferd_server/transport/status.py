@@ -24,6 +24,8 @@ CODES: dict[type[InferdError], grpc.StatusCode] = {
 # Trailing metadata that names the class of the error, finer than its code.
 ERROR_KEY = "inferd-error"
 
+SENTENCE_BYTES = 2000
+
 
 def status_code(error: InferdError) -> grpc.StatusCode:
     """Return the code of an error's nearest ancestor in the table; INTERNAL if none."""
@@ -36,3 +38,15 @@ def status_code(error: InferdError) -> grpc.StatusCode:
 def code_name(error: InferdError) -> str:
     """Return the name of an error's code, such as "INVALID_ARGUMENT"."""
     return str(status_code(error).name)
+
+
+def sentence(error: InferdError) -> str:
+    """Return an error's text, cut so that it fits into the header that carries it.
+
+    Clients refuse headers above 8 KiB, and would report that in the place of the error;
+    percent-encoding can triple each byte.
+    """
+    text = str(error).encode(errors="backslashreplace")
+    if len(text) <= SENTENCE_BYTES:
+        return text.decode()
+    return text[:SENTENCE_BYTES].decode(errors="ignore") + " ..."

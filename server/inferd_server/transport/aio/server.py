@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
 
 from inferd_server.errors import AddressInUse
-from inferd_server.transport.aio.calls import serve_stream, serve_unary
+from inferd_server.transport.aio.calls import serve_unary
+from inferd_server.transport.aio.streams import LiveStreams, serve_stream
 from inferd_server.transport.call import Routes
 
-T = TypeVar("T")
+CANCELLED_TASKS_S = 5.0
 
 
 class AioTransport:
@@ -30,9 +30,11 @@ class AioTransport:
             ("grpc.so_reuseport", 0),
         )
         self._max_stream_messages = max_stream_messages
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="transport")
+        self._live = LiveStreams()
         self._server: grpc.aio.Server | None = None
+        self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
+        self._stopping = threading.Lock()
+        self._shortening: list[asyncio.Future[None]] = []
 
     def start(self, address: str, routes: Routes) -> int:
         """Listen on "host:port" and return the port.
@@ -40,44 +42,70 @@ class AioTransport:
         Raises:
             AddressInUse: the address cannot be bound.
         """
-        self._thread.start()
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="transport", daemon=True)
+        thread.start()
+        self._running = loop, thread
         try:
-            return self._wait(self._start(address, routes))
+            return asyncio.run_coroutine_threadsafe(self._start(address, routes), loop).result()
         except RuntimeError as error:
-            self._end_loop()
+            end_loop(loop, thread)
             raise AddressInUse(
                 f"grpc_port: {address} cannot be had; choose another with --grpc-port"
             ) from error
 
     def stop(self, grace: float) -> None:
-        """Refuse new calls, give running ones `grace` seconds, cancel the rest; blocks."""
-        self._wait(self._stop(grace))
-        self._end_loop()
+        """Refuse new calls, drain streams, cancel what still runs after `grace` seconds.
+
+        Blocks until every call is over. A second call, from another thread, with a
+        smaller grace ends the first one sooner; after that it does nothing.
+        """
+        if self._running is None:
+            return
+        loop, thread = self._running
+        if self._stopping.acquire(blocking=False):
+            asyncio.run_coroutine_threadsafe(self._stop(grace), loop).result()
+            end_loop(loop, thread)
+            return
+        with contextlib.suppress(RuntimeError):
+            # RuntimeError: the loop is closed, all is over.
+            loop.call_soon_threadsafe(self._shorten, grace)
+        thread.join()
 
     async def _start(self, address: str, routes: Routes) -> int:
         self._server = grpc.aio.server(options=self._options)
-        self._server.add_generic_rpc_handlers((Router(routes, self._max_stream_messages),))
+        router = Router(routes, self._max_stream_messages, self._live)
+        self._server.add_generic_rpc_handlers((router,))
         port = self._server.add_insecure_port(address)
         await self._server.start()
         return port
 
     async def _stop(self, grace: float) -> None:
-        if self._server is not None:
-            await self._server.stop(grace)
+        assert self._server is not None
+        self._live.drain()
+        await self._server.stop(grace)
+        # grpc.aio returns before the tasks of the calls that it cancelled have ended.
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        if others:
+            await asyncio.wait(others, timeout=CANCELLED_TASKS_S)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+    def _shorten(self, grace: float) -> None:
+        assert self._server is not None
+        # Kept, because the loop holds tasks weakly.
+        self._shortening.append(asyncio.ensure_future(self._server.stop(grace)))
 
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+
+def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
+    """Stop a loop that runs on a thread of its own."""
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
 
 
 class Router(grpc.GenericRpcHandler):
     """Hands grpc.aio the raw-bytes handler of a method."""
 
-    def __init__(self, routes: Routes, max_stream_messages: int) -> None:
+    def __init__(self, routes: Routes, max_stream_messages: int, live: LiveStreams) -> None:
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             **{
                 path: grpc.unary_unary_rpc_method_handler(serve_unary(handler))
@@ -85,7 +113,7 @@ class Router(grpc.GenericRpcHandler):
             },
             **{
                 path: grpc.stream_stream_rpc_method_handler(
-                    serve_stream(handler, max_stream_messages)
+                    serve_stream(handler, max_stream_messages, live)
                 )
                 for path, handler in routes.streams.items()
             },

@@ -1,0 +1,116 @@
+"""Unary calls over gRPC core's operations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import grpc
+from inferd.tensors import Buffer
+
+from inferd_server.errors import EngineFailure, InferdError
+from inferd_server.transport.call import Metadata, UnaryHandler
+from inferd_server.transport.completion_queue.core import CoreCall
+from inferd_server.transport.status import ERROR_KEY, sentence, status_code
+
+log = logging.getLogger(__name__)
+
+
+class QueueCall:
+    """A unary call. The core's lock guards it: core takes each kind of operation once."""
+
+    __slots__ = (
+        "_answered", "_core", "_on_cancel", "_watched", "cancelled", "request",
+    )  # fmt: skip
+
+    def __init__(self, core: CoreCall) -> None:
+        self.request = b""
+        self.cancelled = False
+        self._core = core
+        self._answered = False
+        self._watched = False
+        self._on_cancel: Callable[[], None] | None = None
+
+    @property
+    def metadata(self) -> Metadata:
+        """Invocation metadata, in the order received."""
+        return self._core.metadata
+
+    @property
+    def peer(self) -> str:
+        """The caller's address, such as "ipv4:127.0.0.1:4711"."""
+        return self._core.peer
+
+    @property
+    def deadline(self) -> float | None:
+        """Monotonic seconds, or None for a call without a deadline."""
+        return self._core.deadline()
+
+    def serve(self, handler: UnaryHandler, waits: Callable[[QueueCall], None]) -> None:
+        """Receive the request and handle it; `waits` gets calls that the handler left open."""
+
+        def received(message: bytes | None) -> None:
+            # None: the caller went away, or its message was refused, before it was complete.
+            if message is not None:
+                self.request = message
+                self._handle(handler)
+                if not self._answered:
+                    waits(self)
+
+        self._core.receive(received)
+
+    def watch(self) -> None:
+        """Watch for cancellation, which costs an event: only for calls that have to wait."""
+        with self._core.lock:
+            if self._answered or self._watched:
+                return
+            self._watched = True
+            self._core.watch_close(self._closed)
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Call back once if the caller goes away before the answer; at once if it has."""
+        with self._core.lock:
+            if not self.cancelled:
+                self._on_cancel = callback
+                return
+        callback()
+
+    def reply(self, parts: Sequence[Buffer]) -> None:
+        """Answer; the parts are copied before this returns."""
+        message = b"".join(parts)
+        with self._core.lock:
+            if not self._answered:
+                self._answered = True
+                self._core.reply(message, self._watched)
+
+    def fail(self, error: InferdError) -> None:
+        """Answer with a status."""
+        with self._core.lock:
+            if not self._answered:
+                self._answered = True
+                end(self._core, error, first=True, watched=self._watched)
+
+    def _handle(self, handler: UnaryHandler) -> None:
+        try:
+            handler(self)
+        except Exception:
+            log.exception("a handler failed")
+            self.fail(EngineFailure())
+
+    def _closed(self, cancelled: bool) -> None:
+        with self._core.lock:
+            if not cancelled or self._answered:
+                return
+            self.cancelled = True
+            callback, self._on_cancel = self._on_cancel, None
+        if callback is not None:
+            callback()
+
+
+def end(core: CoreCall, error: InferdError | None, *, first: bool, watched: bool) -> None:
+    """Send the status of a call: OK, or that of an error."""
+    if error is None:
+        core.end(grpc.StatusCode.OK, "", (), first=first, watched=watched)
+        return
+    metadata = ((ERROR_KEY, type(error).__name__),)
+    core.end(status_code(error), sentence(error), metadata, first=first, watched=watched)

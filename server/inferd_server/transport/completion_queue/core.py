@@ -1,0 +1,226 @@
+"""gRPC core's server, call and completion queue, through grpcio's Cython layer.
+
+That layer is private: this is the only file that touches it. `TESTED` lists the versions of
+grpcio that it was tested with, `missing` checks its shape, and `selftest` makes a call.
+
+Source: grpcio's own `grpc/_server.py`, which uses the same objects.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import grpc
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
+
+TESTED = ("1.85.1",)
+NAMES = {
+    "Server": (
+        "add_http2_port", "cancel_all_calls", "destroy", "register_completion_queue",
+        "register_method", "request_call", "request_registered_call", "shutdown", "start",
+    ),
+    "CompletionQueue": ("poll", "shutdown"),
+    "Call": ("cancel", "peer", "start_server_batch"),
+    "CallDetails": ("deadline", "method"),
+    "ReceiveMessageOperation": ("message",),
+    "ReceiveCloseOnServerOperation": ("cancelled",),
+    "SendInitialMetadataOperation": (),
+    "SendMessageOperation": (),
+    "SendStatusFromServerOperation": (),
+    "CompletionType": ("queue_timeout", "queue_shutdown"),
+}  # fmt: skip
+
+Event: TypeAlias = Any
+Tag: TypeAlias = Callable[[Event], None]
+
+# Empty operations allocate nothing, so that all calls may share them.
+NO_METADATA = cygrpc.SendInitialMetadataOperation((), 0)
+OK = cygrpc.SendStatusFromServerOperation(None, 0, b"", 0)
+CLOSED = cygrpc.ReceiveCloseOnServerOperation(0)
+FOREVER = 1e12
+"""Seconds since the epoch from which on a deadline means none."""
+
+
+def missing() -> list[str]:
+    """Return what this file needs of the Cython layer and does not find there."""
+    return [
+        f"{name}.{attribute}" if attribute else name
+        for name, attributes in NAMES.items()
+        for attribute in ("", *attributes)
+        if not _has(name, attribute)
+    ]
+
+
+def _has(name: str, attribute: str) -> bool:
+    found = getattr(cygrpc, name, None)
+    return found is not None and (not attribute or hasattr(found, attribute))
+
+
+def ignore(_: Event) -> None:
+    """Tag of operations whose end nobody waits for."""
+
+
+class Gate:
+    """Keeps operations from a queue that was shut down: core would abort the process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.open = True
+
+    def close(self) -> None:
+        """Let no further operation start."""
+        with self.lock:
+            self.open = False
+
+
+class CoreCall:
+    """One call of gRPC core. Operations may be started from any thread."""
+
+    __slots__ = ("_call", "_gate", "details", "lock", "metadata")
+
+    def __init__(self, event: Event, gate: Gate) -> None:
+        self._call = event.call
+        self._gate = gate
+        self.lock = gate.lock
+        """Held while an operation starts; may be held around several."""
+        self.details = event.call_details
+        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
+
+    @property
+    def method(self) -> str:
+        """Full path, for a call of a method that was not registered."""
+        return str(self.details.method.decode())
+
+    @property
+    def peer(self) -> str:
+        """The caller's address, such as "ipv4:127.0.0.1:4711"."""
+        return str(self._call.peer().decode())
+
+    def deadline(self) -> float | None:
+        """Return the deadline in monotonic seconds, or None."""
+        wall = self.details.deadline
+        return None if wall > FOREVER else float(wall - time.time() + time.monotonic())
+
+    def receive(self, then: Callable[[bytes | None], None]) -> None:
+        """Receive one message; None at the end of the messages or of the call."""
+        operation = cygrpc.ReceiveMessageOperation(0)
+        self._start((operation,), lambda _: then(operation.message()))
+
+    def watch_close(self, then: Callable[[bool], None]) -> None:
+        """Tell once when the call is over, and whether it was cancelled; at once if all is over."""
+        operation = cygrpc.ReceiveCloseOnServerOperation(0)
+        if not self._start((operation,), lambda _: then(operation.cancelled())):
+            then(True)
+
+    def reply(self, message: bytes, watched: bool) -> None:
+        """Send the one message of a unary call, and OK."""
+        send = cygrpc.SendMessageOperation(message, 0)
+        close = () if watched else (CLOSED,)
+        self._start((NO_METADATA, send, OK, *close), ignore)
+
+    def send(self, message: bytes, first: bool, then: Callable[[bool], None]) -> None:
+        """Send one message of a stream; `then` hears whether it went out."""
+        send = cygrpc.SendMessageOperation(message, 0)
+        operations = (NO_METADATA, send) if first else (send,)
+        self._start(operations, lambda event: then(event.success))
+
+    def end(
+        self,
+        code: grpc.StatusCode,
+        text: str,
+        metadata: Sequence[tuple[str, str]],
+        *,
+        first: bool,
+        watched: bool,
+    ) -> None:
+        """Send the status of a call; `first` if nothing was sent before."""
+        status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], text.encode(), 0)
+        begin = (NO_METADATA,) if first else ()
+        close = () if watched else (CLOSED,)
+        self._start((*begin, status, *close), ignore)
+
+    def _start(self, operations: tuple[Any, ...], tag: Tag) -> bool:
+        """Start operations; False if the queue was shut down, and with it the call."""
+        with self.lock:
+            if self._gate.open:
+                self._call.start_server_batch(operations, tag)
+            return self._gate.open
+
+
+class CoreServer:
+    """gRPC core's server with one completion queue, polled by one thread."""
+
+    def __init__(self, options: Sequence[tuple[str, int | str]]) -> None:
+        self._server = cygrpc.Server(tuple(options), False)
+        self._queue = cygrpc.CompletionQueue()
+        self._server.register_completion_queue(self._queue)
+        self._gate = Gate()
+        self._stopping = threading.Event()
+
+    def listen(self, address: str) -> int:
+        """Bind "host:port" and return the port; 0 if it cannot be had."""
+        try:
+            return int(self._server.add_http2_port(address.encode()))
+        except RuntimeError:
+            return 0
+
+    def start(self, methods: Sequence[str]) -> None:
+        """Begin to serve; calls of `methods` can be accepted by name."""
+        for method in methods:
+            self._server.register_method(method)
+        self._server.start()
+
+    def accept(self, method: str | None, then: Callable[[CoreCall], object]) -> None:
+        """Hand over the calls of a registered method, or of all the others, one after the other.
+
+        Called n times, n calls may arrive before the first is looked at.
+        """
+
+        def arrived(event: Event) -> None:
+            if event.success:
+                self._arm(method, arrived)
+                then(CoreCall(event, self._gate))
+
+        self._arm(method, arrived)
+
+    def poll(self, wait: float | None) -> bool | None:
+        """Run the tag of the next event. False: none came within `wait` seconds; None: over."""
+        event = self._queue.poll(None if wait is None else time.time() + wait)
+        kind = event.completion_type
+        if kind == cygrpc.CompletionType.queue_timeout:
+            return False
+        if kind == cygrpc.CompletionType.queue_shutdown:
+            return None
+        event.tag(event)
+        return True
+
+    def stop(self, then: Callable[[], None]) -> None:
+        """Refuse new calls; tell when the last one is over."""
+        self._stopping.set()
+        self._server.shutdown(self._queue, lambda _: then())
+
+    def cancel_calls(self) -> None:
+        """End what still runs after `stop`."""
+        self._server.cancel_all_calls()
+
+    def close(self) -> None:
+        """End the queue after `stop` told, or instead of `start`; polls return None at its end."""
+        self._gate.close()
+        self._server.destroy()
+        self._queue.shutdown()
+
+    def _arm(self, method: str | None, tag: Tag) -> None:
+        # Core refuses with a ValueError that races with its own shutdown.
+        if self._stopping.is_set():
+            return
+        try:
+            if method is None:
+                self._server.request_call(self._queue, self._queue, tag)
+            else:
+                self._server.request_registered_call(self._queue, self._queue, method, tag)
+        except ValueError:
+            if not self._stopping.is_set():
+                raise

@@ -1,0 +1,104 @@
+"""The bytes of a response, and classification, without a server."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferd.tensors import DATATYPES, Array
+from inferd_server.front.answer import Target, classify, encode_response
+
+from tests.server.serving import arrays
+
+REQUEST = ModelInferRequest(model_name="m", id="an id")
+
+
+def encoded(outputs: dict[str, Array]) -> ModelInferResponse:
+    parts = encode_response(REQUEST, 3, [Target(name) for name in outputs], outputs)
+    return ModelInferResponse.FromString(b"".join(parts))
+
+
+def filled(datatype: str, shape: tuple[int, ...], seed: int) -> Array:
+    generator = np.random.default_rng(seed)
+    dtype, count = DATATYPES[datatype], int(np.prod(shape))
+    if datatype == "BYTES":
+        values = np.empty(count, dtype=object)
+        values[:] = [generator.bytes(int(size)) for size in generator.integers(0, 300, count)]
+        return values.reshape(shape)
+    if datatype == "BOOL":
+        return generator.integers(0, 2, shape).astype(bool)
+    return np.frombuffer(generator.bytes(count * dtype.itemsize), dtype).reshape(shape)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(sorted(DATATYPES)),
+            st.lists(st.integers(0, 4), max_size=4).map(tuple),
+            st.integers(0, 2**32),
+        ),
+        max_size=4,
+    )
+)
+def test_a_response_parses_to_what_was_put_in(
+    tensors: list[tuple[str, tuple[int, ...], int]],
+) -> None:
+    outputs = {f"O{i}": filled(*tensor) for i, tensor in enumerate(tensors)}
+    response = encoded(outputs)
+    assert (response.model_name, response.model_version, response.id) == ("m", "3", "an id")
+    returned = arrays(response)
+    assert list(returned) == list(outputs)
+    for (datatype, shape, _), name in zip(tensors, outputs, strict=True):
+        assert returned[name].shape == shape
+        assert returned[name].dtype == DATATYPES[datatype]
+        assert returned[name].tolist() == outputs[name].tolist() or (
+            returned[name].tobytes() == outputs[name].tobytes()
+        )
+
+
+def test_tensors_are_views_and_not_copies() -> None:
+    array = np.arange(64, dtype=np.float32)
+    parts = encode_response(REQUEST, 1, [Target("O")], {"O": array})
+    assert any(np.shares_memory(np.frombuffer(part, np.uint8), array) for part in parts if part)
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(12, dtype=np.int32).reshape(3, 4).T, np.arange(9)[::2]]
+)
+def test_an_array_that_is_not_contiguous_is_written_in_row_major_order(array: Array) -> None:
+    np.testing.assert_array_equal(arrays(encoded({"O": array}))["O"], array)
+
+
+def best(array: Array, count: int = 1) -> list[list[bytes]]:
+    found: list[list[bytes]] = classify(array, count, ()).tolist()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dtype", "row", "first"),
+    [
+        (np.int64, [2**53, 2**53 + 1], b"9007199254740993:1"),
+        (np.uint64, [2**64 - 2, 2**64 - 1], b"18446744073709551615:1"),
+        (np.int8, [-128, -127, -128], b"-127:1"),
+        (np.uint8, [0, 0, 0], b"0:0"),
+        (np.float16, [0.5, 1.5], b"1.500000:1"),
+        (np.float32, [np.nan, -np.inf, -5.0], b"-5.000000:2"),
+        (ml_dtypes.bfloat16, [1.0, 3.0, 2.0], b"3.000000:1"),
+    ],
+)
+def test_the_highest_score_is_found_in_every_datatype(
+    dtype: type, row: list[float], first: bytes
+) -> None:
+    assert best(np.array([row], dtype=dtype)) == [[first]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((0, 3), (0, 2)), ((2, 0), (2, 0)), ((3,), (2,)), ((), (1,))]
+)
+def test_classification_keeps_every_dimension_but_the_last(
+    shape: tuple[int, ...], expected: tuple[int, ...]
+) -> None:
+    assert classify(np.zeros(shape, dtype=np.float32), 2, ()).shape == expected

@@ -1,0 +1,167 @@
+"""A server inside the test's process, on a free port, with a raw channel and the typed stub."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from inferd.tensors import (
+    BYTES,
+    CONTENTS_FIELDS,
+    DATATYPES,
+    Array,
+    datatype_of,
+    decode_bytes,
+    encode_bytes,
+)
+from inferd_engines.engine import EngineOptions, Opener
+from inferd_engines.onnx import open_onnx
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.server import Server
+from inferd_server.settings.sources import load_settings
+from inferd_server.transport.aio import AioTransport
+
+from tests.fakes.engine import FakeEngine
+
+PATIENCE = 10.0
+"""Seconds within which anything awaited must have happened."""
+CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+@dataclass
+class Running:
+    """A server that listens, and how to talk to it."""
+
+    server: Server
+    port: int
+    metrics_port: int
+    channel: grpc.Channel
+    stub: GRPCInferenceServiceStub
+
+    def infer(self, request: ModelInferRequest, **options: object) -> ModelInferResponse:
+        return self.stub.ModelInfer(request, timeout=PATIENCE, **options)
+
+    def refused(self, request: ModelInferRequest) -> grpc.RpcError:
+        return failure(lambda: self.infer(request))
+
+
+@contextmanager
+def running(
+    repository: Path, opener: Opener = open_onnx, *, load: bool = True, **settings: object
+) -> Iterator[Running]:
+    """Serve a repository; at the end no request may hold rows any more."""
+    flags = {"model_repository": repository, "grpc_port": 0, "metrics_port": 0, **settings}
+    given = load_settings({name: str(value) for name, value in flags.items()}, {})
+    listen = given.listen
+    transport = AioTransport(listen.max_message_bytes, listen.max_stream_messages)
+    server = Server(given, opener, transport, LogControl(given.log, io.StringIO()))
+    port, metrics_port = server.start()
+    handles = []
+    try:
+        if load:
+            server.load()
+        with grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            yield Running(server, port, metrics_port, channel, stub)
+    finally:
+        handles = [entry.handle for entry in server.repository.entries() if entry.handle]
+        server.stop(PATIENCE)
+    assert {handle.name: handle.arena.rows for handle in handles} == {
+        handle.name: 0 for handle in handles
+    }
+
+
+class FakeEngines:
+    """An opener of fake engines, remembered by the name of their model."""
+
+    def __init__(self, make: Callable[[], FakeEngine] = FakeEngine) -> None:
+        self._make = make
+        self.opened: dict[str, FakeEngine] = {}
+
+    def __call__(self, path: Path, options: EngineOptions) -> FakeEngine:
+        engine = self._make()
+        self.opened[path.parents[1].name] = engine
+        return engine
+
+
+@contextmanager
+def running_fake(
+    folder: Path, engines: FakeEngines | None = None, **settings: object
+) -> Iterator[tuple[Running, FakeEngine]]:
+    """Serve one model, `fake`, on a fake engine that has forgotten the runs of the start."""
+    opener = engines or FakeEngines()
+    (folder / "fake" / "1").mkdir(parents=True)
+    with running(folder, opener, **settings) as server:
+        engine = opener.opened["fake"]
+        engine.batches.clear()
+        engine.running.clear()
+        try:
+            yield server, engine
+        finally:
+            engine.release()
+
+
+def infer_request(
+    model: str,
+    inputs: dict[str, Array],
+    *,
+    typed: bool = False,
+    outputs: tuple[str, ...] = (),
+    version: str = "",
+    ident: str = "",
+) -> ModelInferRequest:
+    """Build a request, with raw contents or with typed ones."""
+    request = ModelInferRequest(model_name=model, model_version=version, id=ident)
+    for name, array in inputs.items():
+        datatype = datatype_of(array.dtype)
+        tensor = request.inputs.add(name=name, datatype=datatype, shape=array.shape)
+        if typed:
+            tensor.contents.SetInParent()
+            getattr(tensor.contents, CONTENTS_FIELDS[datatype]).extend(array.reshape(-1).tolist())
+        else:
+            request.raw_input_contents.append(raw(array))
+    for output in outputs:
+        request.outputs.add(name=output)
+    return request
+
+
+def raw(array: Array) -> bytes:
+    """Return an array's elements as the protocol writes them."""
+    return encode_bytes(array) if datatype_of(array.dtype) == BYTES else array.tobytes()
+
+
+def arrays(response: ModelInferResponse) -> dict[str, Array]:
+    """Return the outputs of a response, decoded as a client would."""
+    contents = response.raw_output_contents
+    return {
+        output.name: array_of(output.datatype, tuple(output.shape), data)
+        for output, data in zip(response.outputs, contents, strict=True)
+    }
+
+
+def array_of(datatype: str, shape: tuple[int, ...], data: bytes) -> Array:
+    """Decode one tensor."""
+    if datatype == BYTES:
+        return decode_bytes(data, int(np.prod(shape))).reshape(shape)
+    return np.frombuffer(data, DATATYPES[datatype]).reshape(shape)
+
+
+def rows(*values: float) -> dict[str, Array]:
+    """Return INPUT0 FP32 [rows, 4], each row filled with its value."""
+    return {"INPUT0": np.repeat(np.array(values, dtype=np.float32)[:, None], 4, axis=1)}
+
+
+def failure(attempt: Callable[[], object]) -> grpc.RpcError:
+    """Return the error that an attempt must raise."""
+    try:
+        attempt()
+    except grpc.RpcError as error:
+        return error
+    raise AssertionError("the call was answered")
