@@ -10,6 +10,7 @@ import sys
 import threading
 from queue import SimpleQueue
 from types import FrameType
+from typing import NoReturn
 
 from inferd_engines.onnx import open_onnx
 
@@ -68,8 +69,10 @@ def serve(settings: Settings, logs: LogControl) -> int:
     # On a thread of its own, so that a signal ends a start that takes long.
     threading.Thread(target=server.load, name="load", daemon=True).start()
     signals.wait()
-    server.drain(signals.next())
+    ended = server.drain(signals.next())
     log.info("stopped")
+    if not ended:
+        leave(0)
     return 0
 
 
@@ -77,6 +80,13 @@ def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
     transport = AioTransport(settings.listen.max_message_bytes, settings.listen.max_stream_messages)
     return Server(settings, open_onnx, transport, logs)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now: Python's own way out aborts while a thread is inside an engine."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 class StopSignals:
