@@ -54,6 +54,7 @@ class Server:
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._draining = threading.Event()
+        self._loading = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock)
         self._repository = Repository(
@@ -87,11 +88,14 @@ class Server:
 
     def load(self) -> None:
         """Load the models and become ready; blocks."""
+        self._loading.set()
         try:
             self._failed = self._repository.load_all()
         except Exception:
             log.exception("the models could not be loaded; this server will never be ready")
             return
+        finally:
+            self._loading.clear()
         self._loaded.set()
         self._publish_health()
         if self.ready:
@@ -111,11 +115,14 @@ class Server:
             return False
         return not (self._settings.repository.strict_readiness and self._missing())
 
-    def drain(self, hurry: threading.Event) -> None:
+    def drain(self, hurry: threading.Event) -> bool:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
 
         Args:
             hurry: set to skip whatever is being waited for.
+
+        Returns:
+            What `stop` returns.
         """
         lifecycle = self._settings.lifecycle
         self._draining.set()
@@ -124,21 +131,28 @@ class Server:
         hurry.wait(lifecycle.drain_delay_s)
         hurrying = threading.Thread(target=self._hurry, args=(hurry,), name="hurry", daemon=True)
         hurrying.start()
-        self.stop(lifecycle.drain_timeout_s)
+        ended = self.stop(lifecycle.drain_timeout_s)
         hurry.set()
         hurrying.join()
+        return ended
 
     def _hurry(self, hurry: threading.Event) -> None:
         hurry.wait()
         self._transport.stop(0.0)
 
-    def stop(self, grace: float) -> None:
-        """Stop at once, giving running calls `grace` seconds."""
+    def stop(self, grace: float) -> bool:
+        """Stop at once, giving running calls `grace` seconds.
+
+        Returns:
+            False if an engine is still at work: it cannot be interrupted.
+        """
         self._draining.set()
         self._transport.stop(grace)
         self._repository.close(CLOSE_S)
-        self._blocking.stop(CLOSE_S)
+        ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
         self._metrics_server.stop()
+        handles = [entry.handle for entry in self._repository.entries() if entry.handle]
+        return ended and all(instance.join(0) for h in handles for instance in h.instances)
 
     def _services(self) -> Services:
         settings, repository = self._settings, self._repository

@@ -27,12 +27,13 @@ class BlockingThread:
         """Run a function soon; not at all once stopped."""
         self._work.put(function)
 
-    def stop(self, timeout: float) -> None:
-        """Run nothing more, and give what runs now `timeout` seconds to end."""
+    def stop(self, timeout: float) -> bool:
+        """Run nothing more, and give what runs now `timeout` seconds. True if it ended."""
         self._stopped = True
         self._work.put(lambda: None)
         if self._thread.is_alive():
             self._thread.join(timeout)
+        return not self._thread.is_alive()
 
     def _live(self) -> None:
         while True:

@@ -1,4 +1,4 @@
-"""grpc.health.v1: Check and Watch.
+"""grpc.health.v1: Check, List and Watch.
 
 Services are "" (the server), the inference service's name, "liveness", and every model.
 Source: grpc/health/v1/health.proto.
@@ -7,9 +7,10 @@ Source: grpc/health/v1/health.proto.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from inferd_server.errors import InvalidInput, ServiceNotFound, ShuttingDown
@@ -20,6 +21,9 @@ Status: TypeAlias = int
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+# The package of stubs for mypy does not know these yet.
+LIST_REQUEST: type[Message] = health_pb2.HealthListRequest  # type: ignore[attr-defined]
+LIST_RESPONSE: Callable[..., Message] = health_pb2.HealthListResponse  # type: ignore[attr-defined]
 
 
 class HealthBoard:
@@ -51,6 +55,14 @@ class HealthBoard:
             if request.service not in self._statuses:
                 raise ServiceNotFound(f"health knows no service {request.service!r}")
             return health_pb2.HealthCheckResponse(status=self._statuses[request.service])
+
+    def list(self, _: Message) -> Message:
+        """Return the status of every service."""
+        answer = health_pb2.HealthCheckResponse
+        with self._lock:
+            return LIST_RESPONSE(
+                statuses={name: answer(status=status) for name, status in self._statuses.items()}
+            )
 
     def watch(self, stream: Stream) -> Receiver:
         """Handle a Watch call."""

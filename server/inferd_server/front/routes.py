@@ -9,7 +9,7 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.v1 import server_pb2
 
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
-from inferd_server.front.health import HealthBoard
+from inferd_server.front.health import LIST_REQUEST, HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection
 from inferd_server.front.reflection import SERVICE as REFLECTION
@@ -48,6 +48,7 @@ def routes(services: Services, blocking: Elsewhere) -> Routes:
         **_inspection(services.inspection),
         **_control(services, blocking),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
+        f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
     reflection = Reflection(service_names())
     return Routes(

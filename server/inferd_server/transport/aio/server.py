@@ -13,6 +13,7 @@ from inferd_server.errors import AddressInUse
 from inferd_server.transport.aio.calls import serve_unary
 from inferd_server.transport.aio.streams import LiveStreams, serve_stream
 from inferd_server.transport.call import Routes
+from inferd_server.transport.listening import check_free
 
 CANCELLED_TASKS_S = 5.0
 
@@ -34,6 +35,7 @@ class AioTransport:
         self._server: grpc.aio.Server | None = None
         self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._stopping = threading.Lock()
+        self._over = False
         self._shortening: list[asyncio.Future[None]] = []
 
     def start(self, address: str, routes: Routes) -> int:
@@ -42,6 +44,7 @@ class AioTransport:
         Raises:
             AddressInUse: the address cannot be bound.
         """
+        check_free(address)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="transport", daemon=True)
         thread.start()
@@ -85,14 +88,17 @@ class AioTransport:
         self._live.drain()
         await self._server.stop(grace)
         # grpc.aio returns before the tasks of the calls that it cancelled have ended.
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            await asyncio.wait(others, timeout=CANCELLED_TASKS_S)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:
+            ended, _ = await asyncio.wait(others, timeout=CANCELLED_TASKS_S)
+            if not ended:
+                break
+        self._over = True
 
     def _shorten(self, grace: float) -> None:
         assert self._server is not None
-        # Kept, because the loop holds tasks weakly.
-        self._shortening.append(asyncio.ensure_future(self._server.stop(grace)))
+        if not self._over:
+            # Kept, because the loop holds tasks weakly.
+            self._shortening.append(asyncio.ensure_future(self._server.stop(grace)))
 
 
 def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

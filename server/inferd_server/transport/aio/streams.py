@@ -75,6 +75,8 @@ class AioStream(AioContext):
                     self._written.clear()
                     await self._written.wait()
             receiver.half_closed()
+        except grpc.aio.BaseError:
+            log.debug("a stream ended while it was read from")
         except Exception:
             log.exception("a stream's receiver failed")
             self.fail(EngineFailure())
