@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -24,9 +25,15 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Append what was logged in `extra`."""
         line = super().format(record)
-        pairs = [f"{k}={v}" for k, v in vars(record).items() if k not in _PLAIN and v != ""]
+        pairs = [f"{k}={_word(v)}" for k, v in vars(record).items() if k not in _PLAIN and v != ""]
         head, *trace = line.split("\n", 1)
         return "\n".join([" ".join([head, *pairs]), *trace])
+
+
+def _word(value: object) -> str:
+    """Return a value as one word: quoted where spaces or line ends would tear it apart."""
+    text = str(value)
+    return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
 def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
@@ -62,37 +69,56 @@ class LogControl:
         """Write no more."""
         self._logger.removeHandler(self._handler)
         self._logger.propagate = True
+        self._logger.setLevel(logging.NOTSET)
 
     def read(self) -> Mapping[str, bool | int | str]:
         """Return the settings as Triton names them."""
-        level = self._logger.getEffectiveLevel()
-        return {
-            "log_file": "",
-            "log_info": level <= logging.INFO,
-            "log_warning": level <= logging.WARNING,
-            "log_error": level <= logging.ERROR,
-            "log_verbose_level": int(level <= logging.DEBUG),
-            "log_format": "default",
-        }
+        return described(self._logger.getEffectiveLevel())
 
     def change(self, changes: Mapping[str, bool | int | str]) -> None:
         """Set the level that the merged settings describe.
 
         Raises:
-            InvalidInput: an unknown setting, or one that cannot be changed or be had.
+            InvalidInput: an unknown setting, or one that cannot be changed or be had: severities
+                are one level, so none is off while a lesser one is on.
         """
         with self._lock:
             now = self.read()
             for name, value in changes.items():
-                if name not in now:
-                    known = ", ".join(now)
-                    raise InvalidInput(f"unknown log setting {name!r}; known are {known}")
-                if name in {"log_file", "log_format"} and value != now[name]:
-                    raise InvalidInput(f"{name} cannot be changed while the server runs")
-                if type(value) is not type(now[name]):
-                    kind = type(now[name]).__name__
-                    raise InvalidInput(f"log setting {name!r} must be of type {kind}")
-            self._logger.setLevel(level_of({**now, **changes}))
+                check_change(name, value, now)
+            level = level_of({**now, **changes})
+            got = described(level)
+            for name, value in changes.items():
+                if bool(value) != bool(got[name]):
+                    raise InvalidInput(f"{name} cannot be off while a lesser severity is on")
+            self._logger.setLevel(level)
+
+
+def check_change(name: str, value: object, now: Mapping[str, bool | int | str]) -> None:
+    """Refuse a setting that there is not, that cannot change, or of another type.
+
+    Raises:
+        InvalidInput: with the reason.
+    """
+    if name not in now:
+        raise InvalidInput(f"unknown log setting {name!r}; known are {', '.join(now)}")
+    if name in {"log_file", "log_format"} and value != now[name]:
+        raise InvalidInput(f"{name} cannot be changed while the server runs")
+    if type(value) is not type(now[name]):
+        kind = type(now[name]).__name__
+        raise InvalidInput(f"log setting {name!r} must be of type {kind}")
+
+
+def described(level: int) -> Mapping[str, bool | int | str]:
+    """Return a level as Triton's settings, where they are on."""
+    return {
+        "log_file": "",
+        "log_info": level <= logging.INFO,
+        "log_warning": level <= logging.WARNING,
+        "log_error": level <= logging.ERROR,
+        "log_verbose_level": int(level <= logging.DEBUG),
+        "log_format": "default",
+    }
 
 
 def level_of(settings: Mapping[str, bool | int | str]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter as Tally
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, start_http_server
@@ -50,6 +51,8 @@ class Metrics:
             "inferd_engine", "1 for the engine that serves", (*MODEL, "engine"), registry=registry
         )
         self._ready = Gauge("inferd_ready", "1 while the server is ready", registry=registry)
+        self._engines: Tally[tuple[str, str, str]] = Tally()
+        self._lock = threading.Lock()
         self._info = Info("inferd_server", "Version and transport", registry=registry)
 
     def server(self, version: str, transport: str) -> None:
@@ -62,11 +65,19 @@ class Metrics:
 
     def loaded(self, model: str, version: int, engine: str) -> None:
         """Tell which engine serves a model version."""
-        self._engine.labels(model, str(version), engine).set(1)
+        labels = (model, str(version), engine)
+        with self._lock:
+            self._engines[labels] += 1
+            self._engine.labels(*labels).set(1)
 
     def unloaded(self, model: str, version: int, engine: str) -> None:
-        """Forget a model version's engine."""
-        self._engine.remove(model, str(version), engine)
+        """Take back a `loaded`; after a reload, another one may be left."""
+        labels = (model, str(version), engine)
+        with self._lock:
+            self._engines[labels] -= 1
+            if not self._engines[labels]:
+                del self._engines[labels]
+                self._engine.remove(*labels)
 
     def admitted(self, model: str, version: int) -> None:
         """Count a request in."""
@@ -130,3 +141,4 @@ class MetricsServer:
             server.shutdown()
             server.server_close()
             thread.join()
+            self._running = None

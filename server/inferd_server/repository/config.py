@@ -13,6 +13,8 @@ from inferd_server.errors import SettingsError
 
 NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+# Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
+Delay = Annotated[float, Field(ge=0, le=60_000)]
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -23,7 +25,7 @@ class ModelConfig(BaseModel):
 
     max_batch_size: NonNegative | None = None
     """Rows in one batch; 0: the first dimension is not a batch."""
-    max_queue_delay_ms: Annotated[float, Field(ge=0)] | None = None
+    max_queue_delay_ms: Delay | None = None
     """How long the oldest request may wait for company."""
     max_queue_rows: Positive | None = None
     """Rows that may wait or run at a time."""
@@ -33,7 +35,9 @@ class ModelConfig(BaseModel):
     """Batch sizes to run once before serving; [] for none."""
     labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
     """Names of the classes, by output."""
-    versions: Literal["latest", "all"] | Sequence[Positive] = "latest"
+    versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
+        "latest"
+    )
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
@@ -45,7 +49,8 @@ def read_model_config(path: Path) -> ModelConfig:
     Raises:
         SettingsError: it cannot be read, or says something unknown or impossible.
     """
-    if not path.exists():
+    # A link that leads nowhere is a mistake, not an empty file.
+    if not path.exists() and not path.is_symlink():
         return ModelConfig()
     return validated(ModelConfig, read_mapping(path), str(path))
 
@@ -60,7 +65,8 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # ValueError: not UTF-8, or a date that does not exist.
         raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}

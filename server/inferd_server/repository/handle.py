@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inferd_engines.engine import Signature
 
-from inferd_server.errors import ShuttingDown
+from inferd_server.errors import ShuttingDown, WorkerLost
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
 from inferd_server.scheduler.decision import Limits
@@ -53,18 +53,38 @@ class Handle:
     arena: Arena
     statistics: Statistics
     instances: Sequence[Instance] = field(default_factory=tuple)
+    lost: str = ""
+    """Why it can serve no more, once one of its engines was lost."""
 
     @property
     def batched(self) -> bool:
         """True if requests share runs."""
         return self.bounds.max_batch_size > 0
 
-    def retire(self, timeout: float | None, done: Callable[[], None] = lambda: None) -> None:
+    @property
+    def described(self) -> Mapping[str, object]:
+        """What the log says of it."""
+        return {
+            "model": self.name,
+            "version": self.version,
+            "engine": self.engine,
+            "engine_reason": self.engine_reason,
+            "max_batch_size": self.bounds.max_batch_size,
+            "batch_reason": self.batch_reason,
+        }
+
+    def lose(self, error: BaseException) -> None:
+        """Take no more requests, and answer those that wait: an engine was lost."""
+        # Before the queue closes, so that a closed queue has its reason.
+        self.lost = f"its engine was lost: {error}"
+        for job in self.queue.drain():
+            job.fail(WorkerLost(f"the engine of model {self.name!r} was lost"))
+
+    def retire(self, timeout: float | None) -> None:
         """Take no more requests, finish those that wait, close the engines; blocks.
 
         Args:
             timeout: seconds for each instance; what waits longer is answered ShuttingDown.
-            done: called at the end.
         """
         self.queue.close()
         ended = [instance.join(timeout) for instance in self.instances]
@@ -72,4 +92,3 @@ class Handle:
             for job in self.queue.drain():
                 job.fail(ShuttingDown(f"model {self.name!r} was unloaded before the request ran"))
             log.warning("an instance did not end in time", extra={"model": self.name})
-        done()

@@ -15,7 +15,7 @@ CONFIG_FILE = "model.yaml"
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model's folder: its settings, and the file of every version."""
+    """A model's folder: its settings, and the file of every version to serve."""
 
     name: str
     config: ModelConfig
@@ -37,24 +37,27 @@ def model_names(repository: Path) -> tuple[str, ...]:
     return tuple(sorted(path.name for path in folders if not path.name.startswith(".")))
 
 
-def read_source(repository: Path, name: str) -> ModelSource | None:
-    """Read a model's folder; None when there is none of that name.
+def read_source(repository: Path, name: str) -> ModelSource:
+    """Read the folder of a model, one of `model_names`.
 
     Raises:
-        SettingsError: its model.yaml is wrong, or it holds no version.
+        SettingsError: it cannot be read, its model.yaml is wrong, or it holds no version,
+            or not one that is asked for.
     """
     folder = repository / name
-    if name not in model_names(repository):
-        return None
     config = read_model_config(folder / CONFIG_FILE)
-    versions = {
-        int(path.name): path / MODEL_FILE
-        for path in folder.iterdir()
-        if path.is_dir() and is_version(path.name)
-    }
+    try:
+        versions = {
+            int(path.name): path / MODEL_FILE
+            for path in folder.iterdir()
+            if path.is_dir() and is_version(path.name)
+        }
+    except OSError as error:
+        raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
     if not versions:
         raise SettingsError(f"{folder} has no version: a folder named 1, 2, ... was expected")
-    return ModelSource(name, config, versions)
+    wanted = select_versions(list(versions), config.versions)
+    return ModelSource(name, config, {version: versions[version] for version in wanted})
 
 
 def is_version(name: str) -> bool:
@@ -72,9 +75,10 @@ def select_versions(available: Sequence[int], policy: str | Sequence[int]) -> tu
         return tuple(sorted(available))
     if policy == "latest":
         return (max(available),)
-    missing = [version for version in policy if version not in available]
+    named = {int(version) for version in policy}
+    missing = sorted(named - set(available))
     if missing:
         raise SettingsError(
             f"versions names {missing[0]}, and there are {', '.join(map(str, sorted(available)))}"
         )
-    return tuple(sorted(int(version) for version in policy))
+    return tuple(sorted(named))

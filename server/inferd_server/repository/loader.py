@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
 
+from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
@@ -22,7 +22,7 @@ from inferd_server.worker.batching import Batching, find_batching
 from inferd_server.worker.instance import Instance, Work
 
 log = logging.getLogger(__name__)
-Lost = Callable[[str, int, BaseException], None]
+Lost = Callable[[Handle], None]
 
 
 class Loader:
@@ -52,7 +52,7 @@ class Loader:
             version: of the model.
             path: its file.
             config: its model.yaml.
-            lost: called if an instance ends by an error later.
+            lost: called after the handle lost an engine; it serves no more then.
 
         Raises:
             EngineError: the model cannot be served.
@@ -60,13 +60,13 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
-        loading = Loading(name, version, config, self._batching, self._metrics, self._clock)
+        loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
                 lambda: self._opener(path, options),
                 loading.later if index else loading.first,
-                partial(lost, name, version),
+                loading.lost,
             )
             for index in range(config.instances)
         ]
@@ -78,12 +78,18 @@ class Loader:
             raise
         handle = loading.handle()
         handle.instances = instances
+        if handle.lost:
+            raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine)
         return handle
 
     def unload(self, handle: Handle, timeout: float | None) -> None:
         """Let a handle finish what it has, then close it; blocks."""
         handle.retire(timeout)
+        self.forget(handle)
+
+    def forget(self, handle: Handle) -> None:
+        """Tell the metrics, once for each handle, that it serves no more."""
         self._metrics.unloaded(handle.name, handle.version, handle.engine)
 
 
@@ -98,6 +104,7 @@ class Loading:
         defaults: BatchingSettings,
         metrics: Metrics,
         clock: Callable[[], float],
+        lost: Lost,
     ) -> None:
         self._name = name
         self._version = version
@@ -105,6 +112,7 @@ class Loading:
         self._defaults = defaults
         self._metrics = metrics
         self._clock = clock
+        self._lost = lost
         self._handle: Handle | None = None
 
     def first(self, engine: Engine) -> Work:
@@ -138,6 +146,12 @@ class Loading:
         assert self._handle is not None
         return self._handle
 
+    def lost(self, error: BaseException) -> None:
+        """End the handle after one of its engines was lost."""
+        handle = self.handle()
+        handle.lose(error)
+        self._lost(handle)
+
     def abandon(self) -> None:
         """End the instances that are ready after another one failed."""
         if self._handle is not None:
@@ -168,12 +182,18 @@ def warm(engine: Engine, handle: Handle) -> None:
         try:
             engine.warm(rows)
         except EngineError as error:
-            if asked is not None or not free_dimensions(handle.signature):
+            free = free_dimensions(handle.signature, handle.batched)
+            if error.fatal or asked is not None or not free:
                 raise
             # Zeros of the smallest shape need not be an input that the model accepts.
             log.info("not warmed", extra={"model": handle.name, "why": str(error)})
 
 
-def free_dimensions(signature: Signature) -> bool:
-    """True if an input has a free dimension after the first."""
-    return any(size is None for tensor in signature.inputs for size in tensor.shape[1:])
+def free_dimensions(signature: Signature, batched: bool) -> bool:
+    """True if an input has a free dimension besides that of the batch."""
+    return any(None in tensor.shape[int(batched) :] for tensor in signature.inputs)
+
+
+def unexpected(error: Exception) -> Exception | None:
+    """Return what deserves a stack trace: anything that is not raised on purpose."""
+    return None if isinstance(error, EngineError | InferdError) else error

@@ -60,7 +60,8 @@ def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
 
     The oldest live request leads; requests with its key follow in order of arrival until
     one does not fit. A batch short of `max_rows` waits until its leader is `max_delay`
-    old. Cancelled and expired requests that were passed on the way are dropped.
+    old, unless one of its requests would expire first. Cancelled and expired requests that
+    were passed on the way are dropped.
 
     Args:
         waiting: requests in order of arrival.
@@ -86,10 +87,9 @@ def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
     if not run:
         return Decision(drop=tuple(drop))
     ripe = run[0].arrived + limits.max_delay
-    if full or now >= ripe:
+    if full or now >= ripe or any(expired(request, ripe) for request in run):
         return Decision(run=tuple(run), drop=tuple(drop))
-    deadlines = (request.deadline for request in run if request.deadline is not None)
-    return Decision(drop=tuple(drop), wake=min(ripe, *deadlines, ripe))
+    return Decision(drop=tuple(drop), wake=ripe)
 
 
 def expired(request: Waiting, now: float) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 from inferd.tensors import Array
 
-from inferd_server.errors import InferdError
+from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.scheduler.slot import Slot
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,10 @@ Fail = Callable[[InferdError], None]
 
 
 class Job:
-    """A request that waits, runs, and is answered exactly once, from any thread."""
+    """A request that waits, runs, and is answered exactly once, from any thread.
+
+    Answering never raises: what goes wrong for one caller must not reach the next.
+    """
 
     def __init__(
         self,
@@ -66,6 +72,9 @@ class Job:
         if self._claim():
             try:
                 self._finish(outputs, phases)
+            except Exception:
+                log.exception("an answer could not be sent")
+                self._send(EngineFailure())
             finally:
                 self.slot.free()
 
@@ -73,9 +82,15 @@ class Job:
         """Answer with an error, and free the slot."""
         if self._claim():
             try:
-                self._fail(error)
+                self._send(error)
             finally:
                 self.slot.free()
+
+    def _send(self, error: InferdError) -> None:
+        try:
+            self._fail(error)
+        except Exception:
+            log.exception("an error could not be sent")
 
     def _claim(self) -> bool:
         # A lock that is never released: the first to take it answers.

@@ -65,18 +65,22 @@ class BatchQueue(Generic[W]):
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+            self._close()
 
     def drain(self) -> list[W]:
         """Close, and take out everything that waits."""
         with self._changed:
-            self._closed = True
+            self._close()
             left = list(self._waiting.values())
             self._waiting.clear()
             self._rows = 0
-            self._changed.notify_all()
             return left
+
+    def _close(self) -> None:
+        self._closed = True
+        # No company will come any more.
+        self._limits = replace(self._limits, max_delay=0.0)
+        self._changed.notify_all()
 
     def _leave(self, decision: Decision[W]) -> None:
         for request in (*decision.run, *decision.drop):

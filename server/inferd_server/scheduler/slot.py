@@ -1,29 +1,27 @@
 """Slots: the memory that a request's rows are written into once, and a batch runs from.
 
-The rows of one model and one shape lie side by side in a lane, a ring of rows. Requests
-that arrive one after the other are neighbours there, so that their batch is a view.
+The rows of one model and one shape lie side by side in a lane. Requests that arrive one
+after the other are neighbours there, so that their batch is a view.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
 
 import numpy as np
 from inferd.tensors import Array
 
-RowSpec: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
-"""dtype and shape of one row of one input."""
+from inferd_server.scheduler.lane import Lane, RowSpec
+
+__all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 
 
 class Slot:
     """Rows reserved for one request: `inputs` are the views to fill, in signature order."""
 
-    __slots__ = ("_arena", "inputs", "lane", "nbytes", "rows", "start")
+    __slots__ = ("_arena", "freed", "inputs", "lane", "nbytes", "rows", "start")
 
     def __init__(
         self,
@@ -40,62 +38,11 @@ class Slot:
         self.rows = rows
         self.inputs = inputs
         self.nbytes = nbytes
+        self.freed = False
 
     def free(self) -> None:
-        """Give the rows back, once."""
+        """Give the rows back. Safe to call twice: they may be another request's by then."""
         self._arena.release(self)
-
-
-@dataclass(slots=True)
-class Segment:
-    """Consecutive rows of a lane that one slot holds."""
-
-    start: int
-    rows: int
-    freed: bool = False
-
-
-class Lane:
-    """A ring of rows of one shape. Rows come back in any order."""
-
-    def __init__(self, specs: Sequence[RowSpec], capacity: int) -> None:
-        self.capacity = capacity
-        self.arrays = tuple(np.empty((capacity, *shape), dtype) for dtype, shape in specs)
-        self._segments: deque[Segment] = deque()
-        self._by_start: dict[int, Segment] = {}
-        self._head = 0
-
-    @property
-    def idle(self) -> bool:
-        """True when no row is held."""
-        return not self._segments
-
-    def reserve(self, rows: int) -> int | None:
-        """Return the first of `rows` consecutive free rows, or None."""
-        start = self._place(rows)
-        if start is None:
-            return None
-        segment = Segment(start, rows)
-        self._segments.append(segment)
-        self._by_start[start] = segment
-        self._head = start + rows
-        return start
-
-    def release(self, start: int) -> None:
-        """Give a reservation back."""
-        self._by_start.pop(start).freed = True
-        while self._segments and self._segments[0].freed:
-            self._segments.popleft()
-
-    def _place(self, rows: int) -> int | None:
-        if not self._segments:
-            return 0 if rows <= self.capacity else None
-        tail = self._segments[0].start
-        if self._segments[-1].start < tail:
-            return self._head if self._head + rows <= tail else None
-        if self._head + rows <= self.capacity:
-            return self._head
-        return 0 if rows <= tail else None
 
 
 class Arena:
@@ -134,6 +81,9 @@ class Arena:
     def release(self, slot: Slot) -> None:
         """Give a slot back."""
         with self._lock:
+            if slot.freed:
+                return
+            slot.freed = True
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
             if slot.lane is not None:
@@ -152,9 +102,10 @@ class Arena:
     def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
         lane = self._lanes.pop(specs, None)
         if lane is None:
-            if len(self._lanes) >= self._max_lanes and not self._evict():
+            capacity = self._capacity(specs)
+            if capacity < rows or (len(self._lanes) >= self._max_lanes and not self._evict()):
                 return None
-            lane = Lane(specs, self._capacity(specs, rows))
+            lane = Lane(specs, capacity)
         self._lanes[specs] = lane
         return lane
 
@@ -166,11 +117,12 @@ class Arena:
         del self._lanes[idle]
         return True
 
-    def _capacity(self, specs: tuple[RowSpec, ...], rows: int) -> int:
+    def _capacity(self, specs: tuple[RowSpec, ...]) -> int:
         """Rows of a lane: all that may wait, within this lane's share of the bytes."""
         row = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
-        share = self._max_bytes // 2 // max(1, row)
-        return max(rows, min(self._max_rows, share))
+        # Lanes stay when they are idle, so together they keep to the bound.
+        share = self._max_bytes // self._max_lanes // max(1, row)
+        return min(self._max_rows, share)
 
 
 def batch_views(slots: Sequence[Slot]) -> tuple[Array, ...]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+from inferd_server.repository.config import Delay
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+# A day is more than anyone waits, and threads wait for finite times only.
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
 
 def shipped_models() -> Path:
@@ -21,6 +24,15 @@ class Section(BaseModel):
     """Base of the sections: unknown names and impossible values are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse yes and no where a number is meant, which pydantic takes for 1 and 0."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind in (int, float):
+            raise ValueError("a number was expected")
+        return value
 
 
 class ListenSettings(Section):
@@ -44,7 +56,8 @@ class RepositorySettings(Section):
     """Models and what may be done to them."""
 
     model_repository: Path = Field(
-        default_factory=shipped_models, description="folder of NAME/VERSION/model.onnx"
+        default_factory=shipped_models,
+        description="folder of NAME/VERSION/model.onnx (default: the models that come with inferd)",
     )
     model_control: Literal["auto", "on", "off"] = Field(
         "auto", description="loading and unloading by callers; auto: on a loopback host only"
@@ -53,6 +66,12 @@ class RepositorySettings(Section):
         True, description="not ready while any model of the start failed to load"
     )
 
+    @field_validator("model_control", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        """Take on and off from YAML, where they are booleans."""
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
 
 class BatchingSettings(Section):
     """Defaults for models that say nothing in their model.yaml."""
@@ -60,7 +79,7 @@ class BatchingSettings(Section):
     max_batch_size: Annotated[int, Field(ge=1)] = Field(
         32, description="rows in one batch of a model with a batch dimension"
     )
-    max_queue_delay_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+    max_queue_delay_ms: Delay = Field(
         0.0, description="how long the oldest request may wait for company"
     )
     max_queue_rows: Annotated[int, Field(ge=1)] = Field(

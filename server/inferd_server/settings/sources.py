@@ -87,11 +87,12 @@ def _read(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    # Unknown ones are passed over: Kubernetes sets such names for a Service named inferd.
     names = {PREFIX + name.upper(): name for name in fields()}
     return {names[key]: value for key, value in environment.items() if key in names}
 
@@ -113,7 +114,7 @@ def _metavar(info: FieldInfo) -> str:
     texts = [choice for choice in choices if isinstance(choice, str)]
     if texts:
         return "|".join(texts)
-    known: dict[Any, str] = {int: "N", float: "N", bool: "BOOL", str: "TEXT", Path: "DIR"}
+    known: dict[Any, str] = {int: "N", float: "N", bool: "true|false", str: "TEXT", Path: "DIR"}
     return known.get(info.annotation, "LIST")
 
 

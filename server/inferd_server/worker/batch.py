@@ -9,7 +9,7 @@ from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
 
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
-from inferd_server.scheduler.decision import Decision
+from inferd_server.scheduler.decision import Decision, expired
 from inferd_server.scheduler.job import Execution, Job, Phases
 from inferd_server.scheduler.slot import batch_views
 
@@ -36,13 +36,19 @@ class BatchRunner:
         """
         for job in decision.drop:
             job.fail(_reason_to_drop(job))
-        if decision.run:
-            self._run(decision.run, decision.waited)
+        try:
+            if decision.run:
+                self._run(decision.run, decision.waited)
+        except BaseException:
+            # It ends this instance; answers that were sent stay.
+            for job in decision.run:
+                job.fail(EngineFailure())
+            raise
 
     def _run(self, jobs: Sequence[Job], waited: float) -> None:
         try:
             outputs, phases = self._execute(jobs, waited)
-        except EngineError as error:
+        except Exception as error:
             self._failed(jobs, error)
             return
         _answer(jobs, outputs, phases, self._batched)
@@ -64,17 +70,21 @@ class BatchRunner:
         self._observer(run)
         return outputs, [Phases(taken - job.arrived, run) for job in jobs]
 
-    def _failed(self, jobs: Sequence[Job], error: EngineError) -> None:
-        log.error("a batch failed", extra={"requests": len(jobs), "error": str(error)})
-        if error.fatal or len(jobs) == 1:
-            for job in jobs:
-                job.fail(EngineFailure())
-            if error.fatal:
-                raise error
+    def _failed(self, jobs: Sequence[Job], error: Exception) -> None:
+        where = {"requests": len(jobs), "error": str(error)}
+        planned = isinstance(error, EngineError)
+        log.error("a batch failed", extra=where, exc_info=None if planned else error)
+        if isinstance(error, EngineError) and error.fatal:
+            raise error
+        if len(jobs) == 1:
+            jobs[0].fail(EngineFailure())
             return
         # One request must not fail its neighbours: each runs alone.
         for job in jobs:
-            self._run([job], 0.0)
+            if job.cancelled or expired(job, self._clock()):
+                job.fail(_reason_to_drop(job))
+            else:
+                self._run([job], 0.0)
 
 
 def _answer(
@@ -85,10 +95,7 @@ def _answer(
         end = start + job.rows
         own = {name: array[start:end] for name, array in outputs.items()} if batched else outputs
         start = end
-        try:
-            job.finish(own, phase)
-        except Exception:
-            log.exception("an answer could not be sent")
+        job.finish(own, phase)
 
 
 def check_rows(outputs: Mapping[str, Array], rows: int) -> None:

@@ -68,7 +68,13 @@ class Instance:
         try:
             self._serve(engine)
         finally:
+            self._close(engine)
+
+    def _close(self, engine: Engine) -> None:
+        try:
             engine.close()
+        except Exception:
+            log.exception("an engine could not be closed")
 
     def _serve(self, engine: Engine) -> None:
         try:

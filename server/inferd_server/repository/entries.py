@@ -1,0 +1,112 @@
+"""What is known of every model version: its state, and the handle that serves it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from inferd_server.errors import ModelNotFound, VersionNotFound
+from inferd_server.repository.handle import Handle
+
+
+class State(Enum):
+    """States of a model version, with the protocol's names."""
+
+    LOADING = "LOADING"
+    READY = "READY"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNLOADING = "UNLOADING"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One model version: where it stands and why. Version 0: none could be named."""
+
+    name: str
+    version: int
+    state: State
+    reason: str = ""
+    handle: Handle | None = None
+
+
+class Entries:
+    """All model versions. Every method may be called from any thread."""
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        """Begin with none.
+
+        Args:
+            changed: called after any state changed, on the thread that changed it.
+        """
+        self._changed = changed
+        self._models: Mapping[str, Mapping[int, Entry]] = {}
+        self._lock = threading.Lock()
+
+    def all(self) -> list[Entry]:
+        """Return every version of every model, sorted."""
+        models = self._models
+        return [
+            models[name][version] for name in sorted(models) for version in sorted(models[name])
+        ]
+
+    def versions(self, name: str) -> Mapping[int, Entry]:
+        """Return the versions of a model; a mapping that never changes."""
+        return self._models.get(name, {})
+
+    def choose(self, name: str, version: str) -> Entry:
+        """Choose the version that serves a request.
+
+        Raises:
+            ModelNotFound: nothing is known of the model.
+            VersionNotFound: the version named is not there.
+        """
+        models = self._models
+        if name not in models:
+            known = f"known are {', '.join(sorted(models))}" if models else "none is"
+            raise ModelNotFound(f"model {name!r} is not known; {known}")
+        return choose(name, models[name], version)
+
+    def put(self, entry: Entry) -> Entry | None:
+        """Set an entry and return the one that it replaces."""
+        with self._lock:
+            before = self.versions(entry.name).get(entry.version)
+            self._set(entry)
+        self._changed()
+        return before
+
+    def replace(self, handle: Handle, entry: Entry) -> bool:
+        """Set an entry in the place of a handle that is ready; False if another came first.
+
+        Whoever replaces a handle closes it, so that it is closed once.
+        """
+        with self._lock:
+            before = self.versions(entry.name).get(entry.version)
+            if before is None or before.handle is not handle or before.state is not State.READY:
+                return False
+            self._set(entry)
+        self._changed()
+        return True
+
+    def _set(self, entry: Entry) -> None:
+        # New mappings each time, so that reading needs no lock.
+        versions = {v: e for v, e in self.versions(entry.name).items() if v}
+        self._models = {**self._models, entry.name: {**versions, entry.version: entry}}
+
+
+def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:
+    """Choose among the versions of a model; "" takes the highest that is ready.
+
+    Raises:
+        VersionNotFound: the version named is not there.
+    """
+    if not version:
+        ready = [number for number, entry in versions.items() if entry.state is State.READY]
+        return versions[max(ready or versions)]
+    # Compared as text: int() takes " 1", "01" and digits of other scripts.
+    known = {str(number): entry for number, entry in versions.items() if number}
+    if version not in known:
+        there = f"it has {', '.join(sorted(known, key=int))}" if known else "it has none"
+        raise VersionNotFound(f"model {name!r} has no version {version!r}; {there}")
+    return known[version]

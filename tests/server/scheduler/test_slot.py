@@ -1,0 +1,204 @@
+"""Slots, lanes and the views of a batch."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from inferd.tensors import Array
+from inferd_server.scheduler.lane import Lane
+from inferd_server.scheduler.slot import Arena, RowSpec, Slot, batch_views
+
+SPECS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), (3,))]
+TEXT: list[RowSpec] = [(np.dtype(np.object_), (1,))]
+ROW_BYTES = 2 * 4 + 3 * 8
+PLENTY = 10**6
+
+
+def reserve(arena: Arena, rows: int, specs: list[RowSpec] = SPECS) -> Slot:
+    slot = arena.reserve(specs, rows, rows * ROW_BYTES)
+    assert slot is not None
+    return slot
+
+
+def number(slots: list[Slot]) -> None:
+    for serial, slot in enumerate(slots):
+        for array in slot.inputs:
+            array[...] = serial
+
+
+def assert_gathers(slots: list[Slot], views: tuple[Array, ...]) -> None:
+    for index, view in enumerate(views):
+        np.testing.assert_array_equal(view, np.concatenate([s.inputs[index] for s in slots]))
+
+
+def copied(slots: list[Slot], views: tuple[Array, ...]) -> bool:
+    return not any(np.shares_memory(view, slots[0].inputs[i]) for i, view in enumerate(views))
+
+
+def test_neighbours_batch_without_a_copy() -> None:
+    arena = Arena(16, PLENTY)
+    slots = [reserve(arena, rows) for rows in (1, 3, 2)]
+    number(slots)
+    views = batch_views(slots)
+    assert_gathers(slots, views)
+    for index, view in enumerate(views):
+        assert all(np.shares_memory(view, slot.inputs[index]) for slot in slots)
+
+
+def test_one_slot_is_its_own_batch() -> None:
+    slot = reserve(Arena(4, PLENTY), 2)
+    assert batch_views([slot]) == slot.inputs
+
+
+@pytest.mark.parametrize("order", [[1, 0], [0, 2], [2, 1, 0]])
+def test_slots_that_are_not_neighbours_in_order_are_gathered(order: list[int]) -> None:
+    arena = Arena(16, PLENTY)
+    slots = [reserve(arena, 2) for _ in range(3)]
+    number(slots)
+    chosen = [slots[index] for index in order]
+    views = batch_views(chosen)
+    assert_gathers(chosen, views)
+    assert copied(chosen, views)
+
+
+def test_slots_around_the_end_of_the_ring_are_gathered() -> None:
+    arena = Arena(6, PLENTY)
+    first, second = reserve(arena, 4), reserve(arena, 2)
+    first.free()
+    third = reserve(arena, 3)
+    assert (second.start, third.start) == (4, 0)
+    number([second, third])
+    views = batch_views([second, third])
+    assert_gathers([second, third], views)
+    assert copied([second, third], views)
+
+
+def test_slots_with_equal_starts_in_different_places_are_gathered() -> None:
+    arena = Arena(8, PLENTY, max_lanes=1)
+    other = reserve(arena, 1, TEXT)
+    # The only lane is held by another shape, so these stand alone, both at row 0.
+    alone = [reserve(arena, 1), reserve(arena, 1)]
+    assert [slot.lane for slot in alone] == [None, None]
+    number(alone)
+    assert_gathers(alone, batch_views(alone))
+    other.free()
+
+
+def test_rows_come_back_in_any_order() -> None:
+    lane = Lane(SPECS, 6)
+    starts = [lane.reserve(2) for _ in range(3)]
+    assert starts == [0, 2, 4]
+    lane.release(2)
+    # The ring goes on at the oldest reservation only.
+    assert lane.reserve(1) is None
+    lane.release(0)
+    assert lane.reserve(4) == 0
+    assert lane.reserve(1) is None
+    lane.release(4)
+    lane.release(0)
+    assert lane.idle
+    assert lane.reserve(6) == 0
+
+
+def test_a_lane_never_gives_more_than_it_has() -> None:
+    assert Lane(SPECS, 4).reserve(5) is None
+
+
+@pytest.mark.parametrize(("rows", "nbytes"), [(5, 1), (1, 101)])
+def test_a_bound_refuses(rows: int, nbytes: int) -> None:
+    arena = Arena(4, 100)
+    assert arena.reserve(SPECS, rows, nbytes) is None
+    assert arena.rows == 0
+    assert arena.reserve(SPECS, 4, 100) is not None
+
+
+def test_freeing_twice_does_not_free_the_rows_of_the_next() -> None:
+    arena = Arena(2, PLENTY)
+    first = reserve(arena, 2)
+    first.free()
+    second = reserve(arena, 2)
+    assert second.start == first.start
+    first.free()
+    assert arena.rows == 2
+    assert arena.reserve(SPECS, 1, 1) is None
+
+
+def test_only_an_idle_lane_makes_room_for_another_shape() -> None:
+    arena = Arena(100, PLENTY, max_lanes=2)
+    shapes: list[list[RowSpec]] = [[(np.dtype(np.uint8), (n,))] for n in (1, 2, 3, 4)]
+    first, second = (reserve(arena, 1, specs) for specs in shapes[:2])
+    assert reserve(arena, 1, shapes[2]).lane is None
+    lane = second.lane
+    second.free()
+    third = reserve(arena, 1, shapes[3])
+    assert third.lane is not None
+    first_again = reserve(arena, 1, shapes[0])
+    assert first_again.lane is first.lane
+    assert reserve(arena, 1, shapes[1]).lane is not lane
+
+
+def test_rows_too_big_for_a_lanes_share_stand_alone_and_keep_nothing() -> None:
+    arena = Arena(100, 1000, max_lanes=4)
+    specs: list[RowSpec] = [(np.dtype(np.uint8), (300,))]
+    slot = arena.reserve(specs, 1, 300)
+    assert slot is not None
+    assert slot.lane is None
+    memory = weakref.ref(slot.inputs[0])
+    slot.free()
+    del slot
+    assert memory() is None
+
+
+def test_the_lanes_of_all_shapes_keep_to_the_bound_in_bytes() -> None:
+    arena = Arena(1000, 4096, max_lanes=4)
+    slots = [reserve(arena, 1, [(np.dtype(np.uint8), (n,))]) for n in range(1, 9)]
+    lanes = {id(slot.lane): slot.lane for slot in slots if slot.lane is not None}
+    assert len(lanes) == 4
+    assert sum(a.nbytes for lane in lanes.values() for a in lane.arrays) <= 4096
+
+
+def test_payloads_do_not_outlive_their_request() -> None:
+    class Payload:
+        """Something that a weak reference can point to."""
+
+    arena = Arena(4, PLENTY)
+    slot = reserve(arena, 1, TEXT)
+    slot.inputs[0][0, 0] = Payload()
+    payload = weakref.ref(slot.inputs[0][0, 0])
+    assert payload() is not None
+    slot.free()
+    assert payload() is None
+
+
+def test_no_inputs_make_an_empty_batch() -> None:
+    slot = Arena(4, PLENTY).reserve([], 1, 0)
+    assert slot is not None
+    assert batch_views([slot]) == ()
+
+
+def test_threads_never_share_rows() -> None:
+    arena = Arena(24, PLENTY)
+    torn: list[int] = []
+
+    def work(serial: int) -> None:
+        for turn in range(400):
+            slot = arena.reserve(SPECS, 1 + turn % 5, ROW_BYTES)
+            if slot is None:
+                continue
+            for array in slot.inputs:
+                array[...] = serial
+            if not all((array == serial).all() for array in slot.inputs):
+                torn.append(serial)
+            slot.free()
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torn == []
+    assert arena.rows == 0
+    assert arena.reserve(SPECS, 24, PLENTY) is not None
