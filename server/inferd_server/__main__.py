@@ -2,6 +2,10 @@
 
 import sys
 
-from inferd_server.command import main
+from inferd_server import environment
 
-sys.exit(main())
+if __name__ == "__main__":
+    environment.prepare()
+    from inferd_server.command import main
+
+    sys.exit(main())

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from inferd_engines.onnx import open_onnx
 
+from inferd_server import environment
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
@@ -43,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code."""
+    environment.prepare()
     try:
         settings = load_settings(vars(arguments), os.environ)
     except StartupError as error:

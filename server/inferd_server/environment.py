@@ -19,6 +19,8 @@ WANTED: Mapping[str, str] = {
     "MALLOC_MMAP_THRESHOLD_": KEPT,
     "MALLOC_TRIM_THRESHOLD_": KEPT,
     "MALLOC_TOP_PAD_": str(64 << 20),
+    # gRPC's own lines would stand between those of the log.
+    "GRPC_VERBOSITY": "ERROR",
 }
 
 

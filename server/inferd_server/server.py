@@ -148,11 +148,10 @@ class Server:
         """
         self._draining.set()
         self._transport.stop(grace)
-        self._repository.close(CLOSE_S)
+        closed = self._repository.close(CLOSE_S)
         ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
         self._metrics_server.stop()
-        handles = [entry.handle for entry in self._repository.entries() if entry.handle]
-        return ended and all(instance.join(0) for h in handles for instance in h.instances)
+        return closed and ended
 
     def _services(self) -> Services:
         settings, repository = self._settings, self._repository

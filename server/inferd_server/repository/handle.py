@@ -62,6 +62,11 @@ class Handle:
         return self.bounds.max_batch_size > 0
 
     @property
+    def ended(self) -> bool:
+        """True once no engine of it is at work any more."""
+        return all(instance.join(0) for instance in self.instances)
+
+    @property
     def described(self) -> Mapping[str, object]:
         """What the log says of it."""
         return {

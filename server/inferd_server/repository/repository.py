@@ -95,8 +95,12 @@ class Repository:
                 raise ModelNotFound(f"model {name!r} is not known")
             self._retire(name, versions)
 
-    def close(self, timeout: float | None) -> None:
-        """Unload everything; each model gets `timeout` seconds, and so does a load under way."""
+    def close(self, timeout: float | None) -> bool:
+        """Unload everything; each model gets `timeout` seconds, and so does a load under way.
+
+        Returns:
+            False if an engine or a load is still at work: it cannot be interrupted.
+        """
         self._closing.set()
         alone = self._loads.acquire(timeout=-1 if timeout is None else timeout)
         try:
@@ -106,6 +110,7 @@ class Repository:
                 handle.queue.close()
             for handle in handles:
                 self._unload(handle, timeout)
+            return alone and all(handle.ended for handle in handles)
         finally:
             if alone:
                 self._loads.release()

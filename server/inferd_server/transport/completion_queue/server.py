@@ -14,6 +14,7 @@ from inferd_server.transport.call import Receiver, Routes, UnaryHandler
 from inferd_server.transport.completion_queue.calls import QueueCall
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
+from inferd_server.transport.listening import check_free
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class CompletionQueueTransport:
         Raises:
             AddressInUse: the address cannot be bound.
         """
+        check_free(address)
         core = CoreServer(self._options)
         port = core.listen(address)
         if not port:
