@@ -134,7 +134,7 @@ def table(found: dict[str, dict[str, list[float]]]) -> str:
         alone = medians["bare, batches of 1"]
         best = max(value for name, value in medians.items() if name.startswith("bare"))
         lines += [
-            f"| {model} | {name} | {value:,.0f} | {value / alone:.2f} | {value / best:.2f} |"
+            f"| {model} | {name} | {value:,.0f} | {value / alone:.3g} | {value / best:.3g} |"
             for name, value in medians.items()
         ]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,22 +36,23 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+def ports() -> Iterator[tuple[int, int]]:
     """Run the README's first command until it is ready, then end it by its pid."""
     number = free_port()
+    metrics = free_port()
     first = shlex.split(commands()[0])
     assert first == ["make", "serve"]
     server = subprocess.Popen(
         first,
         cwd=ROOT,
-        env=environment(number),
+        env={**environment(number), "INFERD_METRICS_PORT": str(metrics)},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
         wait_until_ready(server)
-        yield number
+        yield number, metrics
         os.killpg(server.pid, signal.SIGTERM)
         _, rest = server.communicate(timeout=30)
         assert "stopped" in rest
@@ -60,6 +62,11 @@ def port() -> Iterator[int]:
             server.communicate()
 
 
+@pytest.fixture(scope="module")
+def port(ports: tuple[int, int]) -> int:
+    return ports[0]
+
+
 def environment(port: int) -> dict[str, str]:
     # A make above this one would hand down its flags and targets.
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
@@ -67,7 +74,6 @@ def environment(port: int) -> dict[str, str]:
         **plain,
         "PORT": str(port),
         "INFERD_URL": f"127.0.0.1:{port}",
-        "INFERD_METRICS_PORT": "0",
         "INFERD_LOG_FORMAT": "json",
     }
 
@@ -108,6 +114,19 @@ def test_the_predictions_of_make_predict_are_accurate_on_both_paths(port: int) -
     accuracies = [float(number) for number in re.findall(r"accuracy\D*(0\.\d+|1\.0+)", done.stdout)]
     assert len(accuracies) >= 2, done.stdout
     assert min(accuracies) >= 0.97
+
+
+def test_the_metrics_show_batches_of_more_than_one_row(ports: tuple[int, int]) -> None:
+    port, metrics = ports
+    subprocess.run(["make", "predict"], cwd=ROOT, env=environment(port), timeout=60, check=True)
+    with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    series = 'model="digits",version="1"'
+    alone = re.search(rf'inferd_batch_rows_bucket{{le="1.0",{series}}} (\S+)', text)
+    batches = re.search(rf"inferd_batch_rows_count{{{series}}} (\S+)", text)
+    assert alone
+    assert batches
+    assert float(alone[1]) < float(batches[1])
 
 
 def test_the_session_of_the_readme_prints_what_it_says(
