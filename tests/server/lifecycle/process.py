@@ -56,6 +56,10 @@ class Process:
         self._process.send_signal(number)
 
     @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
     def runs(self) -> bool:
         return self._process.poll() is None
 

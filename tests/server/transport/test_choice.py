@@ -1,0 +1,92 @@
+"""The completion queue serves only where it is proven to work, and the reason is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from inferd_server.errors import AddressInUse
+from inferd_server.transport.aio import AioTransport
+from inferd_server.transport.call import Call, Routes, Transport
+from inferd_server.transport.choice import AIO, COMPLETION_QUEUE, choose
+from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.transport.selftest import selftest
+
+TRANSPORTS: list[Callable[[int, int], Transport]] = [AioTransport, CompletionQueueTransport]
+
+
+def works() -> str:
+    return ""
+
+
+def never() -> str:
+    raise AssertionError("the self-test ran")
+
+
+@pytest.mark.parametrize("asked", ["auto", COMPLETION_QUEUE])
+def test_a_tested_version_that_passes_serves(asked: str) -> None:
+    choice = choose(asked, "1.2", ["1.1", "1.2"], [], works)
+    assert (choice.name, choice.reason) == (COMPLETION_QUEUE, "")
+
+
+def test_aio_serves_when_it_was_asked_for_and_nothing_else_is_tried() -> None:
+    choice = choose(AIO, "1.2", ["1.2"], [], never)
+    assert (choice.name, choice.reason) == (AIO, "")
+
+
+def test_a_version_that_was_not_tested_serves_only_when_asked_for() -> None:
+    choice = choose("auto", "9.9", ["1.1", "1.2"], [], never)
+    assert choice.name == AIO
+    assert "9.9" in choice.reason
+    assert "1.1, 1.2" in choice.reason
+    assert choose(COMPLETION_QUEUE, "9.9", ["1.2"], [], works).name == COMPLETION_QUEUE
+
+
+@pytest.mark.parametrize("asked", ["auto", COMPLETION_QUEUE])
+def test_a_failed_self_test_falls_back_and_says_what_failed(asked: str) -> None:
+    choice = choose(asked, "1.2", ["1.2"], [], lambda: "an answer differs")
+    assert choice.name == AIO
+    assert "an answer differs" in choice.reason
+
+
+def test_a_layer_that_lacks_something_is_not_even_tried() -> None:
+    choice = choose(COMPLETION_QUEUE, "1.2", ["1.2"], ["Call.peer"], never)
+    assert choice.name == AIO
+    assert "Call.peer" in choice.reason
+
+
+@pytest.mark.parametrize("make", TRANSPORTS)
+def test_the_self_test_passes_with_the_transports_that_are_here(
+    make: Callable[[int, int], Transport],
+) -> None:
+    assert selftest(make(1 << 20, 8)) == ""
+
+
+class Deaf(AioTransport):
+    """A double that cannot listen."""
+
+    def start(self, address: str, routes: Routes) -> int:
+        raise AddressInUse(f"{address} cannot be had")
+
+
+class Confused(AioTransport):
+    """A double that answers every unary call alike."""
+
+    def start(self, address: str, routes: Routes) -> int:
+        def same(call: Call) -> None:
+            call.reply((b"the same",))
+
+        return super().start(address, Routes(dict.fromkeys(routes.unary, same), routes.streams))
+
+
+def test_the_self_test_tells_a_transport_that_does_not_start() -> None:
+    assert "cannot be had" in selftest(Deaf(1 << 20, 8))
+
+
+def test_the_self_test_tells_wrong_answers() -> None:
+    assert "differs" in selftest(Confused(1 << 20, 8))
+
+
+def test_the_self_test_tells_calls_that_fail() -> None:
+    # The largest message of the self-test is above this limit.
+    assert "RESOURCE_EXHAUSTED" in selftest(AioTransport(50_000, 8))
