@@ -61,6 +61,10 @@ class Engine(Protocol):
         """Why this device and not the one asked for; empty where they agree."""
 
     @property
+    def steady(self) -> bool:
+        """True if the time of a run depends on shapes alone, and not on values."""
+
+    @property
     def buckets(self) -> Sequence[int]:
         """Batch sizes that it runs without padding; empty means any."""
 

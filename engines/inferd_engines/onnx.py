@@ -14,6 +14,7 @@ from inferd_engines.onnx_errors import brief, is_fatal
 from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
 from inferd_engines.onnx_session import open_session
 from inferd_engines.onnx_signature import read_signature
+from inferd_engines.onnx_steady import is_steady
 from inferd_engines.onnx_threads import has_small_files, has_small_rows
 
 if TYPE_CHECKING:
@@ -49,19 +50,26 @@ def load_engine(path: Path, options: EngineOptions) -> OnnxEngine:
     session, name, reason = open_session(path, options)
     signature = read_signature(session)
     refuse_unreadable(signature)
-    return OnnxEngine(session, signature, name, reason)
+    return OnnxEngine(session, signature, name, reason, steady=is_steady(path))
 
 
 class OnnxEngine:
     """One ONNX Runtime session. Opened, used and closed by one thread."""
 
     def __init__(
-        self, session: InferenceSession, signature: Signature, name: str, reason: str
+        self,
+        session: InferenceSession,
+        signature: Signature,
+        name: str,
+        reason: str,
+        *,
+        steady: bool = False,
     ) -> None:
         self._session: InferenceSession | None = session
         self.signature = signature
         self.name = name
         self.reason = reason
+        self.steady = steady
         self.buckets: Sequence[int] = ()
 
     def run(

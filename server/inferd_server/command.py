@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from importlib.metadata import version
 from queue import SimpleQueue
 from types import FrameType
@@ -26,6 +27,7 @@ from inferd_server.transport.call import Transport
 from inferd_server.transport.choice import AIO, choose
 from inferd_server.transport.completion_queue import CompletionQueueTransport, core
 from inferd_server.transport.selftest import selftest
+from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -85,10 +87,13 @@ def serve(settings: Settings, logs: LogControl) -> int:
 
 def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
-    return Server(settings, open_onnx, make_transport(settings.listen), logs)
+    inline = InlineLoop(time.monotonic)
+    transport = make_transport(settings.listen, inline)
+    takes_turns = isinstance(transport, CompletionQueueTransport)
+    return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
 
 
-def make_transport(listen: ListenSettings) -> Transport:
+def make_transport(listen: ListenSettings, inline: InlineLoop) -> Transport:
     """Make the transport that was asked for, or the other one, with a warning that says why."""
     limits = listen.max_message_bytes, listen.max_stream_messages
     choice = choose(
@@ -102,7 +107,7 @@ def make_transport(listen: ListenSettings) -> Transport:
         log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
     if choice.name == AIO:
         return AioTransport(*limits)
-    return CompletionQueueTransport(*limits)
+    return CompletionQueueTransport(*limits, inline.turn)
 
 
 def leave(code: int) -> NoReturn:

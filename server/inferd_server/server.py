@@ -24,6 +24,7 @@ from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
 from inferd_server.version import VERSION
+from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 LIVENESS = "liveness"
@@ -42,7 +43,18 @@ class Server:
         transport: Transport,
         logs: LogControl,
         clock: Callable[[], float] = time.monotonic,
+        inline: InlineLoop | None = None,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            settings: checked.
+            opener: opens model files.
+            transport: not started.
+            logs: started.
+            clock: monotonic seconds.
+            inline: whose turns the transport takes; None if it takes none.
+        """
         self._settings = settings
         self._transport = transport
         self._clock = clock
@@ -56,7 +68,7 @@ class Server:
         self._draining = threading.Event()
         self._loading = threading.Event()
         self._loaded = threading.Event()
-        loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock)
+        loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
         self._repository = Repository(
             settings.repository.model_repository, loader, self._publish_health
         )

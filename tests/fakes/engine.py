@@ -50,6 +50,8 @@ class FakeEngine:
         self.name = name
         self.reason = reason
         self.buckets: Sequence[int] = buckets
+        # Its runs can be held, so nobody may count on their time.
+        self.steady = False
         self.batches: list[Batch] = []
         self.warmed: list[int] = []
         self.closed = False

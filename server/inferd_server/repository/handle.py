@@ -53,6 +53,8 @@ class Handle:
     arena: Arena
     statistics: Statistics
     instances: Sequence[Instance] = field(default_factory=tuple)
+    arrangement: str = "threads"
+    """Who runs the batches: "threads" of its own, or "inline" the transport's."""
     lost: str = ""
     """Why it can serve no more, once one of its engines was lost."""
 
@@ -76,6 +78,7 @@ class Handle:
             "engine_reason": self.engine_reason,
             "max_batch_size": self.bounds.max_batch_size,
             "batch_reason": self.batch_reason,
+            "arrangement": self.arrangement,
         }
 
     def lose(self, error: BaseException) -> None:

@@ -19,10 +19,14 @@ from inferd_server.scheduler.slot import Arena
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batch import BatchRunner
 from inferd_server.worker.batching import Batching, find_batching
+from inferd_server.worker.inline import InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
+CPU = "CPU"
+"""Stands in the names of engines that run on the processor."""
+TRIALS = 3
 
 
 class Loader:
@@ -35,7 +39,19 @@ class Loader:
         engine: EngineSettings,
         metrics: Metrics,
         clock: Callable[[], float],
+        inline: InlineLoop | None = None,
     ) -> None:
+        """Know how to load.
+
+        Args:
+            opener: opens model files.
+            batching: defaults of the models.
+            engine: options of the engines.
+            metrics: told of what is loaded and run.
+            clock: monotonic seconds.
+            inline: hosts the models that are quick enough; None: every instance has a thread.
+        """
+        self._inline = inline
         self._opener = opener
         self._batching = batching
         self._engine = engine
@@ -61,6 +77,7 @@ class Loader:
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
+        loading.arrange(self._engine.processes, self._inline)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -114,6 +131,13 @@ class Loading:
         self._clock = clock
         self._lost = lost
         self._handle: Handle | None = None
+        self._asked = "threads"
+        self._inline: InlineLoop | None = None
+
+    def arrange(self, asked: str, inline: InlineLoop | None) -> None:
+        """Say which arrangement is asked for, and who hosts engines on the transport's thread."""
+        self._asked = asked
+        self._inline = inline
 
     def first(self, engine: Engine) -> Work:
         """Find out how to batch, set up queue and slots, warm the engine."""
@@ -139,7 +163,18 @@ class Loading:
         handle = self.handle()
         warm(engine, handle)
         runner = BatchRunner(engine, handle.batched, self._executed, self._clock)
-        return Work(handle.queue, runner)
+        return Work(handle.queue, runner, self._host(engine, handle))
+
+    def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
+        """Return who runs the batches; None: the instance's own thread."""
+        if self._inline is None:
+            return None
+        seconds = batch_seconds(engine, max(1, handle.bounds.max_batch_size), self._clock)
+        fixed = not free_dimensions(handle.signature, handle.batched)
+        predictable = CPU in engine.name and engine.steady and fixed
+        inline = runs_inline(self._asked, self._config.instances, predictable, seconds)
+        handle.arrangement = "inline" if inline else "threads"
+        return self._inline if inline else None
 
     def handle(self) -> Handle:
         """Return the handle that the first instance made."""
@@ -187,6 +222,20 @@ def warm(engine: Engine, handle: Handle) -> None:
                 raise
             # Zeros of the smallest shape need not be an input that the model accepts.
             log.info("not warmed", extra={"model": handle.name, "why": str(error)})
+
+
+def batch_seconds(engine: Engine, rows: int, clock: Callable[[], float]) -> float | None:
+    """Time a full batch of zeros, the best of a few; None if the model does not take them."""
+    best = None
+    for _ in range(TRIALS):
+        start = clock()
+        try:
+            engine.warm(rows)
+        except EngineError:
+            return None
+        seconds = clock() - start
+        best = seconds if best is None else min(best, seconds)
+    return best
 
 
 def free_dimensions(signature: Signature, batched: bool) -> bool:

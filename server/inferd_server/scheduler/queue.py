@@ -62,6 +62,13 @@ class BatchQueue(Generic[W]):
                     held = now if held is None else held
                     self._changed.wait(max(0.0, decision.wake - now))
 
+    def poll(self) -> Decision[W]:
+        """Return what there is to run or to drop now; `wake` says when to ask again."""
+        with self._changed:
+            decision = next_batch(self._waiting.values(), self._clock(), self._limits)
+            self._leave(decision)
+            return decision
+
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         with self._changed:

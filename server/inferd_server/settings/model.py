@@ -93,6 +93,12 @@ class BatchingSettings(Section):
 class EngineSettings(Section):
     """Engines."""
 
+    processes: Literal["auto", "inline", "threads"] = Field(
+        "auto",
+        description="who runs the batches: the transport's thread, or a thread for each engine; "
+        "auto: inline if a full batch takes at most 2 ms on the CPU whatever is in it",
+    )
+
     engine_threads: Annotated[int, Field(ge=0)] = Field(
         0, description="threads inside one run; 0 lets the engine choose"
     )

@@ -1,4 +1,4 @@
-"""An instance: one thread that opens an engine, runs batches on it and closes it."""
+"""An instance: a thread that opens an engine, and runs batches on it or hands it to a host."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from inferd_engines.engine import Engine
 from inferd_server.scheduler.decision import Decision
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.worker.inline import Guest, InlineLoop
 
 log = logging.getLogger(__name__)
 
@@ -23,10 +24,12 @@ class Work:
 
     queue: BatchQueue[Job]
     run: Callable[[Decision[Job]], None]
+    host: InlineLoop | None = None
+    """Runs the batches in the place of the instance's own thread."""
 
 
 class Instance:
-    """Owns one engine from opening to closing, on one thread."""
+    """Owns one engine from opening to closing; one thread at a time uses it."""
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Instance:
         self._prepare = prepare
         self._lost = lost
         self._ready: Future[None] = Future()
+        self._hosted: tuple[InlineLoop, Guest] | None = None
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def start(self) -> Future[None]:
@@ -55,9 +59,11 @@ class Instance:
         return self._ready
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the thread to end, after its queue was closed. True if it ended."""
+        """Wait for the end of its work, after its queue was closed. True if it ended."""
         self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        return self._hosted is None or self._hosted[0].release(self._hosted[1], timeout)
 
     def _live(self) -> None:
         try:
@@ -65,10 +71,12 @@ class Instance:
         except BaseException as error:
             self._ready.set_exception(error)
             return
+        hosted = False
         try:
-            self._serve(engine)
+            hosted = self._serve(engine)
         finally:
-            self._close(engine)
+            if not hosted:
+                self._close(engine)
 
     def _close(self, engine: Engine) -> None:
         try:
@@ -76,13 +84,23 @@ class Instance:
         except Exception:
             log.exception("an engine could not be closed")
 
-    def _serve(self, engine: Engine) -> None:
+    def _serve(self, engine: Engine) -> bool:
+        """Run batches until the queue is closed; True if somebody else does so instead."""
         try:
             work = self._prepare(engine)
         except BaseException as error:
             self._ready.set_exception(error)
-            return
+            return False
+        if work.host is not None:
+            guest = Guest(work.queue, work.run, lambda: self._close(engine), self._lost)
+            self._hosted = work.host, guest
+            work.host.host(guest)
         self._ready.set_result(None)
+        if work.host is None:
+            self._run(work)
+        return work.host is not None
+
+    def _run(self, work: Work) -> None:
         try:
             while (decision := work.queue.take()) is not None:
                 work.run(decision)

@@ -188,7 +188,8 @@ class CoreServer:
 
     def poll(self, wait: float | None) -> bool | None:
         """Run the tag of the next event. False: none came within `wait` seconds; None: over."""
-        event = self._queue.poll(None if wait is None else time.time() + wait)
+        # Core sleeps in whole milliseconds, and not at all only for a time long past.
+        event = self._queue.poll(None if wait is None else time.time() + wait if wait else 0)
         kind = event.completion_type
         if kind == cygrpc.CompletionType.queue_timeout:
             return False

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 # Calls that core may hand over between two polls.
 READY_HOT, READY_OTHERS = 64, 16
+# Events in a row without a turn; a unary call brings three.
+EVENTS = 192
 
 
 class CompletionQueueTransport:
@@ -29,7 +31,21 @@ class CompletionQueueTransport:
 
     name = "completion_queue"
 
-    def __init__(self, max_message_bytes: int, max_stream_messages: int) -> None:
+    def __init__(
+        self,
+        max_message_bytes: int,
+        max_stream_messages: int,
+        turn: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            max_message_bytes: largest message received or sent.
+            max_stream_messages: messages of one stream that may await their answer.
+            turn: called on the polling thread between events; returns the seconds after which
+                it wants to be called again if no event comes, or None.
+        """
+        self._turn = turn
         self._options = (
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
@@ -105,13 +121,25 @@ class CompletionQueueTransport:
     def _poll(self) -> None:
         assert self._core is not None
         running: bool | None = True
+        events = 0
         while running is not None:
-            # What is there first, then the calls that have to wait, then the next event.
+            # What is there first, so that it makes one batch; then a turn; then the next event.
             running = self._step(self._core, 0.0)
-            if running is False:
+            events += 1
+            if running is False or events >= EVENTS:
+                events = 0
+                wait = self._take_turn()
                 self._watch_waiting()
-                running = self._step(self._core, None)
+                if running is False:
+                    running = self._step(self._core, wait)
         self._watch_waiting()
+
+    def _take_turn(self) -> float | None:
+        try:
+            return self._turn()
+        except Exception:
+            log.exception("a turn failed")
+            return None
 
     def _step(self, core: CoreServer, wait: float | None) -> bool | None:
         try:
