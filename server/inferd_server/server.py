@@ -70,8 +70,11 @@ class Server:
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._publish_health
+            settings.repository.model_repository, loader, self._models_changed
         )
+        self._regions = RegionTable()
+        telemetry = Telemetry(self._metrics, clock, time.time)
+        self._infer = Infer(self._repository, self._regions, telemetry)
         self._logs = logs
         # Models that the start could not load.
         self._failed: frozenset[str] = frozenset()
@@ -167,7 +170,6 @@ class Server:
 
     def _services(self) -> Services:
         settings, repository = self._settings, self._repository
-        regions = RegionTable()
         state = ServerState(
             version=VERSION,
             transport=self._transport.name,
@@ -177,10 +179,10 @@ class Server:
         )
         allowed = control_allowed(settings.repository.model_control, settings.listen.host)
         return Services(
-            infer=Infer(repository, regions, Telemetry(self._metrics, self._clock, time.time)),
+            infer=self._infer,
             inspection=Inspection(repository, state),
             models=ModelControl(repository, allowed),
-            memory=SharedMemory(regions),
+            memory=SharedMemory(self._regions),
             diagnostics=Diagnostics(self._logs),
             health=self._health,
         )
@@ -189,6 +191,10 @@ class Server:
         """Models that failed at the start and were not loaded since."""
         ready = {entry.name for entry in self._repository.entries() if entry.state is State.READY}
         return set(self._failed) - ready
+
+    def _models_changed(self) -> None:
+        self._infer.forget()
+        self._publish_health()
 
     def _publish_health(self) -> None:
         """Tell health and metrics what is true now."""

@@ -27,6 +27,8 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
 from inferd_server.settings.sources import load_settings
 from inferd_server.transport.aio import AioTransport
+from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
 
@@ -54,14 +56,26 @@ class Running:
 
 @contextmanager
 def running(
-    repository: Path, opener: Opener = open_onnx, *, load: bool = True, **settings: object
+    repository: Path,
+    opener: Opener = open_onnx,
+    *,
+    load: bool = True,
+    inline: InlineLoop | None = None,
+    **settings: object,
 ) -> Iterator[Running]:
-    """Serve a repository; at the end no request may hold rows any more."""
+    """Serve a repository; at the end no request may hold rows any more.
+
+    Over grpc.aio with a thread for each engine, or over the completion queue with `inline`.
+    """
     flags = {"model_repository": repository, "grpc_port": 0, "metrics_port": 0, **settings}
     given = load_settings({name: str(value) for name, value in flags.items()}, {})
     listen = given.listen
-    transport = AioTransport(listen.max_message_bytes, listen.max_stream_messages)
-    server = Server(given, opener, transport, LogControl(given.log, io.StringIO()))
+    limits = listen.max_message_bytes, listen.max_stream_messages
+    transport = (
+        AioTransport(*limits) if inline is None else CompletionQueueTransport(*limits, inline.turn)
+    )
+    logs = LogControl(given.log, io.StringIO())
+    server = Server(given, opener, transport, logs, inline=inline)
     port, metrics_port = server.start()
     handles = []
     try:

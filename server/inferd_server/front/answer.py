@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
@@ -68,8 +69,20 @@ def plan_outputs(
     return targets
 
 
+class Echoed(Protocol):
+    """What of a request stands in its response."""
+
+    @property
+    def model_name(self) -> str:
+        """As the caller wrote it."""
+
+    @property
+    def id(self) -> str:
+        """As the caller wrote it."""
+
+
 def encode_response(
-    request: ModelInferRequest,
+    request: Echoed,
     version: int,
     targets: Sequence[Target],
     outputs: Mapping[str, Array],

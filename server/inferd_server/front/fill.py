@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import InferTensorContents
@@ -15,6 +15,13 @@ from inferd_server.front.regions import Region, RegionTable
 from inferd_server.scheduler.slot import RowSpec
 
 OBJECT = DATATYPES[BYTES]
+
+
+class Writable(Protocol):
+    """Elements of one input, wherever they are."""
+
+    def write(self, target: Array) -> None:
+        """Copy them into the slot."""
 
 
 class Elements:
@@ -65,19 +72,23 @@ def row_specs(admitted: Admitted, batched: bool) -> list[RowSpec]:
     ]
 
 
-def write(
-    admitted: Admitted, elements: Sequence[Elements | RegionElements], targets: Sequence[Array]
-) -> None:
-    """Copy all elements into a slot's views.
+class Checked:
+    """One input's elements, with what can be told only once they are in the slot."""
 
-    Raises:
-        InvalidInput: a BOOL has a byte above 1, or shared memory shrank meanwhile.
-    """
-    for item, source, target in zip(admitted.inputs, elements, targets, strict=True):
-        source.write(target)
+    def __init__(self, item: Input, elements: Writable) -> None:
+        self._item = item
+        self._elements = elements
+
+    def write(self, target: Array) -> None:
+        """Copy the elements into the slot.
+
+        Raises:
+            InvalidInput: a BOOL has a byte above 1, or shared memory shrank meanwhile.
+        """
+        self._elements.write(target)
         # Any other byte is undefined behaviour in what reads it as a bool.
         if target.dtype == np.bool_ and (target.view(np.uint8) > 1).any():
-            raise InvalidInput(f"input {item.tensor.name!r} is BOOL and has a byte above 1")
+            raise InvalidInput(f"input {self._item.tensor.name!r} is BOOL and has a byte above 1")
 
 
 def _locate(item: Input, regions: RegionTable) -> Elements | RegionElements:

@@ -19,14 +19,16 @@ from inferd_server.errors import (
     QueueFull,
 )
 from inferd_server.front.admission import Admitted, admit, requested_outputs
-from inferd_server.front.answer import Target, encode_response, plan_outputs
-from inferd_server.front.fill import Elements, RegionElements, locate, row_specs, write
+from inferd_server.front.answer import Echoed, Target, encode_response, plan_outputs
+from inferd_server.front.fill import Checked, Writable, locate, row_specs
 from inferd_server.front.regions import RegionTable
+from inferd_server.front.template import TemplateCache, learn, split
 from inferd_server.front.wire import parse
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.repository import Repository
 from inferd_server.scheduler.job import Job, Phases
+from inferd_server.scheduler.slot import RowSpec
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -47,8 +49,29 @@ class Telemetry:
     """Seconds since the epoch."""
 
 
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the checks of a request found out, true of every request that looks like it."""
+
+    handle: Handle
+    specs: tuple[RowSpec, ...]
+    rows: int
+    nbytes: int
+    targets: tuple[Target, ...]
+    order: tuple[int, ...] = ()
+    """For each input of the signature, which of the raw payloads is its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What of a request stands in its response."""
+
+    model_name: str
+    id: str
+
+
 class Infer:
-    """Handler of ModelInfer."""
+    """Handler of ModelInfer. Called on one thread."""
 
     def __init__(self, repository: Repository, regions: RegionTable, telemetry: Telemetry) -> None:
         self._repository = repository
@@ -56,16 +79,21 @@ class Infer:
         self._telemetry = telemetry
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
+        self._templates: TemplateCache[Plan] = TemplateCache()
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
         handle: Handle | None = None
         started = self._clock()
         try:
+            if self._repeat(call, started):
+                return
             request, raw = parse(call.request)
             for _ in range(SWAPS):
+                # Taken before the model is looked up: what a swap makes wrong goes with it.
+                templates = self._templates
                 handle = self._repository.resolve(request.model_name, request.model_version)
-                if self._submit(call, request, raw, handle, started):
+                if self._admit(call, request, raw, handle, templates, started):
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
         except InferdError as error:
@@ -74,6 +102,10 @@ class Infer:
             log.exception("a request could not be admitted")
             self._refuse(call, handle, EngineFailure())
 
+    def forget(self) -> None:
+        """Look every model up anew: some have changed. May be called from any thread."""
+        self._templates = TemplateCache()
+
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
         if handle is not None:
@@ -81,22 +113,70 @@ class Infer:
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
-    def _submit(
+    def _repeat(self, call: Call, started: float) -> bool:
+        """Queue a request that looks exactly like one that was admitted; False if none does."""
+        message = call.request
+        parts = split(message)
+        template = None if parts is None else self._templates.find(message, parts)
+        if parts is None or template is None:
+            return False
+        try:
+            echo = Echo(template.known.handle.name, str(parts.id(message), "utf-8"))
+        except UnicodeDecodeError:
+            return False
+        payloads = [template.payload(message, parts.rest, k) for k in template.known.order]
+        try:
+            return self._submit(call, echo, template.known, payloads, started)
+        except InferdError as error:
+            self._refuse(call, template.known.handle, error)
+            return True
+
+    def _admit(
         self,
         call: Call,
         request: ModelInferRequest,
         raw: Sequence[Buffer],
         handle: Handle,
+        templates: TemplateCache[Plan],
         started: float,
     ) -> bool:
-        """Fill a slot and queue a job; False if the handle was retired meanwhile."""
+        """Check a request, queue it, and remember how it looks; False as `_submit`."""
         admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
         wanted = requested_outputs(request, handle.signature)
         targets = plan_outputs(wanted, handle.signature, handle.config.labels, self._regions)
         elements = locate(admitted, self._regions)
+        plan = Plan(
+            handle,
+            tuple(row_specs(admitted, handle.batched)),
+            admitted.rows,
+            sum(item.nbytes for item in elements),
+            tuple(targets),
+            payload_order(admitted, raw, targets),
+        )
+        writers = [
+            Checked(item, source) for item, source in zip(admitted.inputs, elements, strict=True)
+        ]
+        if not self._submit(call, request, plan, writers, started):
+            return False
+        parts = split(call.request)
+        template = learn(call.request, parts.rest, plan) if plan.order and parts else None
+        if template is not None and parts is not None:
+            templates.add(call.request, parts, template)
+        return True
+
+    def _submit(
+        self,
+        call: Call,
+        request: Echoed,
+        plan: Plan,
+        elements: Sequence[Writable],
+        started: float,
+    ) -> bool:
+        """Fill a slot and queue a job; False if the handle was retired meanwhile."""
+        handle = plan.handle
         if call.deadline is not None and started >= call.deadline:
             raise DeadlinePassed("the deadline had passed when the request arrived")
-        job = self._job(call, request, handle, admitted, elements, targets, started)
+        job = self._job(call, request, plan, elements, started)
         self._metrics.admitted(handle.name, handle.version)
         if not handle.queue.submit(job):
             self._metrics.withdrawn(handle.name, handle.version)
@@ -108,11 +188,9 @@ class Infer:
     def _job(
         self,
         call: Call,
-        request: ModelInferRequest,
-        handle: Handle,
-        admitted: Admitted,
-        elements: Sequence[Elements | RegionElements],
-        targets: Sequence[Target],
+        request: Echoed,
+        plan: Plan,
+        elements: Sequence[Writable],
         started: float,
     ) -> Job:
         """Reserve a slot and write the rows into it.
@@ -120,24 +198,42 @@ class Infer:
         Raises:
             QueueFull: no room.
         """
-        specs = row_specs(admitted, handle.batched)
-        nbytes = sum(item.nbytes for item in elements)
-        slot = handle.arena.reserve(specs, admitted.rows, nbytes)
+        handle = plan.handle
+        slot = handle.arena.reserve(plan.specs, plan.rows, plan.nbytes)
         if slot is None:
-            raise queue_full(handle, admitted.rows, nbytes)
+            raise queue_full(handle, plan.rows, plan.nbytes)
         try:
-            write(admitted, elements, slot.inputs)
+            for source, target in zip(elements, slot.inputs, strict=True):
+                source.write(target)
         except BaseException:
             slot.free()
             raise
-        answer = Answer(call, request, handle, targets, admitted.rows, started, self._telemetry)
-        key = tuple(specs) if handle.batched else id(slot)
+        answer = Answer(call, request, handle, plan.targets, plan.rows, started, self._telemetry)
+        key = plan.specs if handle.batched else id(slot)
         return Job(slot, key, self._clock(), call.deadline, answer.finish, answer.fail)
 
     def _cancel(self, handle: Handle, job: Job) -> None:
         job.cancelled = True
         if handle.queue.withdraw(job):
             job.fail(Cancelled("the caller went away while the request waited"))
+
+
+def payload_order(
+    admitted: Admitted, raw: Sequence[Buffer], targets: Sequence[Target]
+) -> tuple[int, ...]:
+    """Say which raw payload each input takes; empty if the next request must be checked anew.
+
+    Text and booleans are checked element by element, and a region may be another one by then.
+    """
+    if any(target.region is not None for target in targets):
+        return ()
+    order = []
+    for item in admitted.inputs:
+        found = [index for index, data in enumerate(raw) if data is item.source]
+        if not found or item.tensor.dtype.kind in "Ob":
+            return ()
+        order.append(found[0])
+    return tuple(order)
 
 
 def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:
@@ -161,7 +257,7 @@ class Answer:
     def __init__(
         self,
         call: Call,
-        request: ModelInferRequest,
+        request: Echoed,
         handle: Handle,
         targets: Sequence[Target],
         rows: int,

@@ -8,6 +8,7 @@ what is a valid message.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
@@ -18,6 +19,7 @@ from inferd_server.errors import InvalidInput
 RAW_INPUT = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
+RAW_INPUT_TAG = RAW_INPUT << 3 | LENGTH
 
 
 def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
@@ -44,13 +46,39 @@ def find_payloads(message: bytes) -> tuple[bytes, list[memoryview]] | None:
 
     None where the walk met anything that it would rather leave to the generated class.
     """
+    fields = walk(message)
+    if fields is None:
+        return None
     view = memoryview(message)
     kept: list[memoryview] = []
     raw: list[memoryview] = []
-    offset = mark = 0
+    mark = 0
+    for field in fields:
+        if field.tag == RAW_INPUT_TAG:
+            kept.append(view[mark : field.start])
+            raw.append(view[field.begin : field.end])
+            mark = field.end
+    kept.append(view[mark:])
+    return (bytes(kept[0]) if len(kept) == 1 else b"".join(kept)), raw
+
+
+class Field(NamedTuple):
+    """A field of a message: its tag, and where the field, its value and both end."""
+
+    tag: int
+    start: int
+    begin: int
+    end: int
+
+
+def walk(message: bytes) -> list[Field] | None:
+    """List the fields of a message; None if anything about them is unusual or wrong."""
+    fields = []
+    offset = 0
     while offset < len(message):
         start = offset
         tag, offset = _varint(message, offset)
+        begin = offset
         kind = tag & 7
         if kind == LENGTH:
             length, begin = _varint(message, offset)
@@ -63,12 +91,8 @@ def find_payloads(message: bytes) -> tuple[bytes, list[memoryview]] | None:
             return None
         if tag < 8 or offset > len(message) or offset <= start:
             return None
-        if tag == RAW_INPUT << 3 | LENGTH:
-            kept.append(view[mark:start])
-            raw.append(view[begin:offset])
-            mark = offset
-    kept.append(view[mark:])
-    return (bytes(kept[0]) if len(kept) == 1 else b"".join(kept)), raw
+        fields.append(Field(tag, start, begin, offset))
+    return fields
 
 
 def _varint(message: bytes, offset: int) -> tuple[int, int]:

@@ -1,0 +1,154 @@
+"""Templates: a request that looks exactly like one seen before needs no parsing.
+
+A message is name and version, then the id, then the rest. Two messages with the same name and
+version bytes and equally long rests, whose rests are equal byte by byte outside the payloads of
+the first one, hold the same fields: the payloads' tags and lengths are among the bytes compared.
+So whatever was found out about the first is true of the second, but for its id and payloads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.front.wire import RAW_INPUT_TAG, walk
+
+T = TypeVar("T")
+
+NAME, VERSION, ID = 0x0A, 0x12, 0x1A
+"""Tags of the first three fields, each with a length after it."""
+FRONT = (1, 2, 3)
+"""Their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where a message's name and version end, and where its id does."""
+
+    head: int
+    rest: int
+
+    def id(self, message: bytes) -> bytes:
+        """Return the bytes of the id; empty if there is none."""
+        return message[self.head + 2 : self.rest]
+
+
+def split(message: bytes) -> Parts | None:
+    """Find the parts of a message; None if it does not begin with a name.
+
+    Only fields in the order of their numbers and shorter than 128 bytes are recognised,
+    which is what every client sends.
+    """
+    offset = _skip(message, 0, NAME)
+    if not offset:
+        return None
+    head = _skip(message, offset, VERSION)
+    return Parts(head, _skip(message, head, ID))
+
+
+def _skip(message: bytes, offset: int, tag: int) -> int:
+    """Return the offset behind a short field, or the same offset if it is not there."""
+    if offset + 1 < len(message) and message[offset] == tag:
+        length = message[offset + 1]
+        end = offset + 2 + length
+        if length < 128 and end <= len(message):
+            return end
+    return offset
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Elements inside a message, as long as the slot that they go to."""
+
+    message: bytes
+    offset: int
+    size: int
+
+    def write(self, target: Array) -> None:
+        """Copy the elements into the slot."""
+        flat = target.reshape(-1).view(np.uint8)
+        flat[:] = np.frombuffer(self.message, np.uint8, self.size, self.offset)
+
+
+@dataclass(frozen=True, slots=True)
+class Template(Generic[T]):
+    """The bytes of a message's rest outside its payloads, and what is known of such messages.
+
+    `fixed` are (offset, bytes), `payloads` (offset, size), both from the start of the rest.
+    """
+
+    fixed: tuple[tuple[int, bytes], ...]
+    payloads: tuple[tuple[int, int], ...]
+    known: T
+
+    def payload(self, message: bytes, rest: int, index: int) -> Payload:
+        """Return one of a fitting message's payloads."""
+        offset, size = self.payloads[index]
+        return Payload(message, rest + offset, size)
+
+    def fits(self, message: bytes, rest: int) -> bool:
+        """Compare a message, whose rest is as long as the template's."""
+        return all(message.startswith(data, rest + offset) for offset, data in self.fixed)
+
+
+def learn(message: bytes, rest: int, known: T) -> Template[T] | None:
+    """Make a template of a message that was checked; None if it is too unusual for one.
+
+    Args:
+        message: to be recognised from now on.
+        rest: where its rest begins.
+        known: what to remember.
+    """
+    fields = walk(message)
+    # A name, version or id in the rest would replace those at the front.
+    if fields is None or any(f.start >= rest and f.tag >> 3 in FRONT for f in fields):
+        return None
+    payloads = [field for field in fields if field.tag == RAW_INPUT_TAG]
+    fixed = []
+    mark = rest
+    for payload in payloads:
+        fixed.append((mark - rest, message[mark : payload.begin]))
+        mark = payload.end
+    fixed.append((mark - rest, message[mark:]))
+    return Template(
+        tuple((offset, data) for offset, data in fixed if data),
+        tuple((field.begin - rest, field.end - field.begin) for field in payloads),
+        known,
+    )
+
+
+class TemplateCache(Generic[T]):
+    """Templates by name and version bytes and length of the rest; bounded. One thread only."""
+
+    def __init__(self, limit: int = 256, longest: int = 4096) -> None:
+        """Be empty.
+
+        Args:
+            limit: templates to keep; the oldest goes first.
+            longest: bytes outside payloads that are worth keeping.
+        """
+        self._limit = limit
+        self._longest = longest
+        self._templates: dict[tuple[bytes, int], list[Template[T]]] = {}
+        self._count = 0
+
+    def find(self, message: bytes, parts: Parts) -> Template[T] | None:
+        """Return the template that a message fits."""
+        key = (message[: parts.head], len(message) - parts.rest)
+        for template in self._templates.get(key, ()):
+            if template.fits(message, parts.rest):
+                return template
+        return None
+
+    def add(self, message: bytes, parts: Parts, template: Template[T]) -> None:
+        """Remember a template, unless it is too long."""
+        if sum(len(data) for _, data in template.fixed) > self._longest:
+            return
+        if self._count >= self._limit:
+            self._count -= len(self._templates.pop(next(iter(self._templates))))
+        key = (message[: parts.head], len(message) - parts.rest)
+        self._templates.setdefault(key, []).append(template)
+        self._count += 1
