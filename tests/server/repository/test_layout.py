@@ -9,6 +9,8 @@ from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.layout import is_version, model_names, read_source, select_versions
 
+VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
+
 
 def folders(root: Path, *names: str) -> Path:
     for name in names:
@@ -136,10 +138,10 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
         ("labels: [cat]", "labels: "),
         ("labels: {OUTPUT0: cat}", "labels.OUTPUT0: "),
         ("labels: {OUTPUT0: [yes]}", "labels.OUTPUT0.0: "),
-        ("versions: newest", "versions."),
-        ("versions: []", "versions."),
-        ("versions: 1", "versions."),
-        ("versions: ['1']", "versions."),
+        ("versions: newest", VERSIONS + "'newest')"),
+        ("versions: []", VERSIONS + "[])"),
+        ("versions: 1", VERSIONS + "1)"),
+        ("versions: ['1']", VERSIONS + "['1'])"),
         ("engine_options: {threads: 1}", "engine_options.threads: "),
     ],
 )
