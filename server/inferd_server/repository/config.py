@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 
@@ -41,6 +49,17 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
+
+    @field_validator("versions", mode="wrap")
+    @classmethod
+    def _versions(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """Say what is meant; pydantic names the inner types of a union."""
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise PydanticCustomError(
+                "versions", "Input should be latest, all, or a list of version numbers"
+            ) from error
 
 
 def read_model_config(path: Path) -> ModelConfig:

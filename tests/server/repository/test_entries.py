@@ -1,0 +1,136 @@
+"""What is known of model versions, and which one serves a request."""
+
+from __future__ import annotations
+
+import pytest
+from inferd_server.errors import ModelNotFound, VersionNotFound
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.entries import Entries, Entry, State, choose
+from inferd_server.repository.handle import Bounds, Handle
+from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.scheduler.slot import Arena
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.engine import DOUBLING
+
+
+def handle_of(name: str = "m", version: int = 1) -> Handle:
+    bounds = Bounds(4, 0.0, 8, 1000)
+    queue: BatchQueue[Job] = BatchQueue(bounds.limits, FakeClock())
+    arena = Arena(bounds.max_queue_rows, bounds.max_queue_bytes)
+    config = ModelConfig()
+    statistics = Statistics()
+    return Handle(name, version, config, DOUBLING, bounds, "fake", "", "", queue, arena, statistics)
+
+
+def ready(version: int) -> Entry:
+    return Entry("m", version, State.READY, handle=handle_of("m", version))
+
+
+def of(*entries: Entry) -> Entries:
+    made = Entries(lambda: None)
+    for entry in entries:
+        made.put(entry)
+    return made
+
+
+def test_nothing_is_known_at_first() -> None:
+    entries = of()
+    assert entries.all() == []
+    assert entries.versions("m") == {}
+    with pytest.raises(ModelNotFound, match=r"^model 'm' is not known; none is$"):
+        entries.choose("m", "")
+
+
+def test_an_unknown_model_is_told_with_those_that_are_known() -> None:
+    entries = of(Entry("b", 1, State.READY), Entry("a", 1, State.UNAVAILABLE))
+    with pytest.raises(ModelNotFound, match=r"^model 'c' is not known; known are a, b$"):
+        entries.choose("c", "1")
+
+
+def test_all_is_sorted_by_name_and_number() -> None:
+    names = [("b", 1), ("a", 10), ("a", 9)]
+    entries = of(*(Entry(name, version, State.READY) for name, version in names))
+    assert [(e.name, e.version) for e in entries.all()] == [("a", 9), ("a", 10), ("b", 1)]
+
+
+def test_a_version_can_be_named_whatever_its_state() -> None:
+    loading = Entry("m", 2, State.LOADING)
+    entries = of(ready(1), loading)
+    assert entries.choose("m", "2") is loading
+
+
+@pytest.mark.parametrize("version", ["3", "0", "01", " 1", "1 ", "+1", "-1", "1.0", "\u0661", "x"])
+def test_a_version_that_is_not_there_is_told_with_those_that_are(version: str) -> None:
+    with pytest.raises(VersionNotFound) as caught:
+        of(ready(10), ready(1)).choose("m", version)
+    assert str(caught.value) == f"model 'm' has no version {version!r}; it has 1, 10"
+
+
+def test_no_version_named_takes_the_highest_that_is_ready() -> None:
+    entries = of(ready(1), ready(9), Entry("m", 10, State.LOADING))
+    assert entries.choose("m", "").version == 9
+
+
+@pytest.mark.parametrize("state", [State.LOADING, State.UNAVAILABLE, State.UNLOADING])
+def test_no_version_named_takes_the_highest_where_none_is_ready(state: State) -> None:
+    assert choose("m", {v: Entry("m", v, state) for v in (2, 10, 9)}, "").version == 10
+
+
+def test_a_model_of_which_no_version_could_be_named_has_none() -> None:
+    entries = of(Entry("m", 0, State.UNAVAILABLE, "no version"))
+    assert entries.choose("m", "").reason == "no version"
+    with pytest.raises(VersionNotFound, match=r"^model 'm' has no version '0'; it has none$"):
+        entries.choose("m", "0")
+
+
+def test_a_version_that_can_be_named_takes_the_place_of_none() -> None:
+    entries = of(Entry("m", 0, State.UNAVAILABLE, "no version"), ready(1))
+    assert list(entries.versions("m")) == [1]
+
+
+def test_put_returns_what_it_replaces_and_tells() -> None:
+    seen: list[list[State]] = []
+    entries = Entries(lambda: seen.append([entry.state for entry in entries.all()]))
+    first = Entry("m", 1, State.LOADING)
+    assert entries.put(first) is None
+    assert entries.put(ready(1)) is first
+    assert seen == [[State.LOADING], [State.READY]]
+
+
+def test_versions_once_read_never_change() -> None:
+    entries = of(ready(1))
+    before = entries.versions("m")
+    entries.put(ready(2))
+    assert list(before) == [1]
+    assert list(entries.versions("m")) == [1, 2]
+
+
+def test_a_ready_handle_is_replaced_once() -> None:
+    calls: list[None] = []
+    entries = Entries(lambda: calls.append(None))
+    handle = handle_of()
+    entries.put(Entry("m", 1, State.READY, handle=handle))
+    gone = Entry("m", 1, State.UNAVAILABLE, "lost")
+    assert entries.replace(handle, gone)
+    assert entries.choose("m", "1") is gone
+    assert not entries.replace(handle, Entry("m", 1, State.UNAVAILABLE, "again"))
+    assert entries.choose("m", "1") is gone
+    assert len(calls) == 2
+
+
+def test_a_handle_that_unloads_or_has_a_successor_is_not_replaced() -> None:
+    old, new = handle_of(), handle_of()
+    entries = of(Entry("m", 1, State.UNLOADING, handle=old))
+    assert not entries.replace(old, Entry("m", 1, State.UNAVAILABLE))
+    entries.put(Entry("m", 1, State.READY, handle=new))
+    assert not entries.replace(old, Entry("m", 1, State.UNAVAILABLE))
+    assert entries.choose("m", "").handle is new
+
+
+def test_a_handle_that_was_never_put_is_not_replaced() -> None:
+    entries = of()
+    assert not entries.replace(handle_of(), Entry("m", 1, State.UNAVAILABLE))
+    assert entries.all() == []

@@ -1,0 +1,176 @@
+"""Models on disk: folders, versions and model.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from inferd_server.errors import SettingsError
+from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.layout import is_version, model_names, read_source, select_versions
+
+VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
+
+
+def folders(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).mkdir(parents=True)
+    return root
+
+
+def configured(root: Path, text: str) -> Path:
+    folders(root, "m/1", "m/2", "m/10")
+    (root / "m" / "model.yaml").write_text(text, encoding="utf-8")
+    return root
+
+
+def refusal(root: Path, name: str = "m") -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_source(root, name)
+    return str(caught.value)
+
+
+def test_models_are_the_visible_folders_sorted(tmp_path: Path) -> None:
+    folders(tmp_path, "b", "a", ".git")
+    (tmp_path / "README.md").write_text("not a model")
+    assert model_names(tmp_path) == ("a", "b")
+
+
+def test_a_link_to_a_folder_is_a_model(tmp_path: Path) -> None:
+    folders(tmp_path, "elsewhere", "repository")
+    (tmp_path / "repository" / "linked").symlink_to(tmp_path / "elsewhere")
+    assert model_names(tmp_path / "repository") == ("linked",)
+
+
+def test_a_repository_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"nowhere cannot be read: No such file or directory"):
+        model_names(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match=r"file cannot be read: Not a directory"):
+        model_names(tmp_path / "file")
+
+
+def test_the_latest_version_is_the_greatest_number(tmp_path: Path) -> None:
+    folders(tmp_path, "m/9", "m/10")
+    source = read_source(tmp_path, "m")
+    assert source.name == "m"
+    assert source.config == ModelConfig()
+    assert source.versions == {10: tmp_path / "m" / "10" / "model.onnx"}
+
+
+def test_only_folders_named_as_numbers_are_versions(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1", "m/02", "m/0", "m/-3", "m/v4", "m/\u0665", "m/assets")
+    (tmp_path / "m" / "6").touch()
+    (tmp_path / "m" / "model.yaml").write_text("versions: all")
+    assert list(read_source(tmp_path, "m").versions) == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("1", True), ("10", True), ("0", False), ("01", False), ("", False), ("\u00b2", False)],
+)
+def test_a_version_is_a_positive_number_as_it_is_written(name: str, expected: bool) -> None:
+    assert is_version(name) is expected
+
+
+def test_a_model_without_a_version_is_refused(tmp_path: Path) -> None:
+    folders(tmp_path, "m/assets")
+    expected = f"{tmp_path / 'm'} has no version: a folder named 1, 2, ... was expected"
+    assert refusal(tmp_path) == expected
+
+
+def test_a_model_that_went_away_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path / 'm'} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("latest", (10,)), ("all", (1, 2, 10)), ([10, 1], (1, 10)), ([2, 2], (2,))],
+)
+def test_a_policy_selects_versions(policy: str | list[int], expected: tuple[int, ...]) -> None:
+    assert select_versions([2, 10, 1], policy) == expected
+
+
+def test_a_policy_that_names_a_missing_version_is_refused() -> None:
+    with pytest.raises(SettingsError) as caught:
+        select_versions([2, 10, 1], [4, 3, 1])
+    assert str(caught.value) == "versions names 3, and there are 1, 2, 10"
+
+
+def test_a_model_yaml_is_read(tmp_path: Path) -> None:
+    text = """
+        max_batch_size: 8
+        max_queue_delay_ms: 2
+        max_queue_rows: 64
+        instances: 2
+        warm_up: [1, 8]
+        labels: {OUTPUT0: [cat, dog]}
+        versions: [1, 10]
+        engine_options: {session.intra_op.allow_spinning: "0"}
+    """
+    source = read_source(configured(tmp_path, text), "m")
+    config = source.config
+    assert (config.max_batch_size, config.max_queue_delay_ms, config.max_queue_rows) == (8, 2.0, 64)
+    assert (config.instances, list(config.warm_up or ())) == (2, [1, 8])
+    assert config.labels == {"OUTPUT0": ["cat", "dog"]}
+    assert config.engine_options == {"session.intra_op.allow_spinning": "0"}
+    assert list(source.versions) == [1, 10]
+
+
+def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
+    assert read_source(configured(tmp_path, "# later\n"), "m").config == ModelConfig()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("max_batch: 8", "max_batch: unknown; known are engine_options, instances, labels, "),
+        ("max_batch_size: -1", "max_batch_size: Input should be greater than or equal to 0"),
+        ("max_batch_size: '8'", "max_batch_size: Input should be a valid integer (it is '8')"),
+        ("max_batch_size: true", "max_batch_size: Input should be a valid integer (it is True)"),
+        ("max_queue_delay_ms: .nan", "max_queue_delay_ms: "),
+        ("max_queue_delay_ms: .inf", "max_queue_delay_ms: "),
+        ("max_queue_rows: 0", "max_queue_rows: Input should be greater than or equal to 1"),
+        ("instances: 0", "instances: Input should be greater than or equal to 1"),
+        ("instances:", "instances: Input should be a valid integer (it is None)"),
+        ("warm_up: [0]", "warm_up.0: Input should be greater than or equal to 1"),
+        ("warm_up: 8", "warm_up: "),
+        ("labels: [cat]", "labels: "),
+        ("labels: {OUTPUT0: cat}", "labels.OUTPUT0: "),
+        ("labels: {OUTPUT0: [yes]}", "labels.OUTPUT0.0: "),
+        ("versions: newest", VERSIONS + "'newest')"),
+        ("versions: []", VERSIONS + "[])"),
+        ("versions: 1", VERSIONS + "1)"),
+        ("versions: ['1']", VERSIONS + "['1'])"),
+        ("engine_options: {threads: 1}", "engine_options.threads: "),
+    ],
+)
+def test_what_is_wrong_in_a_model_yaml_is_told(text: str, sentence: str, tmp_path: Path) -> None:
+    path = configured(tmp_path, text) / "m" / "model.yaml"
+    assert refusal(tmp_path).startswith(f"{path}: {sentence}")
+
+
+def test_everything_wrong_in_a_model_yaml_is_told_at_once(tmp_path: Path) -> None:
+    configured(tmp_path, "{instances: 0, warm_up: [0]}")
+    assert "instances: " in refusal(tmp_path)
+    assert "; warm_up.0: " in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["a: [", "a: 1\n a: 2", "a: 2026-13-45", "\x07"])
+def test_a_model_yaml_that_is_not_yaml_is_told_on_one_line(text: str, tmp_path: Path) -> None:
+    path = configured(tmp_path, text) / "m" / "model.yaml"
+    message = refusal(tmp_path)
+    assert message.startswith(f"{path} is not YAML: ")
+    assert "\n" not in message
+
+
+def test_a_model_yaml_that_is_a_folder_or_a_dead_link_is_refused(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1/", "m/model.yaml", "n/1")
+    assert refusal(tmp_path).endswith("model.yaml cannot be read: Is a directory")
+    (tmp_path / "n" / "model.yaml").symlink_to(tmp_path / "nowhere")
+    assert refusal(tmp_path, "n").endswith("model.yaml cannot be read: No such file or directory")
+
+
+def test_a_model_yaml_that_names_a_missing_version_is_refused(tmp_path: Path) -> None:
+    configured(tmp_path, "versions: [3]")
+    assert refusal(tmp_path) == "versions names 3, and there are 1, 2, 10"

@@ -1,0 +1,160 @@
+"""Settings that are refused, with a sentence that names source and setting."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from inferd_server.errors import SettingsError
+from inferd_server.settings.sources import load_settings
+
+WRONG = [
+    ("grpc_port", "many"),
+    ("grpc_port", "-1"),
+    ("grpc_port", "65536"),
+    ("grpc_port", ""),
+    ("metrics_port", "1.5"),
+    ("transport", "threads"),
+    ("max_message_bytes", "1"),
+    ("max_message_bytes", "2147483648"),
+    ("max_stream_messages", "0"),
+    ("model_control", "perhaps"),
+    ("strict_readiness", "perhaps"),
+    ("max_batch_size", "0"),
+    ("max_queue_delay_ms", "nan"),
+    ("max_queue_delay_ms", "60001"),
+    ("max_queue_rows", "0"),
+    ("max_queue_bytes", "0"),
+    ("engine_threads", "-1"),
+    ("drain_delay_s", "-0.1"),
+    ("drain_timeout_s", "inf"),
+    ("drain_timeout_s", "nan"),
+    ("log_level", "loud"),
+    ("log_format", "xml"),
+]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"config": str(path)}, {})
+    return str(caught.value)
+
+
+def written(folder: Path, text: str, name: str = "inferd.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG)
+def test_a_wrong_flag_is_named(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({name: text}, {})
+    assert str(caught.value).startswith(f"the command line: {name}: ")
+    assert str(caught.value).endswith(f"(it is {text!r})")
+
+
+@pytest.mark.parametrize(("name", "text"), WRONG)
+def test_a_wrong_variable_is_named(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({}, {f"INFERD_{name.upper()}": text})
+    assert str(caught.value).startswith(f"the environment: {name}: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "grpc_port: [1]",
+        "grpc_port: true",
+        "grpc_port:",
+        "drain_delay_s: false",
+        "max_queue_delay_ms: yes",
+        "max_batch_size: 1.5",
+        "host: 127",
+        "host: true",
+        "log_level: off",
+        "model_repository: 5",
+        "engine_providers: 5",
+        "engine_providers: [1]",
+        "strict_readiness: 2",
+    ],
+)
+def test_a_value_of_another_type_in_a_file_is_named(text: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    name = text.partition(":")[0]
+    assert refusal(path).startswith(f"the settings file {path}: {name}")
+
+
+def test_everything_wrong_in_a_section_is_told_at_once(tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, "{grpc_port: x, metrics_port: y}"))
+    assert "grpc_port: " in message
+    assert "; metrics_port: " in message
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("inferd.yaml", "port: 1"), ("inferd.toml", "port = 1")]
+)
+def test_an_unknown_name_in_a_file_is_told_with_those_that_are_known(
+    name: str, text: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path, text, name)
+    message = refusal(path)
+    assert message.startswith(f"the settings file {path}: unknown setting 'port'; known are ")
+    assert "grpc_port" in message
+
+
+def test_a_section_is_not_a_name(tmp_path: Path) -> None:
+    path = written(tmp_path, "[listen]\ngrpc_port = 1", "inferd.toml")
+    assert "unknown setting 'listen'" in refusal(path)
+
+
+def test_unknown_variables_are_passed_over() -> None:
+    # Kubernetes sets such names for a Service named inferd.
+    environment = {"INFERD_SERVICE_HOST": "10.0.0.1", "INFERD_PORT": "tcp://10.0.0.1:8001"}
+    assert load_settings({}, environment) == load_settings({}, {})
+
+
+def test_what_a_command_line_holds_besides_settings_is_passed_over() -> None:
+    assert load_settings({"command": "serve"}, {}) == load_settings({}, {})
+
+
+@pytest.mark.parametrize("name", ["inferd.yaml", "inferd.toml"])
+def test_a_missing_file_is_named(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    assert refusal(path) == f"{path} cannot be read: No such file or directory"
+
+
+@pytest.mark.parametrize("name", ["inferd.yaml", "inferd.toml"])
+def test_a_folder_is_not_a_settings_file(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.mkdir()
+    assert refusal(path) == f"{path} cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize(("name", "kind"), [("inferd.yaml", "YAML"), ("inferd.toml", "TOML")])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00\x01\x02", b"a: ["])
+def test_a_binary_or_broken_file_is_named(
+    name: str, kind: str, content: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    message = refusal(path)
+    assert message.startswith(f"{path} is not {kind}: ")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["- grpc_port", "grpc_port", "5", "1: 2", "{true: 1}"])
+def test_a_file_that_holds_no_names_is_refused(text: str, tmp_path: Path) -> None:
+    path = written(tmp_path, text)
+    assert refusal(path).startswith(f"{path} must hold names and values")
+
+
+def test_deep_nesting_is_a_sentence_too(tmp_path: Path) -> None:
+    path = written(tmp_path, "[" * 10_000)
+    assert refusal(path).startswith(f"{path} is not YAML: ")
+
+
+@pytest.mark.parametrize("name", ["inferd.yaml", "inferd.toml"])
+def test_an_empty_file_is_the_defaults(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "# nothing\n", name)
+    assert load_settings({"config": str(path)}, {}) == load_settings({}, {})
