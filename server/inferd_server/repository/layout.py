@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig, read_model_config
 
+log = logging.getLogger(__name__)
 MODEL_FILE = "model.onnx"
 CONFIG_FILE = "model.yaml"
 
@@ -23,7 +25,7 @@ class ModelSource:
 
 
 def model_names(repository: Path) -> tuple[str, ...]:
-    """List the model folders, sorted; hidden ones are passed over.
+    """List the model folders, sorted; hidden ones and those that nobody can name are passed over.
 
     Raises:
         SettingsError: the repository is not a readable folder.
@@ -34,7 +36,11 @@ def model_names(repository: Path) -> tuple[str, ...]:
         raise SettingsError(
             f"the model repository {repository} cannot be read: {error.strerror}"
         ) from error
-    return tuple(sorted(path.name for path in folders if not path.name.startswith(".")))
+    names = sorted(path.name for path in folders if not path.name.startswith("."))
+    unnameable = [name for name in names if not is_utf8(name)]
+    if unnameable:
+        log.warning("names of models must be UTF-8", extra={"passed_over": ascii(unnameable)})
+    return tuple(name for name in names if name not in unnameable)
 
 
 def read_source(repository: Path, name: str) -> ModelSource:
@@ -58,6 +64,15 @@ def read_source(repository: Path, name: str) -> ModelSource:
         raise SettingsError(f"{folder} has no version: a folder named 1, 2, ... was expected")
     wanted = select_versions(list(versions), config.versions)
     return ModelSource(name, config, {version: versions[version] for version in wanted})
+
+
+def is_utf8(name: str) -> bool:
+    """True for what messages and metrics can hold; a file system takes any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_version(name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,15 @@ def test_models_are_the_visible_folders_sorted(tmp_path: Path) -> None:
     folders(tmp_path, "b", "a", ".git")
     (tmp_path / "README.md").write_text("not a model")
     assert model_names(tmp_path) == ("a", "b")
+
+
+def test_a_folder_that_no_message_can_name_is_passed_over_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders(tmp_path, os.fsdecode(b"caf\xe9"), "caf\u00e9")
+    assert model_names(tmp_path) == ("caf\u00e9",)
+    (record,) = caplog.records
+    assert vars(record)["passed_over"] == r"['caf\udce9']"
 
 
 def test_a_link_to_a_folder_is_a_model(tmp_path: Path) -> None:
