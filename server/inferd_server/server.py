@@ -13,8 +13,9 @@ from inferd_server.address import is_loopback, join_address
 from inferd_server.front.blocking import BlockingThread
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
-from inferd_server.front.infer import Infer, Telemetry
+from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState
+from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import INFERENCE, Services, routes
 from inferd_server.monitoring.logs import LogControl

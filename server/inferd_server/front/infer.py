@@ -1,13 +1,12 @@
-"""ModelInfer: from a call to a job in a queue, and from its outputs to the answer."""
+"""ModelInfer: from a call to a job in a queue."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd.tensors import Array, Buffer
+from inferd.tensors import Buffer
 
 from inferd_server.errors import (
     Cancelled,
@@ -18,17 +17,17 @@ from inferd_server.errors import (
     ModelNotReady,
     QueueFull,
 )
-from inferd_server.front.admission import Admitted, admit, requested_outputs
-from inferd_server.front.answer import Echoed, Target, encode_response, plan_outputs
+from inferd_server.front.admission import admit, requested_outputs
+from inferd_server.front.answer import Echoed, plan_outputs
 from inferd_server.front.fill import Checked, Writable, locate, row_specs
+from inferd_server.front.outcome import Answer, Telemetry
+from inferd_server.front.plan import Echo, Plan, payload_order
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.template import TemplateCache, learn, split
 from inferd_server.front.wire import parse
-from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.repository import Repository
-from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.slot import RowSpec
+from inferd_server.scheduler.job import Job
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -36,38 +35,6 @@ log = logging.getLogger(__name__)
 
 # A model swapped between being looked up and being given a job is looked up again.
 SWAPS = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Telemetry:
-    """Where requests are counted, and the clocks."""
-
-    metrics: Metrics
-    clock: Callable[[], float]
-    """Monotonic seconds."""
-    wall: Callable[[], float]
-    """Seconds since the epoch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What the checks of a request found out, true of every request that looks like it."""
-
-    handle: Handle
-    specs: tuple[RowSpec, ...]
-    rows: int
-    nbytes: int
-    targets: tuple[Target, ...]
-    order: tuple[int, ...] = ()
-    """For each input of the signature, which of the raw payloads is its own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """What of a request stands in its response."""
-
-    model_name: str
-    id: str
 
 
 class Infer:
@@ -218,24 +185,6 @@ class Infer:
             job.fail(Cancelled("the caller went away while the request waited"))
 
 
-def payload_order(
-    admitted: Admitted, raw: Sequence[Buffer], targets: Sequence[Target]
-) -> tuple[int, ...]:
-    """Say which raw payload each input takes; empty if the next request must be checked anew.
-
-    Text and booleans are checked element by element, and a region may be another one by then.
-    """
-    if any(target.region is not None for target in targets):
-        return ()
-    order = []
-    for item in admitted.inputs:
-        found = [index for index, data in enumerate(raw) if data is item.source]
-        if not found or item.tensor.dtype.kind in "Ob":
-            return ()
-        order.append(found[0])
-    return tuple(order)
-
-
 def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:
     """Say which bound of a model's queue a request met."""
     bounds = handle.bounds
@@ -249,64 +198,3 @@ def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:
         f"it holds {handle.arena.rows} rows, and may hold {bounds.max_queue_rows} (max_queue_rows) "
         f"or {bounds.max_queue_bytes} bytes (max_queue_bytes)"
     )
-
-
-class Answer:
-    """What happens when a job ends: the response, and the counters."""
-
-    def __init__(
-        self,
-        call: Call,
-        request: Echoed,
-        handle: Handle,
-        targets: Sequence[Target],
-        rows: int,
-        started: float,
-        telemetry: Telemetry,
-    ) -> None:
-        self._call = call
-        self._request = request
-        self._handle = handle
-        self._targets = targets
-        self._rows = rows
-        self._started = started
-        self._telemetry = telemetry
-
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        """Send the outputs; a response that cannot be made is an error of this job alone."""
-        ran = self._telemetry.clock()
-        try:
-            parts = encode_response(self._request, self._handle.version, self._targets, outputs)
-        except InferdError as error:
-            self.fail(error)
-            return
-        except Exception:
-            log.exception("a response could not be encoded")
-            self.fail(EngineFailure())
-            return
-        now = self._telemetry.clock()
-        wall = self._telemetry.wall()
-        # Counted first: who has the answer finds it in the statistics.
-        self._handle.statistics.succeeded(self._rows, now - self._started, now - ran, phases, wall)
-        self._count("OK", now, phases)
-        self._reply(parts)
-
-    def fail(self, error: InferdError) -> None:
-        """Send an error."""
-        now = self._telemetry.clock()
-        self._handle.statistics.failed(now - self._started)
-        self._count(code_name(error), now, None)
-        self._call.fail(error)
-
-    def _reply(self, parts: Sequence[Buffer]) -> None:
-        try:
-            self._call.reply(parts)
-        except Exception:
-            # No memory for the joined message, most likely; the call must not stay open.
-            log.exception("a response could not be sent")
-            self._call.fail(EngineFailure())
-
-    def _count(self, code: str, now: float, phases: Phases | None) -> None:
-        self._telemetry.metrics.answered(
-            self._handle.name, self._handle.version, code, now - self._started, phases
-        )
