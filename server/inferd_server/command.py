@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from importlib.metadata import version
-from queue import SimpleQueue
-from types import FrameType
 from typing import NoReturn
 
 from inferd_engines.onnx import open_onnx
@@ -22,6 +19,7 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
 from inferd_server.settings.model import ListenSettings, Settings
 from inferd_server.settings.sources import add_flags, load_settings
+from inferd_server.signals import StopSignals
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 from inferd_server.transport.choice import AIO, choose
@@ -31,7 +29,6 @@ from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -115,37 +112,6 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-class StopSignals:
-    """The first SIGTERM or SIGINT asks to stop, the second to hurry."""
-
-    def __init__(self) -> None:
-        # Unlike an event's, its lock cannot be held by what the handler interrupted.
-        self._received: SimpleQueue[int] = SimpleQueue()
-
-    def install(self) -> None:
-        """Take over the signals; main thread only."""
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
-
-    def wait(self) -> None:
-        """Block until a signal comes."""
-        self._received.get()
-
-    def next(self) -> threading.Event:
-        """Return an event that the next signal sets."""
-        came = threading.Event()
-
-        def wait() -> None:
-            self.wait()
-            came.set()
-
-        threading.Thread(target=wait, name="signals", daemon=True).start()
-        return came
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        self._received.put(number)
 
 
 def main() -> int:
