@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
 
-import numpy as np
-
-RowSpec: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
-"""dtype and shape of one row of one input."""
+from inferd_server.scheduler.rows import Rows
 
 
 @dataclass(slots=True)
@@ -25,9 +20,10 @@ class Segment:
 class Lane:
     """A ring of rows of one shape. Rows come back in any order."""
 
-    def __init__(self, specs: Sequence[RowSpec], capacity: int) -> None:
+    def __init__(self, memory: Rows, capacity: int) -> None:
         self.capacity = capacity
-        self.arrays = tuple(np.empty((capacity, *shape), dtype) for dtype, shape in specs)
+        self.memory = memory
+        self.arrays = memory.arrays
         self._objects = tuple(array for array in self.arrays if array.dtype.hasobject)
         self._segments: deque[Segment] = deque()
         self._by_start: dict[int, Segment] = {}

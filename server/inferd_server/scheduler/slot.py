@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.scheduler.lane import Lane, RowSpec
+from inferd_server.scheduler.lane import Lane
+from inferd_server.scheduler.rows import Memory, PrivateMemory, Rows, RowSpec
 
 __all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 
@@ -21,7 +22,7 @@ __all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 class Slot:
     """Rows reserved for one request: `inputs` are the views to fill, in signature order."""
 
-    __slots__ = ("_arena", "freed", "inputs", "lane", "nbytes", "rows", "start")
+    __slots__ = ("_arena", "freed", "inputs", "lane", "memory", "nbytes", "rows", "start")
 
     def __init__(
         self,
@@ -29,14 +30,20 @@ class Slot:
         lane: Lane | None,
         start: int,
         rows: int,
-        inputs: tuple[Array, ...],
+        memory: Rows,
         nbytes: int,
     ) -> None:
         self._arena = arena
         self.lane = lane
+        self.memory = memory
+        """The rows that it is a part of: its lane's, or its own."""
         self.start = start
         self.rows = rows
-        self.inputs = inputs
+        self.inputs: tuple[Array, ...] = (
+            memory.arrays
+            if lane is None
+            else tuple(array[start : start + rows] for array in memory.arrays)
+        )
         self.nbytes = nbytes
         self.freed = False
 
@@ -48,7 +55,15 @@ class Slot:
 class Arena:
     """All the slots of one model. Every method may be called from any thread."""
 
-    def __init__(self, max_rows: int, max_bytes: int, max_lanes: int = 8) -> None:
+    def __init__(
+        self,
+        max_rows: int,
+        max_bytes: int,
+        max_lanes: int = 8,
+        memory: Memory = PrivateMemory(),  # noqa: B008 it has no state
+    ) -> None:
+        self._memory = memory
+        self._closed = False
         self._max_rows = max_rows
         self._max_bytes = max_bytes
         self._max_lanes = max_lanes
@@ -74,6 +89,8 @@ class Arena:
             if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
                 return None
             slot = self._slot(tuple(specs), rows, nbytes)
+            if slot is None:
+                return None
             self._rows += rows
             self._bytes += nbytes
             return slot
@@ -86,26 +103,40 @@ class Arena:
             slot.freed = True
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
-            if slot.lane is not None:
-                slot.lane.release(slot.start)
+            if slot.lane is None:
+                self._memory.give_back(slot.memory)
+                return
+            slot.lane.release(slot.start)
+            if self._closed:
+                self._drop_idle()
 
-    def _slot(self, specs: tuple[RowSpec, ...], rows: int, nbytes: int) -> Slot:
+    def close(self) -> None:
+        """Give the lanes back, each once nothing in it is held. Nothing is reserved after it."""
+        with self._lock:
+            self._closed = True
+            self._drop_idle()
+
+    def _slot(self, specs: tuple[RowSpec, ...], rows: int, nbytes: int) -> Slot | None:
         lane = self._lane(specs, rows)
         start = None if lane is None else lane.reserve(rows)
-        if lane is None or start is None:
-            # No room side by side: rows of its own, which the batch gathers.
-            alone = tuple(np.empty((rows, *shape), dtype) for dtype, shape in specs)
-            return Slot(self, None, 0, rows, alone, nbytes)
-        views = tuple(array[start : start + rows] for array in lane.arrays)
-        return Slot(self, lane, start, rows, views, nbytes)
+        if lane is not None and start is not None:
+            return Slot(self, lane, start, rows, lane.memory, nbytes)
+        # No room side by side: rows of its own, which the batch gathers.
+        alone = self._memory.take(specs, rows, nbytes)
+        return None if alone is None else Slot(self, None, 0, rows, alone, nbytes)
 
     def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
         lane = self._lanes.pop(specs, None)
         if lane is None:
             capacity = self._capacity(specs)
-            if capacity < rows or (len(self._lanes) >= self._max_lanes and not self._evict()):
+            if capacity < rows or not self._memory.shares(specs):
                 return None
-            lane = Lane(specs, capacity)
+            if len(self._lanes) >= self._max_lanes and not self._evict():
+                return None
+            memory = self._memory.take(specs, capacity, 0)
+            if memory is None:
+                return None
+            lane = Lane(memory, capacity)
         self._lanes[specs] = lane
         return lane
 
@@ -114,8 +145,12 @@ class Arena:
         idle = next((specs for specs, lane in self._lanes.items() if lane.idle), None)
         if idle is None:
             return False
-        del self._lanes[idle]
+        self._memory.give_back(self._lanes.pop(idle).memory)
         return True
+
+    def _drop_idle(self) -> None:
+        while self._evict():
+            pass
 
     def _capacity(self, specs: tuple[RowSpec, ...]) -> int:
         """Rows of a lane: all that may wait, within this lane's share of the bytes."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from inferd.tensors import Array
 from inferd_server.scheduler.lane import Lane
+from inferd_server.scheduler.rows import PrivateMemory
 from inferd_server.scheduler.slot import Arena, RowSpec, Slot, batch_views
 
 SPECS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), (3,))]
@@ -21,6 +22,12 @@ def reserve(arena: Arena, rows: int, specs: list[RowSpec] = SPECS) -> Slot:
     slot = arena.reserve(specs, rows, rows * ROW_BYTES)
     assert slot is not None
     return slot
+
+
+def lane_of(capacity: int) -> Lane:
+    memory = PrivateMemory().take(SPECS, capacity, 0)
+    assert memory is not None
+    return Lane(memory, capacity)
 
 
 def number(slots: list[Slot]) -> None:
@@ -88,7 +95,7 @@ def test_slots_with_equal_starts_in_different_places_are_gathered() -> None:
 
 
 def test_rows_come_back_in_any_order() -> None:
-    lane = Lane(SPECS, 6)
+    lane = lane_of(6)
     starts = [lane.reserve(2) for _ in range(3)]
     assert starts == [0, 2, 4]
     lane.release(2)
@@ -104,7 +111,7 @@ def test_rows_come_back_in_any_order() -> None:
 
 
 def test_a_lane_never_gives_more_than_it_has() -> None:
-    assert Lane(SPECS, 4).reserve(5) is None
+    assert lane_of(4).reserve(5) is None
 
 
 @pytest.mark.parametrize(("rows", "nbytes"), [(5, 1), (1, 101)])

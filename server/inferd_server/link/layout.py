@@ -1,0 +1,121 @@
+"""Where things lie in the memory that one front shares with the worker.
+
+    counters      one per cache line, each written by one side only
+    submissions   ring of requests, written by the front
+    cancelled     a byte for each ticket, written by the front
+    completions   ring of answers, written by the worker
+    inputs        rows of requests; the front alone allocates here
+    answers       rows of outputs; the worker alone allocates here, as a ring
+
+A ticket is one place in flight, so tickets bound both rings. Counters only grow; both sides
+run on one host, so records are in its byte order and times on its monotonic clock.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+LINE = 64
+"""Bytes of a cache line; counters and tensors begin on one."""
+
+
+class Counter(IntEnum):
+    """Counters, by their cache line."""
+
+    SUBMITTED = 0
+    """Requests that the front wrote."""
+    COMPLETED = 1
+    """Answers that the worker wrote."""
+    CONSUMED = 2
+    """Answers that the front has copied out."""
+
+
+class Status(IntEnum):
+    """How a request ended, as the worker tells it."""
+
+    OK = 0
+    CANCELLED = 1
+    EXPIRED = 2
+    FAILED = 3
+    """The engine failed on it."""
+    LOST = 4
+    """The engine was lost."""
+    RETIRED = 5
+    """Its model version was replaced before it was taken: it may be admitted anew."""
+    TOO_LARGE = 6
+    """The outputs do not fit into the memory for answers."""
+    CLOSED = 7
+    """The model was unloaded before the request ran."""
+
+
+SUBMISSION = np.dtype(
+    [
+        ("ticket", "u4"), ("model", "u4"), ("lane", "u8"), ("block", "u8"),
+        ("start", "u4"), ("rows", "u4"), ("arrived", "f8"), ("deadline", "f8"),
+    ]
+)  # fmt: skip
+SUBMISSION_RECORD = struct.Struct("=IIQQIIdd")
+COMPLETION = np.dtype(
+    [
+        ("ticket", "u4"), ("status", "u4"), ("part", "u8"), ("row", "u4"), ("batch_rows", "u4"),
+        ("queue", "f8"), ("waited", "f8"), ("gather", "f8"), ("compute", "f8"),
+    ]
+)  # fmt: skip
+COMPLETION_RECORD = struct.Struct("=IIQIIdddd")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sizes of the parts; offsets follow from them."""
+
+    requests: int
+    """In flight at most."""
+    input_bytes: int
+    """A power of two."""
+    answer_bytes: int
+
+    @property
+    def submissions(self) -> int:
+        """Offset of the ring of requests."""
+        return LINE * len(Counter)
+
+    @property
+    def cancelled(self) -> int:
+        """Offset of the bytes that tell who went away."""
+        return self.submissions + aligned(self.requests * SUBMISSION.itemsize)
+
+    @property
+    def completions(self) -> int:
+        """Offset of the ring of answers."""
+        return self.cancelled + aligned(self.requests)
+
+    @property
+    def inputs(self) -> int:
+        """Offset of the rows of requests."""
+        return page(self.completions + self.requests * COMPLETION.itemsize)
+
+    @property
+    def answers(self) -> int:
+        """Offset of the rows of outputs."""
+        return page(self.inputs + self.input_bytes)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all."""
+        return page(self.answers + self.answer_bytes)
+
+
+def aligned(size: int) -> int:
+    """Round up to whole cache lines."""
+    return math.ceil(size / LINE) * LINE
+
+
+def page(size: int) -> int:
+    """Round up to whole pages."""
+    return math.ceil(size / mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,0 +1,78 @@
+"""One front's shared memory, mapped: counters and arrays over it.
+
+The memory has no name, only descriptors: the kernel frees it with the last process that has
+one, however that process ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.link.layout import COMPLETION, LINE, SUBMISSION, Counter, Layout
+
+
+def create(layout: Layout) -> int:
+    """Make the memory for one link and return its descriptor; pages cost nothing until written."""
+    descriptor = os.memfd_create("inferd-link")
+    os.truncate(descriptor, layout.size)
+    return descriptor
+
+
+class LinkMemory:
+    """The memory of one link, as either side sees it."""
+
+    def __init__(self, descriptor: int, layout: Layout) -> None:
+        self.layout = layout
+        self._map = mmap.mmap(descriptor, layout.size)
+        whole = memoryview(self._map)
+        self.bytes = whole
+        self._counters = whole[: layout.submissions].cast("Q")
+        self.submissions: np.ndarray[Any, np.dtype[np.void]] = self._records(
+            SUBMISSION, layout.submissions
+        )
+        self.completions: np.ndarray[Any, np.dtype[np.void]] = self._records(
+            COMPLETION, layout.completions
+        )
+        self.cancelled = whole[layout.cancelled : layout.cancelled + layout.requests]
+        self.cancellations = np.frombuffer(self.cancelled, np.uint8)
+        self.inputs = np.frombuffer(whole, np.uint8, layout.input_bytes, layout.inputs)
+        self.answers = np.frombuffer(whole, np.uint8, layout.answer_bytes, layout.answers)
+        self._fence = threading.Lock()
+
+    def read(self, counter: Counter) -> int:
+        """Return a counter; what was written before it was advanced can be read then."""
+        value = self._counters[counter * LINE // 8]
+        self._order()
+        return value
+
+    def advance(self, counter: Counter, count: int = 1) -> None:
+        """Add to a counter, after everything that was written before."""
+        self._order()
+        self._counters[counter * LINE // 8] += count
+
+    def reset(self) -> None:
+        """Begin anew; neither side may be at work."""
+        for counter in Counter:
+            self._counters[counter * LINE // 8] = 0
+        self.cancellations[:] = 0
+
+    def _order(self) -> None:
+        # Taking and releasing a lock keeps weakly ordered processors from swapping the two.
+        with self._fence:
+            pass
+
+    def _records(self, dtype: np.dtype[np.void], offset: int) -> Array:
+        return np.frombuffer(self.bytes, dtype, self.layout.requests, offset)
+
+
+def tensor_view(memory: Array, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Return the elements at an offset of some memory (bytes) as an array."""
+    count = int(np.prod(shape))
+    data = memory[offset : offset + count * dtype.itemsize]
+    return data.view(dtype).reshape(shape)

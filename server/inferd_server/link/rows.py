@@ -1,0 +1,150 @@
+"""Rows of requests in shared memory: the front writes them, the worker finds them by a header.
+
+A block holds, as 64-bit integers, `capacity` and the number of inputs, and then for each input
+where it begins, how many bytes it has if it is text (0 else), its rank and its row shape. Text
+travels as the protocol writes it, one request to a block.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes, encode_bytes
+
+from inferd_server.link.blocks import Blocks
+from inferd_server.link.layout import aligned
+from inferd_server.link.memory import tensor_view
+from inferd_server.scheduler.rows import Rows, RowSpec
+
+TEXT = DATATYPES[BYTES]
+WORD = 8
+
+
+class SharedRows:
+    """Rows in a block of shared memory, as the front fills them."""
+
+    def __init__(
+        self, memory: Array, block: int, lane: int, specs: Sequence[RowSpec], capacity: int
+    ) -> None:
+        self.block = block
+        self.lane = lane
+        """A number that no other rows of this link ever had."""
+        self._memory = memory
+        self._specs = tuple(specs)
+        self._capacity = capacity
+        self._offsets = offsets(specs, capacity)
+        self.arrays = tuple(
+            np.empty((capacity, *shape), dtype)
+            if dtype == TEXT
+            else tensor_view(memory, block + offset, dtype, (capacity, *shape))
+            for (dtype, shape), offset in zip(specs, self._offsets, strict=True)
+        )
+        self._has_text = any(dtype == TEXT for dtype, _ in specs)
+        if not self._has_text:
+            self._describe(self._offsets, [0] * len(specs))
+
+    def seal(self) -> None:
+        """Make what was written ready to be read: encode text, which only now has a length."""
+        if not self._has_text:
+            return
+        end = self._offsets[-1]
+        starts, lengths = list(self._offsets), [0] * len(self._specs)
+        for index, array in enumerate(self.arrays):
+            if array.dtype == TEXT:
+                data = encode_bytes(array)
+                starts[index], lengths[index] = end, len(data)
+                place = self._memory[self.block + end : self.block + end + len(data)]
+                place[:] = np.frombuffer(data, np.uint8)
+                end += len(data)
+        self._describe(starts, lengths)
+
+    def _describe(self, starts: Sequence[int], lengths: Sequence[int]) -> None:
+        words = [self._capacity, len(self._specs)]
+        for (_, shape), start, length in zip(self._specs, starts, lengths, strict=False):
+            words += (start, length, len(shape), *shape)
+        place = self._memory[self.block : self.block + len(words) * WORD]
+        place.view(np.int64)[:] = words
+
+
+def offsets(specs: Sequence[RowSpec], capacity: int) -> list[int]:
+    """Return where in a block each input begins, and last where all of them end."""
+    place = aligned(WORD * (2 + sum(3 + len(shape) for _, shape in specs)))
+    found = []
+    for dtype, shape in specs:
+        found.append(place)
+        if dtype != TEXT:
+            place += aligned(capacity * dtype.itemsize * math.prod(shape))
+    return [*found, place]
+
+
+def read_rows(memory: Array, block: int, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
+    """Return the arrays of a block, as the worker runs them; text is decoded.
+
+    Args:
+        memory: of all inputs of the link, as bytes.
+        block: offset of the block.
+        dtypes: of the model's inputs.
+    """
+    words = memory[block:].view(np.int64)
+    capacity = int(words[0])
+    arrays = []
+    at = 2
+    for dtype in dtypes:
+        start, length, rank = (int(word) for word in words[at : at + 3])
+        shape = (capacity, *(int(size) for size in words[at + 3 : at + 3 + rank]))
+        at += 3 + rank
+        if dtype == TEXT:
+            data = memory[block + start : block + start + length]
+            arrays.append(decode_bytes(data.tobytes(), math.prod(shape)).reshape(shape))
+        else:
+            arrays.append(tensor_view(memory, block + start, dtype, shape))
+    return tuple(arrays)
+
+
+class InputMemory:
+    """The front's side of a link's memory for inputs, shared by all its models."""
+
+    def __init__(self, memory: Array) -> None:
+        """Begin with nothing held.
+
+        Args:
+            memory: bytes, a power of two of them.
+        """
+        self._memory = memory
+        self._blocks = Blocks(len(memory))
+        self._numbers = count(1)
+        self._lock = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the largest block."""
+        return self._blocks.size
+
+    @property
+    def held(self) -> int:
+        """Bytes of all blocks that are out."""
+        return self._blocks.held
+
+    def take(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Rows | None:
+        """Return rows in a block of their own, or None when none is free."""
+        text = nbytes if any(dtype == TEXT for dtype, _ in specs) else 0
+        with self._lock:
+            block = self._blocks.take(offsets(specs, rows)[-1] + text)
+            if block is None:
+                return None
+            return SharedRows(self._memory, block, next(self._numbers), specs, rows)
+
+    def give_back(self, rows: Rows) -> None:
+        """Free the block."""
+        assert isinstance(rows, SharedRows)
+        with self._lock:
+            self._blocks.give_back(rows.block)
+
+    def shares(self, specs: Sequence[RowSpec]) -> bool:
+        """True without text: its rows have no fixed size."""
+        return all(dtype != TEXT for dtype, _ in specs)
