@@ -10,6 +10,7 @@ InferdError
 ├── AlreadyExists           a shared memory region of that name
 ├── Unavailable
 │   ├── ModelNotReady
+│   ├── HandleRetired       between processes only: it may be admitted anew
 │   ├── WorkerLost
 │   └── ShuttingDown
 ├── ResourceExhausted
@@ -67,6 +68,10 @@ class Unavailable(InferdError):
 
 class ModelNotReady(Unavailable):
     """The model is known and not serving."""
+
+
+class HandleRetired(Unavailable):
+    """The model version was replaced before the request ran; it may be admitted anew."""
 
 
 class WorkerLost(Unavailable):

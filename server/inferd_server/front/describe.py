@@ -48,7 +48,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
         input=[_input(tensor, handle.batched) for tensor in handle.signature.inputs],
         output=[_output(tensor, handle.batched) for tensor in handle.signature.outputs],
         instance_group=[
-            config.ModelInstanceGroup(name=handle.name, kind=kind, count=len(handle.instances))
+            config.ModelInstanceGroup(name=handle.name, kind=kind, count=handle.config.instances)
         ],
         default_model_filename="model.onnx",
     )

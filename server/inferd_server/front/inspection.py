@@ -129,5 +129,5 @@ def _status(entry: Entry) -> server_pb2.ModelVersionStatus:
         status.engine_reason = entry.handle.engine_reason
         status.max_batch_size = entry.handle.bounds.max_batch_size
         status.batch_reason = entry.handle.batch_reason
-        status.instances = len(entry.handle.instances)
+        status.instances = entry.handle.config.instances
     return status

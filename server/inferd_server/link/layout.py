@@ -7,8 +7,9 @@
     inputs        rows of requests; the front alone allocates here
     answers       rows of outputs; the worker alone allocates here, as a ring
 
-A ticket is one place in flight, so tickets bound both rings. Counters only grow; both sides
-run on one host, so records are in its byte order and times on its monotonic clock.
+A ticket is one place in flight: its remainder by the number of places, which bounds both rings.
+No two requests of a link have the same ticket. Counters only grow; both sides run on one host,
+so records are in its byte order and times on its monotonic clock.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class Counter(IntEnum):
     """Answers that the worker wrote."""
     CONSUMED = 2
     """Answers that the front has copied out."""
+    ROOM_WANTED = 3
+    """1 while the worker waits for the front to copy answers out."""
 
 
 class Status(IntEnum):
@@ -56,18 +59,19 @@ class Status(IntEnum):
 
 SUBMISSION = np.dtype(
     [
-        ("ticket", "u4"), ("model", "u4"), ("lane", "u8"), ("block", "u8"),
-        ("start", "u4"), ("rows", "u4"), ("arrived", "f8"), ("deadline", "f8"),
+        ("ticket", "u8"), ("lane", "u8"), ("block", "u8"), ("arrived", "f8"), ("deadline", "f8"),
+        ("model", "u4"), ("start", "u4"), ("rows", "u4"), ("unused", "u4"),
     ]
 )  # fmt: skip
-SUBMISSION_RECORD = struct.Struct("=IIQQIIdd")
+SUBMISSION_RECORD = struct.Struct("=QQQddIIII")
 COMPLETION = np.dtype(
     [
-        ("ticket", "u4"), ("status", "u4"), ("part", "u8"), ("row", "u4"), ("batch_rows", "u4"),
+        ("ticket", "u8"), ("part", "u8"),
         ("queue", "f8"), ("waited", "f8"), ("gather", "f8"), ("compute", "f8"),
+        ("status", "u4"), ("row", "u4"), ("batch_rows", "u4"), ("unused", "u4"),
     ]
 )  # fmt: skip
-COMPLETION_RECORD = struct.Struct("=IIQIIdddd")
+COMPLETION_RECORD = struct.Struct("=QQddddIIII")
 
 
 @dataclass(frozen=True, slots=True)

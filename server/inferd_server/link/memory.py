@@ -52,9 +52,15 @@ class LinkMemory:
         return value
 
     def advance(self, counter: Counter, count: int = 1) -> None:
-        """Add to a counter, after everything that was written before."""
+        """Add to a counter: after everything that was written before, before what is read next."""
         self._order()
         self._counters[counter * LINE // 8] += count
+        self._order()
+
+    def want_room(self, wanted: bool) -> None:
+        """Say whether the front should tell when it has copied answers out."""
+        self._counters[Counter.ROOM_WANTED * LINE // 8] = int(wanted)
+        self._order()
 
     def reset(self) -> None:
         """Begin anew; neither side may be at work."""

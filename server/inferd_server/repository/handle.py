@@ -11,9 +11,8 @@ from inferd_engines.engine import Signature
 from inferd_server.errors import ShuttingDown, WorkerLost
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.line import Line
 from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
 from inferd_server.worker.instance import Instance
 
@@ -38,8 +37,8 @@ class Bounds:
 
 
 @dataclass(slots=True)
-class Handle:
-    """A loaded model version: what admission checks against, and where jobs go."""
+class Description:
+    """What can be told of a loaded model version, to callers and to other processes."""
 
     name: str
     version: int
@@ -49,24 +48,15 @@ class Handle:
     engine: str
     engine_reason: str
     batch_reason: str
-    queue: BatchQueue[Job]
-    arena: Arena
-    statistics: Statistics
-    instances: Sequence[Instance] = field(default_factory=tuple)
-    arrangement: str = "threads"
+    arrangement: str = field(default="threads", kw_only=True)
     """Who runs the batches: "threads" of its own, or "inline" the transport's."""
-    lost: str = ""
-    """Why it can serve no more, once one of its engines was lost."""
+    number: int = field(default=0, kw_only=True)
+    """By which other processes know it."""
 
     @property
     def batched(self) -> bool:
         """True if requests share runs."""
         return self.bounds.max_batch_size > 0
-
-    @property
-    def ended(self) -> bool:
-        """True once no engine of it is at work any more."""
-        return all(instance.join(0) for instance in self.instances)
 
     @property
     def described(self) -> Mapping[str, object]:
@@ -80,6 +70,29 @@ class Handle:
             "batch_reason": self.batch_reason,
             "arrangement": self.arrangement,
         }
+
+    def description(self) -> Description:
+        """Return only what can be told."""
+        return Description(
+            **{name: getattr(self, name) for name in Description.__dataclass_fields__}
+        )
+
+
+@dataclass(slots=True)
+class Handle(Description):
+    """A loaded model version: what admission checks against, and where requests go."""
+
+    queue: Line
+    arena: Arena
+    statistics: Statistics
+    instances: Sequence[Instance] = field(default_factory=tuple)
+    lost: str = ""
+    """Why it can serve no more, once one of its engines was lost."""
+
+    @property
+    def ended(self) -> bool:
+        """True once no engine of it is at work any more."""
+        return all(instance.join(0) for instance in self.instances)
 
     def lose(self, error: BaseException) -> None:
         """Take no more requests, and answer those that wait: an engine was lost."""

@@ -13,11 +13,10 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Handle
+from inferd_server.repository.line import LocalStation, Station
 from inferd_server.scheduler.job import Execution
-from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
 from inferd_server.settings.model import BatchingSettings, EngineSettings
-from inferd_server.worker.batch import BatchRunner
 from inferd_server.worker.batching import Batching, find_batching
 from inferd_server.worker.inline import InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
@@ -40,6 +39,7 @@ class Loader:
         metrics: Metrics,
         clock: Callable[[], float],
         inline: InlineLoop | None = None,
+        station: Station | None = None,
     ) -> None:
         """Know how to load.
 
@@ -50,8 +50,10 @@ class Loader:
             metrics: told of what is loaded and run.
             clock: monotonic seconds.
             inline: hosts the models that are quick enough; None: every instance has a thread.
+            station: where requests wait; None: in this process.
         """
         self._inline = inline
+        self._station = station or LocalStation(clock)
         self._opener = opener
         self._batching = batching
         self._engine = engine
@@ -77,7 +79,7 @@ class Loader:
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
-        loading.arrange(self._engine.processes, self._inline)
+        loading.arrange(self._engine.processes, self._inline, self._station)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -133,16 +135,19 @@ class Loading:
         self._handle: Handle | None = None
         self._asked = "threads"
         self._inline: InlineLoop | None = None
+        self._station: Station = LocalStation(clock)
 
-    def arrange(self, asked: str, inline: InlineLoop | None) -> None:
-        """Say which arrangement is asked for, and who hosts engines on the transport's thread."""
+    def arrange(self, asked: str, inline: InlineLoop | None, station: Station) -> None:
+        """Say what is asked for, who hosts engines on the transport's thread, where jobs wait."""
         self._asked = asked
         self._inline = inline
+        self._station = station
 
     def first(self, engine: Engine) -> Work:
         """Find out how to batch, set up queue and slots, warm the engine."""
         batching = find_batching(engine, self._config.max_batch_size, self._defaults.max_batch_size)
         bounds = bounds_of(self._config, self._defaults, batching)
+        line = self._station.line(engine.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
@@ -152,9 +157,10 @@ class Loading:
             engine=engine.name,
             engine_reason=engine.reason,
             batch_reason=batching.reason,
-            queue=BatchQueue(bounds.limits, self._clock),
+            queue=line,
             arena=Arena(bounds.max_queue_rows, bounds.max_queue_bytes),
             statistics=Statistics(),
+            number=self._station.number(line),
         )
         return self.later(engine)
 
@@ -162,7 +168,7 @@ class Loading:
         """Warm an engine like the first one."""
         handle = self.handle()
         warm(engine, handle)
-        runner = BatchRunner(engine, handle.batched, self._executed, self._clock)
+        runner = self._station.runner(engine, handle.queue, handle.batched, self._executed)
         return Work(handle.queue, runner, self._host(engine, handle))
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:

@@ -7,23 +7,29 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from inferd_engines.engine import Engine
 
-from inferd_server.scheduler.decision import Decision
-from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.worker.inline import Guest, InlineLoop
 
 log = logging.getLogger(__name__)
 
 
+class Takes(Protocol):
+    """Where decisions come from."""
+
+    def take(self) -> Any:
+        """Block for the next decision; None when there will be no more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What an instance does once its engine is open."""
 
-    queue: BatchQueue[Job]
-    run: Callable[[Decision[Job]], None]
+    queue: Takes
+    run: Callable[[Any], None]
     host: InlineLoop | None = None
     """Runs the batches in the place of the instance's own thread."""
 
@@ -92,6 +98,7 @@ class Instance:
             self._ready.set_exception(error)
             return False
         if work.host is not None:
+            assert isinstance(work.queue, BatchQueue)
             guest = Guest(work.queue, work.run, lambda: self._close(engine), self._lost)
             self._hosted = work.host, guest
             work.host.host(guest)

@@ -1,0 +1,101 @@
+"""The worker's memory for outputs: a ring, whose parts come back in the order they were taken.
+
+A part holds the rows of one batch that belong to one front. As 64-bit integers it begins with
+the number of outputs, and then for each where it begins, how many bytes it has if it is text
+(0 else), its rank and its shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes, encode_bytes
+
+from inferd_server.link.layout import aligned
+from inferd_server.link.memory import tensor_view
+
+TEXT = DATATYPES[BYTES]
+WORD = 8
+
+
+class AnswerRing:
+    """Places parts in a ring of bytes. Positions only grow; offsets are positions in the ring."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._head = 0
+        self._tail = 0
+        self._parts: deque[tuple[int, int]] = deque()
+
+    def place(self, size: int, number: int) -> int | None:
+        """Return the position for a part, or None while there is no room.
+
+        Args:
+            size: bytes of the part, at most the ring's.
+            number: how many answers are there with those of this part.
+        """
+        start = self._head
+        if start % self.size + size > self.size:
+            # Parts are in one piece: the rest of this round stays empty.
+            start += self.size - start % self.size
+        if start + size - self._tail > self.size:
+            return None
+        self._head = start + size
+        self._parts.append((number, self._head))
+        return start
+
+    def release(self, consumed: int) -> None:
+        """Take the parts back whose answers were all consumed, `consumed` in number."""
+        while self._parts and self._parts[0][0] <= consumed:
+            self._tail = self._parts.popleft()[1]
+        if not self._parts:
+            self._tail = self._head
+
+
+class Part:
+    """Outputs on their way into a part: what they weigh, and how they are written."""
+
+    def __init__(self, outputs: Sequence[Array]) -> None:
+        self._shapes = [array.shape for array in outputs]
+        self._texts = [encode_bytes(array) if array.dtype == TEXT else b"" for array in outputs]
+        self._arrays = outputs
+        words = 1 + sum(3 + len(shape) for shape in self._shapes)
+        self._offsets = []
+        place = aligned(words * WORD)
+        for array, text in zip(outputs, self._texts, strict=True):
+            self._offsets.append(place)
+            place += aligned(len(text) if array.dtype == TEXT else array.nbytes)
+        self.size = place
+
+    def write(self, memory: Array) -> None:
+        """Write everything to the beginning of `memory` (bytes)."""
+        words: list[int] = [len(self._arrays)]
+        parts = zip(self._arrays, self._texts, self._offsets, self._shapes, strict=True)
+        for array, text, offset, shape in parts:
+            words += (offset, len(text), len(shape), *shape)
+            if array.dtype == TEXT:
+                memory[offset : offset + len(text)] = np.frombuffer(text, np.uint8)
+            else:
+                tensor_view(memory, offset, array.dtype, shape)[...] = array
+        memory[: len(words) * WORD].view(np.int64)[:] = words
+
+
+def read_part(memory: Array, dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
+    """Return the outputs at the beginning of `memory` (bytes): views, but for text."""
+    words = memory[: len(memory) // WORD * WORD].view(np.int64)
+    arrays = []
+    at = 1
+    for dtype in dtypes:
+        offset, length, rank = (int(word) for word in words[at : at + 3])
+        shape = tuple(int(size) for size in words[at + 3 : at + 3 + rank])
+        at += 3 + rank
+        if dtype == TEXT:
+            text = memory[offset : offset + length].tobytes()
+            arrays.append(decode_bytes(text, math.prod(shape)).reshape(shape))
+        else:
+            arrays.append(tensor_view(memory, offset, dtype, shape))
+    return arrays

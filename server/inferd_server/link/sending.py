@@ -1,0 +1,222 @@
+"""The front's side of a link: submits requests, and answers them as the worker tells."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+    MemoryBudgetExceeded,
+    QueueFull,
+    ShuttingDown,
+    WorkerLost,
+)
+from inferd_server.link.answers import read_part
+from inferd_server.link.layout import COMPLETION_RECORD, SUBMISSION_RECORD, Counter, Status
+from inferd_server.link.memory import LinkMemory
+from inferd_server.link.rows import InputMemory, SharedRows
+from inferd_server.scheduler.job import Execution, Job, Phases
+
+log = logging.getLogger(__name__)
+NEVER = float("inf")
+REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
+    Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
+    Status.EXPIRED: (
+        DeadlinePassed,
+        "the deadline passed while the request waited for its batch",
+    ),
+    Status.FAILED: (EngineFailure, ""),
+    Status.LOST: (WorkerLost, "the engine of the model was lost"),
+    Status.RETIRED: (HandleRetired, "the model was replaced before the request ran"),
+    Status.TOO_LARGE: (
+        MemoryBudgetExceeded,
+        "the outputs do not fit into the {answer_bytes} bytes for answers (answer_bytes)",
+    ),
+    Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
+}
+
+
+class Target(Protocol):
+    """A model version in the worker, as the link needs to know it."""
+
+    @property
+    def number(self) -> int:
+        """The worker's number of it."""
+
+    @property
+    def closed(self) -> bool:
+        """True once it takes no more."""
+
+    @property
+    def batched(self) -> bool:
+        """True if outputs have a row for each row of the request."""
+
+    @property
+    def outputs(self) -> Sequence[tuple[str, np.dtype[Any]]]:
+        """Name and dtype of every output, in the order of the signature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that the worker has."""
+
+    ticket: int
+    job: Job
+    target: Target
+
+
+class FrontLink:
+    """One link. Any thread may call any method."""
+
+    def __init__(self, memory: LinkMemory, wake_worker: int) -> None:
+        """Begin with nothing in flight.
+
+        Args:
+            memory: mapped, reset.
+            wake_worker: eventfd that the worker waits on.
+        """
+        self.inputs = InputMemory(memory.inputs)
+        self._memory = memory
+        self._wake_worker = wake_worker
+        self._size = memory.layout.requests
+        self._free = deque(range(self._size))
+        self._pending: list[Pending | None] = [None] * self._size
+        self._places: dict[int, int] = {}
+        self._rounds = 0
+        self._submitted = 0
+        self._consumed = 0
+        self._part: tuple[int, Sequence[Array]] = (-1, ())
+        self._submitting = threading.Lock()
+        self._consuming = threading.Lock()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the worker has."""
+        return self._size - len(self._free)
+
+    def submit(self, job: Job, target: Target) -> bool:
+        """Send a request to the worker; False if its model is closed, True if it is answered."""
+        assert isinstance(job.slot.memory, SharedRows)
+        job.slot.memory.seal()
+        with self._submitting:
+            if target.closed:
+                return False
+            if self._free:
+                self._write(job, job.slot.memory, target)
+                return True
+        job.fail(
+            QueueFull(f"{self._size} requests are in flight at this front (max_requests): no room")
+        )
+        return True
+
+    def cancel(self, job: Job) -> None:
+        """Tell the worker that a caller went away."""
+        with self._submitting:
+            place = self._places.get(id(job))
+            if place is not None:
+                self._memory.cancelled[place] = 1
+
+    def consume(self) -> bool:
+        """Answer what the worker completed; True if there was anything."""
+        with self._consuming:
+            completed = self._memory.read(Counter.COMPLETED)
+            count = completed - self._consumed
+            while self._consumed < completed:
+                self._consume(self._consumed % self._size)
+                self._consumed += 1
+            if count:
+                self._memory.advance(Counter.CONSUMED, count)
+                if self._memory.read(Counter.ROOM_WANTED):
+                    os.eventfd_write(self._wake_worker, 1)
+        return count > 0
+
+    def lose(self, error: InferdError) -> None:
+        """Answer everything in flight, and begin anew: the worker is dead."""
+        # In this order: a request that is admitted anew is submitted while answers are consumed.
+        with self._consuming, self._submitting:
+            lost = [pending for pending in self._pending if pending is not None]
+            for pending in lost:
+                self._release(pending)
+            self._submitted = self._consumed = 0
+            self._part = (-1, ())
+            self._memory.reset()
+        for pending in lost:
+            pending.job.fail(error)
+
+    def _write(self, job: Job, rows: SharedRows, target: Target) -> None:
+        place = self._free.popleft()
+        self._rounds += 1
+        ticket = self._rounds * self._size + place
+        self._pending[place] = Pending(ticket, job, target)
+        self._places[id(job)] = place
+        self._memory.cancelled[place] = 0
+        layout = self._memory.layout
+        SUBMISSION_RECORD.pack_into(
+            self._memory.bytes,
+            layout.submissions + self._submitted % self._size * SUBMISSION_RECORD.size,
+            *(ticket, rows.lane, rows.block),
+            *(job.arrived, NEVER if job.deadline is None else job.deadline),
+            *(target.number, job.slot.start, job.rows, 0),
+        )
+        self._submitted += 1
+        self._memory.advance(Counter.SUBMITTED)
+        os.eventfd_write(self._wake_worker, 1)
+
+    def _consume(self, place: int) -> None:
+        ticket, part, queue, waited, gather, compute, status, row, rows, _ = (
+            COMPLETION_RECORD.unpack_from(
+                self._memory.bytes,
+                self._memory.layout.completions + place * COMPLETION_RECORD.size,
+            )
+        )
+        pending = self._pending[ticket % self._size]
+        if pending is None or pending.ticket != ticket:
+            log.error("an answer to nobody", extra={"ticket": ticket})
+            return
+        self._release(pending)
+        if status != Status.OK:
+            pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
+            return
+        try:
+            outputs = self._outputs(pending, part, row)
+        except Exception:
+            log.exception("an answer could not be read")
+            pending.job.fail(EngineFailure())
+            return
+        pending.job.finish(outputs, Phases(queue, Execution(rows, waited, gather, compute)))
+
+    def _release(self, pending: Pending) -> None:
+        place = pending.ticket % self._size
+        self._pending[place] = None
+        self._places.pop(id(pending.job), None)
+        self._free.append(place)
+
+    def _outputs(self, pending: Pending, part: int, row: int) -> Mapping[str, Array]:
+        """Return a request's rows of every output, as views of the part."""
+        target = pending.target
+        if self._part[0] != part:
+            memory = self._memory.answers[part % self._memory.layout.answer_bytes :]
+            self._part = part, read_part(memory, [dtype for _, dtype in target.outputs])
+        arrays = self._part[1]
+        if target.batched:
+            arrays = [array[row : row + pending.job.rows] for array in arrays]
+        return {name: array for (name, _), array in zip(target.outputs, arrays, strict=True)}
+
+
+def error_of(status: Status, answer_bytes: int) -> InferdError:
+    """Return the error for a request that was not answered with outputs."""
+    kind, text = REFUSALS[status]
+    return kind(text.format(answer_bytes=answer_bytes)) if text else kind()

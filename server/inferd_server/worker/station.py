@@ -1,0 +1,38 @@
+"""Lines whose requests come from other processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from inferd_engines.engine import Engine, Signature
+
+from inferd_server.link.receiving import WorkerLink
+from inferd_server.repository.line import Line, Observer, Runner
+from inferd_server.scheduler.decision import Limits
+from inferd_server.worker.intake import Intake, TableQueue
+from inferd_server.worker.table_batch import TableRunner
+
+
+class TableStation:
+    """Requests of all fronts."""
+
+    def __init__(
+        self, intake: Intake, links: Mapping[int, WorkerLink], clock: Callable[[], float]
+    ) -> None:
+        self._intake = intake
+        self._links = links
+        self._clock = clock
+
+    def line(self, signature: Signature, limits: Limits) -> TableQueue:
+        """Return a queue that the fronts fill."""
+        return self._intake.open([tensor.dtype for tensor in signature.inputs], limits)
+
+    def runner(self, engine: Engine, line: Line, batched: bool, observer: Observer) -> Runner:
+        """Return a runner of tables."""
+        assert isinstance(line, TableQueue)
+        return TableRunner(engine, line.waiting, self._links, batched, observer, self._clock)
+
+    def number(self, line: Line) -> int:
+        """Return what the fronts write into their requests."""
+        assert isinstance(line, TableQueue)
+        return line.number

@@ -1,0 +1,75 @@
+"""The requests that wait for one model in the worker process, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.link.layout import Status
+from inferd_server.link.receiving import WAITING, WorkerLink
+from inferd_server.scheduler.decision import Limits
+from inferd_server.scheduler.table import Table, TableDecision, next_table
+
+Links = Mapping[int, WorkerLink]
+
+
+class Waiting:
+    """Requests of one model, in order of arrival. Used under the intake's lock."""
+
+    def __init__(self, links: Links, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> None:
+        self.table: Table = np.empty(0, WAITING)
+        self.limits = limits
+        self._links = links
+        self._dtypes = tuple(dtypes)
+        self._keys: dict[tuple[tuple[int, ...], ...], int] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait now."""
+        return int(self.table["rows"].sum())
+
+    def add(self, requests: Table) -> None:
+        """Take requests in; those of several links by their time of arrival."""
+        for lane in np.unique(requests["lane"]) if len(requests) > 1 else requests["lane"]:
+            chosen = requests["lane"] == lane
+            first = requests[chosen][0]
+            requests["key"][chosen] = self._key(first)
+        mixed = len(self.table) and requests["arrived"][0] < self.table["arrived"][-1]
+        self.table = np.concatenate([self.table, requests]) if len(self.table) else requests
+        if mixed or len(np.unique(self.table["link"])) > 1:
+            self.table = self.table[np.argsort(self.table["arrived"], kind="stable")]
+
+    def decide(self, now: float) -> TableDecision:
+        """Take out what should run or be dropped now."""
+        decision = next_table(self.table, self.cancelled(self.table), now, self.limits)
+        self.table = decision.keep
+        return decision
+
+    def cancelled(self, requests: Table) -> Array:
+        """Tell of each request whether its caller went away."""
+        gone = np.zeros(len(requests), dtype=bool)
+        for link in np.unique(requests["link"]):
+            chosen = requests["link"] == link
+            gone[chosen] = self._links[int(link)].cancelled(requests["ticket"][chosen])
+        return gone
+
+    def forget(self, link: int) -> None:
+        """Drop the requests of a front that is gone."""
+        self.table = self.table[self.table["link"] != link]
+
+    def refuse(self, requests: Table, status: Status) -> None:
+        """Answer requests without running them."""
+        for link in np.unique(requests["link"]):
+            self._links[int(link)].refuse(requests[requests["link"] == link], status)
+
+    def arrays(self, request: np.void) -> tuple[Array, ...]:
+        """Return the arrays that a request's inputs are rows of."""
+        link = self._links[int(request["link"])]
+        return link.rows(int(request["lane"]), int(request["block"]), self._dtypes)
+
+    def _key(self, request: np.void) -> int:
+        shapes = tuple(array.shape[1:] for array in self.arrays(request))
+        return self._keys.setdefault(shapes, len(self._keys))
