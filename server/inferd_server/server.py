@@ -14,7 +14,7 @@ from inferd_server.front.blocking import BlockingThread
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
-from inferd_server.front.inspection import Inspection, ServerState
+from inferd_server.front.inspection import Inspection, ServerState, own_counters
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import INFERENCE, Services, routes
@@ -181,7 +181,7 @@ class Server:
         allowed = control_allowed(settings.repository.model_control, settings.listen.host)
         return Services(
             infer=self._infer,
-            inspection=Inspection(repository, state),
+            inspection=Inspection(repository, state, own_counters),
             models=ModelControl(repository, allowed),
             memory=SharedMemory(self._regions),
             diagnostics=Diagnostics(self._logs),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Protocol
 
 from inferd.oip.v2 import inference_pb2 as oip
 
 from inferd_server.errors import InvalidInput, PermissionDenied, Unimplemented
-from inferd_server.front.regions import RegionTable
-from inferd_server.monitoring.logs import LogControl
-from inferd_server.repository.repository import Repository
+from inferd_server.front.regions import Region
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +24,65 @@ TRACE = {
 }
 
 
+class Loads(Protocol):
+    """Loads and unloads models, here or in another process; both methods block."""
+
+    def load(self, name: str) -> None:
+        """Read a model's folder anew and load what it asks for.
+
+        Raises:
+            ModelNotFound: no folder of that name.
+            ModelNotReady: it cannot be loaded, with the reason.
+        """
+
+    def unload(self, name: str) -> None:
+        """Stop serving a model after it finished what it has.
+
+        Raises:
+            ModelNotFound: nothing of that name was loaded.
+        """
+
+
+class Regions(Protocol):
+    """Shared memory regions of every process that reads requests; the methods may block."""
+
+    def status(self, name: str) -> Mapping[str, Region]:
+        """Return one region, or all when the name is empty.
+
+        Raises:
+            RegionNotFound: no such region.
+        """
+
+    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Open a part of a shared memory object.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            InvalidInput: no such object, or it is smaller than that.
+        """
+
+    def unregister(self, name: str) -> None:
+        """Forget one region, or all when the name is empty; an unknown name is no error."""
+
+
+class Logs(Protocol):
+    """What is logged, in every process; `change` may block."""
+
+    def read(self) -> Mapping[str, bool | int | str]:
+        """Return the settings as Triton names them."""
+
+    def change(self, changes: Mapping[str, bool | int | str]) -> None:
+        """Change some of them.
+
+        Raises:
+            InvalidInput: an unknown setting, or one that cannot be changed or be had.
+        """
+
+
 class ModelControl:
     """Loads and unloads models when callers may ask for it."""
 
-    def __init__(self, repository: Repository, allowed: bool) -> None:
+    def __init__(self, repository: Loads, allowed: bool) -> None:
         self._repository = repository
         self._allowed = allowed
 
@@ -63,7 +117,7 @@ class ModelControl:
 class SharedMemory:
     """System shared memory works; CUDA shared memory needs a GPU."""
 
-    def __init__(self, regions: RegionTable) -> None:
+    def __init__(self, regions: Regions) -> None:
         self._regions = regions
 
     def status(
@@ -116,7 +170,7 @@ class SharedMemory:
 class Diagnostics:
     """Log settings that work, and trace settings that say that there is no tracing."""
 
-    def __init__(self, logs: LogControl) -> None:
+    def __init__(self, logs: Logs) -> None:
         self._logs = logs
 
     def trace_setting(self, request: oip.TraceSettingRequest) -> oip.TraceSettingResponse:

@@ -102,9 +102,8 @@ def _dims(tensor: Tensor, batched: bool) -> list[int]:
     return [-1 if size is None else size for size in shape]
 
 
-def statistics(handle: Handle) -> oip.ModelStatistics:
+def statistics(handle: Handle, now: Snapshot) -> oip.ModelStatistics:
     """Write a model's counters as the protocol does: nanoseconds, and milliseconds of the day."""
-    now: Snapshot = handle.statistics.read()
     return oip.ModelStatistics(
         name=handle.name,
         version=str(handle.version),

@@ -25,8 +25,8 @@ from inferd_server.front.plan import Echo, Plan, payload_order
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.template import TemplateCache, learn, split
 from inferd_server.front.wire import parse
+from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
-from inferd_server.repository.repository import Repository
 from inferd_server.scheduler.job import Job
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
@@ -40,8 +40,8 @@ SWAPS = 3
 class Infer:
     """Handler of ModelInfer. Called on one thread."""
 
-    def __init__(self, repository: Repository, regions: RegionTable, telemetry: Telemetry) -> None:
-        self._repository = repository
+    def __init__(self, models: Models, regions: RegionTable, telemetry: Telemetry) -> None:
+        self._models = models
         self._regions = regions
         self._telemetry = telemetry
         self._metrics = telemetry.metrics
@@ -59,7 +59,7 @@ class Infer:
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
-                handle = self._repository.resolve(request.model_name, request.model_version)
+                handle = self._models.resolve(request.model_name, request.model_version)
                 if self._admit(call, request, raw, handle, templates, started):
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")

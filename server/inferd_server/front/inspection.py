@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inferd.oip.v2 import inference_pb2 as oip
@@ -10,8 +10,9 @@ from inferd.v1 import server_pb2
 
 from inferd_server.errors import InferdError, ModelNotFound
 from inferd_server.front import describe
+from inferd_server.monitoring.statistics import Snapshot
+from inferd_server.repository.entries import Entry, Models, State
 from inferd_server.repository.handle import Handle
-from inferd_server.repository.repository import Entry, Repository, State
 
 NAME = "inferd"
 EXTENSIONS = (
@@ -33,12 +34,22 @@ class ServerState:
     draining: Callable[[], bool]
 
 
+Counters = Callable[[Sequence[Handle]], Sequence[Snapshot]]
+"""Returns what each of these versions did; blocks where other processes have to be asked."""
+
+
+def own_counters(handles: Sequence[Handle]) -> list[Snapshot]:
+    """Return what was counted in this process."""
+    return [handle.statistics.read() for handle in handles]
+
+
 class Inspection:
     """Answers questions; changes nothing."""
 
-    def __init__(self, repository: Repository, state: ServerState) -> None:
-        self._repository = repository
+    def __init__(self, models: Models, state: ServerState, counters: Counters) -> None:
+        self._models = models
         self._state = state
+        self._counters = counters
 
     def server_live(self, _: oip.ServerLiveRequest) -> oip.ServerLiveResponse:
         """Say that this process answers."""
@@ -51,7 +62,7 @@ class Inspection:
     def model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         """Say whether a model serves; a model that is not known is not ready."""
         try:
-            self._repository.resolve(request.name, request.version)
+            self._models.resolve(request.name, request.version)
         except InferdError:
             return oip.ModelReadyResponse(ready=False)
         return oip.ModelReadyResponse(ready=True)
@@ -64,22 +75,25 @@ class Inspection:
 
     def model_metadata(self, request: oip.ModelMetadataRequest) -> oip.ModelMetadataResponse:
         """Describe a model's tensors."""
-        handle = self._repository.resolve(request.name, request.version)
+        handle = self._models.resolve(request.name, request.version)
         ready = [e.version for e in self._entries(request.name) if e.state is State.READY]
         return describe.metadata(handle, ready)
 
     def model_config(self, request: oip.ModelConfigRequest) -> oip.ModelConfigResponse:
         """Describe how a model is served."""
-        handle = self._repository.resolve(request.name, request.version)
+        handle = self._models.resolve(request.name, request.version)
         return oip.ModelConfigResponse(config=describe.model_config(handle))
 
     def model_statistics(self, request: oip.ModelStatisticsRequest) -> oip.ModelStatisticsResponse:
         """Return the counters of one version, of all versions of a model, or of everything."""
         if request.name and request.version:
-            handles = [self._repository.resolve(request.name, request.version)]
+            handles = [self._models.resolve(request.name, request.version)]
         else:
             handles = self._handles(request.name)
-        return oip.ModelStatisticsResponse(model_stats=[describe.statistics(h) for h in handles])
+        counted = zip(handles, self._counters(handles), strict=True)
+        return oip.ModelStatisticsResponse(
+            model_stats=[describe.statistics(handle, now) for handle, now in counted]
+        )
 
     def repository_index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """List every version of every model with its state."""
@@ -91,7 +105,7 @@ class Inspection:
                     state=entry.state.value,
                     reason=entry.reason,
                 )
-                for entry in self._repository.entries()
+                for entry in self._models.entries()
                 if entry.state is State.READY or not request.ready
             ]
         )
@@ -104,11 +118,11 @@ class Inspection:
             uptime_seconds=self._state.uptime(),
             ready=self._state.ready(),
             draining=self._state.draining(),
-            models=[_status(entry) for entry in self._repository.entries()],
+            models=[_status(entry) for entry in self._models.entries()],
         )
 
     def _entries(self, name: str) -> list[Entry]:
-        return [entry for entry in self._repository.entries() if entry.name == name or not name]
+        return [entry for entry in self._models.entries() if entry.name == name or not name]
 
     def _handles(self, name: str) -> list[Handle]:
         entries = self._entries(name)

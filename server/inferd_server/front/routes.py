@@ -36,17 +36,18 @@ class Services:
     health: HealthBoard
 
 
-def routes(services: Services, blocking: Elsewhere) -> Routes:
+def routes(services: Services, blocking: Elsewhere, asking: Elsewhere | None = None) -> Routes:
     """Return the table that a transport serves.
 
     Args:
         services: the parts that answer.
         blocking: runs the methods that load models.
+        asking: runs those that ask other processes; None where there are none.
     """
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
-        **_inspection(services.inspection),
-        **_control(services, blocking),
+        **_inspection(services.inspection, asking),
+        **_control(services, blocking, asking),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
@@ -67,7 +68,7 @@ def service_names() -> list[str]:
     return [service.full_name for service in (INFERENCE, SERVER, HEALTH)]
 
 
-def _inspection(inspection: Inspection) -> dict[str, UnaryHandler]:
+def _inspection(inspection: Inspection, asking: Elsewhere | None) -> dict[str, UnaryHandler]:
     inference = {
         "ServerLive": unary(oip.ServerLiveRequest, inspection.server_live),
         "ServerReady": unary(oip.ServerReadyRequest, inspection.server_ready),
@@ -75,7 +76,7 @@ def _inspection(inspection: Inspection) -> dict[str, UnaryHandler]:
         "ServerMetadata": unary(oip.ServerMetadataRequest, inspection.server_metadata),
         "ModelMetadata": unary(oip.ModelMetadataRequest, inspection.model_metadata),
         "ModelConfig": unary(oip.ModelConfigRequest, inspection.model_config),
-        "ModelStatistics": unary(oip.ModelStatisticsRequest, inspection.model_statistics),
+        "ModelStatistics": unary(oip.ModelStatisticsRequest, inspection.model_statistics, asking),
         "RepositoryIndex": unary(oip.RepositoryIndexRequest, inspection.repository_index),
     }
     return {
@@ -84,15 +85,19 @@ def _inspection(inspection: Inspection) -> dict[str, UnaryHandler]:
     }
 
 
-def _control(services: Services, blocking: Elsewhere) -> dict[str, UnaryHandler]:
+def _control(
+    services: Services, blocking: Elsewhere, asking: Elsewhere | None
+) -> dict[str, UnaryHandler]:
     models, memory, diagnostics = services.models, services.memory, services.diagnostics
     handlers = {
         "RepositoryModelLoad": unary(oip.RepositoryModelLoadRequest, models.load, blocking),
         "RepositoryModelUnload": unary(oip.RepositoryModelUnloadRequest, models.unload, blocking),
         "SystemSharedMemoryStatus": unary(oip.SystemSharedMemoryStatusRequest, memory.status),
-        "SystemSharedMemoryRegister": unary(oip.SystemSharedMemoryRegisterRequest, memory.register),
+        "SystemSharedMemoryRegister": unary(
+            oip.SystemSharedMemoryRegisterRequest, memory.register, asking
+        ),
         "SystemSharedMemoryUnregister": unary(
-            oip.SystemSharedMemoryUnregisterRequest, memory.unregister
+            oip.SystemSharedMemoryUnregisterRequest, memory.unregister, asking
         ),
         "CudaSharedMemoryStatus": unary(oip.CudaSharedMemoryStatusRequest, memory.cuda_status),
         "CudaSharedMemoryRegister": unary(
@@ -102,6 +107,6 @@ def _control(services: Services, blocking: Elsewhere) -> dict[str, UnaryHandler]
             oip.CudaSharedMemoryUnregisterRequest, memory.cuda_unregister
         ),
         "TraceSetting": unary(oip.TraceSettingRequest, diagnostics.trace_setting),
-        "LogSettings": unary(oip.LogSettingsRequest, diagnostics.log_settings),
+        "LogSettings": unary(oip.LogSettingsRequest, diagnostics.log_settings, asking),
     }
     return {f"/{INFERENCE.full_name}/{name}": handler for name, handler in handlers.items()}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
-from inferd_server.errors import ModelNotFound, VersionNotFound
+from inferd_server.errors import ModelNotFound, ModelNotReady, VersionNotFound
 from inferd_server.repository.handle import Handle
 
 
@@ -29,6 +30,22 @@ class Entry:
     state: State
     reason: str = ""
     handle: Handle | None = None
+
+
+class Models(Protocol):
+    """What the front knows of the models, wherever they are."""
+
+    def resolve(self, name: str, version: str) -> Handle:
+        """Return the handle for a request; "" takes the highest version that is ready.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+            ModelNotReady: it is known and not serving.
+        """
+
+    def entries(self) -> list[Entry]:
+        """Return every version of every model, sorted."""
 
 
 class Entries:
@@ -54,6 +71,29 @@ class Entries:
     def versions(self, name: str) -> Mapping[int, Entry]:
         """Return the versions of a model; a mapping that never changes."""
         return self._models.get(name, {})
+
+    def resolve(self, name: str, version: str) -> Handle:
+        """Return the handle that serves a request.
+
+        Raises:
+            ModelNotFound: nothing is known of the model.
+            VersionNotFound: the version named is not there.
+            ModelNotReady: it is known and not serving.
+        """
+        entry = self.choose(name, version)
+        if entry.handle is None or entry.state is not State.READY:
+            why = f": {entry.reason}" if entry.reason else ""
+            raise ModelNotReady(f"model {name!r} is {entry.state.value}{why}")
+        return entry.handle
+
+    def set_all(self, entries: Iterable[Entry]) -> None:
+        """Forget what is known, and know these."""
+        models: dict[str, dict[int, Entry]] = {}
+        for entry in entries:
+            models.setdefault(entry.name, {})[entry.version] = entry
+        with self._lock:
+            self._models = models
+        self._changed()
 
     def choose(self, name: str, version: str) -> Entry:
         """Choose the version that serves a request.

@@ -123,11 +123,7 @@ class Repository:
             VersionNotFound: it has no such version.
             ModelNotReady: it is known and not serving.
         """
-        entry = self._entries.choose(name, version)
-        if entry.handle is None or entry.state is not State.READY:
-            why = f": {entry.reason}" if entry.reason else ""
-            raise ModelNotReady(f"model {name!r} is {entry.state.value}{why}")
-        return entry.handle
+        return self._entries.resolve(name, version)
 
     def entries(self) -> list[Entry]:
         """Return every version of every model, sorted."""

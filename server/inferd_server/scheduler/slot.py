@@ -111,7 +111,7 @@ class Arena:
                 self._drop_idle()
 
     def close(self) -> None:
-        """Give the lanes back, each once nothing in it is held. Nothing is reserved after it."""
+        """Give the lanes back, each once nothing in it is held, and make no new ones."""
         with self._lock:
             self._closed = True
             self._drop_idle()
@@ -129,7 +129,7 @@ class Arena:
         lane = self._lanes.pop(specs, None)
         if lane is None:
             capacity = self._capacity(specs)
-            if capacity < rows or not self._memory.shares(specs):
+            if self._closed or capacity < rows or not self._memory.shares(specs):
                 return None
             if len(self._lanes) >= self._max_lanes and not self._evict():
                 return None

@@ -1,0 +1,133 @@
+"""Messages between two processes of one server: told, or asked and answered."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import count
+from multiprocessing.connection import Connection
+from typing import Any
+
+from inferd_server.errors import InferdError, Unavailable
+
+log = logging.getLogger(__name__)
+
+
+class PeerLost(Unavailable):
+    """The process at the other end is gone, or does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message without an answer."""
+
+    body: object
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A message that gets one answer, under its number."""
+
+    number: int
+    body: object
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer: a value, or the error that the question led to."""
+
+    number: int
+    value: object
+    error: InferdError | None
+
+
+class Channel:
+    """One end of a connection. Any thread may send; one thread reads."""
+
+    def __init__(self, connection: Connection[Any, Any]) -> None:
+        self._connection = connection
+        self._numbers = count(1)
+        self._open: dict[int, Future[Any]] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+
+    def tell(self, body: object) -> None:
+        """Send a message; nothing happens if the other end is gone."""
+        self._send(Told(body))
+
+    def ask(self, body: object) -> Future[Any]:
+        """Send a question; the future fails with PeerLost if the other end goes."""
+        future: Future[Any] = Future()
+        with self._lock:
+            number = next(self._numbers)
+            self._open[number] = future
+            closed = self._closed
+        if closed or not self._send(Asked(number, body)):
+            self._lose()
+        return future
+
+    def read(self, handle: Callable[[object], object]) -> None:
+        """Hand over what arrives until the other end is gone.
+
+        What is told is handled in order, here; a question by a thread of its own, because its
+        answer may take long. What `handle` returns or raises is the answer.
+        """
+        try:
+            while True:
+                self._received(self._connection.recv(), handle)
+        except (EOFError, OSError):
+            self._lose()
+
+    def _received(self, message: object, handle: Callable[[object], object]) -> None:
+        if isinstance(message, Told):
+            try:
+                handle(message.body)
+            except Exception:
+                log.exception("a message could not be handled")
+        elif isinstance(message, Asked):
+            threading.Thread(
+                target=self._answer, args=(message, handle), name="answer", daemon=True
+            ).start()
+        elif isinstance(message, Answered):
+            with self._lock:
+                future = self._open.pop(message.number, None)
+            if future is not None:
+                settle(future, message)
+
+    def _answer(self, question: Asked, handle: Callable[[object], object]) -> None:
+        try:
+            answer = Answered(question.number, handle(question.body), None)
+        except InferdError as error:
+            answer = Answered(question.number, None, error)
+        except Exception:
+            log.exception("a question could not be answered")
+            answer = Answered(question.number, None, Unavailable("see the log of the server"))
+        self._send(answer)
+
+    def _send(self, message: object) -> bool:
+        try:
+            with self._sending:
+                self._connection.send(message)
+        except OSError:
+            return False
+        return True
+
+    def _lose(self) -> None:
+        with self._lock:
+            self._closed = True
+            left = list(self._open.values())
+            self._open.clear()
+        for future in left:
+            future.set_exception(PeerLost("a process of the server is gone; try again"))
+
+
+def settle(future: Future[Any], answer: Answered) -> None:
+    """Give a future its answer."""
+    if answer.error is not None:
+        future.set_exception(answer.error)
+    else:
+        future.set_result(answer.value)

@@ -1,0 +1,137 @@
+"""What the supervisor, the worker and the fronts tell and ask each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inferd_server.link.layout import Layout
+from inferd_server.repository.handle import Description
+from inferd_server.settings.model import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The first message to a child: what it is, and the descriptors that it inherited."""
+
+    settings: Settings
+    index: int
+    layout: Layout
+    links: tuple[int, ...]
+    """Memory of the links: the front's own, or all of them for the worker."""
+    wake_fronts: tuple[int, ...]
+    """eventfd of each of these links' fronts."""
+    wake_worker: int
+    address: str
+    """Of the gRPC services; a front listens there beside the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model version, as the worker tells of it."""
+
+    name: str
+    version: int
+    state: str
+    reason: str
+    description: Description | None
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Every model version. From the worker, and on to the fronts."""
+
+    records: tuple[ModelRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The worker has tried to load everything, and these models failed."""
+
+    failed: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the supervisor says of the server as a whole."""
+
+    ready: bool
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A front serves, over this transport."""
+
+    transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """Asked of a front: answer everything in flight, and begin the link anew."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Told to the worker: serve this link."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Asked of the worker: touch this link no more."""
+
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Load a model, or all that there are. Asked by a front, and on to the worker."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Unload a model. Asked by a front, and on to the worker."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Register a shared memory region. Asked by a front, and on to all of them."""
+
+    name: str
+    key: str
+    offset: int
+    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoRegion:
+    """Forget a region, or all. Asked by a front, and on to all of them."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogChange:
+    """Change what is logged, everywhere."""
+
+    changes: Mapping[str, bool | int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """Asked: what was counted so far. Of a front: about all processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End: let running requests finish for so many seconds. Asked; the answer comes at the end."""
+
+    grace: float
