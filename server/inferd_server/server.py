@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from inferd_engines.engine import Opener
 
-from inferd_server.address import is_loopback, join_address
+from inferd_server.address import join_address
 from inferd_server.front.blocking import BlockingThread
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
@@ -17,18 +17,19 @@ from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState, own_counters
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
-from inferd_server.front.routes import INFERENCE, Services, routes
+from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.repository.control import control_allowed
 from inferd_server.repository.loader import Loader
-from inferd_server.repository.repository import Repository, State
+from inferd_server.repository.readiness import still_missing
+from inferd_server.repository.repository import Repository
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
-LIVENESS = "liveness"
 
 # For engines to close once every call is over: nobody waits for more.
 CLOSE_S = 1.0
@@ -129,7 +130,8 @@ class Server:
         """True while requests should be sent here."""
         if self._draining.is_set() or not self._loaded.is_set():
             return False
-        return not (self._settings.repository.strict_readiness and self._missing())
+        missing = still_missing(self._failed, self._repository.entries())
+        return not (self._settings.repository.strict_readiness and missing)
 
     def drain(self, hurry: threading.Event) -> bool:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -188,11 +190,6 @@ class Server:
             health=self._health,
         )
 
-    def _missing(self) -> set[str]:
-        """Models that failed at the start and were not loaded since."""
-        ready = {entry.name for entry in self._repository.entries() if entry.state is State.READY}
-        return set(self._failed) - ready
-
     def _models_changed(self) -> None:
         self._infer.forget()
         self._publish_health()
@@ -201,14 +198,6 @@ class Server:
         """Tell health and metrics what is true now."""
         with self._publishing:
             ready = self.ready
-            models: dict[str, bool] = {}
-            for entry in self._repository.entries():
-                serving = entry.state is State.READY and not self._draining.is_set()
-                models[entry.name] = models.get(entry.name, False) or serving
-            self._health.update({**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True})
+            entries = self._repository.entries()
+            self._health.update(statuses(entries, ready, self._draining.is_set()))
             self._metrics.ready(ready)
-
-
-def control_allowed(control: str, host: str) -> bool:
-    """Decide whether callers may load and unload models."""
-    return control == "on" or (control == "auto" and is_loopback(host))

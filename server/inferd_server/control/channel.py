@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
+from queue import SimpleQueue
 from typing import Any
 
 from inferd_server.errors import InferdError, Unavailable
@@ -45,7 +48,7 @@ class Answered:
 
 
 class Channel:
-    """One end of a connection. Any thread may send; one thread reads."""
+    """One end of a connection. Any thread may send, and never waits; one thread reads."""
 
     def __init__(self, connection: Connection[Any, Any]) -> None:
         self._connection = connection
@@ -53,11 +56,13 @@ class Channel:
         self._open: dict[int, Future[Any]] = {}
         self._closed = False
         self._lock = threading.Lock()
-        self._sending = threading.Lock()
+        # A process that was stopped reads nothing: whoever sends must not stop with it.
+        self._outbox: SimpleQueue[object] = SimpleQueue()
+        threading.Thread(target=self._send, name="control", daemon=True).start()
 
     def tell(self, body: object) -> None:
         """Send a message; nothing happens if the other end is gone."""
-        self._send(Told(body))
+        self._outbox.put(Told(body))
 
     def ask(self, body: object) -> Future[Any]:
         """Send a question; the future fails with PeerLost if the other end goes."""
@@ -66,9 +71,14 @@ class Channel:
             number = next(self._numbers)
             self._open[number] = future
             closed = self._closed
-        if closed or not self._send(Asked(number, body)):
+        if closed:
             self._lose()
+        self._outbox.put(Asked(number, body))
         return future
+
+    def close(self) -> None:
+        """End the connection, which the other end notices; what was sent before arrives."""
+        self._outbox.put(None)
 
     def read(self, handle: Callable[[object], object]) -> None:
         """Hand over what arrives until the other end is gone.
@@ -106,15 +116,16 @@ class Channel:
         except Exception:
             log.exception("a question could not be answered")
             answer = Answered(question.number, None, Unavailable("see the log of the server"))
-        self._send(answer)
+        self._outbox.put(answer)
 
-    def _send(self, message: object) -> bool:
+    def _send(self) -> None:
         try:
-            with self._sending:
+            while (message := self._outbox.get()) is not None:
                 self._connection.send(message)
+            shutdown(self._connection)
         except OSError:
-            return False
-        return True
+            # The reading side sees it, too.
+            self._lose()
 
     def _lose(self) -> None:
         with self._lock:
@@ -125,9 +136,25 @@ class Channel:
             future.set_exception(PeerLost("a process of the server is gone; try again"))
 
 
+def shutdown(connection: Connection[Any, Any]) -> None:
+    """End both directions at once, even while another thread reads."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+
+
 def settle(future: Future[Any], answer: Answered) -> None:
     """Give a future its answer."""
     if answer.error is not None:
         future.set_exception(answer.error)
     else:
         future.set_result(answer.value)
+
+
+def answers(futures: Sequence[Future[Any]], patience: float) -> list[Any]:
+    """Wait for several answers; who is gone or slower than `patience` seconds is passed over.
+
+    Raises:
+        InferdError: that one of them answered.
+    """
+    done, _ = wait(futures, patience)
+    return [future.result() for future in done if not isinstance(future.exception(), PeerLost)]

@@ -68,9 +68,14 @@ class Listening:
 
 @dataclass(frozen=True, slots=True)
 class WorkerGone:
-    """Asked of a front: answer everything in flight, and begin the link anew."""
+    """Told to a front: answer everything in flight, and begin the link anew."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """Told by a front: done what `WorkerGone` says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from grpc_health.v1 import health_pb2
@@ -17,10 +18,13 @@ from inferd_server.front.reflection import SERVICE_V1 as REFLECTION_V1
 from inferd_server.front.reflection import Reflection
 from inferd_server.front.stream import StreamInfer
 from inferd_server.front.unary import Elsewhere, unary
+from inferd_server.repository.entries import Entry
+from inferd_server.repository.readiness import model_statuses
 from inferd_server.transport.call import Routes, UnaryHandler
 
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
+LIVENESS = "liveness"
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 
@@ -61,6 +65,12 @@ def routes(services: Services, blocking: Elsewhere, asking: Elsewhere | None = N
             f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
         },
     )
+
+
+def statuses(entries: Iterable[Entry], ready: bool, draining: bool) -> dict[str, bool]:
+    """Return what health tells of every service."""
+    models = model_statuses(entries, draining)
+    return {**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True}
 
 
 def service_names() -> list[str]:

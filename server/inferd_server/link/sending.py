@@ -109,13 +109,13 @@ class FrontLink:
 
     def submit(self, job: Job, target: Target) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered."""
-        assert isinstance(job.slot.memory, SharedRows)
-        job.slot.memory.seal()
+        assert isinstance(job.slot.place, SharedRows)
+        job.slot.place.seal()
         with self._submitting:
             if target.closed:
                 return False
             if self._free:
-                self._write(job, job.slot.memory, target)
+                self._write(job, job.slot.place, target)
                 return True
         job.fail(
             QueueFull(f"{self._size} requests are in flight at this front (max_requests): no room")

@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
@@ -51,12 +52,23 @@ def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
 class LogControl:
     """The logger of the server, and its settings in the words of LogSettings."""
 
-    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr) -> None:
+    def __init__(
+        self, settings: LogSettings, stream: TextIO = sys.stderr, part: str = ""
+    ) -> None:
+        """Prepare.
+
+        Args:
+            settings: level and format.
+            stream: to write to.
+            part: of the server, which stands in every line; "" for the one that speaks for all.
+        """
         self._stream = stream
         self._settings = settings
         self._lock = threading.Lock()
         self._logger = logging.getLogger(ROOT)
         self._handler = logging.StreamHandler(stream)
+        if part:
+            self._handler.addFilter(partial(mark, part))
 
     def start(self) -> None:
         """Begin to write."""
@@ -92,6 +104,12 @@ class LogControl:
                 if bool(value) != bool(got[name]):
                     raise InvalidInput(f"{name} cannot be off while a lesser severity is on")
             self._logger.setLevel(level)
+
+
+def mark(part: str, record: logging.LogRecord) -> bool:
+    """Write into a record which part of the server it is from."""
+    record.part = part
+    return True
 
 
 def check_change(name: str, value: object, now: Mapping[str, bool | int | str]) -> None:

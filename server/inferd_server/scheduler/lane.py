@@ -20,10 +20,10 @@ class Segment:
 class Lane:
     """A ring of rows of one shape. Rows come back in any order."""
 
-    def __init__(self, memory: Rows, capacity: int) -> None:
+    def __init__(self, place: Rows, capacity: int) -> None:
         self.capacity = capacity
-        self.memory = memory
-        self.arrays = memory.arrays
+        self.place = place
+        self.arrays = place.arrays
         self._objects = tuple(array for array in self.arrays if array.dtype.hasobject)
         self._segments: deque[Segment] = deque()
         self._by_start: dict[int, Segment] = {}

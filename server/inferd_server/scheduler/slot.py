@@ -22,7 +22,7 @@ __all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 class Slot:
     """Rows reserved for one request: `inputs` are the views to fill, in signature order."""
 
-    __slots__ = ("_arena", "freed", "inputs", "lane", "memory", "nbytes", "rows", "start")
+    __slots__ = ("_arena", "freed", "inputs", "lane", "nbytes", "place", "rows", "start")
 
     def __init__(
         self,
@@ -30,19 +30,19 @@ class Slot:
         lane: Lane | None,
         start: int,
         rows: int,
-        memory: Rows,
+        place: Rows,
         nbytes: int,
     ) -> None:
         self._arena = arena
         self.lane = lane
-        self.memory = memory
+        self.place = place
         """The rows that it is a part of: its lane's, or its own."""
         self.start = start
         self.rows = rows
         self.inputs: tuple[Array, ...] = (
-            memory.arrays
+            place.arrays
             if lane is None
-            else tuple(array[start : start + rows] for array in memory.arrays)
+            else tuple(array[start : start + rows] for array in place.arrays)
         )
         self.nbytes = nbytes
         self.freed = False
@@ -104,7 +104,7 @@ class Arena:
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
             if slot.lane is None:
-                self._memory.give_back(slot.memory)
+                self._memory.give_back(slot.place)
                 return
             slot.lane.release(slot.start)
             if self._closed:
@@ -120,7 +120,7 @@ class Arena:
         lane = self._lane(specs, rows)
         start = None if lane is None else lane.reserve(rows)
         if lane is not None and start is not None:
-            return Slot(self, lane, start, rows, lane.memory, nbytes)
+            return Slot(self, lane, start, rows, lane.place, nbytes)
         # No room side by side: rows of its own, which the batch gathers.
         alone = self._memory.take(specs, rows, nbytes)
         return None if alone is None else Slot(self, None, 0, rows, alone, nbytes)
@@ -133,10 +133,10 @@ class Arena:
                 return None
             if len(self._lanes) >= self._max_lanes and not self._evict():
                 return None
-            memory = self._memory.take(specs, capacity, 0)
-            if memory is None:
+            place = self._memory.take(specs, capacity, 0)
+            if place is None:
                 return None
-            lane = Lane(memory, capacity)
+            lane = Lane(place, capacity)
         self._lanes[specs] = lane
         return lane
 
@@ -145,7 +145,7 @@ class Arena:
         idle = next((specs for specs, lane in self._lanes.items() if lane.idle), None)
         if idle is None:
             return False
-        self._memory.give_back(self._lanes.pop(idle).memory)
+        self._memory.give_back(self._lanes.pop(idle).place)
         return True
 
     def _drop_idle(self) -> None:

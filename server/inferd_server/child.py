@@ -1,0 +1,71 @@
+"""`python -m inferd_server.child`: a process that the supervisor starts; not for people."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from inferd_server.control.channel import Channel
+from inferd_server.control.messages import Place
+from inferd_server.monitoring.logs import LogControl
+
+PR_SET_PDEATHSIG = 1
+log = logging.getLogger(__name__)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one role until the supervisor is gone."""
+    role, descriptor, parent = arguments[0], int(arguments[1]), int(arguments[2])
+    die_with(parent)
+    # The supervisor is told to stop, and tells us: a terminal or a service manager signals all.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    connection: Connection[Any, Any] = Connection(descriptor)
+    place: Place = connection.recv()
+    name = role if role == "worker" else f"{role}-{place.index}"
+    logs = LogControl(place.settings.log, part=name)
+    logs.start()
+    try:
+        run(role, place, Channel(connection), logs)
+    except BaseException:
+        log.exception("the process ends")
+        raise
+    finally:
+        sys.stderr.flush()
+    # Threads may be inside an engine, and Python's own way out would wait for them or abort.
+    os._exit(0)
+
+
+def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
+    """Put the parts of a role together; only here, so that a worker never loads gRPC."""
+    if role == "worker":
+        from inferd_engines.onnx import open_onnx
+
+        from inferd_server.worker.process import WorkerProcess
+
+        WorkerProcess(place, channel, open_onnx, logs).run()
+    else:
+        from inferd_server.front.process import FrontProcess
+        from inferd_server.transport.make import make_transport
+
+        transport = make_transport(place.settings.listen, reuse_port=True)
+        FrontProcess(place, channel, transport, logs).run()
+
+
+def die_with(parent: int) -> None:
+    """Let the kernel end this process when its parent ends, however that does.
+
+    Source: prctl(2), PR_SET_PDEATHSIG.
+    """
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""The models of the worker process, as a front knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from inferd_server.control.messages import ModelRecord
+from inferd_server.link.sending import FrontLink
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.entries import Entries, Entry, State
+from inferd_server.repository.handle import Description, Handle
+from inferd_server.repository.line import Refusable
+from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.slot import Arena
+
+
+class RemoteLine:
+    """The line of one model version in the worker."""
+
+    def __init__(self, link: FrontLink, description: Description) -> None:
+        self.number = description.number
+        self.batched = description.batched
+        self.closed = False
+        self.outputs: Sequence[tuple[str, np.dtype[Any]]] = [
+            (tensor.name, tensor.dtype) for tensor in description.signature.outputs
+        ]
+        self._link = link
+
+    def submit(self, request: Job) -> bool:
+        """Send a request; False once the line is closed."""
+        return self._link.submit(request, self)
+
+    def withdraw(self, request: Job) -> bool:
+        """Tell the worker that nobody waits for a request; its answer comes all the same."""
+        self._link.cancel(request)
+        return False
+
+    def take(self) -> None:
+        """Return None: nothing runs here."""
+
+    def close(self) -> None:
+        """Send no more; what was sent is answered."""
+        self.closed = True
+
+    def drain(self) -> Sequence[Refusable]:
+        """Close; what was sent waits in the worker."""
+        self.close()
+        return ()
+
+
+class Catalog:
+    """Every model version, and handles whose requests go over the link."""
+
+    def __init__(self, link: FrontLink, changed: Callable[[], None]) -> None:
+        """Begin with none.
+
+        Args:
+            link: to the worker.
+            changed: called after anything changed.
+        """
+        self._link = link
+        self._entries = Entries(changed)
+
+    def update(self, records: Iterable[ModelRecord]) -> None:
+        """Know what the worker tells; versions that it replaced take no more requests."""
+        known = {h.number: h for entry in self.entries() if (h := entry.handle) is not None}
+        entries = [self._entry(record, known) for record in records]
+        self._entries.set_all(entries)
+        kept = {entry.handle.number for entry in entries if entry.handle is not None}
+        for number, handle in known.items():
+            if number not in kept:
+                handle.queue.close()
+                handle.arena.close()
+
+    def lose(self, reason: str) -> None:
+        """Know that the worker is gone, and with it every handle."""
+        self.update(
+            ModelRecord(entry.name, entry.version, State.UNAVAILABLE.value, reason, None)
+            for entry in self.entries()
+        )
+
+    def resolve(self, name: str, version: str) -> Handle:
+        """Return the handle for a request; "" takes the highest version that is ready.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+            ModelNotReady: it is known and not serving.
+        """
+        return self._entries.resolve(name, version)
+
+    def entries(self) -> list[Entry]:
+        """Return every version of every model, sorted."""
+        return self._entries.all()
+
+    def _entry(self, record: ModelRecord, known: dict[int, Handle]) -> Entry:
+        handle = None
+        if record.description is not None:
+            handle = known.get(record.description.number) or self._handle(record.description)
+        return Entry(record.name, record.version, State(record.state), record.reason, handle)
+
+    def _handle(self, about: Description) -> Handle:
+        bounds = about.bounds
+        return Handle(
+            **{name: getattr(about, name) for name in Description.__dataclass_fields__},
+            queue=RemoteLine(self._link, about),
+            arena=Arena(
+                bounds.max_queue_rows,
+                min(bounds.max_queue_bytes, self._link.inputs.size),
+                memory=self._link.inputs,
+            ),
+            statistics=Statistics(),
+        )

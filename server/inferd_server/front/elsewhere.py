@@ -1,0 +1,75 @@
+"""Methods of a front that change or count something in all processes: it asks the supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from inferd_server.control import messages
+from inferd_server.control.channel import Channel
+from inferd_server.front.regions import Region, RegionTable
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.statistics import Snapshot
+from inferd_server.repository.handle import Handle
+
+
+class RemoteLoads:
+    """Loads models in the worker."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def load(self, name: str) -> None:
+        """Read a model's folder anew and load what it asks for; blocks."""
+        self._channel.ask(messages.Load(name)).result()
+
+    def unload(self, name: str) -> None:
+        """Stop serving a model after it finished what it has; blocks."""
+        self._channel.ask(messages.Unload(name)).result()
+
+
+class RemoteRegions:
+    """Regions of every front."""
+
+    def __init__(self, channel: Channel, own: RegionTable) -> None:
+        self._channel = channel
+        self._own = own
+
+    def status(self, name: str) -> Mapping[str, Region]:
+        """Return one region, or all when the name is empty."""
+        return self._own.status(name)
+
+    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
+        """Open a part of a shared memory object in every front; blocks."""
+        self._channel.ask(messages.Region(name, key, offset, byte_size)).result()
+
+    def unregister(self, name: str) -> None:
+        """Forget one region, or all, in every front; blocks."""
+        self._channel.ask(messages.NoRegion(name)).result()
+
+
+class RemoteLogs:
+    """The logs of every process."""
+
+    def __init__(self, channel: Channel, own: LogControl) -> None:
+        self._channel = channel
+        self._own = own
+
+    def read(self) -> Mapping[str, bool | int | str]:
+        """Return the settings as Triton names them."""
+        return self._own.read()
+
+    def change(self, changes: Mapping[str, bool | int | str]) -> None:
+        """Change some of them everywhere; blocks."""
+        self._channel.ask(messages.LogChange(changes)).result()
+
+
+class RemoteCounters:
+    """What all processes counted."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+
+    def __call__(self, handles: Sequence[Handle]) -> list[Snapshot]:
+        """Return what each of these versions did; blocks."""
+        counted = self._channel.ask(messages.Measurements()).result().statistics
+        return [counted.get(handle.number, Snapshot()) for handle in handles]

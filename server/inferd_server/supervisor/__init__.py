@@ -1,0 +1,1 @@
+"""The process that starts the others, restarts them, and speaks for the server as a whole."""

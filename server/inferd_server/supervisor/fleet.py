@@ -1,0 +1,219 @@
+"""Which processes live, and which links join them: decided under one lock, done outside it."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from inferd_server.control import messages
+from inferd_server.errors import InferdError
+from inferd_server.supervisor.links import Links
+from inferd_server.supervisor.policy import restart_delay
+from inferd_server.supervisor.spawn import FRONT, WORKER, Child, name_of
+
+log = logging.getLogger(__name__)
+Spawn = Callable[[str, int], Child]
+CLOSE_S = 3.0
+"""Seconds that processes get to end once they have nothing to do."""
+WORKER_LOST = "the worker process was lost; a new one starts"
+
+
+class Fleet:
+    """The worker and the fronts: started, joined, and started again. Any thread may call."""
+
+    def __init__(
+        self,
+        links: Links,
+        lock: AbstractContextManager[object],
+        spawn: Spawn,
+        handle: Callable[[Child, object], object],
+        changed: Callable[[], None],
+        died: Callable[[Child], None],
+        gave_up: Callable[[str], None],
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            links: one for each front.
+            lock: may be taken again by whoever has it.
+            spawn: starts the process of a role and index.
+            handle: gets what a child tells or asks.
+            changed: called after a process came or went.
+            died: called when a process is gone, before anything else is done about it.
+            gave_up: called with the reason if a process cannot be kept running.
+        """
+        self._links = links
+        self._spawn = spawn
+        self._handle = handle
+        self._changed = changed
+        self._died = died
+        self._gave_up = gave_up
+        self.worker: Child | None = None
+        self.fronts: dict[int, Child] = {}
+        self.restarts: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._useful: set[Child] = set()
+        # A link is clean once neither side remembers anything of it.
+        self._clean = set(range(links.count))
+        self._attached: set[int] = set()
+        self._stopping = False
+        # WorkerGone that a front was told and has not answered yet.
+        self._owed: Counter[Child] = Counter()
+        self._lock = lock
+
+    @property
+    def serving(self) -> bool:
+        """True while the worker serves at least one front that listens."""
+        with self._lock:
+            listening = {index for index, child in self.fronts.items() if child in self._useful}
+            return self.worker is not None and bool(listening & self._attached)
+
+    def start(self) -> None:
+        """Start every process."""
+        self._begin(WORKER, 0)
+        for index in range(self._links.count):
+            self._begin(FRONT, index)
+
+    def useful(self, child: Child) -> None:
+        """Know that a process does its work: what ended before it is forgiven."""
+        with self._lock:
+            self._useful.add(child)
+            self._failures[child.name] = 0
+
+    def disconnected(self, child: Child) -> None:
+        """Know that a front has forgotten the worker that died."""
+        with self._lock:
+            self._owed[child] -= 1
+            if self.fronts.get(child.index) is child and not self._owed[child]:
+                self._clean.add(child.index)
+                self._join(child.index)
+        self._changed()
+
+    def live_fronts(self) -> list[Child]:
+        """Return the fronts that live."""
+        with self._lock:
+            return list(self.fronts.values())
+
+    def everyone(self) -> list[Child]:
+        """Return all processes that live."""
+        with self._lock:
+            return [*self.fronts.values(), *([self.worker] if self.worker else [])]
+
+    def stop(self) -> None:
+        """Start nothing any more."""
+        with self._lock:
+            self._stopping = True
+
+    def end(self) -> None:
+        """Let every process end, which it does when its connection does; the rest is killed."""
+        for child in self.everyone():
+            child.channel.close()
+        for child in self.everyone():
+            try:
+                child.process.wait(CLOSE_S)
+            except subprocess.TimeoutExpired:
+                log.warning("killed", extra={"child": child.name, "pid": child.process.pid})
+                child.process.kill()
+                child.process.wait()
+
+    def _begin(self, role: str, index: int) -> None:
+        with self._lock:
+            if self._stopping:
+                return
+            try:
+                child = self._spawn(role, index)
+            except OSError as error:
+                log.error("cannot start", extra={"child": role, "error": str(error)})
+                self._again(role, index)
+                return
+            if role == WORKER:
+                self.worker = child
+            else:
+                self.fronts[index] = child
+            for link in range(self._links.count):
+                self._join(link)
+        log.info("started", extra={"child": child.name, "pid": child.process.pid})
+        threading.Thread(target=self._follow, args=(child,), name=child.name, daemon=True).start()
+        self._changed()
+
+    def _join(self, link: int) -> None:
+        """Let the worker serve a front, if both live and the link is clean."""
+        if self.worker is not None and link in self.fronts and link in self._clean:
+            self._clean.discard(link)
+            self._attached.add(link)
+            self.worker.channel.tell(messages.Attach(link))
+
+    def _follow(self, child: Child) -> None:
+        """Read what a child says until it is gone, and see to what follows."""
+        child.channel.read(lambda message: self._handle(child, message))
+        with self._lock:
+            stopping = self._stopping
+        if not stopping:
+            # Whoever cannot be talked to is of no use.
+            child.process.kill()
+        code = child.process.wait()
+        child.channel.close()
+        with self._lock:
+            if self._stopping:
+                return
+            self.restarts[child.role] += 1
+            self._useful.discard(child)
+        log.error("lost", extra={"child": child.name, "pid": child.process.pid, "code": code})
+        if child.role == WORKER:
+            self._worker_lost()
+        else:
+            self._front_lost(child)
+        self._again(child.role, child.index)
+
+    def _worker_lost(self) -> None:
+        with self._lock:
+            worker, self.worker = self.worker, None
+            self._attached.clear()
+            # A link without a front is begun anew with its next one.
+            self._clean -= set(self.fronts)
+            for front in self.fronts.values():
+                self._owed[front] += 1
+                front.channel.tell(messages.WorkerGone(WORKER_LOST))
+        if worker is not None:
+            self._died(worker)
+        self._changed()
+
+    def _front_lost(self, child: Child) -> None:
+        with self._lock:
+            del self.fronts[child.index]
+            del self._owed[child]
+            worker = self.worker if child.index in self._attached else None
+        self._died(child)
+        self._changed()
+        if worker is not None:
+            self._detach(worker, child.index)
+        with self._lock:
+            self._attached.discard(child.index)
+            self._links.reset(child.index)
+            self._clean.add(child.index)
+
+    def _detach(self, worker: Child, link: int) -> None:
+        try:
+            worker.channel.ask(messages.Detach(link)).result()
+        except InferdError:
+            # The worker is gone as well, and touches nothing.
+            log.info("not detached", extra={"link": link})
+
+    def _again(self, role: str, index: int) -> None:
+        name = name_of(role, index)
+        with self._lock:
+            self._failures[name] += 1
+            failures = self._failures[name]
+        delay = restart_delay(failures)
+        if delay is None:
+            self._gave_up(f"{name} ended {failures} times before it was of any use")
+            return
+        if delay:
+            log.warning("restarting", extra={"child": name, "delay_s": delay})
+        timer = threading.Timer(delay, self._begin, (role, index))
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,229 @@
+"""The server as a whole: its ports, readiness, shared state and end, above all processes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from inferd_server.control import messages
+from inferd_server.control.channel import answers
+from inferd_server.errors import ModelNotReady
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.repository.entries import State
+from inferd_server.repository.layout import model_names
+from inferd_server.settings.model import Settings
+from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
+from inferd_server.supervisor.links import Links
+from inferd_server.supervisor.port import ReservedPort
+from inferd_server.supervisor.regions import Registry
+from inferd_server.supervisor.spawn import WORKER, Child, spawn
+from inferd_server.supervisor.totals import Totals
+from inferd_server.version import VERSION
+
+log = logging.getLogger(__name__)
+ANSWER_S = 5.0
+"""Seconds that a process gets to do what takes milliseconds."""
+
+
+class Supervisor:
+    """Speaks for the processes of one server. Any thread may call any method."""
+
+    def __init__(
+        self, settings: Settings, logs: LogControl, fronts: int, failed: Callable[[], None]
+    ) -> None:
+        """Prepare; nothing runs yet.
+
+        Args:
+            settings: checked.
+            logs: started.
+            fronts: how many.
+            failed: called when the server cannot go on; `failure` says why.
+        """
+        self.failure = ""
+        self._settings = settings
+        self._logs = logs
+        self._told_failure = failed
+        self._port: ReservedPort | None = None
+        self._links = Links(fronts, settings.processes.layout)
+        self._metrics = Metrics()
+        self._lock = threading.RLock()
+        self._fleet = Fleet(
+            self._links, self._lock, self._spawn, self._handle, self._update, self._died, self._fail
+        )
+        self._totals = Totals(self._fleet.everyone, self._metrics.snapshot)
+        self._metrics_server = MetricsServer(self._totals)
+        self._regions = Registry()
+        self._records: tuple[messages.ModelRecord, ...] = ()
+        self._failed: frozenset[str] | None = None
+        self._transports: dict[Child, str] = {}
+        self._condition = messages.Condition(ready=False, draining=False)
+        self._draining = False
+        self._listening = False
+        self._metrics_port = 0
+
+    def start(self) -> None:
+        """Take the ports and start every process; the log tells when they listen.
+
+        Raises:
+            StartupError: a port cannot be had, or the repository cannot be read.
+        """
+        listen = self._settings.listen
+        model_names(self._settings.repository.model_repository)
+        self._port = ReservedPort(listen.host, listen.grpc_port)
+        self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        self._fleet.start()
+
+    def drain(self, hurry: threading.Event) -> None:
+        """Stop: readiness goes first, then new calls are refused, running ones finish.
+
+        Args:
+            hurry: set to skip whatever is being waited for.
+        """
+        lifecycle = self._settings.lifecycle
+        with self._lock:
+            self._draining = True
+        self._update()
+        log.info("draining", extra={"delay_s": lifecycle.drain_delay_s})
+        hurry.wait(lifecycle.drain_delay_s)
+        threading.Thread(target=self._hurry, args=(hurry,), name="hurry", daemon=True).start()
+        self._fleet.stop()
+        self._stop_fronts(lifecycle.drain_timeout_s)
+        self.end()
+
+    def end(self) -> None:
+        """End every process now."""
+        self._fleet.stop()
+        with self._lock:
+            worker = self._fleet.worker
+        if worker is not None:
+            answers([worker.channel.ask(messages.Stop(0.0))], ANSWER_S)
+        self._fleet.end()
+        self._metrics_server.stop()
+        if self._port is not None:
+            self._port.close()
+
+    def _stop_fronts(self, grace: float) -> None:
+        fronts = self._fleet.live_fronts()
+        stops = [front.channel.ask(messages.Stop(grace)) for front in fronts]
+        # A front that does not even answer does not keep the server from ending.
+        answers(stops, grace + ANSWER_S)
+
+    def _hurry(self, hurry: threading.Event) -> None:
+        hurry.wait()
+        for front in self._fleet.live_fronts():
+            front.channel.ask(messages.Stop(0.0))
+
+    def _spawn(self, role: str, index: int) -> Child:
+        assert self._port is not None
+        if role == WORKER:
+            return spawn(role, *self._links.for_worker(self._settings, self._port.address))
+        child = spawn(role, *self._links.for_front(index, self._settings, self._port.address))
+        with self._lock:
+            child.channel.tell(messages.Models(self._records))
+            child.channel.tell(self._condition)
+        self._regions.tell(child)
+        return child
+
+    def _handle(self, child: Child, message: object) -> object:
+        """Do what a process tells or asks."""
+        match message:
+            case messages.Models():
+                self._tell_models(message.records)
+            case messages.Loaded(failed):
+                self._loaded(child, failed)
+            case messages.Listening(transport):
+                self._heard(child, transport)
+            case messages.Disconnected():
+                self._fleet.disconnected(child)
+            case _:
+                return self._asked(message)
+        return None
+
+    def _asked(self, message: object) -> object:
+        """Answer what a front asks on behalf of its caller."""
+        fronts = self._fleet.live_fronts()
+        match message:
+            case messages.Load() | messages.Unload():
+                return self._ask_worker(message)
+            case messages.Region():
+                self._regions.register(message, fronts)
+            case messages.NoRegion(name):
+                self._regions.unregister(name, fronts)
+            case messages.LogChange(changes):
+                self._logs.change(changes)
+                everyone = self._fleet.everyone()
+                answers([child.channel.ask(message) for child in everyone], ANSWER_S)
+            case messages.Measurements():
+                return self._totals.measured()
+        return None
+
+    def _ask_worker(self, message: object) -> object:
+        with self._lock:
+            worker = self._fleet.worker
+        if worker is None:
+            raise ModelNotReady(WORKER_LOST)
+        return worker.channel.ask(message).result()
+
+    def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
+        with self._lock:
+            self._records = records
+            for front in self._fleet.live_fronts():
+                front.channel.tell(messages.Models(records))
+        self._update()
+
+    def _loaded(self, child: Child, failed: frozenset[str]) -> None:
+        with self._lock:
+            self._failed = failed
+        self._fleet.useful(child)
+        self._update()
+        if not self._condition.ready and failed:
+            log.error("not ready", extra={"failed": ", ".join(sorted(failed))})
+
+    def _heard(self, child: Child, transport: str) -> None:
+        with self._lock:
+            self._transports[child] = transport
+            self._metrics.server(VERSION, ",".join(sorted(set(self._transports.values()))))
+            first = not self._listening and len(self._transports) == self._links.count
+            self._listening = self._listening or first
+        self._fleet.useful(child)
+        if first and self._port is not None:
+            host = self._settings.listen.host
+            where = {"grpc_port": self._port.port, "metrics_port": self._metrics_port}
+            log.info("listening", extra={"host": host, **where, "fronts": self._links.count})
+        self._update()
+
+    def _died(self, child: Child) -> None:
+        self._totals.ended(child)
+        with self._lock:
+            self._transports.pop(child, None)
+            if child.role == WORKER:
+                self._failed = None
+        if child.role == WORKER:
+            lost = {"state": State.UNAVAILABLE.value, "reason": WORKER_LOST, "description": None}
+            self._tell_models(tuple(replace(record, **lost) for record in self._records))
+
+    def _fail(self, reason: str) -> None:
+        self.failure = self.failure or reason
+        self._told_failure()
+
+    def _update(self) -> None:
+        """Tell everybody when the server became ready, or is so no more."""
+        with self._lock:
+            now = messages.Condition(self._ready(), self._draining)
+            before, self._condition = self._condition, now
+            if now == before:
+                return
+            self._metrics.ready(now.ready)
+            for front in self._fleet.live_fronts():
+                front.channel.tell(now)
+        if now.ready != before.ready and not now.draining:
+            log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
+
+    def _ready(self) -> bool:
+        if self._draining or self._failed is None or not self._fleet.serving:
+            return False
+        ready = {record.name for record in self._records if record.state == State.READY.value}
+        return not (self._settings.repository.strict_readiness and self._failed - ready)

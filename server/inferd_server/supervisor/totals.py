@@ -1,0 +1,71 @@
+"""The counters of all processes as those of one server; what a dead one counted is kept."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from inferd_server.control import messages
+from inferd_server.control.channel import answers
+from inferd_server.control.measurements import Measured
+from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
+from inferd_server.monitoring.statistics import Snapshot
+from inferd_server.monitoring.statistics import merge as merge_statistics
+from inferd_server.supervisor.spawn import Child
+
+PATIENCE_S = 1.0
+"""A process that does not answer is counted as it was when it did."""
+
+
+class Totals:
+    """Asks every process when somebody wants to know. Any thread may call any method."""
+
+    def __init__(
+        self, everyone: Callable[[], Sequence[Child]], own: Callable[[], MetricsSnapshot]
+    ) -> None:
+        """Begin at zero.
+
+        Args:
+            everyone: returns the processes that live.
+            own: returns what this process says of the server.
+        """
+        self._everyone = everyone
+        self._own = own
+        self._latest: dict[Child, Measured] = {}
+        self._ended = MetricsSnapshot()
+        self._lock = threading.Lock()
+
+    def metrics(self) -> MetricsSnapshot:
+        """Return the metrics of the server."""
+        latest = self._ask()
+        with self._lock:
+            return merge([self._own(), self._ended, *(one.metrics for one in latest)])
+
+    def measured(self) -> Measured:
+        """Return what all processes counted, by the worker's numbers of model versions."""
+        latest = self._ask()
+        statistics: dict[int, list[Snapshot]] = {}
+        for one in latest:
+            for number, found in one.statistics.items():
+                statistics.setdefault(number, []).append(found)
+        return Measured(
+            merge(one.metrics for one in latest),
+            {number: merge_statistics(found) for number, found in statistics.items()},
+        )
+
+    def ended(self, child: Child) -> None:
+        """Keep what a process counted that is gone, as far as it was ever asked."""
+        with self._lock:
+            last = self._latest.pop(child, None)
+            if last is not None:
+                self._ended = merge([self._ended, without_gauges(last.metrics)])
+
+    def _ask(self) -> list[Measured]:
+        children = self._everyone()
+        futures = [child.channel.ask(messages.Measurements()) for child in children]
+        answers(futures, PATIENCE_S)
+        with self._lock:
+            for child, future in zip(children, futures, strict=True):
+                if future.done() and future.exception() is None:
+                    self._latest[child] = future.result()
+            return [self._latest[child] for child in children if child in self._latest]

@@ -1,0 +1,109 @@
+"""The worker process: owns the models and engines, and answers the requests of all fronts."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from inferd_engines.engine import Opener
+
+from inferd_server.control import messages
+from inferd_server.control.channel import Channel
+from inferd_server.control.measurements import Measured
+from inferd_server.errors import InferdError
+from inferd_server.link.memory import LinkMemory
+from inferd_server.link.receiving import WorkerLink
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.repository.entries import Entry
+from inferd_server.repository.loader import Loader
+from inferd_server.repository.repository import Repository
+from inferd_server.worker.intake import Intake
+from inferd_server.worker.station import TableStation
+
+log = logging.getLogger(__name__)
+
+# For engines to close once every call is over: nobody waits for more.
+CLOSE_S = 1.0
+
+
+class WorkerProcess:
+    """The parts of the worker, put together."""
+
+    def __init__(
+        self, place: messages.Place, channel: Channel, opener: Opener, logs: LogControl
+    ) -> None:
+        self._channel = channel
+        self._logs = logs
+        # States are read and told as one step, so that an older one never comes last.
+        self._telling = threading.Lock()
+        links = [
+            WorkerLink(index, LinkMemory(memory, place.layout), wake)
+            for index, (memory, wake) in enumerate(zip(place.links, place.wake_fronts, strict=True))
+        ]
+        self._intake = Intake(links, place.wake_worker, time.monotonic)
+        self._metrics = Metrics()
+        settings = place.settings
+        station = TableStation(self._intake, {link.index: link for link in links}, time.monotonic)
+        loader = Loader(
+            opener,
+            settings.batching,
+            settings.engine,
+            self._metrics,
+            time.monotonic,
+            station=station,
+        )
+        self._repository = Repository(
+            settings.repository.model_repository, loader, self._tell_models
+        )
+
+    def run(self) -> None:
+        """Load the models, and do what is asked until the supervisor is gone."""
+        self._intake.start()
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+        self._channel.read(self._handle)
+
+    def _load(self) -> None:
+        try:
+            failed = self._repository.load_all()
+        except InferdError as error:
+            log.exception("the models could not be loaded", extra={"error": str(error)})
+            return
+        self._channel.tell(messages.Loaded(failed))
+
+    def _handle(self, message: object) -> object:
+        match message:
+            case messages.Attach(link):
+                self._intake.attach(link)
+            case messages.Detach(link):
+                self._intake.detach(link)
+            case messages.Load(name):
+                self._repository.load(name)
+            case messages.Unload(name):
+                self._repository.unload(name)
+            case messages.LogChange(changes):
+                self._logs.change(changes)
+            case messages.Measurements():
+                return self._measure()
+            case messages.Stop():
+                return self._repository.close(CLOSE_S)
+        return None
+
+    def _measure(self) -> Measured:
+        handles = [entry.handle for entry in self._repository.entries()]
+        return Measured(
+            self._metrics.snapshot(),
+            {h.number: h.statistics.read() for h in handles if h is not None},
+        )
+
+    def _tell_models(self) -> None:
+        with self._telling:
+            entries = self._repository.entries()
+            self._channel.tell(messages.Models(tuple(record(entry) for entry in entries)))
+
+
+def record(entry: Entry) -> messages.ModelRecord:
+    """Return what other processes need to know of a model version."""
+    about = None if entry.handle is None else entry.handle.description()
+    return messages.ModelRecord(entry.name, entry.version, entry.state.value, entry.reason, about)
