@@ -51,9 +51,10 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
         WorkerProcess(place, channel, open_onnx, logs).run()
     else:
         from inferd_server.front.process import FrontProcess
-        from inferd_server.transport.make import make_transport
+        from inferd_server.transport.completion_queue import CompletionQueueTransport
 
-        transport = make_transport(place.settings.listen, reuse_port=True)
+        listen = place.settings.listen
+        transport = CompletionQueueTransport(listen.max_message_bytes, listen.max_stream_messages)
         FrontProcess(place, channel, transport, logs).run()
 
 

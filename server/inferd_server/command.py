@@ -11,6 +11,7 @@ import time
 from importlib.metadata import version
 from typing import NoReturn
 
+from inferd_engines.cores import usable_cores
 from inferd_engines.onnx import open_onnx
 
 from inferd_server import environment
@@ -20,6 +21,8 @@ from inferd_server.server import Server
 from inferd_server.settings.model import ListenSettings, Settings
 from inferd_server.settings.sources import add_flags, load_settings
 from inferd_server.signals import StopSignals
+from inferd_server.supervisor.policy import front_count, split_wanted
+from inferd_server.supervisor.run import serve_split
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 from inferd_server.transport.choice import AIO, choose
@@ -52,12 +55,26 @@ def run(arguments: argparse.Namespace) -> int:
     logs = LogControl(settings.log)
     logs.start()
     try:
-        return serve(settings, logs)
+        return arrange(settings, logs)
     except StartupError as error:
         log.error("cannot start", extra={"error": str(error)})
         return 1
     finally:
         logs.stop()
+
+
+def arrange(settings: Settings, logs: LogControl) -> int:
+    """Serve in one process or in several; return the exit code.
+
+    Raises:
+        StartupError: the server cannot start.
+    """
+    asked, providers = settings.engine.processes, settings.engine.engine_providers
+    cores = usable_cores()
+    if split_wanted(asked, cores, providers):
+        fronts = front_count(settings.split.fronts, cores, providers)
+        return serve_split(settings, logs, fronts)
+    return serve(settings, logs)
 
 
 def serve(settings: Settings, logs: LogControl) -> int:

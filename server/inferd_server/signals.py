@@ -28,6 +28,10 @@ class StopSignals:
         for number in SIGNALS:
             signal.signal(number, _reported)
 
+    def wake(self) -> None:
+        """Let `wait` return without a signal; any thread."""
+        os.write(self._report, bytes(1))
+
     def wait(self) -> None:
         """Block until a signal comes."""
         os.read(self._arrived, 1)

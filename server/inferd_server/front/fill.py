@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import InferTensorContents
@@ -12,6 +12,7 @@ from inferd_server.errors import InvalidInput
 from inferd_server.front.admission import Admitted, Input, contents_array, payload_bytes
 from inferd_server.front.parameters import RegionRange
 from inferd_server.front.regions import Region, RegionTable
+from inferd_server.front.wire import is_text
 from inferd_server.scheduler.slot import RowSpec
 
 OBJECT = DATATYPES[BYTES]
@@ -46,16 +47,27 @@ class RegionElements:
     """One input's elements in shared memory, read straight into the slot."""
 
     def __init__(self, region: Region, offset: int, nbytes: int) -> None:
-        self._region = region
-        self._offset = offset
+        self.region = region
+        self.offset = offset
         self.nbytes = nbytes
 
     def write(self, target: Array) -> None:
         """Read the elements into the slot."""
-        self._region.read_into(target.reshape(-1).view(np.uint8).data, self._offset)
+        self.read(target.reshape(-1).view(np.uint8).data)
+
+    def read(self, memory: memoryview) -> None:
+        """Read the elements into the bytes of a slot.
+
+        Raises:
+            InvalidInput: shared memory shrank meanwhile.
+        """
+        self.region.read_into(memory, self.offset)
 
 
-def locate(admitted: Admitted, regions: RegionTable) -> list[Elements | RegionElements]:
+Located: TypeAlias = Elements | RegionElements
+
+
+def locate(admitted: Admitted, regions: RegionTable) -> list[Located]:
     """Find every input's elements and check their length.
 
     Raises:
@@ -91,7 +103,7 @@ class Checked:
             raise InvalidInput(f"input {self._item.tensor.name!r} is BOOL and has a byte above 1")
 
 
-def _locate(item: Input, regions: RegionTable) -> Elements | RegionElements:
+def _locate(item: Input, regions: RegionTable) -> Located:
     source = item.source
     if isinstance(source, InferTensorContents):
         array = contents_array(item, source)
@@ -104,9 +116,7 @@ def _locate(item: Input, regions: RegionTable) -> Elements | RegionElements:
     return Elements(np.frombuffer(source, dtype=np.uint8).view(item.tensor.dtype))
 
 
-def _locate_region(
-    item: Input, part: RegionRange, regions: RegionTable
-) -> Elements | RegionElements:
+def _locate_region(item: Input, part: RegionRange, regions: RegionTable) -> Located:
     region = regions.find(part, f"input {item.tensor.name!r}")
     nbytes = payload_bytes(item, part.byte_size)
     if item.tensor.dtype != OBJECT:
@@ -127,14 +137,6 @@ def _strings(item: Input, data: bytes | bytearray | memoryview) -> Array:
 def _text(item: Input, elements: Array) -> Array:
     """Refuse BYTES that are not UTF-8: strings are that in ONNX, and no other engine has any."""
     for index, element in enumerate(elements):
-        if not _is_text(element):
+        if not is_text(element):
             raise InvalidInput(f"input {item.tensor.name!r}: element {index} is not UTF-8 text")
     return elements
-
-
-def _is_text(element: bytes) -> bool:
-    try:
-        element.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
 from inferd_server.errors import (
-    Cancelled,
     DeadlinePassed,
     EngineFailure,
     InferdError,
@@ -18,16 +18,18 @@ from inferd_server.errors import (
     QueueFull,
 )
 from inferd_server.front.admission import admit, requested_outputs
-from inferd_server.front.answer import Echoed, plan_outputs
-from inferd_server.front.fill import Checked, Writable, locate, row_specs
-from inferd_server.front.outcome import Answer, Telemetry
-from inferd_server.front.plan import Echo, Plan, payload_order
+from inferd_server.front.answer import plan_outputs
+from inferd_server.front.fill import Checked, locate, row_specs
+from inferd_server.front.outcome import Answer, Telemetry, cancel
+from inferd_server.front.plan import Plan, find_places, find_sources
 from inferd_server.front.regions import RegionTable
-from inferd_server.front.template import TemplateCache, learn, split
-from inferd_server.front.wire import parse
+from inferd_server.front.response import Responses
+from inferd_server.front.template import Parts, Template, TemplateCache, learn, split
+from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.slot import Slot
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -50,17 +52,55 @@ class Infer:
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
-        handle: Handle | None = None
         started = self._clock()
+        message = call.request
+        parts = split(message)
+        template = None if parts is None else self._templates.find(message, parts)
+        if parts is None or template is None or not self._repeat(call, parts, template, started):
+            self._check(call, parts, started)
+
+    def forget(self) -> None:
+        """Look every model up anew: some have changed. May be called from any thread."""
+        self._templates = TemplateCache()
+
+    def _repeat(self, call: Call, parts: Parts, template: Template[Plan], started: float) -> bool:
+        """Queue a request that looks exactly like one that was admitted; False if it is not."""
+        message = call.request
+        plan = template.known
+        identity = message[parts.head : parts.rest]
+        if not identity.isascii() and not is_text(identity[2:]):
+            return False
         try:
-            if self._repeat(call, started):
-                return
+            if plan.places and not plan.current(self._regions):
+                self.forget()
+                return False
+            deadline = call.deadline
+            slot = reserve(plan, deadline, started)
+            try:
+                fill(slot, plan, template, message, parts.rest)
+            except BaseException:
+                slot.free()
+                raise
+            return self._submit(call, identity, plan, slot, deadline, started)
+        except InferdError as error:
+            self._refuse(call, plan.handle, error)
+        except Exception:
+            log.exception("a request could not be admitted")
+            self._refuse(call, plan.handle, EngineFailure())
+        return True
+
+    def _check(self, call: Call, parts: Parts | None, started: float, attempt: int = 1) -> None:
+        """Parse a request, look its model up, and admit it or refuse it."""
+        handle: Handle | None = None
+        try:
             request, raw = parse(call.request)
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(request.model_name, request.model_version)
-                if self._admit(call, request, raw, handle, templates, started):
+                plan = self._admit(call, request, raw, handle, started, attempt)
+                if plan is not None:
+                    remember(templates, call.request, parts, plan)
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
         except InferdError as error:
@@ -69,10 +109,6 @@ class Infer:
             log.exception("a request could not be admitted")
             self._refuse(call, handle, EngineFailure())
 
-    def forget(self) -> None:
-        """Look every model up anew: some have changed. May be called from any thread."""
-        self._templates = TemplateCache()
-
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
         if handle is not None:
@@ -80,109 +116,109 @@ class Infer:
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
-    def _repeat(self, call: Call, started: float) -> bool:
-        """Queue a request that looks exactly like one that was admitted; False if none does."""
-        message = call.request
-        parts = split(message)
-        template = None if parts is None else self._templates.find(message, parts)
-        if parts is None or template is None:
-            return False
-        try:
-            echo = Echo(template.known.handle.name, str(parts.id(message), "utf-8"))
-        except UnicodeDecodeError:
-            return False
-        payloads = [template.payload(message, parts.rest, k) for k in template.known.order]
-        try:
-            return self._submit(call, echo, template.known, payloads, started)
-        except InferdError as error:
-            self._refuse(call, template.known.handle, error)
-            return True
-
     def _admit(
         self,
         call: Call,
         request: ModelInferRequest,
         raw: Sequence[Buffer],
         handle: Handle,
-        templates: TemplateCache[Plan],
         started: float,
-    ) -> bool:
-        """Check a request, queue it, and remember how it looks; False as `_submit`."""
+        attempt: int,
+    ) -> Plan | None:
+        """Check a request and queue it; None if the handle was retired meanwhile."""
         admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
         wanted = requested_outputs(request, handle.signature)
         targets = plan_outputs(wanted, handle.signature, handle.config.labels, self._regions)
         elements = locate(admitted, self._regions)
         plan = Plan(
             handle,
+            self._metrics.of(handle.name, handle.version),
             tuple(row_specs(admitted, handle.batched)),
             admitted.rows,
             sum(item.nbytes for item in elements),
-            tuple(targets),
-            payload_order(admitted, raw, targets),
+            handle.batched,
+            Responses(request.model_name, handle.version, targets),
+            find_sources(admitted, raw, elements),
+            find_places(admitted, targets, elements),
         )
-        writers = [
-            Checked(item, source) for item, source in zip(admitted.inputs, elements, strict=True)
-        ]
-        if not self._submit(call, request, plan, writers, started):
-            return False
-        parts = split(call.request)
-        template = learn(call.request, parts.rest, plan) if plan.order and parts else None
-        if template is not None and parts is not None:
-            templates.add(call.request, parts, template)
-        return True
+        deadline = call.deadline
+        slot = reserve(plan, deadline, started)
+        try:
+            for item, source, target in zip(admitted.inputs, elements, slot.inputs, strict=True):
+                Checked(item, source).write(target)
+        except BaseException:
+            slot.free()
+            raise
+        identity = identity_field(request.id)
+        queued = self._submit(call, identity, plan, slot, deadline, started, attempt)
+        return plan if queued else None
 
     def _submit(
         self,
         call: Call,
-        request: Echoed,
+        identity: bytes,
         plan: Plan,
-        elements: Sequence[Writable],
+        slot: Slot,
+        deadline: float | None,
         started: float,
+        attempt: int = 1,
     ) -> bool:
-        """Fill a slot and queue a job; False if the handle was retired meanwhile."""
-        handle = plan.handle
-        if call.deadline is not None and started >= call.deadline:
-            raise DeadlinePassed("the deadline had passed when the request arrived")
-        job = self._job(call, request, plan, elements, started)
-        self._metrics.admitted(handle.name, handle.version)
-        if not handle.queue.submit(job):
-            self._metrics.withdrawn(handle.name, handle.version)
-            job.slot.free()
+        """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
+        queue = plan.handle.queue
+        again = partial(self._again, call, started, attempt) if attempt < SWAPS else None
+        answer = Answer(call, identity, plan, started, self._telemetry, again)
+        key = plan.specs if plan.batched else id(slot)
+        job = Job(slot, key, self._clock(), deadline, answer.finish, answer.fail)
+        plan.series.admitted()
+        if not queue.submit(job):
+            plan.series.withdrawn()
+            slot.free()
             return False
-        call.on_cancel(lambda: self._cancel(handle, job))
+        call.on_cancel(partial(cancel, queue, job))
         return True
 
-    def _job(
-        self,
-        call: Call,
-        request: Echoed,
-        plan: Plan,
-        elements: Sequence[Writable],
-        started: float,
-    ) -> Job:
-        """Reserve a slot and write the rows into it.
+    def _again(self, call: Call, started: float, attempt: int) -> None:
+        """Admit a call anew whose model was replaced in the worker before it ran; any thread."""
+        self._check(call, None, started, attempt + 1)
 
-        Raises:
-            QueueFull: no room.
-        """
-        handle = plan.handle
-        slot = handle.arena.reserve(plan.specs, plan.rows, plan.nbytes)
-        if slot is None:
-            raise queue_full(handle, plan.rows, plan.nbytes)
-        try:
-            for source, target in zip(elements, slot.inputs, strict=True):
-                source.write(target)
-        except BaseException:
-            slot.free()
-            raise
-        answer = Answer(call, request, handle, plan.targets, plan.rows, started, self._telemetry)
-        key = plan.specs if handle.batched else id(slot)
-        return Job(slot, key, self._clock(), call.deadline, answer.finish, answer.fail)
 
-    def _cancel(self, handle: Handle, job: Job) -> None:
-        job.cancelled = True
-        if handle.queue.withdraw(job):
-            job.fail(Cancelled("the caller went away while the request waited"))
+def remember(
+    templates: TemplateCache[Plan], message: bytes, parts: Parts | None, plan: Plan
+) -> None:
+    """Recognise the next request that looks like this one, if it may go unchecked."""
+    template = learn(message, parts.rest, plan) if parts and plan.sources is not None else None
+    if parts is not None and template is not None:
+        templates.add(message, parts, template)
+
+
+def reserve(plan: Plan, deadline: float | None, started: float) -> Slot:
+    """Reserve a slot for a request.
+
+    Raises:
+        DeadlinePassed: it came too late.
+        QueueFull: no room.
+    """
+    if deadline is not None and started >= deadline:
+        raise DeadlinePassed("the deadline had passed when the request arrived")
+    handle = plan.handle
+    slot = handle.arena.reserve(plan.specs, plan.rows, plan.nbytes)
+    if slot is None:
+        raise queue_full(handle, plan.rows, plan.nbytes)
+    return slot
+
+
+def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest: int) -> None:
+    """Write the rows of a request that fits a template into its slot.
+
+    Raises:
+        InvalidInput: shared memory shrank meanwhile.
+    """
+    for index, source in enumerate(plan.sources or ()):
+        memory = slot.memory(index)
+        if isinstance(source, int):
+            memory[:] = template.elements(message, rest, source)
+        else:
+            source.read(memory)
 
 
 def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 from inferd.tensors import Array, Buffer
 
-from inferd_server.errors import EngineFailure, InferdError
-from inferd_server.front.answer import Echoed, Target, encode_response
+from inferd_server.errors import Cancelled, EngineFailure, HandleRetired, InferdError
+from inferd_server.front.plan import Plan
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.job import Phases
+from inferd_server.repository.line import Line
+from inferd_server.scheduler.job import Job, Phases
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -33,29 +33,40 @@ class Telemetry:
 class Answer:
     """What happens when a job ends: the response, and the counters."""
 
+    __slots__ = ("_again", "_call", "_identity", "_plan", "_started", "_telemetry")
+
     def __init__(
         self,
         call: Call,
-        request: Echoed,
-        handle: Handle,
-        targets: Sequence[Target],
-        rows: int,
+        identity: bytes,
+        plan: Plan,
         started: float,
         telemetry: Telemetry,
+        again: Callable[[], None] | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            call: to be answered.
+            identity: the request's id, as a field of the response.
+            plan: what is known of the request.
+            started: when it arrived, in monotonic seconds.
+            telemetry: where it is counted.
+            again: admits the call anew; None if that was tried often enough.
+        """
+        self._again = again
         self._call = call
-        self._request = request
-        self._handle = handle
-        self._targets = targets
-        self._rows = rows
+        self._identity = identity
+        self._plan = plan
         self._started = started
         self._telemetry = telemetry
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Send the outputs; a response that cannot be made is an error of this job alone."""
-        ran = self._telemetry.clock()
+        clock, plan = self._telemetry.clock, self._plan
+        ran = clock()
         try:
-            parts = encode_response(self._request, self._handle.version, self._targets, outputs)
+            parts = plan.responses.encode(self._identity, outputs)
         except InferdError as error:
             self.fail(error)
             return
@@ -63,18 +74,24 @@ class Answer:
             log.exception("a response could not be encoded")
             self.fail(EngineFailure())
             return
-        now = self._telemetry.clock()
-        wall = self._telemetry.wall()
+        now = clock()
+        total = now - self._started
         # Counted first: who has the answer finds it in the statistics.
-        self._handle.statistics.succeeded(self._rows, now - self._started, now - ran, phases, wall)
-        self._count("OK", now, phases)
+        plan.handle.statistics.succeeded(
+            plan.rows, total, now - ran, phases, self._telemetry.wall()
+        )
+        plan.series.answered("OK", total, phases)
         self._reply(parts)
 
     def fail(self, error: InferdError) -> None:
-        """Send an error."""
-        now = self._telemetry.clock()
-        self._handle.statistics.failed(now - self._started)
-        self._count(code_name(error), now, None)
+        """Send an error; a request whose model was replaced before it ran is admitted anew."""
+        if self._again is not None and isinstance(error, HandleRetired):
+            self._plan.series.withdrawn()
+            self._again()
+            return
+        total = self._telemetry.clock() - self._started
+        self._plan.handle.statistics.failed(total)
+        self._plan.series.answered(code_name(error), total, None)
         self._call.fail(error)
 
     def _reply(self, parts: Sequence[Buffer]) -> None:
@@ -85,7 +102,9 @@ class Answer:
             log.exception("a response could not be sent")
             self._call.fail(EngineFailure())
 
-    def _count(self, code: str, now: float, phases: Phases | None) -> None:
-        self._telemetry.metrics.answered(
-            self._handle.name, self._handle.version, code, now - self._started, phases
-        )
+
+def cancel(queue: Line, job: Job) -> None:
+    """End a job whose caller went away, unless it runs already."""
+    job.cancelled = True
+    if queue.withdraw(job):
+        job.fail(Cancelled("the caller went away while the request waited"))

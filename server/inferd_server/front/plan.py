@@ -4,13 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from inferd.tensors import Buffer
 
-from inferd_server.front.admission import Admitted
+from inferd_server.front.admission import Admitted, Input
 from inferd_server.front.answer import Target
+from inferd_server.front.fill import Located, RegionElements
+from inferd_server.front.parameters import RegionRange
+from inferd_server.front.regions import Region, RegionTable
+from inferd_server.front.response import Responses
+from inferd_server.monitoring.series import Series
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.slot import RowSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A part of a shared memory region, and the input or output that is there."""
+
+    region: Region
+    part: RegionRange
+    owner: str
+
+    def current(self, regions: RegionTable) -> bool:
+        """True unless the name is another region's by now.
+
+        Raises:
+            RegionNotFound: it is nobody's.
+        """
+        return regions.find(self.part, self.owner) is self.region
+
+
+Source: TypeAlias = int | RegionElements
+"""Where an input's elements are: the index of a raw payload, or a region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,35 +45,60 @@ class Plan:
     """What the checks of a request found out, true of every request that looks like it."""
 
     handle: Handle
+    series: Series
     specs: tuple[RowSpec, ...]
     rows: int
     nbytes: int
-    targets: tuple[Target, ...]
-    order: tuple[int, ...] = ()
-    """For each input of the signature, which of the raw payloads is its own."""
+    batched: bool
+    responses: Responses
+    sources: tuple[Source, ...] | None
+    """For each input of the signature; None if every such request must be checked anew."""
+    places: tuple[Place, ...] = ()
+    """Regions that all of this is true of, outputs first."""
+
+    def current(self, regions: RegionTable) -> bool:
+        """True while all its regions are registered as they were.
+
+        Raises:
+            RegionNotFound: one is registered no more.
+        """
+        return all(place.current(regions) for place in self.places)
 
 
-@dataclass(frozen=True, slots=True)
-class Echo:
-    """What of a request stands in its response."""
+def find_sources(
+    admitted: Admitted, raw: Sequence[Buffer], elements: Sequence[Located]
+) -> tuple[Source, ...] | None:
+    """Say where the next request's inputs are; None if it must be checked anew.
 
-    model_name: str
-    id: str
-
-
-def payload_order(
-    admitted: Admitted, raw: Sequence[Buffer], targets: Sequence[Target]
-) -> tuple[int, ...]:
-    """Say which raw payload each input takes; empty if the next request must be checked anew.
-
-    Text and booleans are checked element by element, and a region may be another one by then.
+    Text and booleans are checked element by element, and typed contents are parsed.
     """
-    if any(target.region is not None for target in targets):
-        return ()
-    order = []
-    for item in admitted.inputs:
-        found = [index for index, data in enumerate(raw) if data is item.source]
-        if not found or item.tensor.dtype.kind in "Ob":
-            return ()
-        order.append(found[0])
-    return tuple(order)
+    found = [
+        _source(item, raw, located) for item, located in zip(admitted.inputs, elements, strict=True)
+    ]
+    sources = tuple(source for source in found if source is not None)
+    return sources if len(sources) == len(found) else None
+
+
+def _source(item: Input, raw: Sequence[Buffer], located: Located) -> Source | None:
+    if item.tensor.dtype.kind in "Ob":
+        return None
+    if isinstance(located, RegionElements):
+        return located
+    return next((index for index, data in enumerate(raw) if data is item.source), None)
+
+
+def find_places(
+    admitted: Admitted, targets: Sequence[Target], elements: Sequence[Located]
+) -> tuple[Place, ...]:
+    """Return every part of shared memory that a request uses, in the order of the checks."""
+    outputs = [
+        Place(target.region, target.part, f"output {target.name!r}")
+        for target in targets
+        if target.region is not None and target.part is not None
+    ]
+    inputs = [
+        Place(located.region, item.source, f"input {item.tensor.name!r}")
+        for item, located in zip(admitted.inputs, elements, strict=True)
+        if isinstance(located, RegionElements) and isinstance(item.source, RegionRange)
+    ]
+    return (*outputs, *inputs)

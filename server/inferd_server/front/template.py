@@ -9,10 +9,9 @@ So whatever was found out about the first is true of the second, but for its id 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
-from inferd.tensors import Array
+from inferd.tensors import Buffer
 
 from inferd_server.front.wire import RAW_INPUT_TAG, walk
 
@@ -23,17 +22,19 @@ NAME, VERSION, ID = 0x0A, 0x12, 0x1A
 FRONT = (1, 2, 3)
 """Their numbers."""
 
+SMALL = 4096
+"""Bytes up to which a copy is cheaper than a view."""
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+
+class Parts(NamedTuple):
     """Where a message's name and version end, and where its id does."""
 
     head: int
     rest: int
 
-    def id(self, message: bytes) -> bytes:
-        """Return the bytes of the id; empty if there is none."""
-        return message[self.head + 2 : self.rest]
+    def identity(self, message: bytes) -> bytes:
+        """Return the id as a field, tag and length included; empty if there is none."""
+        return message[self.head : self.rest]
 
 
 def split(message: bytes) -> Parts | None:
@@ -42,10 +43,10 @@ def split(message: bytes) -> Parts | None:
     Only fields in the order of their numbers and shorter than 128 bytes are recognised,
     which is what every client sends.
     """
-    offset = _skip(message, 0, NAME)
-    if not offset:
+    name = _skip(message, 0, NAME)
+    if not name:
         return None
-    head = _skip(message, offset, VERSION)
+    head = _skip(message, name, VERSION)
     return Parts(head, _skip(message, head, ID))
 
 
@@ -60,20 +61,6 @@ def _skip(message: bytes, offset: int, tag: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
-    """Elements inside a message, as long as the slot that they go to."""
-
-    message: bytes
-    offset: int
-    size: int
-
-    def write(self, target: Array) -> None:
-        """Copy the elements into the slot."""
-        flat = target.reshape(-1).view(np.uint8)
-        flat[:] = np.frombuffer(self.message, np.uint8, self.size, self.offset)
-
-
-@dataclass(frozen=True, slots=True)
 class Template(Generic[T]):
     """The bytes of a message's rest outside its payloads, and what is known of such messages.
 
@@ -84,14 +71,20 @@ class Template(Generic[T]):
     payloads: tuple[tuple[int, int], ...]
     known: T
 
-    def payload(self, message: bytes, rest: int, index: int) -> Payload:
-        """Return one of a fitting message's payloads."""
+    def elements(self, message: bytes, rest: int, index: int) -> Buffer:
+        """Return one of a fitting message's payloads, copied if that is cheaper than a view."""
         offset, size = self.payloads[index]
-        return Payload(message, rest + offset, size)
+        begin = rest + offset
+        if size <= SMALL:
+            return message[begin : begin + size]
+        return memoryview(message)[begin : begin + size]
 
     def fits(self, message: bytes, rest: int) -> bool:
         """Compare a message, whose rest is as long as the template's."""
-        return all(message.startswith(data, rest + offset) for offset, data in self.fixed)
+        for offset, data in self.fixed:  # noqa: SIM110 a generator costs as much again
+            if not message.startswith(data, rest + offset):
+                return False
+        return True
 
 
 def learn(message: bytes, rest: int, known: T) -> Template[T] | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
-from inferd.oip.v2.inference_pb2 import ModelInferRequest
+from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InvalidInput
@@ -20,6 +20,7 @@ RAW_INPUT = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 RAW_INPUT_TAG = RAW_INPUT << 3 | LENGTH
+ID_TAG = bytes([ModelInferResponse.ID_FIELD_NUMBER << 3 | LENGTH])
 
 
 def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
@@ -117,3 +118,18 @@ def varint(value: int) -> bytes:
         value >>= 7
     encoded.append(value)
     return bytes(encoded)
+
+
+def identity_field(identity: str) -> bytes:
+    """Encode an id as the field of a response; one that is empty needs none."""
+    text = identity.encode()
+    return ID_TAG + varint(len(text)) + text if text else b""
+
+
+def is_text(data: bytes) -> bool:
+    """Tell whether bytes are UTF-8, which the generated class demands of every string."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -37,7 +37,7 @@ class SharedRows:
         self._memory = memory
         self._specs = tuple(specs)
         self._capacity = capacity
-        self._offsets = offsets(specs, capacity)
+        *self._offsets, self._end = offsets(specs, capacity)
         self.arrays = tuple(
             np.empty((capacity, *shape), dtype)
             if dtype == TEXT
@@ -52,7 +52,7 @@ class SharedRows:
         """Make what was written ready to be read: encode text, which only now has a length."""
         if not self._has_text:
             return
-        end = self._offsets[-1]
+        end = self._end
         starts, lengths = list(self._offsets), [0] * len(self._specs)
         for index, array in enumerate(self.arrays):
             if array.dtype == TEXT:
@@ -65,7 +65,7 @@ class SharedRows:
 
     def _describe(self, starts: Sequence[int], lengths: Sequence[int]) -> None:
         words = [self._capacity, len(self._specs)]
-        for (_, shape), start, length in zip(self._specs, starts, lengths, strict=False):
+        for (_, shape), start, length in zip(self._specs, starts, lengths, strict=True):
             words += (start, length, len(shape), *shape)
         place = self._memory[self.block : self.block + len(words) * WORD]
         place.view(np.int64)[:] = words

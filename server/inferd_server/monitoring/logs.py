@@ -52,9 +52,7 @@ def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
 class LogControl:
     """The logger of the server, and its settings in the words of LogSettings."""
 
-    def __init__(
-        self, settings: LogSettings, stream: TextIO = sys.stderr, part: str = ""
-    ) -> None:
+    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr, part: str = "") -> None:
         """Prepare.
 
         Args:

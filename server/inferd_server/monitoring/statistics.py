@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from inferd_server.scheduler.job import Execution, Phases
@@ -50,55 +51,84 @@ class Statistics:
     """Counters of one model version. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._now = Snapshot()
+        # Plain numbers, since every request adds to most of them. Of a request that succeeded
+        # each phase counts once, so that one count is enough.
+        self._successes = 0
+        self._total = self._queue = self._gather = self._compute = self._encode = 0.0
+        self._rows = 0
+        self._last = 0.0
+        self._fail = Duration()
+        self._executions = 0
+        self._batches: dict[int, BatchTimes] = {}
         self._lock = threading.Lock()
 
     def succeeded(
         self, rows: int, total: float, encode: float, phases: Phases, wall: float
     ) -> None:
         """Count an answered request; `total` from arrival to answer, in seconds."""
+        run = phases.run
         with self._lock:
-            now = self._now
-            now.success.add(total)
-            now.queue.add(phases.queue)
-            now.gather.add(phases.run.gather)
-            now.compute.add(phases.run.compute)
-            now.encode.add(encode)
-            now.rows += rows
-            now.last = wall
+            self._successes += 1
+            self._total += total
+            self._queue += phases.queue
+            self._gather += run.gather
+            self._compute += run.compute
+            self._encode += encode
+            self._rows += rows
+            self._last = wall
 
     def failed(self, total: float) -> None:
         """Count a request that got an error."""
         with self._lock:
-            self._now.fail.add(total)
+            self._fail.add(total)
 
     def executed(self, run: Execution) -> None:
         """Count a batch."""
         with self._lock:
-            self._now.executions += 1
-            times = self._now.batches.setdefault(run.rows, BatchTimes())
+            self._executions += 1
+            times = self._batches.setdefault(run.rows, BatchTimes())
             times.gather.add(run.gather)
             times.compute.add(run.compute)
 
     def read(self) -> Snapshot:
         """Return the counters; a copy as far as its numbers go."""
         with self._lock:
-            now = self._now
-            copied = {
-                size: BatchTimes(
-                    Duration(t.gather.count, t.gather.seconds),
-                    Duration(t.compute.count, t.compute.seconds),
-                )
-                for size, t in sorted(now.batches.items())
-            }
-            durations = {
-                name: Duration(getattr(now, name).count, getattr(now, name).seconds)
-                for name in ("success", "fail", "queue", "gather", "compute", "encode")
-            }
+            count = self._successes
             return Snapshot(
-                **durations,
-                rows=now.rows,
-                executions=now.executions,
-                last=now.last,
-                batches=copied,
+                success=Duration(count, self._total),
+                fail=copied(self._fail),
+                queue=Duration(count, self._queue),
+                gather=Duration(count, self._gather),
+                compute=Duration(count, self._compute),
+                encode=Duration(count, self._encode),
+                rows=self._rows,
+                executions=self._executions,
+                last=self._last,
+                batches={
+                    size: BatchTimes(copied(times.gather), copied(times.compute))
+                    for size, times in sorted(self._batches.items())
+                },
             )
+
+
+def copied(duration: Duration) -> Duration:
+    """Return another one with the same numbers."""
+    return Duration(duration.count, duration.seconds)
+
+
+def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """Return the counters of one model version in several processes as those of one."""
+    merged = Snapshot()
+    for one in snapshots:
+        for name in ("success", "fail", "queue", "gather", "compute", "encode"):
+            duration: Duration = getattr(one, name)
+            getattr(merged, name).add(duration.seconds, duration.count)
+        merged.rows += one.rows
+        merged.executions += one.executions
+        merged.last = max(merged.last, one.last)
+        for size, times in one.batches.items():
+            into = merged.batches.setdefault(size, BatchTimes())
+            into.gather.add(times.gather.seconds, times.gather.count)
+            into.compute.add(times.compute.seconds, times.compute.count)
+    merged.batches = dict(sorted(merged.batches.items()))
+    return merged

@@ -70,20 +70,26 @@ def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
     """
     run: list[W] = []
     drop: list[W] = []
-    rows = 0
+    rows, most = 0, limits.max_rows
     full = False
+    key: Hashable = None
     for request in waiting:
-        if request.cancelled or expired(request, now):
+        deadline = request.deadline
+        if request.cancelled or (deadline is not None and now >= deadline):
             drop.append(request)
-        elif not run or request.key == run[0].key:
-            full = bool(run) and rows + request.rows > limits.max_rows
-            if full:
-                break
-            run.append(request)
-            rows += request.rows
-            if rows >= limits.max_rows:
-                full = True
-                break
+            continue
+        # Most requests share one key object, and equality of keys looks into every shape.
+        if run and request.key is not key and request.key != key:
+            continue
+        if run and rows + request.rows > most:
+            full = True
+            break
+        key = request.key
+        run.append(request)
+        rows += request.rows
+        if rows >= most:
+            full = True
+            break
     if not run:
         return Decision(drop=tuple(drop))
     ripe = run[0].arrived + limits.max_delay

@@ -2,65 +2,76 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from dataclasses import dataclass
+
+import numpy as np
+from inferd.tensors import Array
 
 from inferd_server.scheduler.rows import Rows
 
-
-@dataclass(slots=True)
-class Segment:
-    """Consecutive rows of a lane that one slot holds."""
-
-    start: int
-    rows: int
-    freed: bool = False
+# Memory of a lane that is used before any more of it: what was written last is in the cache.
+WARM_BYTES = 16 * 1024 * 1024
 
 
 class Lane:
-    """A ring of rows of one shape. Rows come back in any order."""
+    """Rows given out in order and given back in any order."""
 
     def __init__(self, place: Rows, capacity: int) -> None:
         self.capacity = capacity
         self.place = place
         self.arrays = place.arrays
+        self.row_bytes = tuple(
+            array.dtype.itemsize * math.prod(array.shape[1:]) for array in self.arrays
+        )
+        self.memory = tuple(memory_of(array) for array in self.arrays)
+        """Of every array, as bytes; None where the elements are objects."""
         self._objects = tuple(array for array in self.arrays if array.dtype.hasobject)
-        self._segments: deque[Segment] = deque()
-        self._by_start: dict[int, Segment] = {}
+        self._warm = min(capacity, WARM_BYTES // max(1, sum(self.row_bytes)))
+        # Reservations in order, by their first row, and the rows of each; 0 once given back.
+        self._starts: deque[int] = deque()
+        self._held = [0] * capacity
         self._head = 0
 
     @property
     def idle(self) -> bool:
         """True when no row is held."""
-        return not self._segments
+        return not self._starts
 
     def reserve(self, rows: int) -> int | None:
         """Return the first of `rows` consecutive free rows, or None."""
         start = self._place(rows)
         if start is None:
             return None
-        segment = Segment(start, rows)
-        self._segments.append(segment)
-        self._by_start[start] = segment
+        self._starts.append(start)
+        self._held[start] = rows
         self._head = start + rows
         return start
 
     def release(self, start: int) -> None:
         """Give a reservation back."""
-        segment = self._by_start.pop(start)
-        segment.freed = True
+        held, starts = self._held, self._starts
         for array in self._objects:
             # Payloads must not live on in rows that nobody holds.
-            array[start : start + segment.rows] = None
-        while self._segments and self._segments[0].freed:
-            self._segments.popleft()
+            array[start : start + held[start]] = None
+        held[start] = 0
+        while starts and not held[starts[0]]:
+            starts.popleft()
 
     def _place(self, rows: int) -> int | None:
-        if not self._segments:
+        starts, head = self._starts, self._head
+        if not starts:
             return 0 if rows <= self.capacity else None
-        tail = self._segments[0].start
-        if self._segments[-1].start < tail:
-            return self._head if self._head + rows <= tail else None
-        if self._head + rows <= self.capacity:
-            return self._head
+        tail = starts[0]
+        if starts[-1] < tail:
+            return head if head + rows <= tail else None
+        end = head + rows
+        if end <= self._warm or (end <= self.capacity and rows > tail):
+            return head
         return 0 if rows <= tail else None
+
+
+def memory_of(array: Array) -> memoryview | None:
+    """Return an array's bytes; None for objects, which have none of their own."""
+    # A view as bytes, because memoryview knows no bfloat16.
+    return None if array.dtype.hasobject else array.reshape(-1).view(np.uint8).data

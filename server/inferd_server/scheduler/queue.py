@@ -21,7 +21,10 @@ class BatchQueue(Generic[W]):
         self._waiting: dict[int, W] = {}
         self._rows = 0
         self._closed = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        # Threads that wait; a model that is hosted inline has none to wake.
+        self._takers = 0
 
     @property
     def rows(self) -> int:
@@ -30,23 +33,24 @@ class BatchQueue(Generic[W]):
 
     def submit(self, request: W) -> bool:
         """Add a request; False once the queue is closed."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return False
             self._waiting[id(request)] = request
             self._rows += request.rows
-            self._changed.notify()
+            if self._takers:
+                self._changed.notify()
             return True
 
     def withdraw(self, request: W) -> bool:
         """Take a request out; False if it runs already or was never here."""
-        with self._changed:
+        with self._lock:
             return self._remove(request)
 
     def take(self) -> Decision[W] | None:
         """Block until there is something to run or to drop; None once closed and empty."""
         held: float | None = None
-        with self._changed:
+        with self._lock:
             while True:
                 now = self._clock()
                 decision = next_batch(self._waiting.values(), now, self._limits)
@@ -57,26 +61,26 @@ class BatchQueue(Generic[W]):
                     return None
                 if decision.wake is None:
                     held = None
-                    self._changed.wait()
+                    self._wait(None)
                 else:
                     held = now if held is None else held
-                    self._changed.wait(max(0.0, decision.wake - now))
+                    self._wait(max(0.0, decision.wake - now))
 
     def poll(self) -> Decision[W]:
         """Return what there is to run or to drop now; `wake` says when to ask again."""
-        with self._changed:
+        with self._lock:
             decision = next_batch(self._waiting.values(), self._clock(), self._limits)
             self._leave(decision)
             return decision
 
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
-        with self._changed:
+        with self._lock:
             self._close()
 
     def drain(self) -> list[W]:
         """Close, and take out everything that waits."""
-        with self._changed:
+        with self._lock:
             self._close()
             left = list(self._waiting.values())
             self._waiting.clear()
@@ -89,10 +93,19 @@ class BatchQueue(Generic[W]):
         self._limits = replace(self._limits, max_delay=0.0)
         self._changed.notify_all()
 
+    def _wait(self, seconds: float | None) -> None:
+        self._takers += 1
+        try:
+            self._changed.wait(seconds)
+        finally:
+            self._takers -= 1
+
     def _leave(self, decision: Decision[W]) -> None:
+        waiting = self._waiting
         for request in (*decision.run, *decision.drop):
-            self._remove(request)
-        if self._waiting:
+            del waiting[id(request)]
+            self._rows -= request.rows
+        if waiting and self._takers:
             self._changed.notify()
 
     def _remove(self, request: W) -> bool:

@@ -13,16 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.scheduler.lane import Lane
+from inferd_server.scheduler.lane import Lane, memory_of
 from inferd_server.scheduler.rows import Memory, PrivateMemory, Rows, RowSpec
 
 __all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 
 
 class Slot:
-    """Rows reserved for one request: `inputs` are the views to fill, in signature order."""
+    """Rows reserved for one request."""
 
-    __slots__ = ("_arena", "freed", "inputs", "lane", "nbytes", "place", "rows", "start")
+    __slots__ = ("_arena", "_inputs", "freed", "lane", "nbytes", "place", "rows", "start")
 
     def __init__(
         self,
@@ -39,13 +39,30 @@ class Slot:
         """The rows that it is a part of: its lane's, or its own."""
         self.start = start
         self.rows = rows
-        self.inputs: tuple[Array, ...] = (
-            place.arrays
-            if lane is None
-            else tuple(array[start : start + rows] for array in place.arrays)
-        )
+        self._inputs = place.arrays if lane is None else None
         self.nbytes = nbytes
         self.freed = False
+
+    @property
+    def inputs(self) -> tuple[Array, ...]:
+        """The views to fill, in signature order."""
+        if self._inputs is None:
+            # Made when asked for: what is copied as bytes and runs in a batch never asks.
+            assert self.lane is not None
+            start, end = self.start, self.start + self.rows
+            self._inputs = tuple(array[start:end] for array in self.lane.arrays)
+        return self._inputs
+
+    def memory(self, index: int) -> memoryview:
+        """Return one input's rows as bytes to fill; not for elements that are objects."""
+        lane = self.lane
+        found = memory_of(self.inputs[index]) if lane is None else lane.memory[index]
+        assert found is not None
+        if lane is None:
+            return found
+        size = lane.row_bytes[index]
+        start = self.start * size
+        return found[start : start + self.rows * size]
 
     def free(self) -> None:
         """Give the rows back. Safe to call twice: they may be another request's by then."""
@@ -68,6 +85,8 @@ class Arena:
         self._max_bytes = max_bytes
         self._max_lanes = max_lanes
         self._lanes: dict[tuple[RowSpec, ...], Lane] = {}
+        # The lane used last and its specs, which most requests share.
+        self._latest: tuple[tuple[RowSpec, ...], Lane] | None = None
         self._rows = 0
         self._bytes = 0
         self._lock = threading.Lock()
@@ -88,7 +107,7 @@ class Arena:
         with self._lock:
             if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
                 return None
-            slot = self._slot(tuple(specs), rows, nbytes)
+            slot = self._slot(specs, rows, nbytes)
             if slot is None:
                 return None
             self._rows += rows
@@ -114,10 +133,15 @@ class Arena:
         """Give the lanes back, each once nothing in it is held, and make no new ones."""
         with self._lock:
             self._closed = True
+            self._latest = None
             self._drop_idle()
 
-    def _slot(self, specs: tuple[RowSpec, ...], rows: int, nbytes: int) -> Slot | None:
-        lane = self._lane(specs, rows)
+    def _slot(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Slot | None:
+        latest = self._latest
+        if latest is not None and latest[0] is specs:
+            lane: Lane | None = latest[1]
+        else:
+            lane = self._lane(tuple(specs), rows)
         start = None if lane is None else lane.reserve(rows)
         if lane is not None and start is not None:
             return Slot(self, lane, start, rows, lane.place, nbytes)
@@ -126,6 +150,7 @@ class Arena:
         return None if alone is None else Slot(self, None, 0, rows, alone, nbytes)
 
     def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
+        self._latest = None
         lane = self._lanes.pop(specs, None)
         if lane is None:
             capacity = self._capacity(specs)
@@ -138,6 +163,7 @@ class Arena:
                 return None
             lane = Lane(place, capacity)
         self._lanes[specs] = lane
+        self._latest = specs, lane
         return lane
 
     def _evict(self) -> bool:
@@ -165,10 +191,10 @@ def batch_views(slots: Sequence[Slot]) -> tuple[Array, ...]:
 
     A view where the slots are neighbours in one lane; otherwise a gathered copy.
     """
+    first = slots[0]
     if len(slots) == 1:
-        return slots[0].inputs
-    lane, start = slots[0].lane, slots[0].start
-    end = start
+        return first.inputs
+    lane, end = first.lane, first.start
     for slot in slots:
         if lane is None or slot.lane is not lane or slot.start != end:
             return tuple(
@@ -176,4 +202,4 @@ def batch_views(slots: Sequence[Slot]) -> tuple[Array, ...]:
             )
         end += slot.rows
     assert lane is not None
-    return tuple(array[start:end] for array in lane.arrays)
+    return tuple(array[first.start : end] for array in lane.arrays)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from inferd_server.link.blocks import class_of
+from inferd_server.link.layout import Layout, aligned
 from inferd_server.repository.config import Delay
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -93,18 +95,44 @@ class BatchingSettings(Section):
 class EngineSettings(Section):
     """Engines."""
 
-    processes: Literal["auto", "inline", "threads"] = Field(
+    processes: Literal["auto", "inline", "threads", "split"] = Field(
         "auto",
-        description="who runs the batches: the transport's thread, or a thread for each engine; "
-        "auto: inline if a full batch takes at most 2 ms on the CPU whatever is in it",
+        description="who runs the batches: in one process the transport's thread (inline) or a "
+        "thread for each engine (threads), or a worker process behind front processes (split); "
+        "auto: split on more than two cores or with a GPU; else inline for models whose full "
+        "batch takes at most 2 ms on the CPU whatever is in it, and threads for others",
     )
-
     engine_threads: Annotated[int, Field(ge=0)] = Field(
         0, description="threads inside one run; 0 lets the engine choose"
     )
     engine_providers: tuple[str, ...] = Field(
         (), description="ONNX Runtime providers, most wanted first, with commas between"
     )
+
+
+class SplitSettings(Section):
+    """Front processes, and the memory that each shares with the worker."""
+
+    fronts: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="front processes; 0: by the cores, most of them beside a GPU"
+    )
+    max_requests: Annotated[int, Field(ge=1, le=2**20)] = Field(
+        4096, description="requests of one front that may be in flight"
+    )
+    input_bytes: Annotated[int, Field(ge=2**16, le=2**40)] = Field(
+        256 * 1024 * 1024,
+        description="memory of one front for requests' inputs, rounded up to a power of two; "
+        "a request larger than that is refused",
+    )
+    answer_bytes: Annotated[int, Field(ge=2**16, le=2**40)] = Field(
+        128 * 1024 * 1024,
+        description="memory of one front for outputs; outputs larger than that are refused",
+    )
+
+    @property
+    def layout(self) -> Layout:
+        """What follows for the memory of one front."""
+        return Layout(self.max_requests, class_of(self.input_bytes), aligned(self.answer_bytes))
 
 
 class LifecycleSettings(Section):
@@ -136,5 +164,6 @@ class Settings(Section):
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
+    split: SplitSettings = SplitSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()

@@ -33,9 +33,7 @@ class Registry:
         """
         with self._lock:
             if region.name in self._regions:
-                raise AlreadyExists(
-                    f"shared memory region {region.name!r} is registered already"
-                )
+                raise AlreadyExists(f"shared memory region {region.name!r} is registered already")
             try:
                 opened = answers([front.channel.ask(region) for front in fronts], ANSWER_S)
             except InferdError:

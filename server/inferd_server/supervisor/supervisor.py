@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
@@ -47,7 +46,7 @@ class Supervisor:
         self._logs = logs
         self._told_failure = failed
         self._port: ReservedPort | None = None
-        self._links = Links(fronts, settings.processes.layout)
+        self._links = Links(fronts, settings.split.layout)
         self._metrics = Metrics()
         self._lock = threading.RLock()
         self._fleet = Fleet(
@@ -91,10 +90,9 @@ class Supervisor:
         threading.Thread(target=self._hurry, args=(hurry,), name="hurry", daemon=True).start()
         self._fleet.stop()
         self._stop_fronts(lifecycle.drain_timeout_s)
-        self.end()
 
     def end(self) -> None:
-        """End every process now."""
+        """End every process now. Safe to call twice."""
         self._fleet.stop()
         with self._lock:
             worker = self._fleet.worker
@@ -188,11 +186,11 @@ class Supervisor:
             self._metrics.server(VERSION, ",".join(sorted(set(self._transports.values()))))
             first = not self._listening and len(self._transports) == self._links.count
             self._listening = self._listening or first
-        self._fleet.useful(child)
         if first and self._port is not None:
             host = self._settings.listen.host
             where = {"grpc_port": self._port.port, "metrics_port": self._metrics_port}
             log.info("listening", extra={"host": host, **where, "fronts": self._links.count})
+        self._fleet.useful(child)
         self._update()
 
     def _died(self, child: Child) -> None:
@@ -202,8 +200,14 @@ class Supervisor:
             if child.role == WORKER:
                 self._failed = None
         if child.role == WORKER:
-            lost = {"state": State.UNAVAILABLE.value, "reason": WORKER_LOST, "description": None}
-            self._tell_models(tuple(replace(record, **lost) for record in self._records))
+            self._tell_models(
+                tuple(
+                    messages.ModelRecord(
+                        record.name, record.version, State.UNAVAILABLE.value, WORKER_LOST, None
+                    )
+                    for record in self._records
+                )
+            )
 
     def _fail(self, reason: str) -> None:
         self.failure = self.failure or reason
@@ -223,7 +227,8 @@ class Supervisor:
             log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
 
     def _ready(self) -> bool:
-        if self._draining or self._failed is None or not self._fleet.serving:
+        loaded = self._listening and self._failed is not None
+        if self._draining or not loaded or not self._fleet.serving:
             return False
         ready = {record.name for record in self._records if record.state == State.READY.value}
         return not (self._settings.repository.strict_readiness and self._failed - ready)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from prometheus_client import CollectorRegistry
+
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.control.measurements import Measured
+from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.monitoring.statistics import merge as merge_statistics
@@ -34,6 +37,8 @@ class Totals:
         self._latest: dict[Child, Measured] = {}
         self._ended = MetricsSnapshot()
         self._lock = threading.Lock()
+        self.registry = CollectorRegistry()
+        self.registry.register(SnapshotCollector(self.metrics))
 
     def metrics(self) -> MetricsSnapshot:
         """Return the metrics of the server."""

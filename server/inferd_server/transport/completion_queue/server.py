@@ -14,7 +14,6 @@ from inferd_server.transport.call import Receiver, Routes, UnaryHandler
 from inferd_server.transport.completion_queue.calls import QueueCall
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
-from inferd_server.transport.listening import check_free
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class CompletionQueueTransport:
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
             # Two servers on one port would share its callers without a word.
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", 1),
         )
         self._max_stream_messages = max_stream_messages
         self._core: CoreServer | None = None
@@ -66,7 +65,6 @@ class CompletionQueueTransport:
         Raises:
             AddressInUse: the address cannot be bound.
         """
-        check_free(address)
         core = CoreServer(self._options)
         port = core.listen(address)
         if not port:

@@ -1,0 +1,106 @@
+"""Writes metrics for Prometheus when it asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from inferd_server.monitoring.series import (
+    BATCH,
+    BOUNDS,
+    COMPUTE,
+    GATHER,
+    QUEUE,
+    REQUEST,
+    WAITED,
+    Count,
+    SeriesSnapshot,
+    add_counts,
+)
+from inferd_server.monitoring.snapshot import MetricsSnapshot
+
+HISTOGRAMS: Sequence[tuple[int, str, str]] = (
+    (
+        REQUEST,
+        "inferd_request_seconds",
+        "From the request being parsed to its answer being handed over",
+    ),
+    (QUEUE, "inferd_queue_seconds", "From a request being admitted to its batch being taken"),
+    (WAITED, "inferd_batch_wait_seconds", "A free engine waiting for a batch to fill"),
+    (GATHER, "inferd_gather_seconds", "Making a taken batch contiguous"),
+    (COMPUTE, "inferd_compute_seconds", "The engine, one batch"),
+    (BATCH, "inferd_batch_rows", "Rows of the batches that ran"),
+)
+
+
+class SnapshotCollector(Collector):
+    """Collects what a function returns, of this process or of several."""
+
+    def __init__(self, read: Callable[[], MetricsSnapshot]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        now = self._read()
+        for which, name, text in HISTOGRAMS:
+            yield histogram(now, which, name, text)
+        yield requests(now)
+        in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
+        for model, series in now.series.items():
+            in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
+        yield in_flight
+        engine = Metric("inferd_engine", "1 for the engine that serves", "gauge")
+        for name, version, serving in sorted(now.engines):
+            engine.add_sample(engine.name, {**labels_of(name, version), "engine": serving}, 1)
+        yield engine
+        ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
+        ready.add_sample(ready.name, {}, float(bool(now.ready)))
+        yield ready
+        info = Metric("inferd_server", "Version and transport", "info")
+        info.add_sample("inferd_server_info", dict(now.info), 1)
+        yield info
+
+
+def labels_of(model: str, version: str | int) -> dict[str, str]:
+    """Return the labels of a model version."""
+    return {"model": model, "version": str(version)}
+
+
+def histogram(now: MetricsSnapshot, which: int, name: str, text: str) -> Metric:
+    """Write one histogram of every model version."""
+    metric = Metric(name, text, "histogram")
+    for model, series in now.series.items():
+        labels = labels_of(*model)
+        found = series.histograms[which]
+        below = 0
+        for bound, count in zip((*BOUNDS[which], "+Inf"), found.counts, strict=True):
+            below += count
+            metric.add_sample(f"{name}_bucket", {**labels, "le": str(bound)}, below)
+        metric.add_sample(f"{name}_count", labels, below)
+        metric.add_sample(f"{name}_sum", labels, found.total)
+        metric.add_sample(f"{name}_created", labels, series.created)
+    return metric
+
+
+def requests(now: MetricsSnapshot) -> Metric:
+    """Write the counter of answers, refusals among them."""
+    metric = Metric("inferd_requests", "Inference requests answered", "counter")
+    for (model, version, code), count in counted(now.series, now.refused).items():
+        labels = {**labels_of(model, version), "code": code}
+        metric.add_sample("inferd_requests_total", labels, count.value)
+        metric.add_sample("inferd_requests_created", labels, count.created)
+    return metric
+
+
+def counted(
+    series: Mapping[tuple[str, int], SeriesSnapshot], refused: Mapping[tuple[str, str, str], Count]
+) -> dict[tuple[str, str, str], Count]:
+    """Return all answers by model, version and code, in the order in which they began."""
+    found = dict(refused)
+    for (model, version), one in series.items():
+        for code, count in one.codes.items():
+            label = (model, str(version), code)
+            found[label] = add_counts(found[label], count) if label in found else count
+    return dict(sorted(found.items(), key=lambda item: item[1].created))

@@ -1,0 +1,138 @@
+"""The counters of one model version, as plain numbers: counting must cost next to nothing."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from inferd_server.scheduler.job import Execution, Phases
+
+SECONDS = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0,
+)  # fmt: skip
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+# The histograms of a model version: a name, and the upper bounds of its buckets.
+REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH = range(6)
+BOUNDS: Sequence[tuple[float, ...]] = (SECONDS, SECONDS, SECONDS, SECONDS, SECONDS, ROWS)
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """A histogram: how many values fell into each bucket, the last above all bounds."""
+
+    counts: tuple[int, ...]
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A counter, and when it began, in seconds since the epoch."""
+
+    value: int
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSnapshot:
+    """The counters of one model version at one moment; can be pickled."""
+
+    created: float
+    in_flight: int
+    histograms: tuple[Distribution, ...]
+    """In the order of BOUNDS."""
+    codes: dict[str, Count] = field(default_factory=dict)
+    """Requests answered after admission, by the name of their status."""
+
+
+class Series:
+    """Counts for one model version. Every method may be called from any thread."""
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        """Begin at zero; `wall` is seconds since the epoch."""
+        self._wall = wall
+        self._created = wall()
+        self._in_flight = 0
+        self._counts = [[0] * (len(bounds) + 1) for bounds in BOUNDS]
+        self._totals = [0.0] * len(BOUNDS)
+        self._codes: dict[str, int] = {}
+        self._began: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def admitted(self) -> None:
+        """Count a request in."""
+        with self._lock:
+            self._in_flight += 1
+
+    def withdrawn(self) -> None:
+        """Take back an `admitted`: the request goes elsewhere."""
+        with self._lock:
+            self._in_flight -= 1
+
+    def answered(self, code: str, seconds: float, phases: Phases | None) -> None:
+        """Count an admitted request out; `phases` if it ran."""
+        with self._lock:
+            self._in_flight -= 1
+            counts, totals = self._counts, self._totals
+            counts[REQUEST][bisect_left(SECONDS, seconds)] += 1
+            totals[REQUEST] += seconds
+            if phases is not None:
+                queued = phases.queue
+                counts[QUEUE][bisect_left(SECONDS, queued)] += 1
+                totals[QUEUE] += queued
+            if code not in self._codes:
+                self._began[code] = self._wall()
+                self._codes[code] = 0
+            self._codes[code] += 1
+
+    def executed(self, run: Execution) -> None:
+        """Count a batch."""
+        with self._lock:
+            self._observe(BATCH, run.rows)
+            self._observe(WAITED, run.waited)
+            self._observe(GATHER, run.gather)
+            self._observe(COMPUTE, run.compute)
+
+    def snapshot(self) -> SeriesSnapshot:
+        """Return the counters; they do not change any more."""
+        with self._lock:
+            return SeriesSnapshot(
+                self._created,
+                self._in_flight,
+                tuple(
+                    Distribution(tuple(counts), total)
+                    for counts, total in zip(self._counts, self._totals, strict=True)
+                ),
+                {code: Count(count, self._began[code]) for code, count in self._codes.items()},
+            )
+
+    def _observe(self, which: int, value: float) -> None:
+        self._counts[which][bisect_left(BOUNDS[which], value)] += 1
+        self._totals[which] += value
+
+
+def add_counts(first: Count, second: Count) -> Count:
+    """Return both counters as one, as old as the older."""
+    return Count(first.value + second.value, min(first.created, second.created))
+
+
+def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
+    """Return the counters of one model version in two processes as those of one."""
+    codes = dict(first.codes)
+    for code, count in second.codes.items():
+        codes[code] = add_counts(codes[code], count) if code in codes else count
+    return SeriesSnapshot(
+        min(first.created, second.created),
+        first.in_flight + second.in_flight,
+        tuple(
+            Distribution(
+                tuple(a + b for a, b in zip(one.counts, two.counts, strict=True)),
+                one.total + two.total,
+            )
+            for one, two in zip(first.histograms, second.histograms, strict=True)
+        ),
+        codes,
+    )

@@ -1,0 +1,60 @@
+"""All metrics of a process at one moment, as plain data, and those of several as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSnapshot:
+    """What /metrics says; can be pickled."""
+
+    series: Mapping[tuple[str, int], SeriesSnapshot] = field(default_factory=dict)
+    """By model and version."""
+    refused: Mapping[tuple[str, str, str], Count] = field(default_factory=dict)
+    """Requests that were never admitted, by model, version ("" twice if unknown) and code."""
+    engines: frozenset[tuple[str, str, str]] = frozenset()
+    """Model, version and name of every engine that serves."""
+    ready: bool | None = None
+    """None: this process does not say."""
+    info: Mapping[str, str] = field(default_factory=dict)
+    """Version and transport."""
+
+
+def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
+    """Return the metrics of several processes as those of one server.
+
+    Counters, histograms and requests in flight add up; an engine serves if it does in any
+    process; ready are they if each that says anything is; where processes differ in what they
+    are, all is told, with commas between.
+    """
+    series: dict[tuple[str, int], SeriesSnapshot] = {}
+    refused: dict[tuple[str, str, str], Count] = {}
+    engines: frozenset[tuple[str, str, str]] = frozenset()
+    states: list[bool] = []
+    info: dict[str, set[str]] = {}
+    for snapshot in snapshots:
+        for model, found in snapshot.series.items():
+            series[model] = add_series(series[model], found) if model in series else found
+        for label, count in snapshot.refused.items():
+            refused[label] = add_counts(refused[label], count) if label in refused else count
+        engines |= snapshot.engines
+        states += () if snapshot.ready is None else (snapshot.ready,)
+        for name, text in snapshot.info.items():
+            info.setdefault(name, set()).add(text)
+    return MetricsSnapshot(
+        series,
+        refused,
+        engines,
+        all(states) if states else None,
+        {name: ",".join(sorted(texts)) for name, texts in info.items()},
+    )
+
+
+def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
+    """Return what a process counted, without what was true of it only while it lived."""
+    series = {model: replace(found, in_flight=0) for model, found in snapshot.series.items()}
+    return MetricsSnapshot(series, snapshot.refused)
