@@ -31,6 +31,7 @@ from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
+from tests.server.lifecycle.process import ready_process
 
 PATIENCE = 10.0
 """Seconds within which anything awaited must have happened."""
@@ -41,7 +42,7 @@ CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_leng
 class Running:
     """A server that listens, and how to talk to it."""
 
-    server: Server
+    server: Server | None
     port: int
     metrics_port: int
     channel: grpc.Channel
@@ -90,6 +91,20 @@ def running(
     assert {handle.name: handle.arena.rows for handle in handles} == {
         handle.name: 0 for handle in handles
     }
+
+
+@contextmanager
+def running_split(repository: Path, **settings: object) -> Iterator[Running]:
+    """Serve a repository by processes; there is no server in this one to look into."""
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    many = ("--processes", "split", "--fronts", "2")
+    with ready_process(repository, *many, *flags) as (process, where):
+        port = where["grpc_port"]
+        with grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL) as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            yield Running(None, port, where["metrics_port"], channel, stub)
+        process.terminate()
+        assert process.exit_code() == 0
 
 
 class FakeEngines:

@@ -60,6 +60,11 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Caught:
+    """Asked of a front: has it done what it was told before? The answer is that it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class Listening:
     """A front serves, over this transport."""
 

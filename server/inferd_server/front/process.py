@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import Channel
@@ -105,8 +106,12 @@ class FrontProcess:
 
     def _measure(self) -> Measured:
         handles = [entry.handle for entry in self._catalog.entries()]
+        held = {
+            "inferd_slots_in_use": self._link.in_flight,
+            "inferd_input_bytes_held": self._link.inputs.held,
+        }
         return Measured(
-            self._metrics.snapshot(),
+            replace(self._metrics.snapshot(), gauges=held),
             {h.number: h.statistics.read() for h in handles if h is not None},
         )
 

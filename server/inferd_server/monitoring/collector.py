@@ -19,7 +19,7 @@ from inferd_server.monitoring.series import (
     SeriesSnapshot,
     add_counts,
 )
-from inferd_server.monitoring.snapshot import MetricsSnapshot
+from inferd_server.monitoring.snapshot import GAUGES, MetricsSnapshot
 
 HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (
@@ -58,6 +58,14 @@ class SnapshotCollector(Collector):
         ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
         ready.add_sample(ready.name, {}, float(bool(now.ready)))
         yield ready
+        for name, value in now.gauges.items():
+            gauge = Metric(name, GAUGES[name], "gauge")
+            gauge.add_sample(name, {}, value)
+            yield gauge
+        restarts = Metric("inferd_restarts", "Processes started again", "counter")
+        for process, count in now.restarts.items():
+            restarts.add_sample("inferd_restarts_total", {"process": process}, count)
+        yield restarts
         info = Metric("inferd_server", "Version and transport", "info")
         info.add_sample("inferd_server_info", dict(now.info), 1)
         yield info

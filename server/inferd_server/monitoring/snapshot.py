@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
+
+V = TypeVar("V", int, float)
+GAUGES: Mapping[str, str] = {
+    "inferd_slots_in_use": "Requests of front processes that hold shared memory",
+    "inferd_input_bytes_held": "Shared memory set aside for inputs, idle lanes among it",
+    "inferd_processes": "Processes of the server that live, this one among them",
+}
+"""Names and texts of gauges that add up over processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,10 @@ class MetricsSnapshot:
     """None: this process does not say."""
     info: Mapping[str, str] = field(default_factory=dict)
     """Version and transport."""
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    """Values of GAUGES that this process has, by name."""
+    restarts: Mapping[str, int] = field(default_factory=dict)
+    """Processes that were started again, by what they are."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -36,7 +49,11 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     engines: frozenset[tuple[str, str, str]] = frozenset()
     states: list[bool] = []
     info: dict[str, set[str]] = {}
+    gauges: dict[str, float] = {}
+    restarts: dict[str, int] = {}
     for snapshot in snapshots:
+        add_values(gauges, snapshot.gauges)
+        add_values(restarts, snapshot.restarts)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -51,7 +68,15 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         engines,
         all(states) if states else None,
         {name: ",".join(sorted(texts)) for name, texts in info.items()},
+        gauges,
+        restarts,
     )
+
+
+def add_values(to: dict[str, V], values: Mapping[str, V]) -> None:
+    """Add numbers to those of the same name; one that is zero is there, too."""
+    for name, value in values.items():
+        to[name] = to[name] + value if name in to else value
 
 
 def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:

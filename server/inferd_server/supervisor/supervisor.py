@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.errors import ModelNotReady
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.entries import State
 from inferd_server.repository.layout import model_names
 from inferd_server.settings.model import Settings
@@ -52,7 +54,7 @@ class Supervisor:
         self._fleet = Fleet(
             self._links, self._lock, self._spawn, self._handle, self._update, self._died, self._fail
         )
-        self._totals = Totals(self._fleet.everyone, self._metrics.snapshot)
+        self._totals = Totals(self._fleet.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals)
         self._regions = Registry()
         self._records: tuple[messages.ModelRecord, ...] = ()
@@ -131,7 +133,10 @@ class Supervisor:
             case messages.Models():
                 self._tell_models(message.records)
             case messages.Loaded(failed):
-                self._loaded(child, failed)
+                # It waits for the fronts, and the worker must be heard meanwhile.
+                threading.Thread(
+                    target=self._loaded, args=(child, failed), name="loaded", daemon=True
+                ).start()
             case messages.Listening(transport):
                 self._heard(child, transport)
             case messages.Disconnected():
@@ -163,7 +168,14 @@ class Supervisor:
             worker = self._fleet.worker
         if worker is None:
             raise ModelNotReady(WORKER_LOST)
-        return worker.channel.ask(message).result()
+        answer = worker.channel.ask(message).result()
+        self._catch_up()
+        return answer
+
+    def _catch_up(self) -> None:
+        """Wait until every front knows what it was told."""
+        fronts = self._fleet.live_fronts()
+        answers([front.channel.ask(messages.Caught()) for front in fronts], ANSWER_S)
 
     def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
         with self._lock:
@@ -173,7 +185,10 @@ class Supervisor:
         self._update()
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
+        self._catch_up()
         with self._lock:
+            if self._fleet.worker is not child:
+                return
             self._failed = failed
         self._fleet.useful(child)
         self._update()
@@ -209,6 +224,11 @@ class Supervisor:
                 )
             )
 
+    def _own_metrics(self) -> MetricsSnapshot:
+        processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
+        restarts = dict(self._fleet.restarts)
+        return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)
+
     def _fail(self, reason: str) -> None:
         self.failure = self.failure or reason
         self._told_failure()
@@ -227,8 +247,9 @@ class Supervisor:
             log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
 
     def _ready(self) -> bool:
-        loaded = self._listening and self._failed is not None
-        if self._draining or not loaded or not self._fleet.serving:
+        if self._draining or self._failed is None or not self._listening:
+            return False
+        if not self._fleet.serving:
             return False
         ready = {record.name for record in self._records if record.state == State.READY.value}
         return not (self._settings.repository.strict_readiness and self._failed - ready)

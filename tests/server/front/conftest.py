@@ -1,4 +1,4 @@
-"""One server with real ONNX models for every test of this folder that only asks it things."""
+"""Servers with real ONNX models for every test of this folder that only asks them things."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ import pytest
 
 from tests import models
 from tests.server.front.served import SERVED, YAML
-from tests.server.serving import Running, running
+from tests.server.serving import Running, running, running_split
 
 
-@pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+@pytest.fixture(scope="session", params=["one process", "split"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     folder = models.repository(tmp_path_factory.mktemp("models"), SERVED, YAML)
-    with running(folder, max_message_bytes=80 * 2**20) as server:
+    start = running if request.param == "one process" else running_split
+    with start(folder, max_message_bytes=80 * 2**20) as server:
         yield server
