@@ -24,6 +24,7 @@ from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 from inferd_server.transport.choice import AIO, choose
 from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.options import transport_options
 from inferd_server.transport.selftest import selftest
 from inferd_server.worker.inline import InlineLoop
 
@@ -92,19 +93,19 @@ def build(settings: Settings, logs: LogControl) -> Server:
 
 def make_transport(listen: ListenSettings, inline: InlineLoop) -> Transport:
     """Make the transport that was asked for, or the other one, with a warning that says why."""
-    limits = listen.max_message_bytes, listen.max_stream_messages
+    options = transport_options(listen)
     choice = choose(
         listen.transport,
         version("grpcio"),
         core.TESTED,
         core.missing(),
-        lambda: selftest(CompletionQueueTransport(*limits)),
+        lambda: selftest(CompletionQueueTransport(options)),
     )
     if choice.reason:
         log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
     if choice.name == AIO:
-        return AioTransport(*limits)
-    return CompletionQueueTransport(*limits, inline.turn)
+        return AioTransport(options)
+    return CompletionQueueTransport(options, inline.turn)
 
 
 def leave(code: int) -> NoReturn:
