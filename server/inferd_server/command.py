@@ -11,21 +11,22 @@ import time
 from importlib.metadata import version
 from typing import NoReturn
 
+from inferd_engines.cores import usable_cores
 from inferd_engines.onnx import open_onnx
 
 from inferd_server import environment
+from inferd_server.effects import heap_problem, listener_problem, probe_heap
 from inferd_server.errors import StartupError
+from inferd_server.explain import Facts, Setting, explain
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.server import Server
-from inferd_server.settings.model import ListenSettings, Settings
-from inferd_server.settings.sources import add_flags, load_settings
+from inferd_server.settings.model import Settings
+from inferd_server.settings.sources import add_flags, fields, load_settings, origins, shown
 from inferd_server.signals import StopSignals
-from inferd_server.transport.aio import AioTransport
-from inferd_server.transport.call import Transport
-from inferd_server.transport.choice import AIO, choose
-from inferd_server.transport.completion_queue import CompletionQueueTransport, core
-from inferd_server.transport.options import transport_options
-from inferd_server.transport.selftest import selftest
+from inferd_server.transport.choice import COMPLETION_QUEUE, Choice
+from inferd_server.transport.listener import listener_wakeups
+from inferd_server.transport.making import decide, make, private
+from inferd_server.transport.options import TransportOptions, transport_options
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "variable (INFERD_GRPC_PORT for --grpc-port) and a name in the settings file (grpc_port); "
         "flags win over the environment, and that over the file."
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="print every setting and where it came from, what serves and why; do not serve",
+    )
     add_flags(parser)
 
 
@@ -50,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     except StartupError as error:
         print(f"inferd serve: {error}", file=sys.stderr)
         return 2
+    if arguments.explain:
+        print_explanation(arguments, settings)
+        return 0
     logs = LogControl(settings.log)
     logs.start()
     try:
@@ -86,26 +95,49 @@ def serve(settings: Settings, logs: LogControl) -> int:
 def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
     inline = InlineLoop(time.monotonic)
-    transport = make_transport(settings.listen, inline)
-    takes_turns = isinstance(transport, CompletionQueueTransport)
+    options = transport_options(settings.listen)
+    choice = decide(settings.listen.transport, options)
+    if choice.reason:
+        log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
+    for problem in without_effect(choice, options):
+        log.warning("the environment has no effect", extra={"reason": problem})
+    transport = make(choice.name, options, inline.turn)
+    takes_turns = choice.name == COMPLETION_QUEUE
     return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
 
 
-def make_transport(listen: ListenSettings, inline: InlineLoop) -> Transport:
-    """Make the transport that was asked for, or the other one, with a warning that says why."""
-    options = transport_options(listen)
-    choice = choose(
-        listen.transport,
-        version("grpcio"),
-        core.TESTED,
-        core.missing(),
-        lambda: selftest(CompletionQueueTransport(options)),
+def without_effect(choice: Choice, options: TransportOptions) -> list[str]:
+    """Return what `environment` asked for in vain."""
+    try:
+        wakeups = listener_wakeups(make(choice.name, private(options)))
+        listener = listener_problem(os.environ, wakeups)
+    except (OSError, StartupError) as error:
+        listener = f"whether gRPC handles sockets on threads of its own is unknown: {error}"
+    problems = listener, heap_problem(os.environ, probe_heap())
+    return [problem for problem in problems if problem]
+
+
+def print_explanation(arguments: argparse.Namespace, settings: Settings) -> None:
+    """Print what would serve, and why."""
+    origin = origins(vars(arguments), os.environ)
+    options = transport_options(settings.listen)
+    choice = decide(settings.listen.transport, options)
+    facts = Facts(
+        settings=[
+            Setting(name, shown(getattr(getattr(settings, section), name)), origin[name])
+            for name, (section, _) in fields().items()
+        ],
+        environment=os.environ,
+        wanted=environment.WANTED,
+        transport=choice.name,
+        reason=choice.reason,
+        asked=settings.listen.transport,
+        grpcio=version("grpcio"),
+        problems=without_effect(choice, options),
+        cores=usable_cores(),
+        affinity=len(os.sched_getaffinity(0)),
     )
-    if choice.reason:
-        log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
-    if choice.name == AIO:
-        return AioTransport(options)
-    return CompletionQueueTransport(options, inline.turn)
+    print("\n".join(explain(facts)))
 
 
 def leave(code: int) -> NoReturn:

@@ -20,6 +20,8 @@ from inferd_server.transport.tls import server_credentials
 CANCELLED_TASKS_S = 5.0
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
+# Calls that gRPC core has received, and would drop, come in while this time brings one.
+SETTLE_S, SETTLE_ROUNDS = 0.005, 20
 NEVER_S = 1e6
 """A grace that `_stop` ends itself."""
 
@@ -35,6 +37,7 @@ class AioTransport:
         self._unary = UnaryServer(in_flight)
         self._streams = StreamServer(options.max_stream_messages, in_flight)
         self._server: grpc.aio.Server | None = None
+        self._router: Router | None = None
         self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._stopping = threading.Lock()
         self._hurry = asyncio.Event()
@@ -82,7 +85,8 @@ class AioTransport:
         self, address: str, routes: Routes, credentials: grpc.ServerCredentials | None
     ) -> int:
         self._server = grpc.aio.server(options=channel_arguments(self._options))
-        self._server.add_generic_rpc_handlers((Router(routes, self._unary, self._streams),))
+        self._router = Router(routes, self._unary, self._streams)
+        self._server.add_generic_rpc_handlers((self._router,))
         if credentials is None:
             port = self._server.add_insecure_port(address)
         else:
@@ -92,6 +96,7 @@ class AioTransport:
 
     async def _stop(self, grace: float) -> None:
         assert self._server is not None
+        await self._settle()
         asyncio.get_running_loop().call_later(grace, self._hurry.set)
         closing = asyncio.ensure_future(self._server.stop(NEVER_S))
         hurrying = asyncio.ensure_future(self._hurry.wait())
@@ -109,6 +114,14 @@ class AioTransport:
             if not ended:
                 break
 
+    async def _settle(self) -> None:
+        assert self._router is not None
+        for _ in range(SETTLE_ROUNDS):
+            arrived = self._router.arrived
+            await asyncio.sleep(SETTLE_S)
+            if self._router.arrived == arrived:
+                return
+
 
 def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     """Stop a loop that runs on a thread of its own."""
@@ -121,6 +134,8 @@ class Router(grpc.GenericRpcHandler):
     """Hands grpc.aio the raw-bytes handler of a method."""
 
     def __init__(self, routes: Routes, unary: UnaryServer, streams: StreamServer) -> None:
+        self.arrived = 0
+        """Calls so far."""
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             **{
                 path: grpc.unary_unary_rpc_method_handler(unary.method(handler))
@@ -136,4 +151,5 @@ class Router(grpc.GenericRpcHandler):
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the method's handler; None makes grpc answer UNIMPLEMENTED."""
+        self.arrived += 1
         return self._handlers.get(handler_call_details.method)
