@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -51,10 +52,13 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
         WorkerProcess(place, channel, open_onnx, logs).run()
     else:
         from inferd_server.front.process import FrontProcess
-        from inferd_server.transport.completion_queue import CompletionQueueTransport
+        from inferd_server.transport.chosen import choose_transport
+        from inferd_server.transport.making import make
+        from inferd_server.transport.options import transport_options
 
         listen = place.settings.listen
-        transport = CompletionQueueTransport(listen.max_message_bytes, listen.max_stream_messages)
+        options = replace(transport_options(listen), reuse_port=True)
+        transport = make(choose_transport(listen.transport, options), options)
         FrontProcess(place, channel, transport, logs).run()
 
 

@@ -6,29 +6,15 @@ import argparse
 import logging
 import os
 import sys
-import threading
-import time
-from importlib.metadata import version
-from typing import NoReturn
 
 from inferd_engines.cores import usable_cores
-from inferd_engines.onnx import open_onnx
 
 from inferd_server import environment
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.server import Server
-from inferd_server.settings.model import ListenSettings, Settings
+from inferd_server.settings.model import Settings
 from inferd_server.settings.sources import add_flags, load_settings
-from inferd_server.signals import StopSignals
-from inferd_server.supervisor.policy import front_count, split_wanted
-from inferd_server.supervisor.run import serve_split
-from inferd_server.transport.aio import AioTransport
-from inferd_server.transport.call import Transport
-from inferd_server.transport.choice import AIO, choose
-from inferd_server.transport.completion_queue import CompletionQueueTransport, core
-from inferd_server.transport.selftest import selftest
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.supervisor.policy import Arrangement, arrange
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -41,6 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "variable (INFERD_GRPC_PORT for --grpc-port) and a name in the settings file (grpc_port); "
         "flags win over the environment, and that over the file."
     )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="print every setting and where it came from, what serves and why; do not serve",
+    )
     add_flags(parser)
 
 
@@ -52,10 +43,16 @@ def run(arguments: argparse.Namespace) -> int:
     except StartupError as error:
         print(f"inferd serve: {error}", file=sys.stderr)
         return 2
+    arrangement = arranged(settings)
+    if arguments.explain:
+        from inferd_server.explaining import explanation
+
+        print("\n".join(explanation(arguments, settings, arrangement)))
+        return 0
     logs = LogControl(settings.log)
     logs.start()
     try:
-        return arrange(settings, logs)
+        return serve(settings, logs, arrangement)
     except StartupError as error:
         log.error("cannot start", extra={"error": str(error)})
         return 1
@@ -63,72 +60,27 @@ def run(arguments: argparse.Namespace) -> int:
         logs.stop()
 
 
-def arrange(settings: Settings, logs: LogControl) -> int:
+def arranged(settings: Settings) -> Arrangement:
+    """Decide on how many processes serve, on this host."""
+    engine = settings.engine
+    return arrange(engine.processes, settings.split.fronts, usable_cores(), engine.engine_providers)
+
+
+def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int:
     """Serve in one process or in several; return the exit code.
 
-    Raises:
-        StartupError: the server cannot start.
-    """
-    asked, providers = settings.engine.processes, settings.engine.engine_providers
-    cores = usable_cores()
-    if split_wanted(asked, cores, providers):
-        fronts = front_count(settings.split.fronts, cores, providers)
-        return serve_split(settings, logs, fronts)
-    return serve(settings, logs)
-
-
-def serve(settings: Settings, logs: LogControl) -> int:
-    """Start, wait for a signal, drain.
+    Imported only here, so that a supervisor never loads gRPC or an engine.
 
     Raises:
         StartupError: the server cannot start.
     """
-    signals = StopSignals()
-    signals.install()
-    server = build(settings, logs)
-    port, metrics_port = server.start()
-    where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
-    log.info("listening", extra=where)
-    # On a thread of its own, so that a signal ends a start that takes long.
-    threading.Thread(target=server.load, name="load", daemon=True).start()
-    signals.wait()
-    ended = server.drain(signals.next())
-    log.info("stopped")
-    if not ended:
-        leave(0)
-    return 0
+    if arrangement.fronts:
+        from inferd_server.supervisor.run import serve_split
 
+        return serve_split(settings, logs, arrangement.fronts)
+    from inferd_server import one_process
 
-def build(settings: Settings, logs: LogControl) -> Server:
-    """Put a server together with the engines and the transport of this host."""
-    inline = InlineLoop(time.monotonic)
-    transport = make_transport(settings.listen, inline)
-    takes_turns = isinstance(transport, CompletionQueueTransport)
-    return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
-
-
-def make_transport(listen: ListenSettings, inline: InlineLoop) -> Transport:
-    """Make the transport that was asked for, or the other one, with a warning that says why."""
-    limits = listen.max_message_bytes, listen.max_stream_messages
-    choice = choose(
-        listen.transport,
-        version("grpcio"),
-        core.TESTED,
-        core.missing(),
-        lambda: selftest(CompletionQueueTransport(*limits)),
-    )
-    if choice.reason:
-        log.warning("another transport", extra={"serves": choice.name, "reason": choice.reason})
-    if choice.name == AIO:
-        return AioTransport(*limits)
-    return CompletionQueueTransport(*limits, inline.turn)
-
-
-def leave(code: int) -> NoReturn:
-    """End the process now: Python's own way out aborts while a thread is inside an engine."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return one_process.serve(settings, logs)
 
 
 def main() -> int:

@@ -2,7 +2,8 @@
 
 Measured (docs/benchmarks.md): without gRPC's event-engine listener a request costs a quarter
 less processor time; with an allocator that keeps large buffers, messages of 600 KB cost half.
-What the memory kept can grow to is bounded by the messages in flight.
+What the memory kept can grow to is bounded by `max_in_flight_bytes`. `effects` checks at the
+start whether all this had its effect.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import sys
 from collections.abc import Mapping
 
 KEPT = str(1 << 30)
+LISTENER_OFF = "-event_engine_listener"
 WANTED: Mapping[str, str] = {
     # Socket reads and writes happen on the thread that polls, not on gRPC's own.
-    "GRPC_EXPERIMENTS": "-event_engine_listener",
+    "GRPC_EXPERIMENTS": LISTENER_OFF,
     # Large buffers come from the heap and stay there, instead of being mapped anew each time.
     "MALLOC_MMAP_THRESHOLD_": KEPT,
     "MALLOC_TRIM_THRESHOLD_": KEPT,

@@ -24,14 +24,33 @@ InferdError
 ├── EngineFailure           fixed text; the details are in the log only
 └── StartupError            never sent: the command ends with it
     ├── SettingsError
-    └── AddressInUse
+    ├── AddressInUse
+    └── CredentialsError    a TLS key or certificate that cannot be used
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
 
 class InferdError(Exception):
-    """Base of all; its text is a sentence for the caller."""
+    """Base of all; its text is a sentence for the caller.
+
+    Attributes:
+        reason: the same for machines, in capitals, finer than the class where it is given;
+            empty: the class says it all.
+        facts: what the reason is about, such as the limit that was met, by name.
+    """
+
+    def __init__(
+        self, text: str = "", *, reason: str = "", facts: Mapping[str, str] = NOTHING
+    ) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.facts = facts
 
 
 class InvalidInput(InferdError):
@@ -118,9 +137,13 @@ class EngineFailure(InferdError):
     """The engine, or the server itself, failed; the caller is told no details."""
 
     def __init__(
-        self, text: str = "the server failed on this request; its log has the details"
+        self,
+        text: str = "the server failed on this request; its log has the details",
+        *,
+        reason: str = "",
+        facts: Mapping[str, str] = NOTHING,
     ) -> None:
-        super().__init__(text)
+        super().__init__(text, reason=reason, facts=facts)
 
 
 class StartupError(InferdError):
@@ -133,3 +156,7 @@ class SettingsError(StartupError):
 
 class AddressInUse(StartupError):
     """The address to listen on cannot be had."""
+
+
+class CredentialsError(StartupError):
+    """The TLS key or certificates cannot be used."""

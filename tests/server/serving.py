@@ -28,6 +28,7 @@ from inferd_server.server import Server
 from inferd_server.settings.sources import load_settings
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.transport.options import transport_options
 from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
@@ -70,10 +71,9 @@ def running(
     """
     flags = {"model_repository": repository, "grpc_port": 0, "metrics_port": 0, **settings}
     given = load_settings({name: str(value) for name, value in flags.items()}, {})
-    listen = given.listen
-    limits = listen.max_message_bytes, listen.max_stream_messages
+    options = transport_options(given.listen)
     transport = (
-        AioTransport(*limits) if inline is None else CompletionQueueTransport(*limits, inline.turn)
+        AioTransport(options) if inline is None else CompletionQueueTransport(options, inline.turn)
     )
     logs = LogControl(given.log, io.StringIO())
     server = Server(given, opener, transport, logs, inline=inline)

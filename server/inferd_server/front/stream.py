@@ -136,8 +136,11 @@ class StreamedCall:
         """The stream ended."""
         self._cancellation.cancel()
 
-    def reply(self, parts: Sequence[Buffer]) -> None:
-        """Send the response inside a stream response."""
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Do nothing: a message of a stream has no metadata."""
+
+    def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:  # noqa: ARG002
+        """Send the response inside a stream response, which has no place for metadata."""
         if self._claim.acquire(blocking=False):
             # Fields that follow a message are merged into it.
             size = varint(sum(len(part) for part in parts) + len(FINAL))

@@ -52,6 +52,30 @@ class ListenSettings(Section):
     max_stream_messages: Annotated[int, Field(ge=1)] = Field(
         256, description="messages of one stream that may await their answer"
     )
+    max_in_flight_bytes: Annotated[int, Field(ge=1024)] = Field(
+        1024**3, description="bytes of requests, of all callers, that may await their answer"
+    )
+    max_metadata_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
+        16 * 1024, description="largest metadata of a call"
+    )
+    max_concurrent_streams: Annotated[int, Field(ge=0, lt=2**31)] = Field(
+        4096, description="calls of one connection at a time; 0 is no limit"
+    )
+    keepalive_time_s: Seconds = Field(
+        60.0, description="seconds of silence after which a connection is pinged; 0 is never"
+    )
+    keepalive_timeout_s: Annotated[Seconds, Field(gt=0)] = Field(
+        20.0, description="seconds for the answer to a ping before the connection is closed"
+    )
+    min_ping_interval_s: Seconds = Field(
+        10.0, description="connections whose callers ping more often than this are closed"
+    )
+    max_connection_age_s: Seconds = Field(
+        0.0, description="seconds after which callers must connect anew; 0 is never"
+    )
+    max_connection_age_grace_s: Seconds = Field(
+        0.0, description="seconds that calls of such a connection get to end; 0 is no limit"
+    )
 
 
 class RepositorySettings(Section):

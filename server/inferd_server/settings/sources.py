@@ -49,18 +49,42 @@ def load_settings(flags: Mapping[str, Any], environment: Mapping[str, str]) -> S
     Raises:
         SettingsError: names the source and what is wrong in it.
     """
+    merged: dict[str, Any] = {}
+    for source, values in _layers(flags, environment):
+        _settings({name: _split(name, value) for name, value in values.items()}, source)
+        merged |= {name: _split(name, value) for name, value in values.items()}
+    return _settings(merged, "the settings")
+
+
+def origins(flags: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, str]:
+    """Return where the value of each setting comes from, such as "the command line".
+
+    Raises:
+        SettingsError: the settings file cannot be read.
+    """
+    found = dict.fromkeys(fields(), "default")
+    for source, values in _layers(flags, environment):
+        found |= dict.fromkeys(values, source)
+    return found
+
+
+def _layers(
+    flags: Mapping[str, Any], environment: Mapping[str, str]
+) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return every source of settings by its name, the strongest last."""
     path = flags.get("config") or environment.get(PREFIX + "CONFIG")
-    layers = [
-        ("defaults", {}),
+    return [
         (f"the settings file {path}", _read(Path(path)) if path else {}),
         ("the environment", _from_environment(environment)),
         ("the command line", {k: v for k, v in flags.items() if v is not None and k in fields()}),
     ]
-    merged: dict[str, Any] = {}
-    for source, values in layers:
-        _settings({name: _split(name, value) for name, value in values.items()}, source)
-        merged |= {name: _split(name, value) for name, value in values.items()}
-    return _settings(merged, "the settings")
+
+
+def shown(value: Any) -> str:
+    """Return a value as help and explanations show it."""
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _settings(values: Mapping[str, Any], source: str) -> Settings:
@@ -120,9 +144,5 @@ def _metavar(info: FieldInfo) -> str:
 
 def _help(info: FieldInfo) -> str:
     default = info.get_default(call_default_factory=False)
-    suffix = "" if info.default_factory else f" (default: {_shown(default)})"
+    suffix = "" if info.default_factory else f" (default: {shown(default)})"
     return f"{info.description}{suffix}".replace("%", "%%")
-
-
-def _shown(value: Any) -> str:
-    return "none" if value == () else str(value).lower() if isinstance(value, bool) else str(value)

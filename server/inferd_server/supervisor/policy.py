@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 FIRST_S, LONGEST_S = 0.1, 5.0
 """Seconds before the second attempt in a row, and before any."""
@@ -11,19 +12,43 @@ LIMIT = 8
 MANY_FRONTS = 12
 
 
-def split_wanted(asked: str, cores: int, providers: Sequence[str]) -> bool:
-    """Decide whether fronts and worker are processes of their own.
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """Front processes before a worker process; 0: one process does everything."""
 
-    On one or two cores without a GPU they would only take time from each other.
+    fronts: int
+    reason: str
+
+    @property
+    def described(self) -> str:
+        """In words."""
+        if not self.fronts:
+            return "one process"
+        return f"{self.fronts} front process{'es' if self.fronts > 1 else ''} and a worker process"
+
+
+def arrange(asked: str, fronts: int, cores: int, providers: Sequence[str]) -> Arrangement:
+    """Decide whether fronts and worker are processes of their own, and how many fronts.
+
+    On one or two cores without a GPU processes would only take time from each other. Which
+    models run inline there is decided for each of them, when it was warmed up.
 
     Args:
         asked: "auto", "split", or an arrangement of one process.
+        fronts: 0 asks for a choice.
         cores: that this server may use.
         providers: devices that the operator named.
     """
+    count = front_count(fronts, cores, providers)
+    if asked == "split":
+        return Arrangement(count, "asked for")
     if asked != "auto":
-        return asked == "split"
-    return cores > 2 or has_gpu(providers)
+        return Arrangement(0, "asked for")
+    if has_gpu(providers):
+        return Arrangement(count, "an engine on a device that can fail needs a process of its own")
+    if cores > 2:
+        return Arrangement(count, f"{cores} cores")
+    return Arrangement(0, f"{cores} core{'s' if cores > 1 else ''}, and no GPU")
 
 
 def front_count(asked: int, cores: int, providers: Sequence[str]) -> int:

@@ -33,7 +33,7 @@ class Context(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """True once the caller went away."""
+        """True once the caller went away, or the transport gave the call up to stop."""
 
 
 class Call(Context, Protocol):
@@ -44,10 +44,21 @@ class Call(Context, Protocol):
         """The serialised request message."""
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back once if the caller goes away before the answer; at once if it has."""
+        """Call back once if the call is cancelled before its answer; at once if it was."""
 
-    def reply(self, parts: Sequence[Buffer]) -> None:
-        """Answer with one message, the concatenation of `parts`. Later answers are ignored."""
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of the answer; ignored the second time, or after the answer.
+
+        Raises:
+            ValueError: it cannot be sent, see `metadata.checked`.
+        """
+
+    def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
+        """Answer with one message, the concatenation of `parts`. Later answers are ignored.
+
+        Raises:
+            ValueError: `trailing` cannot be sent; the call is still open.
+        """
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status. Later answers are ignored."""
@@ -56,11 +67,22 @@ class Call(Context, Protocol):
 class Stream(Context, Protocol):
     """A call of many requests and many answers. Every method may be called from any thread."""
 
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of everything; ignored the second time, or after a message.
+
+        Raises:
+            ValueError: it cannot be sent, see `metadata.checked`.
+        """
+
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send one message, the concatenation of `parts`; ignored once the call is over."""
 
-    def finish(self) -> None:
-        """End the call with OK after everything that was sent."""
+    def finish(self, trailing: Metadata = ()) -> None:
+        """End the call with OK after everything that was sent.
+
+        Raises:
+            ValueError: `trailing` cannot be sent; the call is still open.
+        """
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status after everything that was sent."""
@@ -112,7 +134,12 @@ class Transport(Protocol):
         """
 
     def stop(self, grace: float) -> None:
-        """Refuse new calls, drain streams, cancel what still runs after `grace` seconds.
+        """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
+
+        A call that reached its handler is answered by it, or UNAVAILABLE (ShuttingDown) after
+        the grace. Callers that have heard of the end get UNAVAILABLE for new calls, from their
+        own side. What gRPC core receives between its shutdown and that moment, one way over
+        the network, no handler sees: core ends it, UNAVAILABLE or CANCELLED.
 
         Blocks until every call is over. A second call, from another thread, with a
         smaller grace ends the first one sooner; after that it does nothing.

@@ -1,11 +1,16 @@
-"""The one table from domain errors to gRPC status codes."""
+"""The one table from domain errors to gRPC status codes, and how errors travel."""
 
 from __future__ import annotations
 
+import re
+
 import grpc
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from inferd_server import errors
-from inferd_server.errors import InferdError
+from inferd_server.errors import InferdError, ShuttingDown
+from inferd_server.transport.call import Metadata
 
 CODES: dict[type[InferdError], grpc.StatusCode] = {
     errors.InvalidInput: grpc.StatusCode.INVALID_ARGUMENT,
@@ -23,8 +28,16 @@ CODES: dict[type[InferdError], grpc.StatusCode] = {
 
 # Trailing metadata that names the class of the error, finer than its code.
 ERROR_KEY = "inferd-error"
+# Trailing metadata with google.rpc.Status, which gRPC's own libraries read.
+DETAILS_KEY = "grpc-status-details-bin"
+DOMAIN = "inferd"
 
-SENTENCE_BYTES = 2000
+# Clients refuse headers above 8 KiB, and would report that in the place of the error. The
+# sentence travels twice: percent-encoded, which can triple each byte, and in base64.
+SENTENCE_BYTES = 1500
+FACTS_BYTES = 500
+
+WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 def status_code(error: InferdError) -> grpc.StatusCode:
@@ -41,12 +54,31 @@ def code_name(error: InferdError) -> str:
 
 
 def sentence(error: InferdError) -> str:
-    """Return an error's text, cut so that it fits into the header that carries it.
-
-    Clients refuse headers above 8 KiB, and would report that in the place of the error;
-    percent-encoding can triple each byte.
-    """
+    """Return an error's text, cut so that it fits into the headers that carry it."""
     text = str(error).encode(errors="backslashreplace")
     if len(text) <= SENTENCE_BYTES:
         return text.decode()
     return text[:SENTENCE_BYTES].decode(errors="ignore") + " ..."
+
+
+def reason(error: InferdError) -> str:
+    """Return what ErrorInfo calls the reason, such as "QUEUE_FULL" for QueueFull."""
+    return error.reason or WORD.sub("_", type(error).__name__).upper()
+
+
+def trailers(error: InferdError) -> Metadata:
+    """Return the trailing metadata of an error: its class, and all of it for machines.
+
+    Source: google/rpc/status.proto and error_details.proto; the reason's form is AIP-193's.
+    """
+    facts = error.facts
+    if sum(len(name.encode()) + len(value.encode()) for name, value in facts.items()) > FACTS_BYTES:
+        facts = errors.NOTHING
+    status = Status(code=status_code(error).value[0], message=sentence(error))
+    status.details.add().Pack(ErrorInfo(reason=reason(error), domain=DOMAIN, metadata=facts))
+    return ((ERROR_KEY, type(error).__name__), (DETAILS_KEY, status.SerializeToString()))
+
+
+def given_up() -> ShuttingDown:
+    """Return the error of a call that a stopping transport waits for no longer."""
+    return ShuttingDown("the server stopped before the call was over")

@@ -10,6 +10,7 @@ import pytest
 from inferd_server import errors
 from inferd_server.errors import InferdError
 from inferd_server.transport.call import Call, Routes, Transport
+from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.status import CODES, ERROR_KEY
 
 from tests.server.serving import failure
@@ -23,6 +24,7 @@ KINDS = [
 ]
 LIMIT = 1024 * 1024
 MAX_STREAM_MESSAGES = 4
+OPTIONS = TransportOptions(max_message_bytes=LIMIT, max_stream_messages=MAX_STREAM_MESSAGES)
 
 
 def echo(call: Call) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 
-from tests.server.transport.contract import LIMIT, MAX_STREAM_MESSAGES, UnaryContract
+from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 
 
 def make() -> Transport:
-    return AioTransport(LIMIT, MAX_STREAM_MESSAGES)
+    return AioTransport(OPTIONS)
 
 
 class TestAioUnary(UnaryContract):

@@ -10,9 +10,10 @@ from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Call, Routes, Transport
 from inferd_server.transport.choice import AIO, COMPLETION_QUEUE, choose
 from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.selftest import selftest
 
-TRANSPORTS: list[Callable[[int, int], Transport]] = [AioTransport, CompletionQueueTransport]
+TRANSPORTS: list[Callable[[TransportOptions], Transport]] = [AioTransport, CompletionQueueTransport]
 
 
 def works() -> str:
@@ -57,9 +58,9 @@ def test_a_layer_that_lacks_something_is_not_even_tried() -> None:
 
 @pytest.mark.parametrize("make", TRANSPORTS)
 def test_the_self_test_passes_with_the_transports_that_are_here(
-    make: Callable[[int, int], Transport],
+    make: Callable[[TransportOptions], Transport],
 ) -> None:
-    assert selftest(make(1 << 20, 8)) == ""
+    assert selftest(make(TransportOptions())) == ""
 
 
 class Deaf(AioTransport):
@@ -80,13 +81,15 @@ class Confused(AioTransport):
 
 
 def test_the_self_test_tells_a_transport_that_does_not_start() -> None:
-    assert "cannot be had" in selftest(Deaf(1 << 20, 8))
+    assert "cannot be had" in selftest(Deaf(TransportOptions()))
 
 
 def test_the_self_test_tells_wrong_answers() -> None:
-    assert "differs" in selftest(Confused(1 << 20, 8))
+    assert "differs" in selftest(Confused(TransportOptions()))
 
 
 def test_the_self_test_tells_calls_that_fail() -> None:
     # The largest message of the self-test is above this limit.
-    assert "RESOURCE_EXHAUSTED" in selftest(AioTransport(50_000, 8))
+    assert "RESOURCE_EXHAUSTED" in selftest(
+        AioTransport(TransportOptions(max_message_bytes=50_000))
+    )

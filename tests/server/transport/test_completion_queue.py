@@ -6,13 +6,13 @@ from inferd_server.transport.call import Transport
 from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.transport.completion_queue.core import missing
 
-from tests.server.transport.contract import LIMIT, MAX_STREAM_MESSAGES, UnaryContract
+from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 
 
 def make() -> Transport:
-    return CompletionQueueTransport(LIMIT, MAX_STREAM_MESSAGES)
+    return CompletionQueueTransport(OPTIONS)
 
 
 class TestCompletionQueueUnary(UnaryContract):

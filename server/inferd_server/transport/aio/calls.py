@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -15,10 +15,15 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, UnaryHandler
 from inferd_server.transport.cancellation import Cancellation
-from inferd_server.transport.status import ERROR_KEY, sentence, status_code
+from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.live import Live
+from inferd_server.transport.metadata import checked
+from inferd_server.transport.status import given_up, sentence, status_code, trailers
 
 log = logging.getLogger(__name__)
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+Answer: TypeAlias = tuple[bytes, Metadata] | InferdError
+"""A message with its trailing metadata, or an error."""
 
 
 class AioContext:
@@ -42,10 +47,17 @@ class AioContext:
         """True once the caller went away."""
         return self._cancellation.cancelled
 
-    async def abort(self, error: InferdError) -> None:
+    async def abort(self, error: InferdError) -> NoReturn:
         """End the call with the status of an error."""
-        self._context.set_trailing_metadata(((ERROR_KEY, type(error).__name__),))
+        self._context.set_trailing_metadata(trailers(error))
         await self._context.abort(status_code(error), sentence(error))
+
+    def _soon(self, act: Callable[[], None]) -> None:
+        try:
+            self._loop.call_soon_threadsafe(act)
+        except RuntimeError:
+            # The loop is closed, and with it the call.
+            log.debug("an answer came after the transport stopped")
 
 
 class AioCall(AioContext):
@@ -54,54 +66,89 @@ class AioCall(AioContext):
     def __init__(self, request: bytes, context: ServicerContext) -> None:
         super().__init__(context)
         self.request = request
-        self._answer: asyncio.Future[bytes | InferdError] = self._loop.create_future()
+        self._answer: asyncio.Future[Answer] = self._loop.create_future()
+        self._beginning: asyncio.Future[None] | None = None
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the caller goes away before the answer; at once if it has."""
         self._cancellation.on_cancel(callback)
 
-    def reply(self, parts: Sequence[Buffer]) -> None:
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of the answer; ignored the second time, or after the answer."""
+        metadata = checked(metadata)
+        self._soon(lambda: self._begin(metadata))
+
+    def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
         """Answer; the parts are copied before this returns."""
-        self._settle(b"".join(parts))
+        answer = b"".join(parts), checked(trailing)
+        self._soon(lambda: self._settle(answer))
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
-        self._settle(error)
+        self._soon(lambda: self._settle(error))
+
+    def give_up(self) -> None:
+        """Answer that the server stops, and cancel; on the event loop."""
+        if not self._answer.done():
+            self._settle(given_up())
+            self._cancellation.cancel()
 
     async def answer(self) -> bytes:
         """Wait for the answer and return it, or abort."""
         try:
             answer = await self._answer
+            if self._beginning is not None:
+                await self._beginning
         except asyncio.CancelledError:
             self._cancellation.cancel()
             raise
         if isinstance(answer, InferdError):
             await self.abort(answer)
-        assert isinstance(answer, bytes)
-        return answer
+        message, trailing = answer
+        if trailing:
+            self._context.set_trailing_metadata(trailing)
+        return message
 
-    def _settle(self, answer: bytes | InferdError) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._set, answer)
-        except RuntimeError:
-            # The loop is closed, and with it the call.
-            log.debug("an answer came after the transport stopped")
+    def _begin(self, metadata: Metadata) -> None:
+        if self._beginning is None and not self._answer.done():
+            self._beginning = asyncio.ensure_future(self._context.send_initial_metadata(metadata))
 
-    def _set(self, answer: bytes | InferdError) -> None:
+    def _settle(self, answer: Answer) -> None:
         if not self._answer.done():
             self._answer.set_result(answer)
 
 
-def serve_unary(handler: UnaryHandler) -> Callable[[bytes, ServicerContext], Awaitable[bytes]]:
-    """Return grpc.aio's form of a unary handler."""
+class UnaryServer:
+    """What the unary calls of one server share. Event loop only."""
 
-    async def serve(request: bytes, context: ServicerContext) -> bytes:
-        call = AioCall(request, context)
-        try:
-            handler(call)
-        except Exception:
-            log.exception("a handler failed")
-            call.fail(EngineFailure())
-        return await call.answer()
+    def __init__(self, in_flight: InFlightBytes) -> None:
+        self.live: Live[AioCall] = Live()
+        self._in_flight = in_flight
 
-    return serve
+    def method(self, handler: UnaryHandler) -> Callable[[bytes, ServicerContext], Awaitable[bytes]]:
+        """Return grpc.aio's form of a handler."""
+
+        async def serve(request: bytes, context: ServicerContext) -> bytes:
+            call = AioCall(request, context)
+            size = len(request)
+            if not self._in_flight.take(size):
+                call.fail(self._in_flight.refusal(size))
+                return await call.answer()
+            self.live.add(call)
+            try:
+                handle(handler, call)
+                return await call.answer()
+            finally:
+                self.live.remove(call)
+                self._in_flight.put_back(size)
+
+        return serve
+
+
+def handle(handler: UnaryHandler, call: AioCall) -> None:
+    """Let a handler have a call; what it raises is answered."""
+    try:
+        handler(call)
+    except Exception:
+        log.exception("a handler failed")
+        call.fail(EngineFailure())

@@ -9,13 +9,21 @@ import threading
 import grpc
 import grpc.aio
 
-from inferd_server.errors import AddressInUse
-from inferd_server.transport.aio.calls import serve_unary
-from inferd_server.transport.aio.streams import LiveStreams, serve_stream
+from inferd_server.transport.aio.calls import AioCall, UnaryServer
+from inferd_server.transport.aio.streams import OpenStream, StreamServer
 from inferd_server.transport.call import Routes
-from inferd_server.transport.listening import check_free
+from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.listening import cannot_listen, check_free
+from inferd_server.transport.options import TransportOptions, channel_arguments
+from inferd_server.transport.tls import server_credentials
 
 CANCELLED_TASKS_S = 5.0
+# What a caller gets to take the answer of a call that was given up.
+GIVE_UP_S = 1.0
+# Calls that gRPC core has received, and would drop, come in while this time brings one.
+SETTLE_S, SETTLE_ROUNDS = 0.005, 20
+NEVER_S = 1e6
+"""A grace that `_stop` ends itself."""
 
 
 class AioTransport:
@@ -23,42 +31,40 @@ class AioTransport:
 
     name = "aio"
 
-    def __init__(self, max_message_bytes: int, max_stream_messages: int) -> None:
-        self._options = (
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
-            # Two servers on one port would share its callers without a word.
-            ("grpc.so_reuseport", 0),
-        )
-        self._max_stream_messages = max_stream_messages
-        self._live = LiveStreams()
+    def __init__(self, options: TransportOptions) -> None:
+        self._options = options
+        in_flight = InFlightBytes(options.max_in_flight_bytes)
+        self._unary = UnaryServer(in_flight)
+        self._streams = StreamServer(options.max_stream_messages, in_flight)
         self._server: grpc.aio.Server | None = None
+        self._router: Router | None = None
         self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
         self._stopping = threading.Lock()
-        self._over = False
-        self._shortening: list[asyncio.Future[None]] = []
+        self._hurry = asyncio.Event()
 
     def start(self, address: str, routes: Routes) -> int:
         """Listen on "host:port" and return the port.
 
         Raises:
             AddressInUse: the address cannot be bound.
+            CredentialsError: the key or the certificates cannot be used.
         """
-        check_free(address)
+        check_free(address, self._options.reuse_port)
+        source = self._options.credentials
+        credentials = None if source is None else server_credentials(source)
         loop = asyncio.new_event_loop()
         thread = threading.Thread(target=loop.run_forever, name="transport", daemon=True)
         thread.start()
         self._running = loop, thread
+        starting = self._start(address, routes, credentials)
         try:
-            return asyncio.run_coroutine_threadsafe(self._start(address, routes), loop).result()
+            return asyncio.run_coroutine_threadsafe(starting, loop).result()
         except RuntimeError as error:
             end_loop(loop, thread)
-            raise AddressInUse(
-                f"grpc_port: {address} cannot be had; choose another with --grpc-port"
-            ) from error
+            raise cannot_listen(address, credentials is not None) from error
 
     def stop(self, grace: float) -> None:
-        """Refuse new calls, drain streams, cancel what still runs after `grace` seconds.
+        """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
 
         Blocks until every call is over. A second call, from another thread, with a
         smaller grace ends the first one sooner; after that it does nothing.
@@ -72,33 +78,49 @@ class AioTransport:
             return
         with contextlib.suppress(RuntimeError):
             # RuntimeError: the loop is closed, all is over.
-            loop.call_soon_threadsafe(self._shorten, grace)
+            loop.call_soon_threadsafe(loop.call_later, grace, self._hurry.set)
         thread.join()
 
-    async def _start(self, address: str, routes: Routes) -> int:
-        self._server = grpc.aio.server(options=self._options)
-        router = Router(routes, self._max_stream_messages, self._live)
-        self._server.add_generic_rpc_handlers((router,))
-        port = self._server.add_insecure_port(address)
+    async def _start(
+        self, address: str, routes: Routes, credentials: grpc.ServerCredentials | None
+    ) -> int:
+        self._server = grpc.aio.server(options=channel_arguments(self._options))
+        self._router = Router(routes, self._unary, self._streams)
+        self._server.add_generic_rpc_handlers((self._router,))
+        if credentials is None:
+            port = self._server.add_insecure_port(address)
+        else:
+            port = self._server.add_secure_port(address, credentials)
         await self._server.start()
         return port
 
     async def _stop(self, grace: float) -> None:
         assert self._server is not None
-        self._live.drain()
-        await self._server.stop(grace)
+        await self._settle()
+        asyncio.get_running_loop().call_later(grace, self._hurry.set)
+        closing = asyncio.ensure_future(self._server.stop(NEVER_S))
+        hurrying = asyncio.ensure_future(self._hurry.wait())
+        self._streams.live.tell(OpenStream.drain)
+        await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
+        hurrying.cancel()
+        if not closing.done():
+            self._unary.live.tell(AioCall.give_up)
+            self._streams.live.tell(OpenStream.give_up)
+            await self._server.stop(GIVE_UP_S)
+        await closing
         # grpc.aio returns before the tasks of the calls that it cancelled have ended.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             ended, _ = await asyncio.wait(others, timeout=CANCELLED_TASKS_S)
             if not ended:
                 break
-        self._over = True
 
-    def _shorten(self, grace: float) -> None:
-        assert self._server is not None
-        if not self._over:
-            # Kept, because the loop holds tasks weakly.
-            self._shortening.append(asyncio.ensure_future(self._server.stop(grace)))
+    async def _settle(self) -> None:
+        assert self._router is not None
+        for _ in range(SETTLE_ROUNDS):
+            arrived = self._router.arrived
+            await asyncio.sleep(SETTLE_S)
+            if self._router.arrived == arrived:
+                return
 
 
 def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
@@ -111,16 +133,16 @@ def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
 class Router(grpc.GenericRpcHandler):
     """Hands grpc.aio the raw-bytes handler of a method."""
 
-    def __init__(self, routes: Routes, max_stream_messages: int, live: LiveStreams) -> None:
+    def __init__(self, routes: Routes, unary: UnaryServer, streams: StreamServer) -> None:
+        self.arrived = 0
+        """Calls so far."""
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             **{
-                path: grpc.unary_unary_rpc_method_handler(serve_unary(handler))
+                path: grpc.unary_unary_rpc_method_handler(unary.method(handler))
                 for path, handler in routes.unary.items()
             },
             **{
-                path: grpc.stream_stream_rpc_method_handler(
-                    serve_stream(handler, max_stream_messages, live)
-                )
+                path: grpc.stream_stream_rpc_method_handler(streams.method(handler))
                 for path, handler in routes.streams.items()
             },
         }
@@ -129,4 +151,5 @@ class Router(grpc.GenericRpcHandler):
         self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """Return the method's handler; None makes grpc answer UNIMPLEMENTED."""
+        self.arrived += 1
         return self._handlers.get(handler_call_details.method)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc.aio
@@ -13,35 +14,69 @@ from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.aio.calls import AioContext, ServicerContext
-from inferd_server.transport.call import Receiver, StreamHandler
+from inferd_server.transport.call import Metadata, Receiver, StreamHandler
+from inferd_server.transport.in_flight import InFlightBytes, Unanswered
+from inferd_server.transport.live import Live
+from inferd_server.transport.metadata import checked
+from inferd_server.transport.status import given_up
 
 log = logging.getLogger(__name__)
-Answer: TypeAlias = bytes | InferdError | None
-"""A message, or the end of the stream: with an error, or with OK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Initial:
+    """Metadata ahead of everything."""
+
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The end of the stream, with OK."""
+
+    trailing: Metadata
+
+
+Answer: TypeAlias = bytes | Initial | Final | InferdError
+"""What is sent; an error is an end, too."""
 
 
 class AioStream(AioContext):
     """A stream: an outbox that one task writes from."""
 
-    def __init__(self, context: ServicerContext, max_messages: int) -> None:
+    def __init__(
+        self, context: ServicerContext, max_messages: int, in_flight: InFlightBytes
+    ) -> None:
         super().__init__(context)
         self._outbox: deque[Answer] = deque()
         self._filled = asyncio.Event()
         self._written = asyncio.Event()
-        self._unanswered = 0
-        self._max_messages = max_messages
+        self._in_flight = in_flight
+        self._unanswered = Unanswered(in_flight, max_messages)
+        self._begun = False
+        self._ended = False
+
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of everything; ignored the second time, or after a message."""
+        self._post(Initial(checked(metadata)))
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send one message; the parts are copied before this returns."""
         self._post(b"".join(parts))
 
-    def finish(self) -> None:
+    def finish(self, trailing: Metadata = ()) -> None:
         """End the call with OK."""
-        self._post(None)
+        self._post(Final(checked(trailing)))
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status."""
         self._post(error)
+
+    def give_up(self) -> None:
+        """End the call because the server stops; on the event loop."""
+        if not self._ended:
+            self._put(given_up())
+            self.gone()
 
     async def write(self) -> None:
         """Write what is sent until the stream is over."""
@@ -49,29 +84,39 @@ class AioStream(AioContext):
             while not self._outbox:
                 self._filled.clear()
                 await self._filled.wait()
-            message = self._outbox.popleft()
-            if message is None:
+            answer = self._outbox.popleft()
+            if isinstance(answer, InferdError):
+                await self.abort(answer)
                 return
-            if isinstance(message, InferdError):
-                await self.abort(message)
+            if isinstance(answer, Final):
+                self._context.set_trailing_metadata(answer.trailing)
                 return
-            try:
-                await self._context.write(message)
-            except grpc.aio.BaseError:
+            if not await self._written_out(answer):
                 # The caller went away, or the message is above the limit: the call is over.
                 self.gone()
                 return
-            # A stream that sends more than it was asked must not gain read-ahead by it.
-            self._unanswered = max(0, self._unanswered - 1)
-            self._written.set()
+
+    async def _written_out(self, answer: bytes | Initial) -> bool:
+        try:
+            if isinstance(answer, Initial):
+                await self._context.send_initial_metadata(answer.metadata)
+            else:
+                await self._context.write(answer)
+                self._unanswered.answered()
+                self._written.set()
+        except grpc.aio.BaseError:
+            return False
+        return True
 
     async def read(self, messages: AsyncIterator[bytes], receiver: Receiver) -> None:
         """Hand over what arrives, never too far ahead of the answers."""
         try:
             async for message in messages:
-                self._unanswered += 1
+                if not self._unanswered.received(len(message)):
+                    self.fail(self._in_flight.refusal(len(message)))
+                    return
                 receiver.message(message)
-                while self._unanswered >= self._max_messages:
+                while self._unanswered.full:
                     self._written.clear()
                     await self._written.wait()
             receiver.half_closed()
@@ -85,66 +130,72 @@ class AioStream(AioContext):
         """Remember that the caller went away."""
         self._cancellation.cancel()
 
-    def _post(self, message: Answer) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._put, message)
-        except RuntimeError:
-            # The loop is closed, and with it the call.
-            log.debug("a message came after the transport stopped")
+    def over(self) -> None:
+        """The call is over, and no message of it awaits its answer."""
+        self._unanswered.over()
 
-    def _put(self, message: Answer) -> None:
-        self._outbox.append(message)
+    def _post(self, answer: Answer) -> None:
+        self._soon(lambda: self._put(answer))
+
+    def _put(self, answer: Answer) -> None:
+        if self._ended or (isinstance(answer, Initial) and self._begun):
+            return
+        self._begun = True
+        self._ended = isinstance(answer, Final | InferdError)
+        self._outbox.append(answer)
         self._filled.set()
 
 
-class LiveStreams:
-    """The receivers of one server's streams, to be drained when it stops. Event loop only."""
+@dataclass(frozen=True)
+class OpenStream:
+    """A stream and who receives its messages."""
 
-    def __init__(self) -> None:
-        self._receivers: set[Receiver] = set()
-        self._draining = False
-
-    def add(self, receiver: Receiver) -> None:
-        """Know a new stream."""
-        self._receivers.add(receiver)
-        if self._draining:
-            receiver.drain()
-
-    def remove(self, receiver: Receiver) -> None:
-        """Forget a stream that is over."""
-        self._receivers.discard(receiver)
+    stream: AioStream
+    receiver: Receiver
 
     def drain(self) -> None:
-        """Drain every stream, and those that still come."""
-        self._draining = True
-        for receiver in tuple(self._receivers):
-            receiver.drain()
+        """Tell the receiver that the server is stopping."""
+        self.receiver.drain()
+
+    def give_up(self) -> None:
+        """End the call because the server stops."""
+        self.stream.give_up()
 
 
-def serve_stream(
-    handler: StreamHandler, max_messages: int, live: LiveStreams
-) -> Callable[[AsyncIterator[bytes], ServicerContext], Awaitable[None]]:
-    """Return grpc.aio's form of a stream handler."""
+class StreamServer:
+    """What the streams of one server share. Event loop only."""
 
-    async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
-        stream = AioStream(context, max_messages)
-        try:
-            receiver = handler(stream)
-        except Exception:
-            log.exception("a handler failed")
-            await stream.abort(EngineFailure())
-            return
-        live.add(receiver)
-        try:
-            await _carry(stream, messages, receiver)
-        finally:
-            live.remove(receiver)
-            receiver.cancel()
+    def __init__(self, max_messages: int, in_flight: InFlightBytes) -> None:
+        self.live: Live[OpenStream] = Live()
+        self._max_messages = max_messages
+        self._in_flight = in_flight
 
-    return serve
+    def method(
+        self, handler: StreamHandler
+    ) -> Callable[[AsyncIterator[bytes], ServicerContext], Awaitable[None]]:
+        """Return grpc.aio's form of a handler."""
+
+        async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
+            stream = AioStream(context, self._max_messages, self._in_flight)
+            try:
+                receiver = handler(stream)
+            except Exception:
+                log.exception("a handler failed")
+                await stream.abort(EngineFailure())
+                return
+            opened = OpenStream(stream, receiver)
+            self.live.add(opened)
+            try:
+                await carry(stream, messages, receiver)
+            finally:
+                self.live.remove(opened)
+                stream.over()
+                receiver.cancel()
+
+        return serve
 
 
-async def _carry(stream: AioStream, messages: AsyncIterator[bytes], receiver: Receiver) -> None:
+async def carry(stream: AioStream, messages: AsyncIterator[bytes], receiver: Receiver) -> None:
     """Read and write until the writer says that the stream is over."""
     reader = asyncio.ensure_future(stream.read(messages, receiver))
     writer = asyncio.ensure_future(stream.write())
@@ -154,10 +205,11 @@ async def _carry(stream: AioStream, messages: AsyncIterator[bytes], receiver: Re
         stream.gone()
         raise
     finally:
-        await _end(reader, writer)
+        await end(reader, writer)
 
 
-async def _end(*tasks: asyncio.Future[Any]) -> None:
+async def end(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for them."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

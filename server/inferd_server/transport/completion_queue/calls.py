@@ -11,7 +11,10 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
-from inferd_server.transport.status import ERROR_KEY, sentence, status_code
+from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.live import Live
+from inferd_server.transport.metadata import checked
+from inferd_server.transport.status import given_up, sentence, status_code, trailers
 
 log = logging.getLogger(__name__)
 
@@ -20,14 +23,18 @@ class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
     __slots__ = (
-        "_answered", "_core", "_on_cancel", "_watched", "cancelled", "request",
+        "_answered", "_begun", "_core", "_held", "_in_flight", "_on_cancel", "_watched",
+        "cancelled", "request",
     )  # fmt: skip
 
-    def __init__(self, core: CoreCall) -> None:
+    def __init__(self, core: CoreCall, in_flight: InFlightBytes) -> None:
         self.request = b""
         self.cancelled = False
         self._core = core
+        self._in_flight = in_flight
+        self._held = 0
         self._answered = False
+        self._begun = False
         self._watched = False
         self._on_cancel: Callable[[], None] | None = None
 
@@ -51,21 +58,31 @@ class QueueCall:
 
         def received(message: bytes | None) -> None:
             # None: the caller went away, or its message was refused, before it was complete.
-            if message is not None:
-                self.request = message
-                self._handle(handler)
-                if not self._answered:
-                    waits(self)
+            if message is None:
+                return
+            size = len(message)
+            if not self._in_flight.take(size):
+                self.fail(self._in_flight.refusal(size))
+                return
+            self._held = size
+            self.request = message
+            self._handle(handler)
+            if not self._answered:
+                waits(self)
 
         self._core.receive(received)
 
-    def watch(self) -> None:
-        """Watch for cancellation, which costs an event: only for calls that have to wait."""
+    def watch(self, live: Live[QueueCall]) -> None:
+        """Watch for cancellation, which costs an event: only for calls that have to wait.
+
+        A member of `live` from now until it is over.
+        """
         with self._core.lock:
             if self._answered or self._watched:
                 return
             self._watched = True
-            self._core.watch_close(self._closed)
+            self._core.watch_close(lambda cancelled: self._closed(cancelled, live))
+        live.add(self)
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the caller goes away before the answer; at once if it has."""
@@ -75,12 +92,28 @@ class QueueCall:
                 return
         callback()
 
-    def reply(self, parts: Sequence[Buffer]) -> None:
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of the answer; ignored the second time, or after the answer."""
+        metadata = checked(metadata)
+        with self._core.lock:
+            if not (self._answered or self._begun):
+                self._begun = True
+                self._core.begin(metadata)
+
+    def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
         """Answer; the parts are copied before this returns."""
         message = b"".join(parts)
+        if trailing:
+            trailing = checked(trailing)
         with self._core.lock:
-            if not self._answered:
-                self._answered = True
+            if self._answered:
+                return
+            self._answered = True
+            self._give_back()
+            if trailing or self._begun:
+                first, watched = not self._begun, self._watched
+                self._core.reply_with(message, trailing, first=first, watched=watched)
+            else:
                 self._core.reply(message, self._watched)
 
     def fail(self, error: InferdError) -> None:
@@ -88,7 +121,16 @@ class QueueCall:
         with self._core.lock:
             if not self._answered:
                 self._answered = True
-                end(self._core, error, first=True, watched=self._watched)
+                self._give_back()
+                end(self._core, error, first=not self._begun, watched=self._watched)
+
+    def give_up(self) -> None:
+        """Answer that the server stops, and cancel."""
+        with self._core.lock:
+            if self._answered:
+                return
+            self.fail(given_up())
+        self._cancel()
 
     def _handle(self, handler: UnaryHandler) -> None:
         try:
@@ -97,20 +139,38 @@ class QueueCall:
             log.exception("a handler failed")
             self.fail(EngineFailure())
 
-    def _closed(self, cancelled: bool) -> None:
+    def _closed(self, cancelled: bool, live: Live[QueueCall]) -> None:
+        live.remove(self)
         with self._core.lock:
             if not cancelled or self._answered:
                 return
+            self._give_back()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        with self._core.lock:
             self.cancelled = True
             callback, self._on_cancel = self._on_cancel, None
         if callback is not None:
             callback()
 
+    def _give_back(self) -> None:
+        # Nothing the second time.
+        self._in_flight.give(self._held)
+        self._held = 0
 
-def end(core: CoreCall, error: InferdError | None, *, first: bool, watched: bool) -> None:
-    """Send the status of a call: OK, or that of an error."""
+
+def end(
+    core: CoreCall,
+    error: InferdError | None,
+    trailing: Metadata = (),
+    *,
+    first: bool,
+    watched: bool,
+) -> None:
+    """Send the status of a call: OK with `trailing`, or that of an error."""
     if error is None:
-        core.end(grpc.StatusCode.OK, "", (), first=first, watched=watched)
+        core.end(grpc.StatusCode.OK, "", trailing, first=first, watched=watched)
         return
-    metadata = ((ERROR_KEY, type(error).__name__),)
-    core.end(status_code(error), sentence(error), metadata, first=first, watched=watched)
+    code, text = status_code(error), sentence(error)
+    core.end(code, text, trailers(error), first=first, watched=watched)

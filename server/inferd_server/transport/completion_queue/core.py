@@ -16,6 +16,9 @@ from typing import Any, TypeAlias
 import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
+from inferd_server.transport.call import Metadata
+from inferd_server.transport.options import ChannelArguments
+
 TESTED = ("1.85.1",)
 NAMES = {
     "Server": (
@@ -115,11 +118,23 @@ class CoreCall:
         if not self._start((operation,), lambda _: then(operation.cancelled())):
             then(True)
 
+    def begin(self, metadata: Metadata) -> None:
+        """Send initial metadata ahead of everything else."""
+        self._start((cygrpc.SendInitialMetadataOperation(metadata, 0),), ignore)
+
     def reply(self, message: bytes, watched: bool) -> None:
         """Send the one message of a unary call, and OK."""
         send = cygrpc.SendMessageOperation(message, 0)
         close = () if watched else (CLOSED,)
         self._start((NO_METADATA, send, OK, *close), ignore)
+
+    def reply_with(self, message: bytes, trailing: Metadata, *, first: bool, watched: bool) -> None:
+        """Send what `reply` sends, and metadata; `first` if nothing was sent before."""
+        begin = (NO_METADATA,) if first else ()
+        send = cygrpc.SendMessageOperation(message, 0)
+        status = cygrpc.SendStatusFromServerOperation(trailing, 0, b"", 0)
+        close = () if watched else (CLOSED,)
+        self._start((*begin, send, status, *close), ignore)
 
     def send(self, message: bytes, first: bool, then: Callable[[bool], None]) -> None:
         """Send one message of a stream; `then` hears whether it went out."""
@@ -131,7 +146,7 @@ class CoreCall:
         self,
         code: grpc.StatusCode,
         text: str,
-        metadata: Sequence[tuple[str, str]],
+        metadata: Metadata,
         *,
         first: bool,
         watched: bool,
@@ -153,17 +168,22 @@ class CoreCall:
 class CoreServer:
     """gRPC core's server with one completion queue, polled by one thread."""
 
-    def __init__(self, options: Sequence[tuple[str, int | str]]) -> None:
-        self._server = cygrpc.Server(tuple(options), False)
+    def __init__(self, arguments: ChannelArguments) -> None:
+        self._server = cygrpc.Server(arguments, False)
         self._queue = cygrpc.CompletionQueue()
         self._server.register_completion_queue(self._queue)
+        # A server without a port, whose one use is that its shutdown is an event of the queue.
+        self._bell = cygrpc.Server((), False)
+        self._bell.register_completion_queue(self._queue)
         self._gate = Gate()
         self._stopping = threading.Event()
 
-    def listen(self, address: str) -> int:
+    def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Bind "host:port" and return the port; 0 if it cannot be had."""
+        # getattr, because the attribute is private, too, and unknown to the stubs.
+        inner = () if credentials is None else (getattr(credentials, "_credentials"),)  # noqa: B009
         try:
-            return int(self._server.add_http2_port(address.encode()))
+            return int(self._server.add_http2_port(address.encode(), *inner))
         except RuntimeError:
             return 0
 
@@ -172,6 +192,7 @@ class CoreServer:
         for method in methods:
             self._server.register_method(method)
         self._server.start()
+        self._bell.start()
 
     def accept(self, method: str | None, then: Callable[[CoreCall], object]) -> None:
         """Hand over the calls of a registered method, or of all the others, one after the other.
@@ -198,8 +219,16 @@ class CoreServer:
         event.tag(event)
         return True
 
+    def on_poller(self, then: Callable[[], None]) -> None:
+        """Run something on the polling thread, as an event. Any thread; once only."""
+        self._bell.shutdown(self._queue, lambda _: then())
+
     def stop(self, then: Callable[[], None]) -> None:
-        """Refuse new calls; tell when the last one is over."""
+        """Refuse new calls; tell when the last one is over.
+
+        On the polling thread, after it found nothing more to do: core drops calls that it
+        received and did not hand over, and may leave one hanging that it is just receiving.
+        """
         self._stopping.set()
         self._server.shutdown(self._queue, lambda _: then())
 
@@ -211,6 +240,7 @@ class CoreServer:
         """End the queue after `stop` told, or instead of `start`; polls return None at its end."""
         self._gate.close()
         self._server.destroy()
+        self._bell.destroy()
         self._queue.shutdown()
 
     def _arm(self, method: str | None, tag: Tag) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Callable
 
 import grpc
 
-from inferd_server.errors import AddressInUse
-from inferd_server.transport.call import Receiver, Routes, UnaryHandler
+from inferd_server.transport.call import Routes, UnaryHandler
 from inferd_server.transport.completion_queue.calls import QueueCall
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
+from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.listening import cannot_listen, check_free
+from inferd_server.transport.live import Live
+from inferd_server.transport.options import TransportOptions, channel_arguments
+from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
+# What a caller gets to take the answer of a call that was given up.
+GIVE_UP_S = 1.0
 
 
 class CompletionQueueTransport:
@@ -32,29 +37,24 @@ class CompletionQueueTransport:
 
     def __init__(
         self,
-        max_message_bytes: int,
-        max_stream_messages: int,
+        options: TransportOptions,
         turn: Callable[[], float | None] = lambda: None,
     ) -> None:
         """Prepare.
 
         Args:
-            max_message_bytes: largest message received or sent.
-            max_stream_messages: messages of one stream that may await their answer.
+            options: limits and TLS.
             turn: called on the polling thread between events; returns the seconds after which
                 it wants to be called again if no event comes, or None.
         """
         self._turn = turn
-        self._options = (
-            ("grpc.max_receive_message_length", max_message_bytes),
-            ("grpc.max_send_message_length", max_message_bytes),
-            # Two servers on one port would share its callers without a word.
-            ("grpc.so_reuseport", 1),
-        )
-        self._max_stream_messages = max_stream_messages
+        self._options = options
+        self._in_flight = InFlightBytes(options.max_in_flight_bytes)
         self._core: CoreServer | None = None
-        self._live = LiveStreams()
+        self._calls: Live[QueueCall] = Live()
+        self._streams: Live[QueueStream] = Live()
         self._waiting: list[QueueCall] = []
+        self._shutting = threading.Event()
         self._over = threading.Event()
         self._stopping = threading.Lock()
         self._thread = threading.Thread(target=self._poll, name="transport", daemon=True)
@@ -64,14 +64,16 @@ class CompletionQueueTransport:
 
         Raises:
             AddressInUse: the address cannot be bound.
+            CredentialsError: the key or the certificates cannot be used.
         """
-        core = CoreServer(self._options)
-        port = core.listen(address)
+        check_free(address, self._options.reuse_port)
+        source = self._options.credentials
+        credentials = None if source is None else server_credentials(source)
+        core = CoreServer(channel_arguments(self._options))
+        port = core.listen(address, credentials)
         if not port:
             core.close()
-            raise AddressInUse(
-                f"grpc_port: {address} cannot be had; choose another with --grpc-port"
-            )
+            raise cannot_listen(address, credentials is not None)
         self._core = core
         hot = {path: routes.unary[path] for path in HOT if path in routes.unary}
         core.start(list(hot))
@@ -84,7 +86,7 @@ class CompletionQueueTransport:
         return port
 
     def stop(self, grace: float) -> None:
-        """Refuse new calls, drain streams, cancel what still runs after `grace` seconds.
+        """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
 
         Blocks until every call is over. A second call, from another thread, with a
         smaller grace ends the first one sooner; after that it does nothing.
@@ -93,25 +95,41 @@ class CompletionQueueTransport:
             return
         first = self._stopping.acquire(blocking=False)
         if first:
-            self._core.stop(self._over.set)
-            self._live.drain()
+            self._core.on_poller(self._shut)
+        self._shutting.wait()
         if not self._over.wait(grace):
-            self._core.cancel_calls()
-            self._over.wait()
+            self._calls.tell(QueueCall.give_up)
+            self._streams.tell(QueueStream.give_up)
+            if not self._over.wait(GIVE_UP_S):
+                self._core.cancel_calls()
+                self._over.wait()
         if first:
             self._core.close()
         self._thread.join()
 
+    def _shut(self) -> None:
+        assert self._core is not None
+        # What arrived before is accepted first: core would drop it without an answer.
+        for _ in range(EVENTS):
+            if not self._step(self._core, 0.0):
+                break
+        self._core.stop(self._over.set)
+        self._shutting.set()
+        self._streams.tell(QueueStream.drain)
+
     def _unary(self, handler: UnaryHandler) -> Callable[[CoreCall], None]:
-        return lambda call: QueueCall(call).serve(handler, self._waiting.append)
+        return lambda call: self._serve(call, handler)
+
+    def _serve(self, call: CoreCall, handler: UnaryHandler) -> None:
+        QueueCall(call, self._in_flight).serve(handler, self._waiting.append)
 
     def _accepted(self, call: CoreCall, routes: Routes) -> None:
         method = call.method
         if method in routes.unary:
-            QueueCall(call).serve(routes.unary[method], self._waiting.append)
+            self._serve(call, routes.unary[method])
         elif method in routes.streams:
-            stream = QueueStream(call, self._max_stream_messages)
-            self._live.add(stream.serve(routes.streams[method], self._live.remove))
+            stream = QueueStream(call, self._options.max_stream_messages, self._in_flight)
+            stream.serve(routes.streams[method], self._streams)
         else:
             text = f"there is no method {method}"
             call.end(grpc.StatusCode.UNIMPLEMENTED, text, (), first=True, watched=False)
@@ -149,36 +167,4 @@ class CompletionQueueTransport:
 
     def _watch_waiting(self) -> None:
         while self._waiting:
-            self._waiting.pop().watch()
-
-
-class LiveStreams:
-    """The receivers of one server's streams, to be drained when it stops; any thread."""
-
-    def __init__(self) -> None:
-        self._receivers: set[Receiver] = set()
-        self._draining = False
-        self._lock = threading.Lock()
-
-    def add(self, receiver: Receiver | None) -> None:
-        """Know a new stream; None: its handler failed."""
-        if receiver is None:
-            return
-        with self._lock:
-            self._receivers.add(receiver)
-            draining = self._draining
-        if draining:
-            receiver.drain()
-
-    def remove(self, receiver: Receiver) -> None:
-        """Forget a stream that is over."""
-        with self._lock, contextlib.suppress(KeyError):
-            self._receivers.remove(receiver)
-
-    def drain(self) -> None:
-        """Drain every stream, and those that still come."""
-        with self._lock:
-            self._draining = True
-            receivers = tuple(self._receivers)
-        for receiver in receivers:
-            receiver.drain()
+            self._waiting.pop().watch(self._calls)

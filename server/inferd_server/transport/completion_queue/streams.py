@@ -13,6 +13,10 @@ from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, Receiver, StreamHandler
 from inferd_server.transport.completion_queue.calls import end
 from inferd_server.transport.completion_queue.core import CoreCall
+from inferd_server.transport.in_flight import InFlightBytes, Unanswered
+from inferd_server.transport.live import Live
+from inferd_server.transport.metadata import checked
+from inferd_server.transport.status import given_up
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,7 @@ class Outbox:
     """What a stream sends: one message under way at a time, the status last."""
 
     def __init__(self, core: CoreCall, written: Callable[[], None]) -> None:
+        self.given_up = False
         self._core = core
         self._written = written
         self._messages: deque[bytes] = deque()
@@ -29,7 +34,15 @@ class Outbox:
         self._ended = False
         self._closed = False
         self._error: InferdError | None = None
+        self._trailing: Metadata = ()
         self._lock = threading.Lock()
+
+    def begin(self, metadata: Metadata) -> None:
+        """Send initial metadata; ignored once anything was sent."""
+        with self._lock:
+            if not (self._begun or self._ended or self._closed):
+                self._begun = True
+                self._core.begin(metadata)
 
     def send(self, message: bytes) -> None:
         """Send a message after those before it; ignored once the stream is over."""
@@ -38,12 +51,22 @@ class Outbox:
                 self._messages.append(message)
                 self._advance()
 
-    def end(self, error: InferdError | None) -> None:
+    def end(self, error: InferdError | None, trailing: Metadata = ()) -> None:
         """Send the status after all messages; the first one counts."""
         with self._lock:
             if not self._ended:
                 self._ended = True
                 self._error = error
+                self._trailing = trailing
+                self._advance()
+
+    def give_up(self) -> None:
+        """End because the server stops, unless the end is under way."""
+        with self._lock:
+            if not (self._ended or self._closed):
+                self.given_up = True
+                self._ended = True
+                self._error = given_up()
                 self._advance()
 
     def close(self) -> None:
@@ -62,7 +85,7 @@ class Outbox:
         elif self._ended:
             # Stays busy: nothing may follow the status.
             self._busy = True
-            end(self._core, self._error, first=not self._begun, watched=True)
+            end(self._core, self._error, self._trailing, first=not self._begun, watched=True)
 
     def _sent(self, success: bool) -> None:
         with self._lock:
@@ -76,13 +99,13 @@ class Outbox:
 class QueueStream:
     """A stream: receives one message at a time, never too far ahead of what is written."""
 
-    def __init__(self, core: CoreCall, max_messages: int) -> None:
+    def __init__(self, core: CoreCall, max_messages: int, in_flight: InFlightBytes) -> None:
         self.cancelled = False
         self._core = core
         self._outbox = Outbox(core, self._written)
         self._receiver: Receiver | None = None
-        self._unanswered = 0
-        self._max_messages = max_messages
+        self._in_flight = in_flight
+        self._unanswered = Unanswered(in_flight, max_messages)
         self._paused = False
 
     @property
@@ -100,32 +123,46 @@ class QueueStream:
         """Monotonic seconds, or None for a call without a deadline."""
         return self._core.deadline()
 
-    def serve(self, handler: StreamHandler, over: Callable[[Receiver], None]) -> Receiver | None:
-        """Hand the stream to its handler; `over` is told when the call ends."""
+    def serve(self, handler: StreamHandler, live: Live[QueueStream]) -> None:
+        """Hand the stream to its handler; a member of `live` until it is over."""
         try:
             receiver = self._receiver = handler(self)
         except Exception:
             log.exception("a handler failed")
             end(self._core, EngineFailure(), first=True, watched=False)
-            return None
+            return
 
         def closed(cancelled: bool) -> None:
-            self.cancelled = cancelled
+            self.cancelled = cancelled or self._outbox.given_up
             self._outbox.close()
-            over(receiver)
+            self._unanswered.over()
+            live.remove(self)
             receiver.cancel()
 
         self._core.watch_close(closed)
+        live.add(self)
         self._core.receive(self._received)
-        return receiver
+
+    def drain(self) -> None:
+        """Tell the receiver that the server is stopping."""
+        if self._receiver is not None:
+            self._receiver.drain()
+
+    def give_up(self) -> None:
+        """End the call because the server stops."""
+        self._outbox.give_up()
+
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Send metadata ahead of everything; ignored the second time, or after a message."""
+        self._outbox.begin(checked(metadata))
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """Send one message; the parts are copied before this returns."""
         self._outbox.send(b"".join(parts))
 
-    def finish(self) -> None:
+    def finish(self, trailing: Metadata = ()) -> None:
         """End the call with OK after everything that was sent."""
-        self._outbox.end(None)
+        self._outbox.end(None, checked(trailing))
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status after everything that was sent."""
@@ -144,16 +181,18 @@ class QueueStream:
             if not self.cancelled:
                 self._receiver.half_closed()
             return
-        self._unanswered += 1
+        size = len(message)
+        if not self._unanswered.received(size):
+            self.fail(self._in_flight.refusal(size))
+            return
         self._receiver.message(message)
-        self._paused = self._unanswered >= self._max_messages
+        self._paused = self._unanswered.full
         if not self._paused:
             self._core.receive(self._received)
 
     def _written(self) -> None:
         # On the polling thread, as all of the receiving side, so that no lock is needed.
-        # A stream that sends more than it was asked must not gain read-ahead by it.
-        self._unanswered = max(0, self._unanswered - 1)
-        if self._paused and self._unanswered < self._max_messages:
+        self._unanswered.answered()
+        if self._paused and not self._unanswered.full:
             self._paused = False
             self._core.receive(self._received)

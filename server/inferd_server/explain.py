@@ -1,0 +1,100 @@
+"""`inferd serve --explain`: what would serve, how it was set up, and by whom. No decisions here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+GAP = "  "
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: its value as text, and where that came from."""
+
+    name: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """All that is explained."""
+
+    settings: Sequence[Setting]
+    environment: Mapping[str, str]
+    """Of the process."""
+    wanted: Mapping[str, str]
+    """What the product sets there, unless the operator did."""
+    transport: str
+    reason: str
+    """Why it is not the one that was wanted; empty where it is."""
+    asked: str
+    """The setting `transport`."""
+    grpcio: str
+    problems: Sequence[str]
+    """What of the environment has no effect."""
+    arrangement: str
+    """Of processes."""
+    arrangement_reason: str
+    cores: int
+    affinity: int
+    """Cores that the scheduler allows, before the container's limit."""
+
+
+def explain(facts: Facts) -> list[str]:
+    """Return the lines, in aligned columns."""
+    return [
+        "Settings",
+        *aligned((setting.name, setting.value, setting.origin) for setting in facts.settings),
+        "",
+        "Environment (of this process, set before gRPC and the allocator are loaded)",
+        *aligned(
+            (name, facts.environment.get(name, "(unset)"), setter(name, facts))
+            for name in facts.wanted
+        ),
+        *(f"{GAP}! {problem}" for problem in facts.problems),
+        "",
+        "Transport",
+        *aligned([(facts.transport, why(facts))]),
+        "",
+        "Processes",
+        *aligned([(facts.arrangement, facts.arrangement_reason)]),
+        "",
+        "Cores",
+        *aligned([(str(facts.cores), seen(facts))]),
+    ]
+
+
+def setter(name: str, facts: Facts) -> str:
+    """Say who set a variable; one that the operator set to the same value counts as inferd's."""
+    wanted = facts.wanted[name]
+    if facts.environment.get(name) == wanted:
+        return "set by inferd"
+    return f"set by the operator; inferd would set {wanted}"
+
+
+def why(facts: Facts) -> str:
+    """Say why this transport serves."""
+    if facts.reason:
+        return f"instead of the one asked for ({facts.asked}): {facts.reason}"
+    if facts.transport == "aio":
+        return "asked for"
+    return f"the self-test with grpcio {facts.grpcio} passed"
+
+
+def seen(facts: Facts) -> str:
+    """Say where the number of cores comes from."""
+    if facts.cores < facts.affinity:
+        return f"the container's CPU limit; the scheduler would allow {facts.affinity}"
+    return "that the scheduler allows this process"
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return rows of texts as indented lines, every column but the last as wide as its widest."""
+    table = list(rows)
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        GAP + GAP.join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]

@@ -1,0 +1,63 @@
+"""`inferd serve` in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from typing import NoReturn
+
+from inferd_engines.onnx import open_onnx
+
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.server import Server
+from inferd_server.settings.model import Settings
+from inferd_server.signals import StopSignals
+from inferd_server.transport.choice import COMPLETION_QUEUE
+from inferd_server.transport.chosen import choose_transport
+from inferd_server.transport.making import make
+from inferd_server.transport.options import transport_options
+from inferd_server.worker.inline import InlineLoop
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, logs: LogControl) -> int:
+    """Start, wait for a signal, drain.
+
+    Raises:
+        StartupError: the server cannot start.
+    """
+    signals = StopSignals()
+    signals.install()
+    server = build(settings, logs)
+    port, metrics_port = server.start()
+    where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
+    log.info("listening", extra=where)
+    # On a thread of its own, so that a signal ends a start that takes long.
+    threading.Thread(target=server.load, name="load", daemon=True).start()
+    signals.wait()
+    ended = server.drain(signals.next())
+    log.info("stopped")
+    if not ended:
+        leave(0)
+    return 0
+
+
+def build(settings: Settings, logs: LogControl) -> Server:
+    """Put a server together with the engines and the transport of this host."""
+    inline = InlineLoop(time.monotonic)
+    options = transport_options(settings.listen)
+    name = choose_transport(settings.listen.transport, options)
+    transport = make(name, options, inline.turn)
+    takes_turns = name == COMPLETION_QUEUE
+    return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now: Python's own way out aborts while a thread is inside an engine."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

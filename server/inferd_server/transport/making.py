@@ -1,0 +1,39 @@
+"""Chooses a transport for this host, and makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+
+from inferd_server.transport.aio import AioTransport
+from inferd_server.transport.call import Transport
+from inferd_server.transport.choice import AIO, Choice, choose
+from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.options import TransportOptions
+from inferd_server.transport.selftest import selftest
+
+
+def decide(asked: str, options: TransportOptions) -> Choice:
+    """Choose, with the self-test where it matters; `asked` is the setting `transport`."""
+    return choose(
+        asked,
+        version("grpcio"),
+        core.TESTED,
+        core.missing(),
+        lambda: selftest(CompletionQueueTransport(private(options))),
+    )
+
+
+def make(
+    name: str,
+    options: TransportOptions,
+    turn: Callable[[], float | None] = lambda: None,
+) -> Transport:
+    """Make the transport of that name; only the completion queue takes turns."""
+    return AioTransport(options) if name == AIO else CompletionQueueTransport(options, turn)
+
+
+def private(options: TransportOptions) -> TransportOptions:
+    """Return the options of a transport that only this process calls, on a port of its own."""
+    return replace(options, credentials=None, reuse_port=False)

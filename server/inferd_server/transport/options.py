@@ -1,0 +1,102 @@
+"""What a transport is told once: limits, keepalive, the ages of connections, TLS.
+
+Both transports are gRPC core underneath, so `channel_arguments` is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from inferd_server.settings.model import ListenSettings
+from inferd_server.transport.tls import Credentials
+
+ChannelArguments: TypeAlias = tuple[tuple[str, int], ...]
+UNLIMITED = 2**31 - 1
+"""What gRPC core takes for no limit, in milliseconds, streams or bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransportOptions:
+    """Limits of one transport. Times are in seconds; 0 is no limit, where there may be none."""
+
+    max_message_bytes: int = 128 << 20
+    """Largest message received or sent."""
+    max_stream_messages: int = 256
+    """Messages of one stream that may await their answer."""
+    max_in_flight_bytes: int = 1 << 30
+    """Bytes of requests that were received and not answered yet, of all calls together."""
+    max_metadata_bytes: int = 16 << 10
+    """Size of a caller's metadata: names, values and 32 for each pair."""
+    max_concurrent_streams: int = 0
+    """Calls of one connection at a time; a caller's gRPC keeps the others back."""
+    keepalive_time: float = 0.0
+    """Silence after which a connection is pinged; 0: never."""
+    keepalive_timeout: float = 20.0
+    """Time that the answer to a ping may take before the connection is closed."""
+    min_ping_interval: float = 10.0
+    """Callers that ping more often than this lose their connection."""
+    max_connection_age: float = 0.0
+    """Age, give or take a tenth, at which a connection takes no new calls."""
+    max_connection_age_grace: float = 0.0
+    """Time after that in which its calls may end before they are cut off."""
+    reuse_port: bool = False
+    """Listen beside other servers of this host and user that say the same; the kernel spreads
+    connections over them."""
+    credentials: Callable[[], Credentials] | None = None
+    """Asked at the start and again for each connection, so that certificates can be renewed;
+    None serves without TLS."""
+
+
+def channel_arguments(options: TransportOptions) -> ChannelArguments:
+    """Return gRPC core's arguments of a server.
+
+    Source: include/grpc/impl/channel_arg_names.h in grpc/grpc.
+    """
+    return (
+        ("grpc.max_receive_message_length", options.max_message_bytes),
+        ("grpc.max_send_message_length", options.max_message_bytes),
+        # Between the two core refuses some calls and takes others; so there is no between.
+        ("grpc.max_metadata_size", options.max_metadata_bytes),
+        ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
+        ("grpc.max_concurrent_streams", options.max_concurrent_streams or UNLIMITED),
+        ("grpc.keepalive_time_ms", milliseconds(options.keepalive_time)),
+        ("grpc.keepalive_timeout_ms", milliseconds(options.keepalive_timeout)),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.min_ping_interval * 1e3)),
+        # A connection without calls is pinged, and may ping, too.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.max_connection_age_ms", milliseconds(options.max_connection_age)),
+        ("grpc.max_connection_age_grace_ms", milliseconds(options.max_connection_age_grace)),
+        # Two servers on one port share its callers: never without a word.
+        ("grpc.so_reuseport", int(options.reuse_port)),
+    )
+
+
+def milliseconds(seconds: float) -> int:
+    """Return whole milliseconds, at least one; no limit for 0."""
+    return min(UNLIMITED, max(1, round(seconds * 1000))) if seconds else UNLIMITED
+
+
+def transport_options(
+    listen: ListenSettings,
+    *,
+    reuse_port: bool = False,
+    credentials: Callable[[], Credentials] | None = None,
+) -> TransportOptions:
+    """Return what the settings say, and what only the process itself knows."""
+    return TransportOptions(
+        max_message_bytes=listen.max_message_bytes,
+        max_stream_messages=listen.max_stream_messages,
+        max_in_flight_bytes=listen.max_in_flight_bytes,
+        max_metadata_bytes=listen.max_metadata_bytes,
+        max_concurrent_streams=listen.max_concurrent_streams,
+        keepalive_time=listen.keepalive_time_s,
+        keepalive_timeout=listen.keepalive_timeout_s,
+        min_ping_interval=listen.min_ping_interval_s,
+        max_connection_age=listen.max_connection_age_s,
+        max_connection_age_grace=listen.max_connection_age_grace_s,
+        reuse_port=reuse_port,
+        credentials=credentials,
+    )
