@@ -23,7 +23,7 @@ from inferd_client.bench.fast.frames import (
 from inferd_client.bench.fast.header_block import StatusReader
 from inferd_client.bench.fast.outbox import Baked, Outbox
 
-# Bytes received before the server's window is filled up again.
+# Half of a window.
 CREDIT_BYTES = 2**30
 UNAVAILABLE = "UNAVAILABLE"
 
@@ -65,12 +65,15 @@ class Connection:
 
     Attributes:
         outbox: what is to be written to the socket.
+        credit: bytes received before a window of the server is filled up again.
         calls: those in flight by the number of their stream.
         retired: takes no more calls; over once `calls` is empty.
         answered: a call ended as the server wanted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credit: int = CREDIT_BYTES) -> None:
+        """Prepare; `credit` bytes may come before the server's windows are filled up again."""
+        self.credit = credit
         self.outbox = Outbox()
         self.outbox.parts.append(_HELLO)
         self.calls: dict[int, Call] = {}
@@ -138,7 +141,7 @@ class Connection:
             handler = handlers.get(kind)
             if handler is not None:
                 handler(flags, stream, payload)
-        if self._received >= CREDIT_BYTES:
+        if self._received >= self.credit:
             self.widen(0, self._received)
             self._received = 0
 
@@ -164,9 +167,12 @@ class Connection:
 
     def _data(self, flags: int, stream: int, payload: bytes) -> None:
         self._received += len(payload)
-        if flags & PADDED:
-            payload = frames.content(frames.DATA, flags, payload)
         call = self.calls.get(stream)
+        if flags & PADDED:
+            padded, payload = len(payload), frames.content(frames.DATA, flags, payload)
+            if call is not None:
+                # Calls count what they get; the window counts the padding, too.
+                self.widen(stream, padded - len(payload))
         if call is None:
             return
         if payload:

@@ -34,13 +34,17 @@ def drive(plan: Plan, progress: Callable[[float], None] = lambda _: None) -> Sam
     Raises:
         OSError: the host has no address.
     """
-    generator = Generator(plan, progress)
+    addresses = resolve(plan.address)
+    # epoll counts milliseconds, select microseconds: an open loop is kept to its moments.
+    paced = plan.rate is not None
+    wires = Wires(selectors.SelectSelector() if paced else selectors.DefaultSelector())
+    generator = Generator(plan, wires, addresses, progress)
     try:
         if plan.warmup > 0:
             generator.measure(plan.as_warmup())
         return generator.measure(plan)
     finally:
-        generator.close()
+        wires.close()
 
 
 class Generator:
@@ -49,21 +53,28 @@ class Generator:
     def __init__(
         self,
         plan: Plan,
-        progress: Callable[[float], None],
+        wires: Wires,
+        addresses: Sequence[Address],
+        progress: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        # epoll counts milliseconds, select microseconds: an open loop is kept to its moments.
-        paced = plan.rate is not None
-        self._wires = Wires(selectors.SelectSelector() if paced else selectors.DefaultSelector())
+        """Prepare; nothing connects before it is needed.
+
+        Args:
+            plan: tells what is sent over how many connections.
+            wires: opens and watches the sockets; remains the caller's.
+            addresses: of the server.
+            progress: told the seconds since now, now and then.
+            clock: monotonic seconds.
+        """
+        self._wires = wires
         self._clock = clock
         self._began = clock()
         self._progress = progress
         self._load = Load(clock)
         self._answers = Answers(stream=plan.stream) if plan.check else None
-        addresses = resolve(plan.address)
         self._links = [
-            Link(addresses, self._wires, clock)
-            for _ in range(min(plan.concurrency, plan.connections))
+            Link(addresses, wires, clock) for _ in range(min(plan.concurrency, plan.connections))
         ]
         self._places = self._streams(plan) if plan.stream else self._unary(plan)
 
@@ -81,10 +92,6 @@ class Generator:
         if self._answers is not None:
             samples.different = self._answers.different
         return samples
-
-    def close(self) -> None:
-        """Close every connection."""
-        self._wires.close()
 
     def _keep_going(self) -> None:
         next_look = 0.0

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from inferd.oip.v2 import inference_pb2
 
 from inferd_client.bench.fast.answers import Answers
-from inferd_client.bench.fast.connection import CREDIT_BYTES, UNAVAILABLE, Connection
+from inferd_client.bench.fast.connection import UNAVAILABLE, Connection
 from inferd_client.bench.fast.frames import ProtocolError
 from inferd_client.bench.fast.link import Link
 from inferd_client.bench.fast.load import Load
@@ -72,8 +72,9 @@ class Stream:
     def data(self, data: bytes) -> None:
         """Take what arrived."""
         self._received += len(data)
-        if self._received >= CREDIT_BYTES and self._connection is not None:
-            self._connection.widen(self._number, self._received)
+        connection = self._connection
+        if connection is not None and self._received >= connection.credit:
+            connection.widen(self._number, self._received)
             self._received = 0
         for answer in self._reader.feed(data):
             self._answered(answer)
