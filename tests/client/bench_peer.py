@@ -48,7 +48,7 @@ class Frame(NamedTuple):
 
 
 def block(*fields: tuple[str, str], huffman: bool = True) -> bytes:
-    """Encode headers as a server does that was told to keep no table."""
+    """Encode headers without the table of the connection."""
     encoder = hpack.Encoder()
     encoder.header_table_size = 0
     return encoder.encode(fields, huffman=huffman)

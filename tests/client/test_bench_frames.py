@@ -127,7 +127,28 @@ def test_status_is_right_after_more_blocks_than_are_remembered() -> None:
     assert reader.code(block(("grpc-status", "0"))) == "OK"
 
 
-def test_headers_that_need_a_table_that_we_do_not_keep_are_an_error() -> None:
+STATUSES = {"0": "OK", "5": "NOT_FOUND", "8": "RESOURCE_EXHAUSTED"}
+ANSWERS = st.tuples(
+    st.sampled_from(sorted(STATUSES)),
+    # Enough text for a table that turns over, and few enough that blocks come again.
+    st.sampled_from(["", "a" * 50, "b" * 90, "c" * 5000]),
+    # Room for everything, for some, for nothing.
+    st.sampled_from([4096, 4096, 4096, 200, 0]),
+)
+
+
+@given(st.lists(ANSWERS, max_size=40))
+def test_status_is_right_whatever_the_server_keeps_in_the_table(
+    answers: list[tuple[str, str, int]],
+) -> None:
+    encoder, reader = hpack.Encoder(), StatusReader()
+    for status, text, size in answers:
+        encoder.header_table_size = size
+        fields = [("grpc-status", status), ("grpc-message", text)]
+        assert reader.code(encoder.encode(fields)) == STATUSES[status]
+
+
+def test_headers_of_a_table_that_nobody_built_are_an_error() -> None:
     encoder = hpack.Encoder()
     encoder.encode([("grpc-status", "0")])
     with pytest.raises(ProtocolError, match="headers"):

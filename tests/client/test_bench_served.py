@@ -21,7 +21,7 @@ WAYS = [
     {},
     {"stream": True},
     {"stream": True, "per_stream": 4},
-    {"rate": 500.0, "duration": 0.2, "requests": 100},
+    {"rate": 500.0, "requests": 100},
 ]
 
 

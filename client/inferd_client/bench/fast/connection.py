@@ -31,7 +31,6 @@ _HELLO = (
     frames.PREFACE
     + frames.settings(
         {
-            Setting.HEADER_TABLE_SIZE: 0,
             Setting.ENABLE_PUSH: 0,
             Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW,
         }

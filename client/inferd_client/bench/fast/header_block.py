@@ -1,8 +1,7 @@
 """Header blocks: ours, always the same bytes, and the status in the server's.
 
-Ours name nothing but HPACK's static table (RFC 7541). The server is told that our table has
-no room (SETTINGS_HEADER_TABLE_SIZE 0), so that its blocks mean the same whenever they come
-and each needs to be decoded once.
+Ours name nothing but HPACK's static table (RFC 7541). The server may use the dynamic one, as
+with any client: without it an answer costs a server on gRPC core a tenth more.
 """
 
 from __future__ import annotations
@@ -84,34 +83,50 @@ def _integer(value: int, bits: int) -> bytes:
 
 
 class StatusReader:
-    """Finds the status in header blocks, and remembers blocks that it has seen."""
+    """Finds the status in the header blocks of one connection.
+
+    What a block means depends on the table that the blocks before it built (RFC 7541, section
+    2.2). Blocks that leave the table as it is are remembered until another one changes it.
+    """
 
     def __init__(self) -> None:
+        self._decoder = hpack.Decoder()
         self._seen: dict[bytes, str | None] = {}
 
     def code(self, block: bytes) -> str | None:
         """Return the name of the gRPC code that a block states, or None if it states none.
 
+        Every block has to come here, in order, whether or not anybody wants its status.
+
         Raises:
-            ProtocolError: it cannot be decoded without the blocks before it.
+            ProtocolError: it cannot be decoded.
         """
         try:
             return self._seen[block]
         except KeyError:
-            code = _code(_decode(block))
-        if len(self._seen) >= _KEPT:
+            return self._decode(block)
+
+    def _decode(self, block: bytes) -> str | None:
+        before = self._table()
+        try:
+            fields = {
+                bytes(name): bytes(value) for name, value in self._decoder.decode(block, True)
+            }
+        except hpack.HPACKError as error:
+            raise ProtocolError(f"bad headers: {error}", ErrorCode.COMPRESSION_ERROR) from error
+        code = _code(fields)
+        size, count, first = self._table()
+        if (size, count) != before[:2] or first is not before[2] or len(self._seen) >= _KEPT:
             self._seen.clear()
-        self._seen[block] = code
+        else:
+            self._seen[block] = code
         return code
 
-
-def _decode(block: bytes) -> dict[bytes, bytes]:
-    try:
-        return {
-            bytes(name): bytes(value) for name, value in hpack.Decoder().decode(block, raw=True)
-        }
-    except hpack.HPACKError as error:
-        raise ProtocolError(f"bad headers: {error}", ErrorCode.COMPRESSION_ERROR) from error
+    def _table(self) -> tuple[int, int, object]:
+        """Return what differs whenever the table does: every entry comes in at the front."""
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        return table.maxsize, len(entries), entries[0] if entries else None
 
 
 def _code(fields: dict[bytes, bytes]) -> str | None:
