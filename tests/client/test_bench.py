@@ -65,3 +65,47 @@ def test_bench_refuses_more_processes_than_places(
     flags = ["--concurrency", "1", "--processes", "2"]
     assert main(["bench", "digits", "--url", digits.address, *flags]) == 1
     assert "cannot be shared among 2 processes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("client", ["fast", "grpc"])
+def test_report_names_the_client_that_sent(
+    digits: OipServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], client: str
+) -> None:
+    written = tmp_path / "figures.json"
+    flags = ["--requests", "4", "--client", client, "--json", str(written)]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 0
+    assert f"sent by the {client} client\n" in capsys.readouterr().out
+    figures = json.loads(written.read_text())
+    assert (figures["client"], figures["client_reason"]) == (client, "")
+
+
+def test_report_says_why_the_fast_client_did_not_send(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = f"ipv4:{digits.address}"
+    assert main(["bench", "digits", "--url", target, "--requests", "4"]) == 0
+    assert f"sent by the grpc client: {target!r} is not HOST:PORT" in capsys.readouterr().out
+
+
+def test_bench_counts_answers_unlike_the_first_and_fails(
+    digits: OipServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = iter(["1", "2", "1", "1"])
+    digits.infer = lambda request: pb.ModelInferResponse(model_version=next(texts))
+    flags = ["--requests", "4", "--concurrency", "1", "--check"]
+    assert main(["bench", "digits", "--url", digits.address, *flags]) == 1
+    assert "1 answers differ from the first" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "text"),
+    [
+        (["--client", "grpc", "--check"], "--check needs the fast client"),
+        (["--per-stream", "2"], "--per-stream needs --stream"),
+    ],
+)
+def test_bench_refuses_what_the_client_cannot_do(
+    digits: OipServer, capsys: pytest.CaptureFixture[str], flags: list[str], text: str
+) -> None:
+    assert main(["bench", "digits", "--url", digits.address, "--requests", "1", *flags]) == 1
+    assert text in capsys.readouterr().err

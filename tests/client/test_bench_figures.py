@@ -90,10 +90,10 @@ def test_run_without_success_has_no_latency() -> None:
 
 def test_processes_are_joined_over_the_time_of_all() -> None:
     parts = [
-        Samples(1.0, 3.0, 0.5, 1, [0.1], Counter(OK=1)),
-        Samples(2.0, 4.0, 0.5, 2, [0.2], Counter(OK=1, INTERNAL=1)),
+        Samples(1.0, 3.0, 0.5, 1, None, [0.1], Counter(OK=1)),
+        Samples(2.0, 4.0, 0.5, 2, None, [0.2], Counter(OK=1, INTERNAL=1)),
     ]
-    assert merge(parts) == Samples(1.0, 4.0, 1.0, 3, [0.1, 0.2], Counter(OK=2, INTERNAL=1))
+    assert merge(parts) == Samples(1.0, 4.0, 1.0, 3, None, [0.1, 0.2], Counter(OK=2, INTERNAL=1))
 
 
 def test_report_says_what_limits_the_figures() -> None:

@@ -8,13 +8,22 @@ from dataclasses import replace
 import grpc
 import pytest
 from inferd.oip.v2 import inference_pb2 as pb
-from inferd_client.bench.load import drive, measure
+from inferd_client.bench import processes
+from inferd_client.bench.load import measure
 from inferd_client.bench.plan import Plan
+from inferd_client.bench.samples import Samples
 from inferd_client.bench.senders import code_of
 
 from tests.fakes.oip_server import OipServer, echo
 
 PLAN = Plan("127.0.0.1:1", b"", concurrency=2, duration=1.0)
+
+# Whatever sends, the figures mean the same.
+each_client = pytest.mark.parametrize("client", ["grpc", "fast"])
+
+
+def drive(plan: Plan) -> Samples:
+    return processes.run(plan, 1, lambda _: None)
 
 
 def plan_for(server: OipServer, **changes: object) -> Plan:
@@ -23,33 +32,39 @@ def plan_for(server: OipServer, **changes: object) -> Plan:
     return replace(plan, **changes)  # type: ignore[arg-type]
 
 
+@each_client
 @pytest.mark.parametrize("stream", [False, True])
-def test_every_request_is_counted(server: OipServer, stream: bool) -> None:
-    samples = asyncio.run(drive(plan_for(server, stream=stream)))
+def test_every_request_is_counted(server: OipServer, stream: bool, client: str) -> None:
+    samples = drive(plan_for(server, stream=stream, client=client))
     assert samples.codes == {"OK": 10}
     assert len(samples.latencies) == 10
     assert samples.ended > samples.started
 
 
+@each_client
 @pytest.mark.parametrize("stream", [False, True])
-def test_failed_calls_are_counted_by_code(server: OipServer, stream: bool) -> None:
+def test_failed_calls_are_counted_by_code(server: OipServer, stream: bool, client: str) -> None:
     server.fail = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full", "QueueFull")
-    samples = asyncio.run(drive(plan_for(server, stream=stream)))
+    samples = drive(plan_for(server, stream=stream, client=client))
     assert samples.codes == {"RESOURCE_EXHAUSTED": 10}
     assert samples.latencies == []
 
 
+@each_client
 @pytest.mark.parametrize("stream", [False, True])
-def test_request_is_given_up_after_its_timeout(server: OipServer, stream: bool) -> None:
+def test_request_is_given_up_after_its_timeout(
+    server: OipServer, stream: bool, client: str
+) -> None:
     server.infer = server.hold
     server.stream_infer = lambda requests: (
         pb.ModelStreamInferResponse(infer_response=server.hold(request)) for request in requests
     )
-    plan = plan_for(server, stream=stream, requests=2, timeout=0.05)
-    assert asyncio.run(drive(plan)).codes == {"DEADLINE_EXCEEDED": 2}
+    plan = plan_for(server, stream=stream, requests=2, timeout=0.05, client=client)
+    assert drive(plan).codes == {"DEADLINE_EXCEEDED": 2}
 
 
-def test_stream_that_the_server_ends_is_opened_anew(server: OipServer) -> None:
+@each_client
+def test_stream_that_the_server_ends_is_opened_anew(server: OipServer, client: str) -> None:
     opened = Counter[str]()
 
     def once(requests: Iterator[pb.ModelInferRequest]) -> Iterator[pb.ModelStreamInferResponse]:
@@ -57,7 +72,7 @@ def test_stream_that_the_server_ends_is_opened_anew(server: OipServer) -> None:
         yield pb.ModelStreamInferResponse(infer_response=echo(next(requests)))
 
     server.stream_infer = once
-    samples = asyncio.run(drive(plan_for(server, stream=True, concurrency=1, requests=4)))
+    samples = drive(plan_for(server, stream=True, concurrency=1, requests=4, client=client))
     assert samples.codes.total() == 4
     assert samples.codes["OK"] == opened["streams"] > 1
 
@@ -85,7 +100,8 @@ def test_latency_in_open_loop_includes_the_wait_for_a_free_place() -> None:
     assert samples.unsent == 6
 
 
-def test_warmup_is_not_measured(server: OipServer) -> None:
+@each_client
+def test_warmup_is_not_measured(server: OipServer, client: str) -> None:
     calls = Counter[str]()
 
     def counted(request: pb.ModelInferRequest) -> pb.ModelInferResponse:
@@ -93,7 +109,7 @@ def test_warmup_is_not_measured(server: OipServer) -> None:
         return echo(request)
 
     server.infer = counted
-    samples = asyncio.run(drive(plan_for(server, requests=4, warmup=0.05)))
+    samples = drive(plan_for(server, requests=4, warmup=0.05, client=client))
     assert samples.codes == {"OK": 4}
     assert calls["n"] > 4
 

@@ -18,16 +18,13 @@ from inferd_client.bench.samples import Samples
 from inferd_client.bench.senders import Sender, StreamSender, UnarySender
 from inferd_client.connection import MAX_MESSAGE_BYTES, options
 
-# Servers that share a port among processes spread connections, not requests.
-MAX_CONNECTIONS = 8
-
 
 async def drive(plan: Plan) -> Samples:
     """Warm up, then run the plan and return what was measured."""
     async with AsyncExitStack() as stack:
         channels = [
             await stack.enter_async_context(_channel(plan.address))
-            for _ in range(min(plan.concurrency, MAX_CONNECTIONS))
+            for _ in range(min(plan.concurrency, plan.connections))
         ]
         kind = StreamSender if plan.stream else UnarySender
         senders: list[Sender] = [

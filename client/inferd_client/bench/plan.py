@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 from inferd_client.connection import DEFAULT_TIMEOUT
 
+# Servers that share a port among processes spread connections, not requests.
+MAX_CONNECTIONS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -23,6 +26,10 @@ class Plan:
         warmup: closed-loop time before the run, not measured.
         stream: one ModelStreamInfer for each place in flight instead of unary calls.
         timeout: of each request.
+        client: which one sends, "fast" or "grpc"; see `choice`.
+        connections: of each process at most.
+        per_stream: places that share one stream; more than one needs the fast client.
+        check: compare answers; needs the fast client.
     """
 
     address: str
@@ -34,6 +41,10 @@ class Plan:
     warmup: float = 0.0
     stream: bool = False
     timeout: float = DEFAULT_TIMEOUT
+    client: str = "grpc"
+    connections: int = MAX_CONNECTIONS
+    per_stream: int = 1
+    check: bool = False
 
     @property
     def limit(self) -> float:
@@ -52,6 +63,8 @@ class Schedule:
     def __init__(self, plan: Plan, start: float) -> None:
         self._plan = plan
         self._start = start
+        self._end = start + plan.duration
+        self._limit = plan.limit
         self._taken = 0
 
     def take(self, now: float) -> float | None:
@@ -60,7 +73,7 @@ class Schedule:
         In open loop the moment may lie ahead, or in the past when all places were busy:
         latency counts from it, so that a slow server cannot hide by slowing the load down.
         """
-        if now >= self._start + self._plan.duration or self._taken >= self._plan.limit:
+        if now >= self._end or self._taken >= self._limit:
             return None
         due = now if self._plan.rate is None else self._start + self._taken / self._plan.rate
         self._taken += 1
@@ -68,7 +81,7 @@ class Schedule:
 
     def unsent(self) -> int:
         """Return how many requests of an open loop were due and never started."""
-        return 0 if self._plan.rate is None else int(self._plan.limit) - self._taken
+        return 0 if self._plan.rate is None else int(self._limit) - self._taken
 
 
 def split(plan: Plan, processes: int) -> list[Plan]:

@@ -11,7 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
-from inferd_client.bench.load import drive
+from inferd_client.bench import load
+from inferd_client.bench.choice import FAST
 from inferd_client.bench.plan import Plan, split
 from inferd_client.bench.samples import Samples, merge
 
@@ -29,9 +30,12 @@ def run(plan: Plan, processes: int, progress: Callable[[float], None]) -> Sample
 
     Raises:
         ValueError: the load cannot be shared among so many.
+        OSError: the host has no address.
     """
     plans = split(plan, processes)
-    work = drive(plan) if processes == 1 else _drive_all(plans)
+    if processes == 1 and plan.client == FAST:
+        return _drive_fast(plan, progress)
+    work = load.drive(plan) if processes == 1 else _drive_all(plans)
     return asyncio.run(_watched(work, progress))
 
 
@@ -64,7 +68,16 @@ async def _drive_all(plans: list[Plan]) -> Samples:
 
 
 def _drive_blocking(plan: Plan) -> Samples:
-    return asyncio.run(drive(plan))
+    if plan.client == FAST:
+        return _drive_fast(plan, lambda _: None)
+    return asyncio.run(load.drive(plan))
+
+
+def _drive_fast(plan: Plan, progress: Callable[[float], None]) -> Samples:
+    # Its dependency is there only where it was asked for.
+    from inferd_client.bench.fast.drive import drive
+
+    return drive(plan, progress)
 
 
 def _die_on_interrupt() -> None:

@@ -4,12 +4,18 @@ The JSON is one object:
 
     model, url            what was called
     concurrency, rate     requests in flight at most; requests a second, or null (closed loop)
-    stream, processes     how it was sent
+    stream, per_stream    whether on streams; requests outstanding on each
+    processes             that sent
+    connections           of each process at most
+    client                what sent: "fast", the own HTTP/2 client, or "grpc", grpc.aio
+    client_reason         why not the fast one, where it was not for being told so
     rows                  rows of each request
     request_bytes         size of a serialised request
     requests, succeeded   answered in all; answered OK
     errors                count of the others by gRPC status code
     unsent                due in open loop, and never started because every place was busy
+    different             answers unlike the first one of their process, ids aside; null where
+                          nobody looked
     elapsed_s             from the first start to the last answer
     requests_per_s        successful ones
     rows_per_s            likewise
@@ -39,6 +45,7 @@ class Setting:
     plan: Plan
     processes: int
     rows: int
+    client_reason: str = ""
 
 
 def as_json(setting: Setting, summary: Summary) -> dict[str, Any]:
@@ -49,7 +56,11 @@ def as_json(setting: Setting, summary: Summary) -> dict[str, Any]:
         "concurrency": setting.plan.concurrency,
         "rate": setting.plan.rate,
         "stream": setting.plan.stream,
+        "per_stream": setting.plan.per_stream,
         "processes": setting.processes,
+        "connections": setting.plan.connections,
+        "client": setting.plan.client,
+        "client_reason": setting.client_reason,
         "rows": setting.rows,
         "request_bytes": len(setting.plan.request),
         **asdict(summary),
@@ -65,8 +76,12 @@ def as_text(setting: Setting, summary: Summary) -> str:
         f"{summary.succeeded} of {summary.requests} succeeded in {summary.elapsed_s:.1f} s",
         *(f"{count} failed with {code}" for code, count in summary.errors.items()),
     ]
+    if summary.different is not None:
+        lines.append(f"{summary.different} answers differ from the first")
     if summary.unsent:
         lines.append(f"{summary.unsent} were due and never sent: every place was busy")
     if summary.client_cores > _BUSY * setting.processes:
         lines.append("the load generator was busy all the time: the server may do more")
+    reason = f": {setting.client_reason}" if setting.client_reason else ""
+    lines.append(f"sent by the {setting.plan.client} client{reason}")
     return "\n".join(lines)

@@ -21,13 +21,15 @@ class Samples:
 
     `latencies` are the seconds of successful requests; `codes` counts all by status code;
     `unsent` were due in open loop and never started; `cpu` is the processor time of the
-    load generator in seconds.
+    load generator in seconds; `different` counts answers that are unlike the first one, and
+    is None where nobody looked.
     """
 
     started: float
     ended: float = 0.0
     cpu: float = 0.0
     unsent: int = 0
+    different: int | None = None
     latencies: list[float] = field(default_factory=list)
     codes: Counter[str] = field(default_factory=Counter)
 
@@ -40,11 +42,13 @@ class Samples:
 
 def merge(parts: Sequence[Samples]) -> Samples:
     """Join the figures of processes that ran side by side."""
+    looked = [part.different for part in parts if part.different is not None]
     return Samples(
         started=min(part.started for part in parts),
         ended=max(part.ended for part in parts),
         cpu=sum(part.cpu for part in parts),
         unsent=sum(part.unsent for part in parts),
+        different=None if not looked else sum(looked),
         latencies=[latency for part in parts for latency in part.latencies],
         codes=sum((part.codes for part in parts), Counter()),
     )
@@ -58,6 +62,7 @@ class Summary:
     succeeded: int
     errors: dict[str, int]
     unsent: int
+    different: int | None
     elapsed_s: float
     requests_per_s: float
     rows_per_s: float
@@ -78,6 +83,7 @@ def summarise(samples: Samples, rows: int) -> Summary:
         succeeded=succeeded,
         errors=errors,
         unsent=samples.unsent,
+        different=samples.different,
         elapsed_s=elapsed,
         requests_per_s=succeeded / elapsed,
         rows_per_s=succeeded * rows / elapsed,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from inferd_client import requests
 from inferd_client.bench import processes, report
+from inferd_client.bench.choice import Choice, choose, is_installed
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.samples import Summary, summarise
 from inferd_client.commands import connect
@@ -27,15 +28,27 @@ __all__ = ["HELP", "configure", "run"]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the load, report it, and return 1 if nothing succeeded."""
+    """Run the load, report it, and return 1 if nothing succeeded or answers differ."""
     with connect.client(arguments) as client:
         metadata = client.metadata(arguments.model, arguments.version)
     inputs = _inputs(arguments, metadata)
-    plan = _plan(arguments, inputs)
-    setting = report.Setting(arguments.model, plan, arguments.processes, rows_of(metadata, inputs))
+    chosen = _choice(arguments)
+    plan = _plan(arguments, inputs, chosen.name)
+    rows = rows_of(metadata, inputs)
+    setting = report.Setting(arguments.model, plan, arguments.processes, rows, chosen.reason)
     summary = _measure(setting)
     _report(arguments.json, setting, summary)
-    return 0 if summary.succeeded else 1
+    return 0 if summary.succeeded and not summary.different else 1
+
+
+def _choice(arguments: argparse.Namespace) -> Choice:
+    needs = "--per-stream" if arguments.per_stream > 1 else "--check" if arguments.check else ""
+    if arguments.per_stream > 1 and not arguments.stream:
+        raise InvalidInput("--per-stream needs --stream")
+    try:
+        return choose(arguments.client, arguments.url, installed=is_installed(), needs=needs)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
 
 
 def _inputs(arguments: argparse.Namespace, metadata: ModelMetadata) -> dict[str, Array]:
@@ -52,7 +65,7 @@ def rows_of(metadata: ModelMetadata, inputs: dict[str, Array]) -> int:
     return 1
 
 
-def _plan(arguments: argparse.Namespace, inputs: dict[str, Array]) -> Plan:
+def _plan(arguments: argparse.Namespace, inputs: dict[str, Array], client: str) -> Plan:
     request = Request(arguments.model, inputs, arguments.version)
     return Plan(
         address=arguments.url,
@@ -64,6 +77,10 @@ def _plan(arguments: argparse.Namespace, inputs: dict[str, Array]) -> Plan:
         warmup=arguments.warmup,
         stream=arguments.stream,
         timeout=arguments.timeout,
+        client=client,
+        connections=arguments.connections,
+        per_stream=arguments.per_stream,
+        check=arguments.check,
     )
 
 
@@ -77,7 +94,7 @@ def _measure(setting: report.Setting) -> Summary:
 
         try:
             samples = processes.run(plan, setting.processes, progress)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise InvalidInput(str(error)) from error
     return summarise(samples, setting.rows)
 

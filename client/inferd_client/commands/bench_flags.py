@@ -7,10 +7,15 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from inferd_client.bench.choice import AUTO, FAST, GRPC
+from inferd_client.bench.plan import MAX_CONNECTIONS
 from inferd_client.commands import connect
 from inferd_client.inputs import assignment, shape_assignment
 
 Add: TypeAlias = Callable[..., Any]
+
+CONNECTIONS = f"of each process at most (default: {MAX_CONNECTIONS})"
+CLIENT = "what sends: the fast client, grpc.aio, or the fast one where it can (default: auto)"
 
 EPILOG = """
 Every run is bounded: by --duration, by --requests, and each request by --timeout. With
@@ -37,6 +42,10 @@ def _load(add: Add) -> None:
     add("--warmup", type=seconds, default=0.0, metavar="S", help="seconds before measuring")
     add("--processes", type=count, default=1, metavar="N", help="processes that send (default: 1)")
     add("--stream", action="store_true", help="use ModelStreamInfer, one for each in flight")
+    add("--per-stream", type=count, default=1, metavar="N", help="in flight on each stream")
+    add("--connections", type=count, default=MAX_CONNECTIONS, metavar="N", help=CONNECTIONS)
+    add("--client", choices=(AUTO, FAST, GRPC), default=AUTO, help=CLIENT)
+    add("--check", action="store_true", help="count answers unlike the first, and fail if any is")
 
 
 def _request(add: Add) -> None:
