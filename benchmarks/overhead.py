@@ -17,7 +17,7 @@ import signal
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,10 +45,19 @@ class Cost:
 
 
 @contextmanager
-def constant(answer: bytes) -> Iterator[tuple[str, int]]:
-    """Run the transport alone; gives its address and process id."""
-    command = [sys.executable, "-m", "benchmarks.constant", answer.hex()]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def constant(
+    answer: bytes, environment: Mapping[str, str] | None = None, arguments: Sequence[str] = ()
+) -> Iterator[tuple[str, int]]:
+    """Run the transport alone; gives its address and process id.
+
+    Args:
+        answer: to every request.
+        environment: what to set or change there.
+        arguments: channel arguments as NAME=NUMBER.
+    """
+    command = [sys.executable, "-m", "benchmarks.constant", answer.hex(), *arguments]
+    changed = {**os.environ, **(environment or {})}
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=changed)
     try:
         assert server.stdout is not None
         yield f"127.0.0.1:{int(server.stdout.readline())}", server.pid

@@ -47,6 +47,8 @@ class TransportOptions:
     credentials: Callable[[], Credentials] | None = None
     """Asked at the start and again for each connection, so that certificates can be renewed;
     None serves without TLS."""
+    more: ChannelArguments = ()
+    """Further arguments of gRPC core, for measurements."""
 
 
 def channel_arguments(options: TransportOptions) -> ChannelArguments:
@@ -71,6 +73,7 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
         ("grpc.max_connection_age_grace_ms", milliseconds(options.max_connection_age_grace)),
         # Two servers on one port share its callers: never without a word.
         ("grpc.so_reuseport", int(options.reuse_port)),
+        *options.more,
     )
 
 
