@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 from inferd_server.settings.model import ListenSettings
-from inferd_server.transport.making import private
+from inferd_server.transport.choice import COMPLETION_QUEUE, Choice
+from inferd_server.transport.making import decide, private
 from inferd_server.transport.options import (
     UNLIMITED,
     TransportOptions,
@@ -115,5 +116,17 @@ def test_a_transport_for_this_process_alone_shares_no_port_and_needs_no_certific
     def source() -> Credentials:
         raise AssertionError("asked")
 
-    options = replace(DEFAULTS, reuse_port=True, credentials=source, max_message_bytes=5000)
-    assert private(options) == replace(DEFAULTS, max_message_bytes=5000)
+    options = replace(DEFAULTS, reuse_port=True, credentials=source, keepalive_time=5.0)
+    assert private(options) == replace(DEFAULTS, keepalive_time=5.0)
+
+
+def test_small_limits_are_no_reason_for_another_transport() -> None:
+    small = replace(
+        DEFAULTS,
+        max_message_bytes=1024,
+        max_in_flight_bytes=1024,
+        max_metadata_bytes=1024,
+        max_concurrent_streams=1,
+        max_stream_messages=1,
+    )
+    assert decide("auto", small) == Choice(COMPLETION_QUEUE)
