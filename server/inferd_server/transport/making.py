@@ -35,5 +35,16 @@ def make(
 
 
 def private(options: TransportOptions) -> TransportOptions:
-    """Return the options of a transport that only this process calls, on a port of its own."""
-    return replace(options, credentials=None, reuse_port=False)
+    """Return the options of a transport that only this process calls, on a port of its own.
+
+    Limits are the usual ones: how large a caller's messages may be says nothing about gRPC.
+    """
+    usual = TransportOptions()
+    return replace(
+        options,
+        max_message_bytes=usual.max_message_bytes,
+        max_in_flight_bytes=usual.max_in_flight_bytes,
+        max_metadata_bytes=usual.max_metadata_bytes,
+        credentials=None,
+        reuse_port=False,
+    )

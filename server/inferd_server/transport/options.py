@@ -65,7 +65,9 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
         ("grpc.max_concurrent_streams", options.max_concurrent_streams or UNLIMITED),
         ("grpc.keepalive_time_ms", milliseconds(options.keepalive_time)),
         ("grpc.keepalive_timeout_ms", milliseconds(options.keepalive_timeout)),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(options.min_ping_interval * 1e3)),
+        # The keepalive's own timeout alone does not close a connection (grpcio 1.85.1).
+        ("grpc.http2.ping_timeout_ms", milliseconds(options.keepalive_timeout)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(options.min_ping_interval * 1e3)),
         # A connection without calls is pinged, and may ping, too.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),

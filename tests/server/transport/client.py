@@ -36,6 +36,17 @@ class Client:
 Serve = Callable[[Routes], AbstractContextManager[Client]]
 
 
+def connect(
+    address: str, credentials: grpc.ChannelCredentials | None = None, **arguments: int
+) -> grpc.Channel:
+    """Open a channel with a connection of its own, and channel arguments such as max_..."""
+    given = [(f"grpc.{name}", value) for name, value in arguments.items()]
+    options = [("grpc.use_local_subchannel_pool", 1), *given]
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)
+
+
 def serving(make: Callable[[], Transport]) -> Serve:
     """Return how to serve routes with a new transport of `make`."""
 
@@ -44,7 +55,7 @@ def serving(make: Callable[[], Transport]) -> Serve:
         transport = make()
         address = f"127.0.0.1:{transport.start('127.0.0.1:0', routes)}"
         try:
-            with grpc.insecure_channel(address) as channel:
+            with connect(address) as channel:
                 yield Client(transport, address, channel)
         finally:
             transport.stop(0)

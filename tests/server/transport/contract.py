@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -40,10 +41,14 @@ def assert_still_serves(client: Client) -> None:
 
 
 class TransportContract:
-    """How to make one, for `LIMIT` bytes a message and `MAX_STREAM_MESSAGES`."""
+    """How to make one, and how to serve with it."""
 
-    def make(self) -> Transport:
+    def make(self, options: TransportOptions = OPTIONS) -> Transport:
         raise NotImplementedError
+
+    def serve_with(self, **options: object) -> Serve:
+        """Serve with some options changed."""
+        return serving(lambda: self.make(replace(OPTIONS, **options)))
 
     @pytest.fixture
     def serve(self) -> Serve:

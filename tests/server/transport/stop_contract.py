@@ -19,7 +19,12 @@ from tests.server.transport.client import (
     Requests,
     Serve,
 )
-from tests.server.transport.contract import PATH, TransportContract, echo, holding
+from tests.server.transport.contract import (
+    PATH,
+    TransportContract,
+    echo,
+    holding,
+)
 
 LONG = 60.0
 """A grace that no test waits out: if it did, it would fail by its timeout."""
@@ -55,35 +60,6 @@ class StopContract(TransportContract):
             stopping.join(PATIENCE)
             assert not stopping.is_alive()
             assert not call.cancelled
-
-    def test_new_calls_are_unavailable_while_others_finish(self, serve: Serve) -> None:
-        held = Held()
-        with serve(holding(held)) as client:
-            future = client.unary(PATH).future(b"")
-            call = held.next()
-            stopping = threading.Thread(target=client.transport.stop, args=(LONG,))
-            stopping.start()
-            await_refusal(client.address)
-            error = failure(lambda: client.call("/test.Service/Echo"))
-            assert error.code() == grpc.StatusCode.UNAVAILABLE
-            call.reply((b"",))
-            assert future.result(PATIENCE) == b""
-            stopping.join(PATIENCE)
-
-    def test_what_still_runs_after_the_grace_is_cancelled(self, serve: Serve) -> None:
-        held, recorders, told = Held(), Recorders(), threading.Event()
-        with serve(Routes(unary={PATH: held}, streams={"/test.Service/S": recorders})) as client:
-            future = client.unary(PATH).future(b"")
-            answers = client.stream("/test.Service/S", iter(Requests(b"1")))
-            call, recorder = held.next(), recorders.next()
-            call.on_cancel(told.set)
-            client.transport.stop(0.05)
-            # All of it has happened by the time that stop returns.
-            assert told.is_set()
-            assert call.cancelled
-            assert recorder.over.get_nowait() is True
-            assert future.exception(PATIENCE) is not None
-            failure(lambda: next(answers))
 
     def test_streams_are_drained_so_that_an_idle_one_does_not_use_up_the_grace(
         self, serve: Serve

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
+from inferd_server.transport.options import TransportOptions
 
+from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
+from tests.server.transport.end_contract import EndContract
+from tests.server.transport.in_flight_contract import InFlightContract
+from tests.server.transport.metadata_contract import MetadataContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
+from tests.server.transport.tls_contract import TlsContract
 
 
-def make() -> Transport:
-    return AioTransport(OPTIONS)
+class Made:
+    """Makes the transport under test."""
+
+    def make(self, options: TransportOptions = OPTIONS) -> Transport:
+        return AioTransport(options)
 
 
-class TestAioUnary(UnaryContract):
-    def make(self) -> Transport:
-        return make()
+class TestAioUnary(Made, UnaryContract):
+    pass
 
 
-class TestAioStream(StreamContract):
-    def make(self) -> Transport:
-        return make()
+class TestAioStream(Made, StreamContract):
+    pass
 
 
-class TestAioStop(StopContract):
-    def make(self) -> Transport:
-        return make()
+class TestAioStop(Made, StopContract):
+    pass
+
+
+class TestAioEnd(Made, EndContract):
+    pass
+
+
+class TestAioMetadata(Made, MetadataContract):
+    pass
+
+
+class TestAioConnection(Made, ConnectionContract):
+    pass
+
+
+class TestAioInFlight(Made, InFlightContract):
+    pass
+
+
+class TestAioTls(Made, TlsContract):
+    pass

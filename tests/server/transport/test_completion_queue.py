@@ -5,29 +5,55 @@ from __future__ import annotations
 from inferd_server.transport.call import Transport
 from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.transport.completion_queue.core import missing
+from inferd_server.transport.options import TransportOptions
 
+from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
+from tests.server.transport.end_contract import EndContract
+from tests.server.transport.in_flight_contract import InFlightContract
+from tests.server.transport.metadata_contract import MetadataContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
+from tests.server.transport.tls_contract import TlsContract
 
 
-def make() -> Transport:
-    return CompletionQueueTransport(OPTIONS)
+class Made:
+    """Makes the transport under test."""
+
+    def make(self, options: TransportOptions = OPTIONS) -> Transport:
+        return CompletionQueueTransport(options)
 
 
-class TestCompletionQueueUnary(UnaryContract):
-    def make(self) -> Transport:
-        return make()
+class TestCompletionQueueUnary(Made, UnaryContract):
+    pass
 
 
-class TestCompletionQueueStream(StreamContract):
-    def make(self) -> Transport:
-        return make()
+class TestCompletionQueueStream(Made, StreamContract):
+    pass
 
 
-class TestCompletionQueueStop(StopContract):
-    def make(self) -> Transport:
-        return make()
+class TestCompletionQueueStop(Made, StopContract):
+    pass
+
+
+class TestCompletionQueueEnd(Made, EndContract):
+    pass
+
+
+class TestCompletionQueueMetadata(Made, MetadataContract):
+    pass
+
+
+class TestCompletionQueueConnection(Made, ConnectionContract):
+    pass
+
+
+class TestCompletionQueueInFlight(Made, InFlightContract):
+    pass
+
+
+class TestCompletionQueueTls(Made, TlsContract):
+    pass
 
 
 def test_the_cython_layer_has_everything_that_is_used_of_it() -> None:

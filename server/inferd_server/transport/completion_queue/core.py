@@ -17,6 +17,7 @@ import grpc
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from inferd_server.transport.call import Metadata
+from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.options import ChannelArguments
 
 TESTED = ("1.85.1",)
@@ -64,19 +65,6 @@ def _has(name: str, attribute: str) -> bool:
 
 def ignore(_: Event) -> None:
     """Tag of operations whose end nobody waits for."""
-
-
-class Gate:
-    """Keeps operations from a queue that was shut down: core would abort the process."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.open = True
-
-    def close(self) -> None:
-        """Let no further operation start."""
-        with self.lock:
-            self.open = False
 
 
 class CoreCall:

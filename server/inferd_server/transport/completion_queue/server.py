@@ -26,6 +26,8 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
+# Polls in a row without an event that mean that nothing is there.
+MISSES = 2
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
@@ -109,9 +111,12 @@ class CompletionQueueTransport:
 
     def _shut(self) -> None:
         assert self._core is not None
-        # What arrived before is accepted first: core would drop it without an answer.
+        # What arrived before is accepted first: core would drop it without an answer. It looks
+        # at one connection at a time, so that one miss does not mean that there is nothing.
+        misses = 0
         for _ in range(EVENTS):
-            if not self._step(self._core, 0.0):
+            misses = 0 if self._step(self._core, 0.0) else misses + 1
+            if misses == MISSES:
                 break
         self._core.stop(self._over.set)
         self._shutting.set()

@@ -1,0 +1,94 @@
+"""A client of HTTP/2 frames, for what gRPC's own client hides: pings, GOAWAY, bad manners.
+
+Source: RFC 9113, 4.1 (frames), 6 (their types); RFC 7541, 6.2.2 (literal header fields).
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.server.transport.client import PATIENCE
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
+ACK, END_STREAM, END_HEADERS = 1, 1, 4
+ENHANCE_YOUR_CALM = 11
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame as it arrived."""
+
+    kind: int
+    flags: int
+    payload: bytes
+
+
+def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
+    """Return the bytes of one frame."""
+    return b"".join(
+        (len(payload).to_bytes(3, "big"), bytes((kind, flags)), stream.to_bytes(4, "big"), payload)
+    )
+
+
+def request(path: str, stream: int, message: bytes = b"") -> bytes:
+    """Return the frames of a whole unary call."""
+    fields = {
+        ":method": "POST",
+        ":scheme": "http",
+        ":path": path,
+        ":authority": "test",
+        "content-type": "application/grpc",
+        "te": "trailers",
+    }
+    block = b"".join(literal(name) + literal(value, b"") for name, value in fields.items())
+    body = b"\0" + len(message).to_bytes(4, "big") + message
+    headers = frame(HEADERS, END_HEADERS, stream, block)
+    return headers + frame(DATA, END_STREAM, stream, body)
+
+
+def literal(text: str, prefix: bytes = b"\0") -> bytes:
+    """Return a short header field's name, or its value without a prefix."""
+    return prefix + bytes((len(text),)) + text.encode()
+
+
+class Connection:
+    """A connection that acknowledges nothing by itself."""
+
+    def __init__(self, raw: socket.socket) -> None:
+        self._raw = raw
+        self._reader = raw.makefile("rb")
+        self.send(PREFACE + frame(SETTINGS))
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; they are in the kernel when this returns."""
+        self._raw.sendall(data)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield what arrives until the server closes the connection."""
+        while len(header := self._reader.read(9)) == 9:
+            payload = self._reader.read(int.from_bytes(header[:3], "big"))
+            yield Frame(header[3], header[4], payload)
+
+    def await_frame(self, kind: int, flags: int = 0) -> Frame:
+        """Return the next frame of a kind with these flags."""
+        return next(f for f in self.frames() if f.kind == kind and f.flags & flags == flags)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._reader.close()
+        self._raw.close()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Connection]:
+    """Connect to "host:port"."""
+    host, _, port = address.rpartition(":")
+    connection = Connection(socket.create_connection((host, int(port)), PATIENCE))
+    try:
+        yield connection
+    finally:
+        connection.close()
