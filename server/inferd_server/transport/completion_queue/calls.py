@@ -20,16 +20,28 @@ class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
     __slots__ = (
-        "_answered", "_core", "_on_cancel", "_watched", "cancelled", "request",
+        "_core", "_handler", "_on_cancel", "_waits", "_watched", "answered", "cancelled", "request",
     )  # fmt: skip
 
-    def __init__(self, core: CoreCall) -> None:
+    def __init__(
+        self, core: CoreCall, handler: UnaryHandler, waits: Callable[[QueueCall], None]
+    ) -> None:
+        """Receive the request and handle it.
+
+        Args:
+            core: the call.
+            handler: called with this, once the request is there.
+            waits: gets calls that the handler left open.
+        """
         self.request = b""
         self.cancelled = False
+        self.answered = False
         self._core = core
-        self._answered = False
+        self._handler = handler
+        self._waits = waits
         self._watched = False
         self._on_cancel: Callable[[], None] | None = None
+        core.receive(self._received)
 
     @property
     def metadata(self) -> Metadata:
@@ -46,23 +58,10 @@ class QueueCall:
         """Monotonic seconds, or None for a call without a deadline."""
         return self._core.deadline()
 
-    def serve(self, handler: UnaryHandler, waits: Callable[[QueueCall], None]) -> None:
-        """Receive the request and handle it; `waits` gets calls that the handler left open."""
-
-        def received(message: bytes | None) -> None:
-            # None: the caller went away, or its message was refused, before it was complete.
-            if message is not None:
-                self.request = message
-                self._handle(handler)
-                if not self._answered:
-                    waits(self)
-
-        self._core.receive(received)
-
     def watch(self) -> None:
         """Watch for cancellation, which costs an event: only for calls that have to wait."""
         with self._core.lock:
-            if self._answered or self._watched:
+            if self.answered or self._watched:
                 return
             self._watched = True
             self._core.watch_close(self._closed)
@@ -78,28 +77,39 @@ class QueueCall:
     def reply(self, parts: Sequence[Buffer]) -> None:
         """Answer; the parts are copied before this returns."""
         message = b"".join(parts)
-        with self._core.lock:
-            if not self._answered:
-                self._answered = True
-                self._core.reply(message, self._watched)
+        core = self._core
+        with core.lock:
+            if not self.answered:
+                self.answered = True
+                # It refers to this call: both would stay until the next garbage collection.
+                self._on_cancel = None
+                core.reply(message, self._watched)
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
         with self._core.lock:
-            if not self._answered:
-                self._answered = True
+            if not self.answered:
+                self.answered = True
+                self._on_cancel = None
                 end(self._core, error, first=True, watched=self._watched)
 
-    def _handle(self, handler: UnaryHandler) -> None:
+    def _received(self, _: object) -> None:
+        message = self._core.received()
+        # None: the caller went away, or its message was refused, before it was complete.
+        if message is None:
+            return
+        self.request = message
         try:
-            handler(self)
+            self._handler(self)
         except Exception:
             log.exception("a handler failed")
             self.fail(EngineFailure())
+        if not self.answered:
+            self._waits(self)
 
     def _closed(self, cancelled: bool) -> None:
         with self._core.lock:
-            if not cancelled or self._answered:
+            if not cancelled or self.answered:
                 return
             self.cancelled = True
             callback, self._on_cancel = self._on_cancel, None
