@@ -131,6 +131,7 @@ class Infer:
         elements = locate(admitted, self._regions)
         plan = Plan(
             handle,
+            handle.arena,
             self._metrics.of(handle.name, handle.version),
             tuple(row_specs(admitted, handle.batched)),
             admitted.rows,
@@ -192,10 +193,9 @@ def reserve(plan: Plan, deadline: float | None, started: float) -> Slot:
     """
     if deadline is not None and started >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
-    handle = plan.handle
-    slot = handle.arena.reserve(plan.specs, plan.rows, plan.nbytes)
+    slot = plan.arena.reserve(plan.specs, plan.rows, plan.nbytes)
     if slot is None:
-        raise queue_full(handle, plan.rows, plan.nbytes)
+        raise queue_full(plan.handle, plan.rows, plan.nbytes)
     return slot
 
 
@@ -206,11 +206,10 @@ def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest:
         InvalidInput: shared memory shrank meanwhile.
     """
     for index, source in enumerate(plan.sources or ()):
-        memory = slot.memory(index)
         if isinstance(source, int):
-            memory[:] = template.elements(message, rest, source)
+            slot.memory(index)[:] = template.elements(message, rest, source)
         else:
-            source.read(memory)
+            source.read(slot.memory(index))
 
 
 def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:

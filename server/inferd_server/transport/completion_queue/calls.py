@@ -68,11 +68,12 @@ class QueueCall:
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the caller goes away before the answer; at once if it has."""
-        with self._core.lock:
-            if not self.cancelled:
-                self._on_cancel = callback
-                return
-        callback()
+        # Without the lock, which nearly all calls would take for nothing: whichever of this
+        # thread and `_closed` comes second sees what the first one set, and the lock decides
+        # who calls back.
+        self._on_cancel = callback
+        if self.cancelled:
+            self._call_back()
 
     def reply(self, parts: Sequence[Buffer]) -> None:
         """Answer; the parts are copied before this returns."""
@@ -112,6 +113,10 @@ class QueueCall:
             if not cancelled or self.answered:
                 return
             self.cancelled = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        with self._core.lock:
             callback, self._on_cancel = self._on_cancel, None
         if callback is not None:
             callback()
