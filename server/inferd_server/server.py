@@ -10,7 +10,7 @@ from collections.abc import Callable
 from inferd_engines.engine import Opener
 
 from inferd_server.address import join_address
-from inferd_server.front.blocking import BlockingThread
+from inferd_server.control.blocking import BlockingThread
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer

@@ -109,6 +109,7 @@ class Catalog:
             queue=RemoteLine(self._link, about),
             arena=Arena(
                 bounds.max_queue_rows,
+                # Together they share one memory, of which no model's lanes may take all.
                 min(bounds.max_queue_bytes, self._link.inputs.size),
                 memory=self._link.inputs,
             ),

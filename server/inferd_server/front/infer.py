@@ -10,12 +10,9 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
 from inferd_server.errors import (
-    DeadlinePassed,
     EngineFailure,
     InferdError,
-    InvalidInput,
     ModelNotReady,
-    QueueFull,
 )
 from inferd_server.front.admission import admit, requested_outputs
 from inferd_server.front.answer import plan_outputs
@@ -23,6 +20,7 @@ from inferd_server.front.fill import Checked, locate, row_specs
 from inferd_server.front.outcome import Answer, Telemetry, cancel
 from inferd_server.front.plan import Plan, find_places, find_sources
 from inferd_server.front.regions import RegionTable
+from inferd_server.front.reserve import fill, reserve
 from inferd_server.front.response import Responses
 from inferd_server.front.template import Parts, Template, TemplateCache, learn, split
 from inferd_server.front.wire import identity_field, is_text, parse
@@ -132,6 +130,7 @@ class Infer:
         elements = locate(admitted, self._regions)
         plan = Plan(
             handle,
+            handle.arena,
             self._metrics.of(handle.name, handle.version),
             tuple(row_specs(admitted, handle.batched)),
             admitted.rows,
@@ -189,48 +188,3 @@ def remember(
     template = learn(message, parts.rest, plan) if parts and plan.sources is not None else None
     if parts is not None and template is not None:
         templates.add(message, parts, template)
-
-
-def reserve(plan: Plan, deadline: float | None, started: float) -> Slot:
-    """Reserve a slot for a request.
-
-    Raises:
-        DeadlinePassed: it came too late.
-        QueueFull: no room.
-    """
-    if deadline is not None and started >= deadline:
-        raise DeadlinePassed("the deadline had passed when the request arrived")
-    handle = plan.handle
-    slot = handle.arena.reserve(plan.specs, plan.rows, plan.nbytes)
-    if slot is None:
-        raise queue_full(handle, plan.rows, plan.nbytes)
-    return slot
-
-
-def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest: int) -> None:
-    """Write the rows of a request that fits a template into its slot.
-
-    Raises:
-        InvalidInput: shared memory shrank meanwhile.
-    """
-    for index, source in enumerate(plan.sources or ()):
-        memory = slot.memory(index)
-        if isinstance(source, int):
-            memory[:] = template.elements(message, rest, source)
-        else:
-            source.read(memory)
-
-
-def queue_full(handle: Handle, rows: int, nbytes: int) -> InferdError:
-    """Say which bound of a model's queue a request met."""
-    bounds = handle.bounds
-    if nbytes > bounds.max_queue_bytes:
-        return InvalidInput(
-            f"the request's inputs take {nbytes} bytes; model {handle.name!r} accepts "
-            f"{bounds.max_queue_bytes} (max_queue_bytes)"
-        )
-    return QueueFull(
-        f"the queue of model {handle.name!r} has no room for {rows} rows of {nbytes} bytes in all: "
-        f"it holds {handle.arena.rows} rows, and may hold {bounds.max_queue_rows} (max_queue_rows) "
-        f"or {bounds.max_queue_bytes} bytes (max_queue_bytes)"
-    )

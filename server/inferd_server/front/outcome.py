@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from inferd.tensors import Array, Buffer
+from inferd.tensors import Array
 
 from inferd_server.errors import Cancelled, EngineFailure, HandleRetired, InferdError
 from inferd_server.front.plan import Plan
@@ -81,7 +81,12 @@ class Answer:
             plan.rows, total, now - ran, phases, self._telemetry.wall()
         )
         plan.series.answered("OK", total, phases)
-        self._reply(parts)
+        try:
+            self._call.reply(parts)
+        except Exception:
+            # No memory for the joined message, most likely; the call must not stay open.
+            log.exception("a response could not be sent")
+            self._call.fail(EngineFailure())
 
     def fail(self, error: InferdError) -> None:
         """Send an error; a request whose model was replaced before it ran is admitted anew."""
@@ -93,14 +98,6 @@ class Answer:
         self._plan.handle.statistics.failed(total)
         self._plan.series.answered(code_name(error), total, None)
         self._call.fail(error)
-
-    def _reply(self, parts: Sequence[Buffer]) -> None:
-        try:
-            self._call.reply(parts)
-        except Exception:
-            # No memory for the joined message, most likely; the call must not stay open.
-            log.exception("a response could not be sent")
-            self._call.fail(EngineFailure())
 
 
 def cancel(queue: Line, job: Job) -> None:

@@ -16,7 +16,7 @@ from inferd_server.front.regions import Region, RegionTable
 from inferd_server.front.response import Responses
 from inferd_server.monitoring.series import Series
 from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.slot import RowSpec
+from inferd_server.scheduler.slot import Arena, RowSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Plan:
     """What the checks of a request found out, true of every request that looks like it."""
 
     handle: Handle
+    arena: Arena
     series: Series
     specs: tuple[RowSpec, ...]
     rows: int

@@ -9,10 +9,10 @@ import time
 from dataclasses import replace
 
 from inferd_server.control import messages
+from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.measurements import Measured
 from inferd_server.errors import WorkerLost
-from inferd_server.front.blocking import BlockingThread
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from inferd.tensors import Array, Buffer
@@ -20,8 +20,7 @@ from inferd_server.front.answer import Target, encode_response, tensor_bytes
 SMALL = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(NamedTuple):
     """One output of a prebuilt response."""
 
     target: Target
@@ -66,7 +65,18 @@ class Responses:
             InvalidInput: an output does not fit into its shared memory.
             ResourceExhausted: shared memory has no pages left.
         """
-        parts = repeat(self._known, outputs) or self._make(outputs)
+        parts: list[Buffer] = []
+        for target, dtype, shape, before in self._known:
+            array = outputs[target.name]
+            if array.shape != shape or array.dtype != dtype:
+                parts = []
+                break
+            parts.append(before)
+            if target.region is not None and target.part is not None:
+                target.region.write(tensor_bytes(array), target.part.offset)
+            else:
+                parts.append(array.tobytes() if array.nbytes <= SMALL else tensor_bytes(array))
+        parts = parts or self._make(outputs)
         parts.append(identity)
         return parts
 
@@ -74,22 +84,6 @@ class Responses:
         parts = encode_response(self._echo, self._version, self.targets, outputs)
         self._known = prebuilt(self.targets, outputs, parts)
         return parts
-
-
-def repeat(known: Sequence[Part], outputs: Mapping[str, Array]) -> list[Buffer] | None:
-    """Return the parts of a response as one before; None unless the outputs are exactly alike."""
-    parts: list[Buffer] = []
-    for part in known:
-        target = part.target
-        array = outputs[target.name]
-        if array.shape != part.shape or array.dtype != part.dtype:
-            return None
-        parts.append(part.before)
-        if target.region is not None and target.part is not None:
-            target.region.write(tensor_bytes(array), target.part.offset)
-        else:
-            parts.append(array.tobytes() if array.nbytes <= SMALL else tensor_bytes(array))
-    return parts or None
 
 
 def prebuilt(

@@ -16,7 +16,6 @@ from inferd.tensors import Buffer
 from inferd_server.errors import InferdError, InvalidInput, ShuttingDown
 from inferd_server.front.wire import parse, varint
 from inferd_server.transport.call import Call, Metadata, Receiver, Stream
-from inferd_server.transport.cancellation import Cancellation
 from inferd_server.transport.status import sentence
 
 RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
@@ -52,7 +51,7 @@ class InferReceiver:
 
     def message(self, data: bytes) -> None:
         """Handle one request."""
-        call = StreamedCall(self._stream, data, self._answered)
+        call = StreamedCall(self._stream, data, self._answered, self._lock)
         with self._lock:
             refused = self._draining
             self._pending[id(call)] = call
@@ -83,7 +82,9 @@ class InferReceiver:
     def _answered(self, call: StreamedCall) -> None:
         with self._lock:
             self._pending.pop(id(call), None)
-        self._end_if_over()
+            over = not self._pending and (self._half_closed or self._draining)
+        if over:
+            self._end_if_over()
 
     def _end_if_over(self) -> None:
         with self._lock:
@@ -99,13 +100,31 @@ class InferReceiver:
 class StreamedCall:
     """One request of a stream, as a call."""
 
+    __slots__ = (
+        "_answered", "_claim", "_lock", "_on_cancel", "_stream", "cancelled", "request",
+    )  # fmt: skip
+
     def __init__(
-        self, stream: Stream, request: bytes, answered: Callable[[StreamedCall], None]
+        self,
+        stream: Stream,
+        request: bytes,
+        answered: Callable[[StreamedCall], None],
+        lock: threading.Lock,
     ) -> None:
-        self._stream = stream
+        """Take a message.
+
+        Args:
+            stream: it came on.
+            request: the message.
+            answered: told after the answer was sent.
+            lock: guards the callback when the stream ends; calls may share it.
+        """
         self.request = request
+        self.cancelled = False
+        self._stream = stream
         self._answered = answered
-        self._cancellation = Cancellation()
+        self._lock = lock
+        self._on_cancel: Callable[[], None] | None = None
         self._claim = threading.Lock()
 
     @property
@@ -123,18 +142,24 @@ class StreamedCall:
         """Of the stream."""
         return self._stream.deadline
 
-    @property
-    def cancelled(self) -> bool:
-        """True once the stream is over."""
-        return self._cancellation.cancelled
-
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the stream ends before the answer; at once if it has."""
-        self._cancellation.on_cancel(callback)
+        # Whichever of this and `cancel` comes second sees what the first one set, and the lock
+        # decides who calls back.
+        self._on_cancel = callback
+        if self.cancelled:
+            self._call_back()
 
     def cancel(self) -> None:
         """The stream ended."""
-        self._cancellation.cancel()
+        self.cancelled = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        with self._lock:
+            callback, self._on_cancel = self._on_cancel, None
+        if callback is not None:
+            callback()
 
     def send_initial_metadata(self, metadata: Metadata) -> None:
         """Do nothing: a message of a stream has no metadata."""
@@ -142,14 +167,17 @@ class StreamedCall:
     def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:  # noqa: ARG002
         """Send the response inside a stream response, which has no place for metadata."""
         if self._claim.acquire(blocking=False):
+            # It refers to this call: both would stay until the next garbage collection.
+            self._on_cancel = None
             # Fields that follow a message are merged into it.
-            size = varint(sum(len(part) for part in parts) + len(FINAL))
-            self._stream.send((RESPONSE_TAG + size, *parts, FINAL))
+            size = varint(sum(map(len, parts)) + len(FINAL))
+            self._stream.send((RESPONSE_TAG, size, *parts, FINAL))
             self._answered(self)
 
     def fail(self, error: InferdError) -> None:
         """Send the error as a message, with the id of its request; the stream goes on."""
         if self._claim.acquire(blocking=False):
+            self._on_cancel = None
             answer = ModelStreamInferResponse(
                 error_message=sentence(error), infer_response=error_response(self.request, error)
             )

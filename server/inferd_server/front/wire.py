@@ -112,6 +112,10 @@ def _varint(message: bytes, offset: int) -> tuple[int, int]:
 
 def varint(value: int) -> bytes:
     """Encode an unsigned varint."""
+    if value < 128:
+        return bytes((value,))
+    if value < 16384:
+        return bytes((value & 127 | 128, value >> 7))
     encoded = bytearray()
     while value > 127:
         encoded.append(value & 127 | 128)

@@ -82,6 +82,12 @@ def offsets(specs: Sequence[RowSpec], capacity: int) -> list[int]:
     return [*found, place]
 
 
+def weight(specs: Sequence[RowSpec], rows: int, nbytes: int) -> int:
+    """Return how large a block has to be; `nbytes` counts for text, which may take so much."""
+    text = nbytes if any(dtype == TEXT for dtype, _ in specs) else 0
+    return offsets(specs, rows)[-1] + text
+
+
 def read_rows(memory: Array, block: int, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
     """Return the arrays of a block, as the worker runs them; text is decoded.
 
@@ -132,12 +138,15 @@ class InputMemory:
 
     def take(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Rows | None:
         """Return rows in a block of their own, or None when none is free."""
-        text = nbytes if any(dtype == TEXT for dtype, _ in specs) else 0
         with self._lock:
-            block = self._blocks.take(offsets(specs, rows)[-1] + text)
+            block = self._blocks.take(weight(specs, rows, nbytes))
             if block is None:
                 return None
             return SharedRows(self._memory, block, next(self._numbers), specs, rows)
+
+    def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
+        """True if a block could be that large."""
+        return weight(specs, rows, nbytes) <= self.size
 
     def give_back(self, rows: Rows) -> None:
         """Free the block."""

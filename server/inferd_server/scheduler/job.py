@@ -74,7 +74,8 @@ class Job:
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Answer with this job's rows of every output, and free the slot."""
-        if self._claim():
+        # A lock that is never released: the first to take it answers.
+        if self._open.acquire(blocking=False):
             try:
                 self._finish(outputs, phases)
             except Exception:
@@ -85,7 +86,7 @@ class Job:
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""
-        if self._claim():
+        if self._open.acquire(blocking=False):
             try:
                 self._send(error)
             finally:
@@ -96,7 +97,3 @@ class Job:
             self._fail(error)
         except Exception:
             log.exception("an error could not be sent")
-
-    def _claim(self) -> bool:
-        # A lock that is never released: the first to take it answers.
-        return self._open.acquire(blocking=False)

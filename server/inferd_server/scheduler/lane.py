@@ -40,10 +40,22 @@ class Lane:
 
     def reserve(self, rows: int) -> int | None:
         """Return the first of `rows` consecutive free rows, or None."""
-        start = self._place(rows)
-        if start is None:
+        starts, start = self._starts, self._head
+        end = start + rows
+        if not starts:
+            start = 0
+            fits = rows <= self.capacity
+        elif starts[-1] < starts[0]:
+            fits = end <= starts[0]
+        else:
+            # At the front again as soon as there is room, but for the part that stays warm.
+            fits = end <= self._warm or (end <= self.capacity and rows > starts[0])
+            if not fits:
+                start = 0
+                fits = rows <= starts[0]
+        if not fits:
             return None
-        self._starts.append(start)
+        starts.append(start)
         self._held[start] = rows
         self._head = start + rows
         return start
@@ -57,18 +69,6 @@ class Lane:
         held[start] = 0
         while starts and not held[starts[0]]:
             starts.popleft()
-
-    def _place(self, rows: int) -> int | None:
-        starts, head = self._starts, self._head
-        if not starts:
-            return 0 if rows <= self.capacity else None
-        tail = starts[0]
-        if starts[-1] < tail:
-            return head if head + rows <= tail else None
-        end = head + rows
-        if end <= self._warm or (end <= self.capacity and rows > tail):
-            return head
-        return 0 if rows <= tail else None
 
 
 def memory_of(array: Array) -> memoryview | None:

@@ -32,6 +32,9 @@ class Memory(Protocol):
             nbytes: what they weigh in all; text more than its arrays of objects tell.
         """
 
+    def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
+        """True if `take` could give these rows, were nothing held."""
+
     def give_back(self, rows: Rows) -> None:
         """Nobody uses these rows any more."""
 
@@ -53,6 +56,11 @@ class PrivateMemory:
         """Return new arrays."""
         del nbytes
         return PrivateRows(tuple(np.empty((rows, *shape), dtype) for dtype, shape in specs))
+
+    def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
+        """Always."""
+        del specs, rows, nbytes
+        return True
 
     def give_back(self, rows: Rows) -> None:
         """Do nothing: arrays go with the last reference."""

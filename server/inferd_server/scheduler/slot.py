@@ -56,13 +56,15 @@ class Slot:
     def memory(self, index: int) -> memoryview:
         """Return one input's rows as bytes to fill; not for elements that are objects."""
         lane = self.lane
-        found = memory_of(self.inputs[index]) if lane is None else lane.memory[index]
-        assert found is not None
         if lane is None:
-            return found
-        size = lane.row_bytes[index]
-        start = self.start * size
-        return found[start : start + self.rows * size]
+            found = memory_of(self.inputs[index])
+        else:
+            size = lane.row_bytes[index]
+            start = self.start * size
+            whole = lane.memory[index]
+            found = None if whole is None else whole[start : start + self.rows * size]
+        assert found is not None
+        return found
 
     def free(self) -> None:
         """Give the rows back. Safe to call twice: they may be another request's by then."""
@@ -107,12 +109,27 @@ class Arena:
         with self._lock:
             if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
                 return None
-            slot = self._slot(specs, rows, nbytes)
-            if slot is None:
-                return None
+            latest = self._latest
+            if latest is not None and latest[0] is specs:
+                lane: Lane | None = latest[1]
+            else:
+                lane = self._lane(tuple(specs), rows)
+            start = None if lane is None else lane.reserve(rows)
+            if lane is not None and start is not None:
+                slot = Slot(self, lane, start, rows, lane.place, nbytes)
+            else:
+                # No room side by side: rows of its own, which the batch gathers.
+                alone = self._memory.take(specs, rows, nbytes)
+                if alone is None:
+                    return None
+                slot = Slot(self, None, 0, rows, alone, nbytes)
             self._rows += rows
             self._bytes += nbytes
             return slot
+
+    def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
+        """True if the memory could hold such a request, were it empty."""
+        return self._memory.fits(specs, rows, nbytes)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back."""
@@ -135,19 +152,6 @@ class Arena:
             self._closed = True
             self._latest = None
             self._drop_idle()
-
-    def _slot(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Slot | None:
-        latest = self._latest
-        if latest is not None and latest[0] is specs:
-            lane: Lane | None = latest[1]
-        else:
-            lane = self._lane(tuple(specs), rows)
-        start = None if lane is None else lane.reserve(rows)
-        if lane is not None and start is not None:
-            return Slot(self, lane, start, rows, lane.place, nbytes)
-        # No room side by side: rows of its own, which the batch gathers.
-        alone = self._memory.take(specs, rows, nbytes)
-        return None if alone is None else Slot(self, None, 0, rows, alone, nbytes)
 
     def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
         self._latest = None

@@ -8,8 +8,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 
 from inferd_server.control import messages
+from inferd_server.control.blocking import BlockingThread
 from inferd_server.errors import InferdError
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.policy import restart_delay
@@ -64,6 +66,7 @@ class Fleet:
         # WorkerGone that a front was told and has not answered yet.
         self._owed: Counter[Child] = Counter()
         self._lock = lock
+        self._starter = BlockingThread()
 
     @property
     def serving(self) -> bool:
@@ -74,9 +77,10 @@ class Fleet:
 
     def start(self) -> None:
         """Start every process."""
-        self._begin(WORKER, 0)
+        self._starter.start()
+        self._starter.submit(partial(self._begin, WORKER, 0))
         for index in range(self._links.count):
-            self._begin(FRONT, index)
+            self._starter.submit(partial(self._begin, FRONT, index))
 
     def useful(self, child: Child) -> None:
         """Know that a process does its work: what ended before it is forgiven."""
@@ -214,6 +218,8 @@ class Fleet:
             return
         if delay:
             log.warning("restarting", extra={"child": name, "delay_s": delay})
-        timer = threading.Timer(delay, self._begin, (role, index))
+        # By the thread that lasts: a child ends with the thread that started it (prctl(2)).
+        start = partial(self._starter.submit, partial(self._begin, role, index))
+        timer = threading.Timer(delay, start)
         timer.daemon = True
         timer.start()

@@ -47,28 +47,31 @@ class BatchRunner:
 
     def _run(self, jobs: Sequence[Job], waited: float) -> None:
         try:
-            outputs, phases = self._execute(jobs, waited)
+            outputs, taken, run = self._execute(jobs, waited)
         except Exception as error:
             self._failed(jobs, error)
             return
-        _answer(jobs, outputs, phases, self._batched)
+        if self._batched:
+            _answer(jobs, outputs, taken, run)
+        else:
+            jobs[0].finish(outputs, Phases(taken - jobs[0].arrived, run))
 
     def _execute(
         self, jobs: Sequence[Job], waited: float
-    ) -> tuple[Mapping[str, Array], list[Phases]]:
+    ) -> tuple[Mapping[str, Array], float, Execution]:
         taken = self._clock()
         views = batch_views([job.slot for job in jobs])
         if not self._batched:
             views = tuple(view.reshape(view.shape[1:]) for view in views)
         gathered = self._clock()
-        rows = sum(job.rows for job in jobs)
+        rows = sum([job.rows for job in jobs])
         outputs = self._engine.run(dict(zip(self._names, views, strict=True)), {}, rows)
         if self._batched:
             check_rows(outputs, rows)
         done = self._clock()
         run = Execution(rows, waited, gathered - taken, done - gathered)
         self._observer(run)
-        return outputs, [Phases(taken - job.arrived, run) for job in jobs]
+        return outputs, taken, run
 
     def _failed(self, jobs: Sequence[Job], error: Exception) -> None:
         where = {"requests": len(jobs), "error": str(error)}
@@ -88,14 +91,18 @@ class BatchRunner:
 
 
 def _answer(
-    jobs: Sequence[Job], outputs: Mapping[str, Array], phases: Sequence[Phases], batched: bool
+    jobs: Sequence[Job], outputs: Mapping[str, Array], taken: float, run: Execution
 ) -> None:
+    """Give each job its rows of every output."""
+    tensors = tuple(outputs.items())
     start = 0
-    for job, phase in zip(jobs, phases, strict=True):
+    for job in jobs:
         end = start + job.rows
-        own = {name: array[start:end] for name, array in outputs.items()} if batched else outputs
+        own = {}
+        for name, array in tensors:
+            own[name] = array[start:end]
         start = end
-        job.finish(own, phase)
+        job.finish(own, Phases(taken - job.arrived, run))
 
 
 def check_rows(outputs: Mapping[str, Array], rows: int) -> None:

@@ -23,20 +23,37 @@ class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
     __slots__ = (
-        "_answered", "_begun", "_core", "_held", "_in_flight", "_on_cancel", "_watched",
-        "cancelled", "request",
+        "_begun", "_core", "_handler", "_held", "_in_flight", "_on_cancel", "_waits", "_watched",
+        "answered", "cancelled", "request",
     )  # fmt: skip
 
-    def __init__(self, core: CoreCall, in_flight: InFlightBytes) -> None:
+    def __init__(
+        self,
+        core: CoreCall,
+        in_flight: InFlightBytes,
+        handler: UnaryHandler,
+        waits: Callable[[QueueCall], None],
+    ) -> None:
+        """Receive the request and handle it.
+
+        Args:
+            core: the call.
+            in_flight: counts the request until it is answered.
+            handler: called with this, once the request is there.
+            waits: gets calls that the handler left open.
+        """
         self.request = b""
         self.cancelled = False
+        self.answered = False
         self._core = core
         self._in_flight = in_flight
         self._held = 0
-        self._answered = False
         self._begun = False
+        self._handler = handler
+        self._waits = waits
         self._watched = False
         self._on_cancel: Callable[[], None] | None = None
+        core.receive(self._received)
 
     @property
     def metadata(self) -> Metadata:
@@ -53,32 +70,13 @@ class QueueCall:
         """Monotonic seconds, or None for a call without a deadline."""
         return self._core.deadline()
 
-    def serve(self, handler: UnaryHandler, waits: Callable[[QueueCall], None]) -> None:
-        """Receive the request and handle it; `waits` gets calls that the handler left open."""
-
-        def received(message: bytes | None) -> None:
-            # None: the caller went away, or its message was refused, before it was complete.
-            if message is None:
-                return
-            size = len(message)
-            if not self._in_flight.take(size):
-                self.fail(self._in_flight.refusal(size))
-                return
-            self._held = size
-            self.request = message
-            self._handle(handler)
-            if not self._answered:
-                waits(self)
-
-        self._core.receive(received)
-
     def watch(self, live: Live[QueueCall]) -> None:
         """Watch for cancellation, which costs an event: only for calls that have to wait.
 
         A member of `live` from now until it is over.
         """
         with self._core.lock:
-            if self._answered or self._watched:
+            if self.answered or self._watched:
                 return
             self._watched = True
             self._core.watch_close(lambda cancelled: self._closed(cancelled, live))
@@ -86,17 +84,18 @@ class QueueCall:
 
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the caller goes away before the answer; at once if it has."""
-        with self._core.lock:
-            if not self.cancelled:
-                self._on_cancel = callback
-                return
-        callback()
+        # Without the lock, which nearly all calls would take for nothing: whichever of this
+        # thread and `_closed` comes second sees what the first one set, and the lock decides
+        # who calls back.
+        self._on_cancel = callback
+        if self.cancelled:
+            self._call_back()
 
     def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send metadata ahead of the answer; ignored the second time, or after the answer."""
         metadata = checked(metadata)
         with self._core.lock:
-            if not (self._answered or self._begun):
+            if not (self.answered or self._begun):
                 self._begun = True
                 self._core.begin(metadata)
 
@@ -105,44 +104,65 @@ class QueueCall:
         message = b"".join(parts)
         if trailing:
             trailing = checked(trailing)
-        with self._core.lock:
-            if self._answered:
+        core = self._core
+        with core.lock:
+            if self.answered:
                 return
-            self._answered = True
-            self._give_back()
+            self._end()
             if trailing or self._begun:
                 first, watched = not self._begun, self._watched
-                self._core.reply_with(message, trailing, first=first, watched=watched)
+                core.reply_with(message, trailing, first=first, watched=watched)
             else:
-                self._core.reply(message, self._watched)
+                core.reply(message, self._watched)
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
         with self._core.lock:
-            if not self._answered:
-                self._answered = True
-                self._give_back()
+            if not self.answered:
+                self._end()
                 end(self._core, error, first=not self._begun, watched=self._watched)
 
     def give_up(self) -> None:
         """Answer that the server stops, and cancel."""
         with self._core.lock:
-            if self._answered:
+            if self.answered:
                 return
+            callback = self._on_cancel
             self.fail(given_up())
-        self._cancel()
+            self.cancelled = True
+        if callback is not None:
+            callback()
 
-    def _handle(self, handler: UnaryHandler) -> None:
+    def _end(self) -> None:
+        """Know that this is answered; with the lock held."""
+        self.answered = True
+        # It refers to this call: both would stay until the next garbage collection.
+        self._on_cancel = None
+        self._give_back()
+
+    def _received(self, _: object) -> None:
+        message = self._core.received()
+        # None: the caller went away, or its message was refused, before it was complete.
+        if message is None:
+            return
+        size = len(message)
+        if not self._in_flight.take(size):
+            self.fail(self._in_flight.refusal(size))
+            return
+        self._held = size
+        self.request = message
         try:
-            handler(self)
+            self._handler(self)
         except Exception:
             log.exception("a handler failed")
             self.fail(EngineFailure())
+        if not self.answered:
+            self._waits(self)
 
     def _closed(self, cancelled: bool, live: Live[QueueCall]) -> None:
         live.remove(self)
         with self._core.lock:
-            if not cancelled or self._answered:
+            if not cancelled or self.answered:
                 return
             self._give_back()
         self._cancel()
@@ -150,6 +170,10 @@ class QueueCall:
     def _cancel(self) -> None:
         with self._core.lock:
             self.cancelled = True
+        self._call_back()
+
+    def _call_back(self) -> None:
+        with self._core.lock:
             callback, self._on_cancel = self._on_cancel, None
         if callback is not None:
             callback()

@@ -8,7 +8,6 @@ Source: grpcio's own `grpc/_server.py`, which uses the same objects.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -44,6 +43,8 @@ Tag: TypeAlias = Callable[[Event], None]
 NO_METADATA = cygrpc.SendInitialMetadataOperation((), 0)
 OK = cygrpc.SendStatusFromServerOperation(None, 0, b"", 0)
 CLOSED = cygrpc.ReceiveCloseOnServerOperation(0)
+QUEUE_TIMEOUT = cygrpc.CompletionType.queue_timeout
+QUEUE_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
 FOREVER = 1e12
 """Seconds since the epoch from which on a deadline means none."""
 
@@ -70,20 +71,26 @@ def ignore(_: Event) -> None:
 class CoreCall:
     """One call of gRPC core. Operations may be started from any thread."""
 
-    __slots__ = ("_call", "_gate", "details", "lock", "metadata")
+    __slots__ = ("_call", "_event", "_gate", "_receiving", "lock")
 
     def __init__(self, event: Event, gate: Gate) -> None:
+        self._event = event
         self._call = event.call
         self._gate = gate
+        self._receiving: Any = None
         self.lock = gate.lock
         """Held while an operation starts; may be held around several."""
-        self.details = event.call_details
-        self.metadata: tuple[tuple[str, str | bytes], ...] = event.invocation_metadata
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """Invocation metadata, in the order received."""
+        found: tuple[tuple[str, str | bytes], ...] = self._event.invocation_metadata
+        return found
 
     @property
     def method(self) -> str:
         """Full path, for a call of a method that was not registered."""
-        return str(self.details.method.decode())
+        return str(self._event.call_details.method.decode())
 
     @property
     def peer(self) -> str:
@@ -92,13 +99,21 @@ class CoreCall:
 
     def deadline(self) -> float | None:
         """Return the deadline in monotonic seconds, or None."""
-        wall = self.details.deadline
+        wall = self._event.call_details.deadline
         return None if wall > FOREVER else float(wall - time.time() + time.monotonic())
 
-    def receive(self, then: Callable[[bytes | None], None]) -> None:
-        """Receive one message; None at the end of the messages or of the call."""
-        operation = cygrpc.ReceiveMessageOperation(0)
-        self._start((operation,), lambda _: then(operation.message()))
+    def receive(self, then: Tag) -> None:
+        """Receive one message; `then` finds it with `received`. One at a time."""
+        operation = self._receiving = cygrpc.ReceiveMessageOperation(0)
+        with self.lock:
+            if self._gate.open:
+                self._call.start_server_batch((operation,), then)
+
+    def received(self) -> bytes | None:
+        """Return what was received; None at the end of the messages or of the call."""
+        message: bytes | None = self._receiving.message()
+        self._receiving = None
+        return message
 
     def watch_close(self, then: Callable[[bool], None]) -> None:
         """Tell once when the call is over, and whether it was cancelled; at once if all is over."""
@@ -111,10 +126,11 @@ class CoreCall:
         self._start((cygrpc.SendInitialMetadataOperation(metadata, 0),), ignore)
 
     def reply(self, message: bytes, watched: bool) -> None:
-        """Send the one message of a unary call, and OK."""
-        send = cygrpc.SendMessageOperation(message, 0)
-        close = () if watched else (CLOSED,)
-        self._start((NO_METADATA, send, OK, *close), ignore)
+        """Send the one message of a unary call, and OK. With the lock held."""
+        if self._gate.open:
+            send = cygrpc.SendMessageOperation(message, 0)
+            end = (NO_METADATA, send, OK) if watched else (NO_METADATA, send, OK, CLOSED)
+            self._call.start_server_batch(end, ignore)
 
     def reply_with(self, message: bytes, trailing: Metadata, *, first: bool, watched: bool) -> None:
         """Send what `reply` sends, and metadata; `first` if nothing was sent before."""
@@ -124,11 +140,10 @@ class CoreCall:
         close = () if watched else (CLOSED,)
         self._start((*begin, send, status, *close), ignore)
 
-    def send(self, message: bytes, first: bool, then: Callable[[bool], None]) -> None:
-        """Send one message of a stream; `then` hears whether it went out."""
+    def send(self, message: bytes, first: bool, then: Tag) -> None:
+        """Send one message of a stream; `then` hears in its event whether it went out."""
         send = cygrpc.SendMessageOperation(message, 0)
-        operations = (NO_METADATA, send) if first else (send,)
-        self._start(operations, lambda event: then(event.success))
+        self._start((NO_METADATA, send) if first else (send,), then)
 
     def end(
         self,
@@ -164,7 +179,7 @@ class CoreServer:
         self._bell = cygrpc.Server((), False)
         self._bell.register_completion_queue(self._queue)
         self._gate = Gate()
-        self._stopping = threading.Event()
+        self._stopping = False
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:
         """Bind "host:port" and return the port; 0 if it cannot be had."""
@@ -187,11 +202,12 @@ class CoreServer:
 
         Called n times, n calls may arrive before the first is looked at.
         """
+        gate = self._gate
 
         def arrived(event: Event) -> None:
             if event.success:
                 self._arm(method, arrived)
-                then(CoreCall(event, self._gate))
+                then(CoreCall(event, gate))
 
         self._arm(method, arrived)
 
@@ -200,9 +216,9 @@ class CoreServer:
         # Core sleeps in whole milliseconds, and not at all only for a time long past.
         event = self._queue.poll(None if wait is None else time.time() + wait if wait else 0)
         kind = event.completion_type
-        if kind == cygrpc.CompletionType.queue_timeout:
+        if kind == QUEUE_TIMEOUT:
             return False
-        if kind == cygrpc.CompletionType.queue_shutdown:
+        if kind == QUEUE_SHUTDOWN:
             return None
         event.tag(event)
         return True
@@ -217,7 +233,7 @@ class CoreServer:
         On the polling thread, after it found nothing more to do: core drops calls that it
         received and did not hand over, and may leave one hanging that it is just receiving.
         """
-        self._stopping.set()
+        self._stopping = True
         self._server.shutdown(self._queue, lambda _: then())
 
     def cancel_calls(self) -> None:
@@ -233,7 +249,7 @@ class CoreServer:
 
     def _arm(self, method: str | None, tag: Tag) -> None:
         # Core refuses with a ValueError that races with its own shutdown.
-        if self._stopping.is_set():
+        if self._stopping:
             return
         try:
             if method is None:
@@ -241,5 +257,5 @@ class CoreServer:
             else:
                 self._server.request_registered_call(self._queue, self._queue, method, tag)
         except ValueError:
-            if not self._stopping.is_set():
+            if not self._stopping:
                 raise

@@ -123,15 +123,17 @@ class CompletionQueueTransport:
         self._streams.tell(QueueStream.drain)
 
     def _unary(self, handler: UnaryHandler) -> Callable[[CoreCall], None]:
-        return lambda call: self._serve(call, handler)
+        waits = self._waiting.append
 
-    def _serve(self, call: CoreCall, handler: UnaryHandler) -> None:
-        QueueCall(call, self._in_flight).serve(handler, self._waiting.append)
+        def arrived(call: CoreCall) -> None:
+            QueueCall(call, self._in_flight, handler, waits)
+
+        return arrived
 
     def _accepted(self, call: CoreCall, routes: Routes) -> None:
         method = call.method
         if method in routes.unary:
-            self._serve(call, routes.unary[method])
+            QueueCall(call, self._in_flight, routes.unary[method], self._waiting.append)
         elif method in routes.streams:
             stream = QueueStream(call, self._options.max_stream_messages, self._in_flight)
             stream.serve(routes.streams[method], self._streams)
@@ -142,18 +144,26 @@ class CompletionQueueTransport:
     def _poll(self) -> None:
         assert self._core is not None
         running: bool | None = True
-        events = 0
         while running is not None:
             # What is there first, so that it makes one batch; then a turn; then the next event.
-            running = self._step(self._core, 0.0)
-            events += 1
-            if running is False or events >= EVENTS:
-                events = 0
+            running = self._drain(self._core)
+            if running is not None:
                 wait = self._take_turn()
                 self._watch_waiting()
                 if running is False:
                     running = self._step(self._core, wait)
         self._watch_waiting()
+
+    def _drain(self, core: CoreServer) -> bool | None:
+        """Handle what is there. True: there may be more; False: nothing; None: over."""
+        idle = False
+        for _ in range(EVENTS):
+            running = self._step(core, 0.0)
+            if running is None or (idle and not running):
+                return running
+            # Core looks at one connection at a time: only two misses in a row mean none.
+            idle = not running
+        return True
 
     def _take_turn(self) -> float | None:
         try:
@@ -172,4 +182,6 @@ class CompletionQueueTransport:
 
     def _watch_waiting(self) -> None:
         while self._waiting:
-            self._waiting.pop().watch(self._calls)
+            call = self._waiting.pop()
+            if not call.answered:
+                call.watch(self._calls)

@@ -12,7 +12,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, Receiver, StreamHandler
 from inferd_server.transport.completion_queue.calls import end
-from inferd_server.transport.completion_queue.core import CoreCall
+from inferd_server.transport.completion_queue.core import CoreCall, Event
 from inferd_server.transport.in_flight import InFlightBytes, Unanswered
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
@@ -87,10 +87,10 @@ class Outbox:
             self._busy = True
             end(self._core, self._error, self._trailing, first=not self._begun, watched=True)
 
-    def _sent(self, success: bool) -> None:
+    def _sent(self, event: Event) -> None:
         with self._lock:
             self._busy = False
-            if not success:
+            if not event.success:
                 self._closed = True
             self._advance()
         self._written()
@@ -168,9 +168,9 @@ class QueueStream:
         """End the call with a status after everything that was sent."""
         self._outbox.end(error)
 
-    def _received(self, message: bytes | None) -> None:
+    def _received(self, _: Event) -> None:
         try:
-            self._hand_over(message)
+            self._hand_over(self._core.received())
         except Exception:
             log.exception("a stream's receiver failed")
             self.fail(EngineFailure())
