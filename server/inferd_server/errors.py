@@ -50,7 +50,8 @@ class InferdError(Exception):
     ) -> None:
         super().__init__(text)
         self.reason = reason
-        self.facts = facts
+        # A plain one: errors travel between processes.
+        self.facts = dict(facts)
 
 
 class InvalidInput(InferdError):

@@ -26,6 +26,8 @@ FACTS = Facts(
     asked="auto",
     grpcio="1.2.3",
     problems=[],
+    arrangement="one process",
+    arrangement_reason="2 cores, and no GPU",
     cores=2,
     affinity=2,
 )
@@ -64,6 +66,10 @@ def test_the_transport_stands_with_its_reason() -> None:
     fallen_back = replace(FACTS, transport="aio", reason="grpcio lacks a thing")
     line = "  aio  instead of the one asked for (auto): grpcio lacks a thing"
     assert line in explain(fallen_back)
+
+
+def test_the_processes_stand_with_their_reason() -> None:
+    assert "  one process  2 cores, and no GPU" in explain(FACTS)
 
 
 def test_cores_stand_with_what_limits_them() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import socket
 import threading
 from collections.abc import Callable, Sequence
@@ -88,9 +89,17 @@ class Channel:
         """
         try:
             while True:
-                self._received(self._connection.recv(), handle)
+                self._received(self._next(), handle)
         except (EOFError, OSError):
             self._lose()
+
+    def _next(self) -> object:
+        data = self._connection.recv_bytes()
+        try:
+            return pickle.loads(data)  # noqa: S301 from another process of this very server
+        except Exception:
+            log.exception("a message could not be read")
+            return None
 
     def _received(self, message: object, handle: Callable[[object], object]) -> None:
         if isinstance(message, Told):
@@ -103,10 +112,7 @@ class Channel:
                 target=self._answer, args=(message, handle), name="answer", daemon=True
             ).start()
         elif isinstance(message, Answered):
-            with self._lock:
-                future = self._open.pop(message.number, None)
-            if future is not None:
-                settle(future, message)
+            self._settle(message)
 
     def _answer(self, question: Asked, handle: Callable[[object], object]) -> None:
         try:
@@ -121,11 +127,29 @@ class Channel:
     def _send(self) -> None:
         try:
             while (message := self._outbox.get()) is not None:
-                self._connection.send(message)
+                self._connection.send_bytes(self._packed(message))
             shutdown(self._connection)
         except OSError:
             # The reading side sees it, too.
             self._lose()
+
+    def _packed(self, message: object) -> bytes:
+        """Serialise a message; one that cannot be must not end the thread that sends all others."""
+        try:
+            return pickle.dumps(message)
+        except Exception:
+            log.exception("a message could not be sent")
+        problem = Unavailable("see the log of the server")
+        if isinstance(message, Asked):
+            self._settle(Answered(message.number, None, problem))
+        number = message.number if isinstance(message, Answered) else 0
+        return pickle.dumps(Answered(number, None, problem))
+
+    def _settle(self, answer: Answered) -> None:
+        with self._lock:
+            future = self._open.pop(answer.number, None)
+        if future is not None:
+            settle(future, answer)
 
     def _lose(self) -> None:
         with self._lock:

@@ -73,7 +73,7 @@ def trailers(error: InferdError) -> Metadata:
     """
     facts = error.facts
     if sum(len(name.encode()) + len(value.encode()) for name, value in facts.items()) > FACTS_BYTES:
-        facts = errors.NOTHING
+        facts = {}
     status = Status(code=status_code(error).value[0], message=sentence(error))
     status.details.add().Pack(ErrorInfo(reason=reason(error), domain=DOMAIN, metadata=facts))
     return ((ERROR_KEY, type(error).__name__), (DETAILS_KEY, status.SerializeToString()))

@@ -108,7 +108,7 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
     assert [getattr(options, field.name) for field in fields(options)] == [
         *(2000, 3, 4000, 5000, 6),
         *(7, 8, 9, 10, 11),
-        *(True, source),
+        *(True, source, ()),
     ]
 
 

@@ -26,8 +26,12 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
+# Events at most that the end waits for: callers that send on and on must not put it off.
+LAST_EVENTS = 4096
 # Polls in a row without an event that mean that nothing is there.
 MISSES = 2
+# What a last look waits for what is on its way through the kernel.
+LAST_LOOK_S = 0.005
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
@@ -114,9 +118,10 @@ class CompletionQueueTransport:
         # What arrived before is accepted first: core would drop it without an answer. It looks
         # at one connection at a time, so that one miss does not mean that there is nothing.
         misses = 0
-        for _ in range(EVENTS):
-            misses = 0 if self._step(self._core, 0.0) else misses + 1
-            if misses == MISSES:
+        for _ in range(LAST_EVENTS):
+            wait = LAST_LOOK_S if misses == MISSES else 0.0
+            misses = 0 if self._step(self._core, wait) else misses + 1
+            if misses > MISSES:
                 break
         self._core.stop(self._over.set)
         self._shutting.set()

@@ -1,0 +1,20 @@
+"""Errors travel between the processes of a server as they are."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from inferd_server import errors
+from inferd_server.errors import InferdError
+
+CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CLASSES if issubclass(kind, InferdError)])
+def test_an_error_survives_being_sent_to_another_process(kind: type[InferdError]) -> None:
+    error = kind("a sentence")
+    error.reason, error.facts = "WHY", {"limit": "3"}
+    sent = pickle.loads(pickle.dumps(error))
+    assert (type(sent), str(sent)) == (kind, "a sentence")
+    assert (sent.reason, sent.facts) == ("WHY", {"limit": "3"})
