@@ -32,8 +32,18 @@ Item = TypeVar("Item")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, print."""
+    """Return 0, or 1 when a server failed, a request failed or an answer was wrong."""
     options = _parser().parse_args(arguments)
+    try:
+        print(measure(options))
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(options: argparse.Namespace) -> str:
+    """Measure, write every figure after each round, and return the table."""
     contenders = chosen(CONTENDERS, options.servers)
     loads = chosen(LOADS, options.loads)
     analyzer = Analyzer(TOOLS / "perf_analyzer")
@@ -46,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             measuring.round(number)
             if options.json:
                 _write(options.json, measuring, options)
-    print(measuring.results.table({one.name: one.title for one in contenders}))
-    return 0
+    return measuring.results.table({one.name: one.title for one in contenders})
 
 
 def _parser() -> argparse.ArgumentParser:

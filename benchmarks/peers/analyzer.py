@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import tempfile
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.peers.loads import Load
-from benchmarks.peers.models import Model
+from benchmarks.peers.models import Model, example
 
-# It ends after this many windows, once their figures differ by less than _SPREAD percent.
+# It ends after this many windows in a row that have answers and differ by less than _SPREAD
+# percent, which is always, and gives up after _TRIALS windows.
 WINDOWS = 3
 _SPREAD = 999
+_TRIALS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,8 @@ class Analyzer:
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.csv"
             window_ms = round(seconds * 1000 / WINDOWS)
-            done = self._run([*arguments(url, model, load, window_ms), "-f", str(report)])
+            flags = arguments(url, model, load, window_ms, write_input(Path(folder), model))
+            done = self._run([*flags, "-f", str(report)])
             if done.returncode or not report.is_file():
                 raise RuntimeError(f"{load.name}: {done.stdout}{done.stderr}")
             return parse(report.read_text())
@@ -65,12 +70,24 @@ class Analyzer:
         )
 
 
-def arguments(url: str, model: Model, load: Load, window_ms: int) -> list[str]:
-    """Return its flags for a load: requests of one row, random values."""
+def write_input(folder: Path, model: Model) -> Path:
+    """Write the row that every request carries, in the JSON that `perf_analyzer` reads.
+
+    The values that it would make up are random bits, NaN and denormals among them.
+    """
+    path = folder / "input.json"
+    tensor = {"b64": b64encode(example(model).tobytes()).decode(), "shape": model.input_shape}
+    path.write_text(json.dumps({"data": [{model.input: tensor}]}))
+    return path
+
+
+def arguments(url: str, model: Model, load: Load, window_ms: int, data: Path) -> list[str]:
+    """Return its flags for a load: requests of one row."""
     flags = [
         *("-m", model.name, "-u", url, "-i", "grpc", "--async"),
         *("--concurrency-range", str(load.callers), "-b", "1"),
-        *("-p", str(window_ms), "-r", str(WINDOWS), "-s", str(_SPREAD)),
+        *("--input-data", str(data)),
+        *("-p", str(window_ms), "-r", str(_TRIALS), "-s", str(_SPREAD)),
     ]
     if load.stream:
         flags.append("--streaming")

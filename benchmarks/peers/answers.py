@@ -11,7 +11,7 @@ from inferd.oip.v2 import inference_pb2 as pb
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from onnxruntime import InferenceSession
 
-from benchmarks.peers.models import Model
+from benchmarks.peers.models import Model, example
 
 Array = npt.NDArray[np.float32]
 _TIMEOUT_S = 30
@@ -24,10 +24,10 @@ def check(channel: grpc.Channel, model: Model, path: Path, streams: bool) -> Non
         RuntimeError: an answer is wrong.
         grpc.RpcError: a call failed.
     """
-    row = np.random.default_rng(7).random((1, *model.input_shape), dtype=np.float32)
+    row = example(model)
     session = InferenceSession(str(path), providers=["CPUExecutionProvider"])
     expected: Array = np.asarray(session.run([model.output], {model.input: row})[0])
-    stub = GRPCInferenceServiceStub(channel)
+    stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
     asked = request(model, row)
     answers = [stub.ModelInfer(asked, timeout=_TIMEOUT_S)]
     if streams:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from shutil import copytree
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 from inferd_server.settings.model import shipped_models
 from onnx import ModelProto, TensorProto, helper
@@ -41,6 +43,11 @@ DIGITS = Model("digits", "image", "probabilities", (8, 8), (10,), 32)
 MEAN = Model("mean", "image", "mean", _ONE_IMAGE, (3,), 32)
 RESNET50 = Model("resnet50", resnet50.INPUT, resnet50.OUTPUT, _ONE_IMAGE, (1000,), 8)
 MODELS: Mapping[str, Model] = {model.name: model for model in (DIGITS, MEAN, RESNET50)}
+
+
+def example(model: Model) -> npt.NDArray[np.float32]:
+    """Return one row of random values: FP32 [1, *input_shape], in 0 to 1."""
+    return np.random.default_rng(7).random((1, *model.input_shape), dtype=np.float32)
 
 
 def build_mean() -> ModelProto:

@@ -13,14 +13,14 @@ FIGURES: Mapping[str, str] = {
     "per_s": "requests/s",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
-    "s": "s",
-    "VmHWM": "peak, MiB (sum of VmHWM)",
-    "PSS": "after the load, MiB (PSS)",
+    "start_s": "start to READY, s",
+    "VmHWM": "peak memory, MiB (sum of VmHWM)",
+    "PSS": "memory after the load, MiB (PSS)",
 }
 
 
 class Results:
-    """Figures by load (or "start-up", "memory"), figure and server: one value a round."""
+    """Figures by load (or model, of the process), figure and server: one value a round."""
 
     def __init__(self) -> None:
         self._found: dict[str, dict[str, dict[str, list[float]]]] = {}

@@ -81,7 +81,7 @@ def _wait_for_port(server: subprocess.Popen[bytes], port: int, deadline: float) 
 def _wait_until_ready(
     server: subprocess.Popen[bytes], channel: grpc.Channel, model: str, deadline: float
 ) -> None:
-    stub = GRPCInferenceServiceStub(channel)
+    stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
     while True:
         with suppress(grpc.RpcError):
             if stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=1).ready:

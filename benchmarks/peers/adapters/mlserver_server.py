@@ -1,13 +1,18 @@
 """MLServer with a model that runs ONNX Runtime in its own process: SPEC PORT FOLDER."""
 
+# mypy: disable-error-code="import-not-found, misc"
+from __future__ import annotations
+
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
+from typing import Any
 
 import grpc.aio
 from mlserver import MLModel, MLServer, ModelSettings, Settings
 from mlserver.codecs import NumpyCodec
-from mlserver.types import InferenceResponse, MetadataTensor
+from mlserver.types import InferenceRequest, InferenceResponse, MetadataTensor
 from model_config import ModelConfigHandler
 from onnxruntime import InferenceSession
 
@@ -19,12 +24,12 @@ make_server = grpc.aio.server
 class OnnxModel(MLModel):
     """Runs ONNX Runtime on each request."""
 
-    async def load(self):
+    async def load(self) -> bool:
         """Open the model."""
         self.session = InferenceSession(SPEC["path"], providers=["CPUExecutionProvider"])
         return True
 
-    async def predict(self, payload):
+    async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Run one request."""
         rows = NumpyCodec.decode_input(payload.inputs[0])
         found = self.session.run(None, {SPEC["input"]: rows})[0]
@@ -35,19 +40,19 @@ class OnnxModel(MLModel):
         )
 
 
-def server_with_model_config(*arguments, **options):
+def server_with_model_config(*arguments: Any, **options: Any) -> grpc.aio.Server:
     """Make the server that MLServer asks for, with ModelConfig."""
     server = make_server(*arguments, **options)
     server.add_generic_rpc_handlers((ModelConfigHandler(SPEC["name"], SPEC["max_batch"]),))
     return server
 
 
-def tensor(name, shape):
+def tensor(name: str, shape: Sequence[int]) -> MetadataTensor:
     """Return the metadata of a tensor."""
     return MetadataTensor(name=name, datatype="FP32", shape=[-1, *shape])
 
 
-async def serve():
+async def serve() -> None:
     """Serve until a signal ends the process."""
     server = MLServer(
         Settings(

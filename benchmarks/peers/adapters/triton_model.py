@@ -1,6 +1,11 @@
 """A model of Triton's Python back end that runs ONNX Runtime with one thread."""
 
+# mypy: disable-error-code="import-not-found"
+from __future__ import annotations
+
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -10,7 +15,7 @@ import triton_python_backend_utils as triton
 class TritonPythonModel:
     """What the back end looks for in model.py."""
 
-    def initialize(self, arguments):
+    def initialize(self, arguments: Mapping[str, str]) -> None:
         """Open the model that the configuration names."""
         config = json.loads(arguments["model_config"])
         options = onnxruntime.SessionOptions()
@@ -24,7 +29,7 @@ class TritonPythonModel:
         self.input = config["input"][0]["name"]
         self.output = config["output"][0]["name"]
 
-    def execute(self, requests):
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Run all requests as one batch."""
         rows = [triton.get_input_tensor_by_name(one, self.input).as_numpy() for one in requests]
         batch = np.concatenate(rows) if len(rows) > 1 else rows[0]
