@@ -271,7 +271,7 @@ def violations() -> dict[str, bytes]:
         "short goaway": frames.frame(frames.GOAWAY, 0, 0, bytes(4)),
         "window": frames.frame(frames.WINDOW_UPDATE, 0, 0, bytes(4)),
         "table": frames.frame(HEADERS, END_HEADERS, 1, encoder.encode(OK_TRAILERS)),
-        "frame size": frames.start(20_000, DATA, 0) + (1).to_bytes(4),
+        "frame size": frames.start(2**23, DATA, 0) + (1).to_bytes(4),
     }
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd_client.bench.fast import frames
 from inferd_client.bench.fast.frames import (
@@ -50,6 +50,7 @@ class Windows:
         return self.initial + self.granted.get(stream, 0) - self.spent.get(stream, 0)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 90_000), min_size=1, max_size=5),
     initial=st.integers(0, 40_000),

@@ -33,6 +33,7 @@ _HELLO = (
         {
             Setting.ENABLE_PUSH: 0,
             Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW,
+            Setting.MAX_FRAME_SIZE: frames.OUR_FRAME_BYTES,
         }
     )
     + frames.frame(frames.WINDOW_UPDATE, 0, 0, (MAX_WINDOW - frames.DEFAULT_WINDOW).to_bytes(4))
