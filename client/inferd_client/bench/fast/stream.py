@@ -8,7 +8,8 @@ from google.protobuf.message import DecodeError
 from inferd.oip.v2 import inference_pb2
 
 from inferd_client.bench.fast.answers import Answers
-from inferd_client.bench.fast.connection import UNAVAILABLE, Connection
+from inferd_client.bench.fast.call import UNAVAILABLE
+from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.frames import ProtocolError
 from inferd_client.bench.fast.link import Link
 from inferd_client.bench.fast.load import Load
