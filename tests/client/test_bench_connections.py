@@ -10,6 +10,7 @@ from inferd_client.bench.fast.frames import (
     MAX_STREAM,
     ErrorCode,
 )
+from inferd_client.bench.fast.messages import prefixed
 
 from tests.client.bench_peer import (
     OK_TRAILERS,
@@ -75,6 +76,29 @@ def test_requests_that_a_leaving_server_did_not_see_are_sent_again_elsewhere() -
     # Two that were not seen, and the two that came after the answers.
     assert finished(rig.peers[1].seen) == [1, 3, 5, 7]
     assert rig.peers[0].closed
+
+
+def test_part_of_an_answer_that_a_leaving_server_disowns_is_forgotten() -> None:
+    def script(peer: Peer, found: list[Frame]) -> None:
+        if peer is not rig.peers[0]:
+            answer_all(peer, found)
+        elif finished(found):
+            peer.send(frames.frame(DATA, 0, 1, prefixed(b"answer")[:7]))
+            peer.go_away(0)
+
+    rig = Rig(greeting(script), step=0.01, requests=2)
+    assert rig.run().codes == {"OK": 2}
+
+
+def test_nobody_connects_again_when_nothing_is_left_to_send() -> None:
+    def script(peer: Peer, found: list[Frame]) -> None:
+        answer_all(peer, found)
+        if finished(found):
+            peer.go_away(MAX_STREAM)
+
+    rig = Rig(greeting(script))
+    assert rig.run().codes == {"OK": 1}
+    assert len(rig.peers) == 1
 
 
 def test_server_that_only_goes_away_is_not_hammered() -> None:

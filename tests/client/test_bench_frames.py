@@ -103,6 +103,14 @@ def test_message_that_nobody_wants_is_counted_and_its_start_kept(
         assert bool(message) == bool(whole)
 
 
+def test_part_that_looks_like_a_message_is_still_a_part() -> None:
+    reader, inner = MessageReader(), prefixed(b"x")
+    whole = prefixed(inner + b"y")
+    assert reader.feed(whole[:5]) == []
+    assert reader.feed(inner) == []
+    assert reader.feed(b"y") == [inner + b"y"]
+
+
 def test_part_of_a_message_is_no_message() -> None:
     reader = MessageReader()
     assert reader.feed(prefixed(b"abc")[:-1]) == []
@@ -194,6 +202,24 @@ def test_status_is_right_whatever_the_server_keeps_in_the_table(
         encoder.header_table_size = size
         fields = [("grpc-status", status), ("grpc-message", text)]
         assert reader.code(encoder.encode(fields)) == STATUSES[status]
+
+
+def test_same_bytes_mean_another_status_once_the_table_has_another_entry() -> None:
+    encoder, reader = hpack.Encoder(), StatusReader()
+    # Room for one entry.
+    encoder.header_table_size = 50
+    blocks = [encoder.encode([("grpc-status", status)]) for status in "00055500"]
+    assert blocks[2] == blocks[5]
+    assert [reader.code(each) for each in blocks] == [*["OK"] * 3, *["NOT_FOUND"] * 3, *["OK"] * 2]
+
+
+def test_size_of_the_table_is_followed_each_time_that_it_is_stated() -> None:
+    reader = StatusReader()
+    grow, shrink, found = b"\x3f\xe1\x1f\x88", b"\x20\x88", b"\x88"
+    for each in (grow, found, shrink, grow):
+        assert reader.code(each) is None
+    insert = b"\x40\x0bgrpc-status\x015"
+    assert [reader.code(insert), reader.code(b"\xbe")] == ["NOT_FOUND", "NOT_FOUND"]
 
 
 def test_headers_of_a_table_that_nobody_built_are_an_error() -> None:

@@ -19,7 +19,6 @@ from tests.client.bench_peer import (
     Frame,
     Peer,
     Rig,
-    answer_all,
     block,
     finished,
     greeting,
@@ -151,6 +150,7 @@ def test_failure_is_counted_by_the_code_in_its_trailers() -> None:
         ((), "INTERNAL"),
         ((prefixed(b"answer")[:-1],), "INTERNAL"),
         ((prefixed(b"answer"), prefixed(b"answer")), "INTERNAL"),
+        ((prefixed(b"answer"), b"\0\0"), "INTERNAL"),
         ((prefixed(b"ans"), b""), "OK"),
     ],
 )
@@ -187,14 +187,17 @@ def test_answer_before_the_request_is_sent_ends_the_request() -> None:
     assert resets[0].stream == 1
 
 
+class Sink:
+    """A call that wants nothing."""
+
+    def data(self, data: bytes) -> None: ...
+
+    def ended(self, code: str) -> None: ...
+
+    def unprocessed(self) -> None: ...
+
+
 def test_server_may_send_as_much_as_it_likes() -> None:
-    class Sink:
-        def data(self, data: bytes) -> None: ...
-
-        def ended(self, code: str) -> None: ...
-
-        def unprocessed(self) -> None: ...
-
     connection = Connection(credit=10_000)
     connection.receive(frames.settings({}))
     stream = connection.open(b"block", Sink())
@@ -202,4 +205,14 @@ def test_server_may_send_as_much_as_it_likes() -> None:
     for _ in range(7):
         connection.receive(frames.frame(DATA, 0, stream, bytes(3000)))
     widened = frames.frame(frames.WINDOW_UPDATE, 0, 0, (12_000).to_bytes(4))
+    assert connection.outbox.parts == [widened]
+
+
+def test_padding_is_given_back_to_the_window_of_its_stream() -> None:
+    connection = Connection()
+    connection.receive(frames.settings({}))
+    stream = connection.open(b"block", Sink())
+    connection.outbox.parts.clear()
+    connection.receive(frames.frame(DATA, frames.PADDED, stream, b"\x03data" + bytes(3)))
+    widened = frames.frame(frames.WINDOW_UPDATE, 0, stream, (4).to_bytes(4))
     assert connection.outbox.parts == [widened]
