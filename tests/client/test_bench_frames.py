@@ -5,7 +5,7 @@ import math
 
 import hpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd_client.bench.fast import frames
 from inferd_client.bench.fast.frames import FrameReader, ProtocolError, Setting
@@ -27,13 +27,44 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
     return [data[first:last] for first, last in itertools.pairwise(edges)]
 
 
+@settings(deadline=None)
 @given(FRAMES, st.lists(st.integers(0, 10_000), max_size=12))
 def test_frames_are_read_however_the_bytes_are_cut(
     sent: list[tuple[int, int, int, bytes]], cuts: list[int]
 ) -> None:
     reader = FrameReader()
     data = b"".join(frames.frame(*frame) for frame in sent)
-    assert [found for piece in pieces(data, cuts) for found in reader.frames(piece)] == sent
+    found = [part for piece in pieces(data, cuts) for part in reader.frames(piece)]
+    assert joined(found, [len(payload) for *_, payload in sent]) == sent
+
+
+def joined(
+    parts: list[tuple[int, int, int, bytes]], lengths: list[int]
+) -> list[tuple[int, int, int, bytes]]:
+    """Put frames together that came in parts; only DATA without padding may."""
+    waiting, whole = iter(parts), []
+    for length in lengths:
+        kind, flags, stream, payload = next(waiting)
+        while len(payload) < length:
+            assert (kind, flags) == (frames.DATA, 0)
+            _, flags, same, part = next(waiting)
+            assert same == stream
+            assert not flags & frames.PADDED
+            payload += part
+        whole.append((kind, flags, stream, payload))
+    assert next(waiting, None) is None
+    return whole
+
+
+def test_data_comes_through_before_its_frame_is_complete() -> None:
+    reader = FrameReader()
+    data = frames.frame(frames.DATA, frames.END_STREAM, 1, b"abcdef")
+    cut = [data[:9], data[9:12], data[12:] + data[:10]]
+    assert [list(reader.frames(piece)) for piece in cut] == [
+        [(frames.DATA, 0, 1, b"")],
+        [(frames.DATA, 0, 1, b"abc")],
+        [(frames.DATA, frames.END_STREAM, 1, b"def"), (frames.DATA, 0, 1, b"a")],
+    ]
 
 
 def test_reserved_bit_of_a_stream_is_no_part_of_its_number() -> None:
@@ -43,10 +74,11 @@ def test_reserved_bit_of_a_stream_is_no_part_of_its_number() -> None:
 
 def test_frame_above_what_we_allow_is_an_error_before_it_is_there() -> None:
     with pytest.raises(ProtocolError) as raised:
-        list(FrameReader().frames(frames.start(16_385, 0, 0) + bytes(4)))
+        list(FrameReader().frames(frames.start(2**22 + 1, 0, 0) + bytes(4)))
     assert raised.value.code == frames.ErrorCode.FRAME_SIZE_ERROR
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=6), st.lists(st.integers(0, 10_000), max_size=12))
 def test_messages_are_read_however_the_bytes_are_cut(sent: list[bytes], cuts: list[int]) -> None:
     reader = MessageReader()
@@ -54,6 +86,29 @@ def test_messages_are_read_however_the_bytes_are_cut(sent: list[bytes], cuts: li
     found = [message for piece in pieces(data, cuts) for message in reader.feed(piece)]
     assert found == sent
     assert reader.empty
+
+
+@settings(deadline=None)
+@given(st.lists(st.binary(max_size=40), max_size=6), st.lists(st.integers(0, 10_000), max_size=12))
+def test_message_that_nobody_wants_is_counted_and_its_start_kept(
+    sent: list[bytes], cuts: list[int]
+) -> None:
+    reader = MessageReader(lambda start: start[0] < 128)
+    data = b"".join(map(prefixed, sent))
+    found = [message for piece in pieces(data, cuts) for message in reader.feed(piece)]
+    assert len(found) == len(sent)
+    for message, whole in zip(found, sent, strict=True):
+        wanted = whole and whole[0] < 128
+        assert message == whole if wanted else whole.startswith(message)
+        assert bool(message) == bool(whole)
+
+
+def test_part_that_looks_like_a_message_is_still_a_part() -> None:
+    reader, inner = MessageReader(), prefixed(b"x")
+    whole = prefixed(inner + b"y")
+    assert reader.feed(whole[:5]) == []
+    assert reader.feed(inner) == []
+    assert reader.feed(b"y") == [inner + b"y"]
 
 
 def test_part_of_a_message_is_no_message() -> None:
@@ -137,7 +192,8 @@ ANSWERS = st.tuples(
 )
 
 
-@given(st.lists(ANSWERS, max_size=40))
+@settings(deadline=None)
+@given(st.lists(ANSWERS, max_size=20))
 def test_status_is_right_whatever_the_server_keeps_in_the_table(
     answers: list[tuple[str, str, int]],
 ) -> None:
@@ -146,6 +202,24 @@ def test_status_is_right_whatever_the_server_keeps_in_the_table(
         encoder.header_table_size = size
         fields = [("grpc-status", status), ("grpc-message", text)]
         assert reader.code(encoder.encode(fields)) == STATUSES[status]
+
+
+def test_same_bytes_mean_another_status_once_the_table_has_another_entry() -> None:
+    encoder, reader = hpack.Encoder(), StatusReader()
+    # Room for one entry.
+    encoder.header_table_size = 50
+    blocks = [encoder.encode([("grpc-status", status)]) for status in "00055500"]
+    assert blocks[2] == blocks[5]
+    assert [reader.code(each) for each in blocks] == [*["OK"] * 3, *["NOT_FOUND"] * 3, *["OK"] * 2]
+
+
+def test_size_of_the_table_is_followed_each_time_that_it_is_stated() -> None:
+    reader = StatusReader()
+    grow, shrink, found = b"\x3f\xe1\x1f\x88", b"\x20\x88", b"\x88"
+    for each in (grow, found, shrink, grow):
+        assert reader.code(each) is None
+    insert = b"\x40\x0bgrpc-status\x015"
+    assert [reader.code(insert), reader.code(b"\xbe")] == ["NOT_FOUND", "NOT_FOUND"]
 
 
 def test_headers_of_a_table_that_nobody_built_are_an_error() -> None:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from inferd.oip.v2 import inference_pb2 as pb
 from inferd_client.bench.fast import frames
+from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.frames import DATA, ErrorCode
-from inferd_client.bench.fast.messages import MessageReader
+from inferd_client.bench.fast.messages import MessageReader, prefixed
+from inferd_client.bench.fast.stream import Stream
 
 from tests.client.bench_peer import Frame, Peer, Rig, bodies, greeting, started
 
@@ -96,6 +98,38 @@ def test_end_of_the_stream_fails_what_is_out_and_opens_another(status: str, code
     rig = Rig(greeting(script), concurrency=3, per_stream=3, requests=9, **STREAM)
     assert rig.run().codes == {"OK": 6, code: 3}
     assert started(rig.peers[0].seen) == [1, 3]
+
+
+def test_part_of_an_answer_is_forgotten_with_its_stream() -> None:
+    def script(peer: Peer, found: list[Frame]) -> None:
+        if asked(found):
+            peer.send(frames.frame(DATA, 0, 1, prefixed(answer("1"))[:8]))
+            peer.end(1, ("grpc-status", "8"))
+        for ident in asked(found, 3):
+            peer.say(3, answer(ident))
+
+    rig = Rig(greeting(script), requests=3, **STREAM)
+    assert rig.run().codes == {"OK": 2, "RESOURCE_EXHAUSTED": 1}
+
+
+def test_window_of_a_stream_is_filled_up_for_what_came_on_it_alone() -> None:
+    class NoLink:
+        def submit(self, caller: object) -> None: ...
+
+    connection = Connection(credit=1000)
+    connection.receive(frames.settings({}))
+    stream = Stream(NoLink(), None, b"block", None, alone=True)  # type: ignore[arg-type]
+    for _ in range(2):
+        stream.begin(connection)
+        connection.outbox.parts.clear()
+        stream.data(prefixed(bytes(2000))[:600])
+        assert not connection.outbox.parts
+        stream.ended("OK")
+    stream.begin(connection)
+    connection.outbox.parts.clear()
+    stream.data(prefixed(bytes(2000))[:1000])
+    widened = frames.frame(frames.WINDOW_UPDATE, 0, 5, (1000).to_bytes(4))
+    assert connection.outbox.parts == [widened]
 
 
 def test_stream_that_a_leaving_server_did_not_see_is_opened_elsewhere() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd_client.bench.fast import frames
 from inferd_client.bench.fast.frames import (
@@ -50,6 +50,7 @@ class Windows:
         return self.initial + self.granted.get(stream, 0) - self.spent.get(stream, 0)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(0, 90_000), min_size=1, max_size=5),
     initial=st.integers(0, 40_000),
@@ -108,6 +109,27 @@ def test_small_request_does_not_overtake_one_that_waits_for_the_connection() -> 
     outbox.credit(0, 100)
     server.take(outbox)
     assert server.ended == {1, 3}
+
+
+def test_stream_that_waits_for_its_own_window_holds_up_no_other() -> None:
+    outbox, server = Outbox(), Windows(initial=100)
+    outbox.limits(100, None)
+    outbox.request(1, Baked(b"block", bytes(1000)))
+    outbox.request(3, Baked(b"block", b"small"))
+    server.take(outbox)
+    assert server.ended == {3}
+
+
+def test_nothing_more_is_sent_on_a_stream_that_is_given_up() -> None:
+    outbox, server = Outbox(), Windows(initial=100)
+    outbox.limits(100, None)
+    outbox.request(1, Baked(b"block", bytes(1000)))
+    server.take(outbox)
+    assert outbox.forget(1)
+    outbox.credit(1, 5000)
+    outbox.credit(0, 5000)
+    assert not outbox.parts
+    assert not outbox.forget(1)
 
 
 def test_messages_of_a_stream_share_its_window() -> None:

@@ -91,9 +91,14 @@ class StreamSender:
             self._call = None
 
 
+def is_error(answer: bytes) -> bool:
+    """Tell by its first byte whether a ModelStreamInferResponse is an error."""
+    return answer.startswith(_ERROR_MESSAGE_TAG)
+
+
 def code_of(answer: bytes) -> str:
     """Return the status code of a serialised ModelStreamInferResponse, parsing only errors."""
-    if not answer.startswith(_ERROR_MESSAGE_TAG):
+    if not is_error(answer):
         return OK
     response = inference_pb2.ModelStreamInferResponse.FromString(answer).infer_response
     name = response.parameters["inferd_error"].string_param

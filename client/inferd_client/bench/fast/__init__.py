@@ -5,7 +5,7 @@ request costs a few microseconds; flow control, resets, errors and timeouts are 
 and of gRPC's "gRPC over HTTP2". The layers, from below:
 
     frames, header_block, outbox, messages   bytes
-    connection                               HTTP/2 without a socket
+    call, connection                         HTTP/2 without a socket
     wire, link                               sockets, and a new one when a connection ends
     unary, stream, answers                   places in flight, and what they make of an answer
     load, drive                              the schedule, the clock and the loop

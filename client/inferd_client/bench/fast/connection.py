@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Protocol
 
 from inferd_client.bench.fast import frames
+from inferd_client.bench.fast.call import Call, code_of_reset
 from inferd_client.bench.fast.frames import (
     ACK,
     END_HEADERS,
@@ -25,7 +25,6 @@ from inferd_client.bench.fast.outbox import Baked, Outbox
 
 # Half of a window.
 CREDIT_BYTES = 2**30
-UNAVAILABLE = "UNAVAILABLE"
 
 _HELLO = (
     frames.PREFACE
@@ -33,30 +32,11 @@ _HELLO = (
         {
             Setting.ENABLE_PUSH: 0,
             Setting.INITIAL_WINDOW_SIZE: MAX_WINDOW,
+            Setting.MAX_FRAME_SIZE: frames.OUR_FRAME_BYTES,
         }
     )
     + frames.frame(frames.WINDOW_UPDATE, 0, 0, (MAX_WINDOW - frames.DEFAULT_WINDOW).to_bytes(4))
 )
-# The code of a stream that was reset ("HTTP2 Transport Mapping", errors); INTERNAL for others.
-_RESET_CODES: dict[int, str] = {
-    ErrorCode.REFUSED_STREAM: UNAVAILABLE,
-    ErrorCode.CANCEL: "CANCELLED",
-    ErrorCode.ENHANCE_YOUR_CALM: "RESOURCE_EXHAUSTED",
-    ErrorCode.INADEQUATE_SECURITY: "PERMISSION_DENIED",
-}
-
-
-class Call(Protocol):
-    """What a stream belongs to."""
-
-    def data(self, data: bytes) -> None:
-        """Take what arrived."""
-
-    def ended(self, code: str) -> None:
-        """The call is over, with a code of gRPC."""
-
-    def unprocessed(self) -> None:
-        """The server is going away and promises that it did nothing with the call."""
 
 
 class Connection:
@@ -217,7 +197,7 @@ class Connection:
         if call is not None:
             self._early.pop(stream, None)
             self.outbox.forget(stream)
-            call.ended(_RESET_CODES.get(error, "INTERNAL"))
+            call.ended(code_of_reset(error))
 
     def _settings(self, flags: int, _: int, payload: bytes) -> None:
         if flags & ACK:

@@ -117,9 +117,10 @@ class Generator:
         places: list[Place] = []
         for index in range(-(-plan.concurrency // plan.per_stream)):
             link = self._links[index % len(self._links)]
-            stream = Stream(link, self._load, block, self._answers)
+            alone = plan.per_stream == 1
+            stream = Stream(link, self._load, block, self._answers, alone=alone)
             count = min(plan.per_stream, plan.concurrency - len(places))
-            idents = [""] if plan.per_stream == 1 else [str(each + 1) for each in range(count)]
+            idents = [""] if alone else [str(each + 1) for each in range(count)]
             places += (StreamPlace(stream, plan.request, ident) for ident in idents)
         return places
 

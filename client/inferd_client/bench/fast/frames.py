@@ -11,8 +11,9 @@ HEADER_BYTES = 9
 MAX_WINDOW = 2**31 - 1
 MAX_STREAM = 2**31 - 1
 DEFAULT_WINDOW = 65_535
-# What every peer may send and must take; we ask for no more, so that little is ever left over.
+# What every peer may send and must take, what we take, and the largest that there is.
 DEFAULT_FRAME_BYTES = 16_384
+OUR_FRAME_BYTES = 4 * 2**20
 LARGEST_FRAME_BYTES = 2**24 - 1
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS = 0, 1, 2, 3, 4
@@ -114,14 +115,18 @@ def content(kind: int, flags: int, payload: bytes) -> bytes:
 
 
 class FrameReader:
-    """Cuts what a socket gives into frames."""
+    """Cuts what a socket gives into frames, and lets DATA through as it comes."""
 
-    def __init__(self, largest: int = DEFAULT_FRAME_BYTES) -> None:
+    def __init__(self, largest: int = OUR_FRAME_BYTES) -> None:
         self._largest = largest
         self._rest = b""
+        # Of a DATA frame that is under way: bytes to come, flags, stream.
+        self._left, self._flags, self._stream = 0, 0, 0
 
     def frames(self, data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield (kind, flags, stream, payload) of every frame that is complete.
+
+        DATA without padding may come in parts, of which only the last one has the flags.
 
         Raises:
             ProtocolError: a frame is larger than we allow.
@@ -129,6 +134,9 @@ class FrameReader:
         if self._rest:
             data = self._rest + data
         at, end = 0, len(data)
+        if self._left:
+            at = min(end, self._left)
+            yield self._part(data[:at])
         while end - at >= HEADER_BYTES:
             high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
             length = high << 8 | low
@@ -136,7 +144,15 @@ class FrameReader:
                 raise ProtocolError("a frame is too large", ErrorCode.FRAME_SIZE_ERROR)
             after = at + HEADER_BYTES + length
             if after > end:
+                if kind == DATA and not flags & PADDED:
+                    self._left, self._flags, self._stream = length, flags, stream & MAX_STREAM
+                    yield self._part(data[at + HEADER_BYTES :])
+                    at = end
                 break
             yield kind, flags, stream & MAX_STREAM, data[at + HEADER_BYTES : after]
             at = after
         self._rest = data[at:]
+
+    def _part(self, part: bytes) -> tuple[int, int, int, bytes]:
+        self._left -= len(part)
+        return DATA, 0 if self._left else self._flags, self._stream, part

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from inferd_client.bench.fast.connection import UNAVAILABLE, Connection
+from inferd_client.bench.fast.call import UNAVAILABLE
+from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.wire import Address, Wire, Wires
 
 # Seconds after a connection that brought nothing; each further one doubles them.

@@ -53,8 +53,9 @@ class Outgoing:
 class Outbox:
     """Frames for the socket in `parts`, and bodies that wait for a window.
 
-    `window` is the connection's; `streams` are those that are not wholly sent; `whole` is
-    the largest body that a new stream can take at once.
+    What waits has used up its stream's window or the connection's, so that nothing that still
+    fits can overtake it. `window` is the connection's; `streams` are those that are not wholly
+    sent.
     """
 
     def __init__(self) -> None:
@@ -69,7 +70,7 @@ class Outbox:
     def request(self, stream: int, baked: Baked) -> None:
         """Send a whole unary request on a new stream."""
         digits, size = stream.to_bytes(4), baked.size
-        if size <= self._whole and size <= self.window and not self._waiting:
+        if size <= self._whole and size <= self.window:
             self.window -= size
             before = b"".join((baked.head, digits, baked.middle, digits))
             self._append(before, baked.body)
@@ -85,7 +86,7 @@ class Outbox:
     def message(self, stream: int, body: bytes) -> None:
         """Send a message, prefix and all, on an open stream."""
         outgoing, size = self.streams[stream], len(body)
-        if size <= min(outgoing.window, self.window, self._max_frame) and not self._waiting:
+        if size <= min(outgoing.window, self.window, self._max_frame):
             outgoing.window -= size
             self.window -= size
             self._append(frames.start(size, DATA, 0) + stream.to_bytes(4), body)

@@ -8,13 +8,14 @@ from google.protobuf.message import DecodeError
 from inferd.oip.v2 import inference_pb2
 
 from inferd_client.bench.fast.answers import Answers
-from inferd_client.bench.fast.connection import UNAVAILABLE, Connection
+from inferd_client.bench.fast.call import UNAVAILABLE
+from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.frames import ProtocolError
 from inferd_client.bench.fast.link import Link
 from inferd_client.bench.fast.load import Load
-from inferd_client.bench.fast.messages import MessageReader, prefixed
+from inferd_client.bench.fast.messages import MessageReader, everything, prefixed
 from inferd_client.bench.samples import OK
-from inferd_client.bench.senders import code_of
+from inferd_client.bench.senders import code_of, is_error
 from inferd_client.errors import Cancelled, DeadlinePassed
 
 
@@ -42,12 +43,23 @@ class StreamPlace:
 class Stream:
     """The call, opened when it is needed and anew after it broke."""
 
-    def __init__(self, link: Link, load: Load, block: bytes, answers: Answers | None) -> None:
+    def __init__(
+        self, link: Link, load: Load, block: bytes, answers: Answers | None, *, alone: bool
+    ) -> None:
+        """Prepare.
+
+        Args:
+            link: opens the stream.
+            load: gets the outcomes.
+            block: header block of the call.
+            answers: checks them; None if nobody does.
+            alone: there is one place only, so that nobody looks into answers for an id.
+        """
         self._link = link
         self._load = load
         self._block = block
         self._answers = answers
-        self._reader = MessageReader()
+        self._reader = MessageReader(is_error if alone and answers is None else everything)
         self._out: dict[str, StreamPlace] = {}
         self._connection: Connection | None = None
         self._number = 0

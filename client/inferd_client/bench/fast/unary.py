@@ -8,7 +8,7 @@ from inferd_client.bench.fast.answers import Answers
 from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.link import Link
 from inferd_client.bench.fast.load import Load
-from inferd_client.bench.fast.messages import MessageReader
+from inferd_client.bench.fast.messages import MessageReader, everything, nothing
 from inferd_client.bench.fast.outbox import Baked
 from inferd_client.bench.samples import OK
 from inferd_client.errors import DeadlinePassed
@@ -37,7 +37,7 @@ class UnaryPlace:
         self._load = load
         self._baked = baked
         self._answers = answers
-        self._reader = MessageReader()
+        self._reader = MessageReader(nothing if answers is None else everything)
         self._messages: list[bytes] = []
         self._connection: Connection | None = None
         self._stream = 0

@@ -7,7 +7,8 @@ import socket
 from itertools import islice
 from typing import Any, Protocol, TypeAlias
 
-from inferd_client.bench.fast.connection import UNAVAILABLE, Connection
+from inferd_client.bench.fast.call import UNAVAILABLE
+from inferd_client.bench.fast.connection import Connection
 from inferd_client.bench.fast.frames import ProtocolError
 
 # Measured: from 128 KB the allocator maps a buffer anew for each call, at four times the cost.
