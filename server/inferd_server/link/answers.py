@@ -42,6 +42,9 @@ class AnswerRing:
         if start % self.size + size > self.size:
             # Parts are in one piece: the rest of this round stays empty.
             start += self.size - start % self.size
+        if not self._parts:
+            # Nothing is held, the rest of the last round neither.
+            self._tail = start
         if start + size - self._tail > self.size:
             return None
         self._head = start + size
@@ -52,8 +55,6 @@ class AnswerRing:
         """Take the parts back whose answers were all consumed, `consumed` in number."""
         while self._parts and self._parts[0][0] <= consumed:
             self._tail = self._parts.popleft()[1]
-        if not self._parts:
-            self._tail = self._head
 
 
 class Part:

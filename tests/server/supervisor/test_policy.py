@@ -1,0 +1,44 @@
+"""How many processes serve, and when one starts again."""
+
+from __future__ import annotations
+
+import pytest
+from inferd_server.supervisor.policy import LIMIT, LONGEST_S, arrange, restart_delay
+
+GPU = ("CUDAExecutionProvider",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "fronts", "cores", "providers", "expected"),
+    [
+        ("auto", 0, 1, (), 0),
+        ("auto", 0, 2, (), 0),
+        ("auto", 0, 2, ("CPUExecutionProvider",), 0),
+        ("auto", 0, 3, (), 1),
+        ("auto", 0, 16, (), 4),
+        ("auto", 7, 16, (), 7),
+        ("auto", 0, 2, GPU, 1),
+        ("auto", 0, 16, GPU, 12),
+        ("auto", 0, 8, GPU, 6),
+        ("split", 0, 1, (), 1),
+        ("split", 3, 1, (), 3),
+        ("inline", 3, 64, GPU, 0),
+        ("threads", 0, 64, (), 0),
+    ],
+)
+def test_processes_follow_from_cores_and_device(
+    asked: str, fronts: int, cores: int, providers: tuple[str, ...], expected: int
+) -> None:
+    arrangement = arrange(asked, fronts, cores, providers)
+    assert arrangement.fronts == expected
+    assert arrangement.reason
+    assert arrangement.described
+
+
+def test_restarts_come_ever_later_and_end() -> None:
+    delays = [restart_delay(failures) for failures in range(1, LIMIT + 2)]
+    assert delays[0] == 0.0
+    assert delays[-1] is None
+    between = [delay for delay in delays if delay is not None]
+    assert between == sorted(between)
+    assert between[-1] <= LONGEST_S
