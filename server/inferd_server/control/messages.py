@@ -61,7 +61,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """Asked of a front: has it done what it was told before? The answer is that it has."""
+    """Asked: has it been done what was told before? The answer is that it has.
+
+    Of a front, or of the supervisor about all fronts.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ class FrontProcess:
         self._metrics = Metrics()
         self._health = HealthBoard()
         self._publishing = threading.Lock()
+        self._listening = False
         self._blocking, self._asking = BlockingThread(), BlockingThread()
         telemetry = Telemetry(self._metrics, time.monotonic, time.time)
         self._infer = Infer(self._catalog, self._regions, telemetry)
@@ -58,15 +59,23 @@ class FrontProcess:
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
         threading.Thread(target=self._answer, name="answers", daemon=True).start()
-        self._publish()
-        self._transport.start(
-            self._place.address,
-            routes(self._services(), self._blocking.submit, self._asking.submit),
-        )
+        self._channel.read(self._handle)
+
+    def _listen(self) -> None:
+        """Take calls; the process ends if it cannot."""
+        try:
+            self._transport.start(
+                self._place.address,
+                routes(self._services(), self._blocking.submit, self._asking.submit),
+            )
+        except Exception:
+            log.exception("cannot listen")
+            self._channel.close()
+            return
+        self._listening = True
         self._blocking.start()
         self._asking.start()
         self._channel.tell(messages.Listening(self._transport.name))
-        self._channel.read(self._handle)
 
     def _answer(self) -> None:
         """Answer requests as the worker completes them."""
@@ -84,6 +93,9 @@ class FrontProcess:
             case messages.Condition():
                 self._condition = message
                 self._publish()
+                if not self._listening:
+                    # Regions and models were told before.
+                    self._listen()
             case messages.WorkerGone(reason):
                 self._lose(reason)
             case messages.Region(name, key, offset, byte_size):

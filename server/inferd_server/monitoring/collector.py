@@ -62,13 +62,19 @@ class SnapshotCollector(Collector):
             gauge = Metric(name, GAUGES[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
-        restarts = Metric("inferd_restarts", "Processes started again", "counter")
-        for process, count in now.restarts.items():
-            restarts.add_sample("inferd_restarts_total", {"process": process}, count)
-        yield restarts
+        if now.restarts:
+            yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
         info.add_sample("inferd_server_info", dict(now.info), 1)
         yield info
+
+
+def restarted(restarts: Mapping[str, int]) -> Metric:
+    """Write the counter of processes that were started again."""
+    metric = Metric("inferd_restarts", "Processes started again", "counter")
+    for process, count in restarts.items():
+        metric.add_sample("inferd_restarts_total", {"process": process}, count)
+    return metric
 
 
 def labels_of(model: str, version: str | int) -> dict[str, str]:

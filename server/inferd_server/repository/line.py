@@ -56,6 +56,9 @@ class Station(Protocol):
     def number(self, line: Line) -> int:
         """Return the number by which other processes know the line; 0 if none does."""
 
+    def settle(self) -> None:
+        """Block until whoever sends requests knows the versions that serve now."""
+
 
 class LocalStation:
     """Requests of this process."""
@@ -77,3 +80,6 @@ class LocalStation:
         """Nobody else knows it."""
         del line
         return 0
+
+    def settle(self) -> None:
+        """Do nothing: who sends requests here looks each time."""

@@ -104,6 +104,8 @@ class Loader:
 
     def unload(self, handle: Handle, timeout: float | None) -> None:
         """Let a handle finish what it has, then close it; blocks."""
+        # Requests that are still sent to it would find it closed.
+        self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
 

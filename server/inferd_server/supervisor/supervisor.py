@@ -20,13 +20,15 @@ from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.port import ReservedPort
 from inferd_server.supervisor.regions import Registry
-from inferd_server.supervisor.spawn import WORKER, Child, spawn
+from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 ANSWER_S = 5.0
 """Seconds that a process gets to do what takes milliseconds."""
+HURRY_S = 1.0
+"""The same, when there is no time."""
 
 
 class Supervisor:
@@ -89,9 +91,13 @@ class Supervisor:
         self._update()
         log.info("draining", extra={"delay_s": lifecycle.drain_delay_s})
         hurry.wait(lifecycle.drain_delay_s)
-        threading.Thread(target=self._hurry, args=(hurry,), name="hurry", daemon=True).start()
         self._fleet.stop()
-        self._stop_fronts(lifecycle.drain_timeout_s)
+        grace = lifecycle.drain_timeout_s
+        threading.Thread(
+            target=self._let_finish, args=(grace, hurry), name="finish", daemon=True
+        ).start()
+        hurry.wait()
+        self._stop_fronts(0.0, HURRY_S)
 
     def end(self) -> None:
         """End every process now. Safe to call twice."""
@@ -105,26 +111,25 @@ class Supervisor:
         if self._port is not None:
             self._port.close()
 
-    def _stop_fronts(self, grace: float) -> None:
-        fronts = self._fleet.live_fronts()
-        stops = [front.channel.ask(messages.Stop(grace)) for front in fronts]
+    def _stop_fronts(self, grace: float, patience: float) -> None:
+        stops = [front.channel.ask(messages.Stop(grace)) for front in self._fleet.live_fronts()]
         # A front that does not even answer does not keep the server from ending.
-        answers(stops, grace + ANSWER_S)
+        answers(stops, patience)
 
-    def _hurry(self, hurry: threading.Event) -> None:
-        hurry.wait()
-        for front in self._fleet.live_fronts():
-            front.channel.ask(messages.Stop(0.0))
+    def _let_finish(self, grace: float, over: threading.Event) -> None:
+        self._stop_fronts(grace, grace + ANSWER_S)
+        over.set()
 
     def _spawn(self, role: str, index: int) -> Child:
         assert self._port is not None
         if role == WORKER:
             return spawn(role, *self._links.for_worker(self._settings, self._port.address))
         child = spawn(role, *self._links.for_front(index, self._settings, self._port.address))
+        self._regions.tell(child)
         with self._lock:
             child.channel.tell(messages.Models(self._records))
+            # The last, because the front listens as soon as it knows it.
             child.channel.tell(self._condition)
-        self._regions.tell(child)
         return child
 
     def _handle(self, child: Child, message: object) -> object:
@@ -146,7 +151,7 @@ class Supervisor:
         return None
 
     def _asked(self, message: object) -> object:
-        """Answer what a front asks on behalf of its caller."""
+        """Answer what a front asks on behalf of its caller, or the worker."""
         fronts = self._fleet.live_fronts()
         match message:
             case messages.Load() | messages.Unload():
@@ -161,6 +166,8 @@ class Supervisor:
                 answers([child.channel.ask(message) for child in everyone], ANSWER_S)
             case messages.Measurements():
                 return self._totals.measured()
+            case messages.Caught():
+                self._catch_up()
         return None
 
     def _ask_worker(self, message: object) -> object:
@@ -226,7 +233,7 @@ class Supervisor:
 
     def _own_metrics(self) -> MetricsSnapshot:
         processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
-        restarts = dict(self._fleet.restarts)
+        restarts = {role: self._fleet.restarts[role] for role in (WORKER, FRONT)}
         return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)
 
     def _fail(self, reason: str) -> None:

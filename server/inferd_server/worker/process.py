@@ -9,7 +9,7 @@ import time
 from inferd_engines.engine import Opener
 
 from inferd_server.control import messages
-from inferd_server.control.channel import Channel
+from inferd_server.control.channel import Channel, PeerLost
 from inferd_server.control.measurements import Measured
 from inferd_server.errors import InferdError
 from inferd_server.link.memory import LinkMemory
@@ -45,7 +45,9 @@ class WorkerProcess:
         self._intake = Intake(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
         settings = place.settings
-        station = TableStation(self._intake, {link.index: link for link in links}, time.monotonic)
+        station = TableStation(
+            self._intake, {link.index: link for link in links}, time.monotonic, self._settle
+        )
         loader = Loader(
             opener,
             settings.batching,
@@ -89,6 +91,13 @@ class WorkerProcess:
             case messages.Stop():
                 return self._repository.close(CLOSE_S)
         return None
+
+    def _settle(self) -> None:
+        try:
+            self._channel.ask(messages.Caught()).result()
+        except PeerLost:
+            # So are the fronts, and this process ends.
+            log.info("nobody is left to be told")
 
     def _measure(self) -> Measured:
         handles = [entry.handle for entry in self._repository.entries()]

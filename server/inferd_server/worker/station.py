@@ -17,11 +17,24 @@ class TableStation:
     """Requests of all fronts."""
 
     def __init__(
-        self, intake: Intake, links: Mapping[int, WorkerLink], clock: Callable[[], float]
+        self,
+        intake: Intake,
+        links: Mapping[int, WorkerLink],
+        clock: Callable[[], float],
+        settle: Callable[[], None],
     ) -> None:
+        """Serve links.
+
+        Args:
+            intake: reads them.
+            links: by the index of their front.
+            clock: monotonic seconds.
+            settle: returns once every front knows what the worker told before.
+        """
         self._intake = intake
         self._links = links
         self._clock = clock
+        self.settle = settle
 
     def line(self, signature: Signature, limits: Limits) -> TableQueue:
         """Return a queue that the fronts fill."""

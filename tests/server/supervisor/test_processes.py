@@ -95,3 +95,31 @@ def test_a_port_that_another_server_shares_among_its_fronts_is_taken(
         with Process(*flags, "--grpc-port", port) as other:
             assert "cannot be had" in other.wait_for("cannot start")["error"]
             assert other.exit_code() == 1
+
+
+def test_a_reload_under_load_costs_nobody_an_answer(server: Split) -> None:
+    load = oip.RepositoryModelLoadRequest(model_name="scaled")
+    with server.channel() as channel, Callers(server) as callers:
+        stub = GRPCInferenceServiceStub(channel)
+        for _ in range(5):
+            callers.answered(20)
+            stub.RepositoryModelLoad(load, timeout=PATIENCE)
+        callers.answered(20)
+    assert callers.wrong == []
+    assert set(callers.codes) == {"OK"}
+
+
+def test_restarts_are_told_before_there_are_any(server: Split) -> None:
+    found = server.metrics()
+    assert found['inferd_restarts_total{process="worker"}'] == 0
+    assert found['inferd_restarts_total{process="front"}'] == 0
+
+
+def test_a_second_signal_ends_the_server_though_a_front_answers_nothing(server: Split) -> None:
+    stopped = server.kill("front-0", signal.SIGSTOP)
+    server.process.terminate()
+    server.process.wait_for("draining")
+    server.process.terminate()
+    # It waits for PATIENCE, which is less than drain_timeout_s.
+    assert server.process.exit_code() == 0
+    assert ended(stopped)
