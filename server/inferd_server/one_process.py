@@ -51,7 +51,7 @@ def build(settings: Settings, logs: LogControl) -> Server:
     inline = InlineLoop(time.monotonic)
     options = transport_options(settings.listen)
     name = choose_transport(settings.listen.transport, options)
-    transport = make(name, options, inline.turn)
+    transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
     return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
 

@@ -84,4 +84,4 @@ def job_of(
     assert slot is not None
     slot.inputs[0][...] = rows_of(*values)
     key = tuple(specs) if batched else id(slot)
-    return Job(slot, key, arrived, deadline, caller.finish, caller.fail)
+    return Job(slot, key, arrived, deadline, caller)

@@ -73,7 +73,7 @@ def running(
     given = load_settings({name: str(value) for name, value in flags.items()}, {})
     options = transport_options(given.listen)
     transport = (
-        AioTransport(options) if inline is None else CompletionQueueTransport(options, inline.turn)
+        AioTransport(options) if inline is None else CompletionQueueTransport(options, inline)
     )
     logs = LogControl(given.log, io.StringIO())
     server = Server(given, opener, transport, logs, inline=inline)

@@ -54,18 +54,19 @@ class Infer:
         message = call.request
         parts = split(message)
         template = None if parts is None else self._templates.find(message, parts)
-        if parts is None or template is None or not self._repeat(call, parts, template, started):
+        if parts is None or template is None or not self._repeat(call, template, parts, started):
             self._check(call, parts, started)
 
     def forget(self) -> None:
         """Look every model up anew: some have changed. May be called from any thread."""
         self._templates = TemplateCache()
 
-    def _repeat(self, call: Call, parts: Parts, template: Template[Plan], started: float) -> bool:
+    def _repeat(self, call: Call, template: Template[Plan], parts: Parts, started: float) -> bool:
         """Queue a request that looks exactly like one that was admitted; False if it is not."""
         message = call.request
         plan = template.known
-        identity = message[parts.head : parts.rest]
+        head, rest = parts
+        identity = message[head:rest]
         if not identity.isascii() and not is_text(identity[2:]):
             return False
         try:
@@ -75,7 +76,7 @@ class Infer:
             deadline = call.deadline
             slot = reserve(plan, deadline, started)
             try:
-                fill(slot, plan, template, message, parts.rest)
+                fill(slot, plan, template, message, rest)
             except BaseException:
                 slot.free()
                 raise
@@ -164,10 +165,10 @@ class Infer:
     ) -> bool:
         """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
         queue = plan.handle.queue
-        again = partial(self._again, call, started, attempt) if attempt < SWAPS else None
-        answer = Answer(call, identity, plan, started, self._telemetry, again)
+        again = self._again if attempt < SWAPS else None
+        answer = Answer(call, identity, plan, started, self._telemetry, again, attempt)
         key = plan.specs if plan.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, answer.finish, answer.fail)
+        job = Job(slot, key, self._clock(), deadline, answer)
         plan.series.admitted()
         if not queue.submit(job):
             plan.series.withdrawn()
@@ -185,6 +186,6 @@ def remember(
     templates: TemplateCache[Plan], message: bytes, parts: Parts | None, plan: Plan
 ) -> None:
     """Recognise the next request that looks like this one, if it may go unchecked."""
-    template = learn(message, parts.rest, plan) if parts and plan.sources is not None else None
+    template = learn(message, parts[1], plan) if parts and plan.sources is not None else None
     if parts is not None and template is not None:
         templates.add(message, parts, template)

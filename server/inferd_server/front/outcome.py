@@ -33,7 +33,7 @@ class Telemetry:
 class Answer:
     """What happens when a job ends: the response, and the counters."""
 
-    __slots__ = ("_again", "_call", "_identity", "_plan", "_started", "_telemetry")
+    __slots__ = ("_again", "_attempt", "_call", "_identity", "_plan", "_started", "_telemetry")
 
     def __init__(
         self,
@@ -42,7 +42,8 @@ class Answer:
         plan: Plan,
         started: float,
         telemetry: Telemetry,
-        again: Callable[[], None] | None = None,
+        again: Callable[[Call, float, int], None] | None = None,
+        attempt: int = 1,
     ) -> None:
         """Prepare.
 
@@ -52,9 +53,12 @@ class Answer:
             plan: what is known of the request.
             started: when it arrived, in monotonic seconds.
             telemetry: where it is counted.
-            again: admits the call anew; None if that was tried often enough.
+            again: admits the call anew, given when it arrived and the attempts so far; None if
+                that was tried often enough.
+            attempt: which one this is.
         """
         self._again = again
+        self._attempt = attempt
         self._call = call
         self._identity = identity
         self._plan = plan
@@ -92,7 +96,7 @@ class Answer:
         """Send an error; a request whose model was replaced before it ran is admitted anew."""
         if self._again is not None and isinstance(error, HandleRetired):
             self._plan.series.withdrawn()
-            self._again()
+            self._again(self._call, self._started, self._attempt)
             return
         total = self._telemetry.clock() - self._started
         self._plan.handle.statistics.failed(total)

@@ -31,10 +31,11 @@ def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest:
         InvalidInput: shared memory shrank meanwhile.
     """
     for index, source in enumerate(plan.sources or ()):
+        memory = slot.memory(index)
         if isinstance(source, int):
-            slot.memory(index)[:] = template.elements(message, rest, source)
+            memory[:] = template.elements(message, rest, source)
         else:
-            source.read(slot.memory(index))
+            source.read(memory)
 
 
 def no_room(plan: Plan) -> InferdError:

@@ -9,7 +9,7 @@ So whatever was found out about the first is true of the second, but for its id 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from inferd.tensors import Buffer
 
@@ -25,15 +25,8 @@ SMALL = 4096
 """Bytes up to which a copy is cheaper than a view."""
 
 
-class Parts(NamedTuple):
-    """Where a message's name and version end, and where its id does."""
-
-    head: int
-    rest: int
-
-    def identity(self, message: bytes) -> bytes:
-        """Return the id as a field, tag and length included; empty if there is none."""
-        return message[self.head : self.rest]
+Parts: TypeAlias = tuple[int, int]
+"""Where a message's name and version end, and where its id does: there its rest begins."""
 
 
 def split(message: bytes) -> Parts | None:
@@ -54,7 +47,7 @@ def split(message: bytes) -> Parts | None:
             if length > 127 or end > size:
                 end = rest
         if tag == ID:
-            return Parts(head, end)
+            return head, end
         head = rest = end
         if not head:
             return None
@@ -123,7 +116,7 @@ class TemplateCache(Generic[T]):
         self._count = 0
 
     def find(self, message: bytes, parts: Parts) -> Template[T] | None:
-        """Return the template that a message fits."""
+        """Return the template that a message of these parts fits."""
         head, rest = parts
         for template in self._templates.get((message[:head], len(message) - rest), ()):
             for offset, data in template.fixed:
@@ -139,6 +132,7 @@ class TemplateCache(Generic[T]):
             return
         if self._count >= self._limit:
             self._count -= len(self._templates.pop(next(iter(self._templates))))
-        key = (message[: parts.head], len(message) - parts.rest)
+        head, rest = parts
+        key = (message[:head], len(message) - rest)
         self._templates.setdefault(key, []).append(template)
         self._count += 1

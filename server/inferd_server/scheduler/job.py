@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from inferd.tensors import Array
 
@@ -39,8 +40,14 @@ class Phases:
     """The run, shared with the other requests of the batch."""
 
 
-Finish = Callable[[Mapping[str, Array], Phases], None]
-Fail = Callable[[InferdError], None]
+class Answering(Protocol):
+    """What becomes of a request in the end. One of both is called, from any thread."""
+
+    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Take the request's rows of every output."""
+
+    def fail(self, error: InferdError) -> None:
+        """Take an error."""
 
 
 class Job:
@@ -50,7 +57,7 @@ class Job:
     """
 
     __slots__ = (
-        "_fail", "_finish", "_open", "arrived", "cancelled", "deadline", "key", "rows", "slot",
+        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "rows", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -59,8 +66,7 @@ class Job:
         key: Hashable,
         arrived: float,
         deadline: float | None,
-        finish: Finish,
-        fail: Fail,
+        answer: Answering,
     ) -> None:
         self.slot = slot
         self.rows = slot.rows
@@ -68,8 +74,7 @@ class Job:
         self.arrived = arrived
         self.deadline = deadline
         self.cancelled = False
-        self._finish = finish
-        self._fail = fail
+        self._answer = answer
         self._open = threading.Lock()
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
@@ -77,7 +82,7 @@ class Job:
         # A lock that is never released: the first to take it answers.
         if self._open.acquire(blocking=False):
             try:
-                self._finish(outputs, phases)
+                self._answer.finish(outputs, phases)
             except Exception:
                 log.exception("an answer could not be sent")
                 self._send(EngineFailure())
@@ -94,6 +99,6 @@ class Job:
 
     def _send(self, error: InferdError) -> None:
         try:
-            self._fail(error)
+            self._answer.fail(error)
         except Exception:
             log.exception("an error could not be sent")

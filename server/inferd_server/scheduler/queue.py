@@ -25,6 +25,7 @@ class BatchQueue(Generic[W]):
         self._changed = threading.Condition(self._lock)
         # Threads that wait; a model that is hosted inline has none to wake.
         self._takers = 0
+        self._full: Callable[[], None] | None = None
 
     @property
     def rows(self) -> int:
@@ -40,7 +41,13 @@ class BatchQueue(Generic[W]):
             self._rows += request.rows
             if self._takers:
                 self._changed.notify()
+            elif self._full is not None and self._rows >= self._limits.max_rows:
+                self._full()
             return True
+
+    def when_full(self, then: Callable[[], None]) -> None:
+        """Call back whenever a request came that fills a batch; under the lock, so briefly."""
+        self._full = then
 
     def withdraw(self, request: W) -> bool:
         """Take a request out; False if it runs already or was never here."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -10,6 +9,7 @@ from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 from inferd_server.transport.choice import AIO, Choice, choose
 from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.completion_queue.server import NoTurns, Turns
 from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.selftest import selftest
 
@@ -28,10 +28,10 @@ def decide(asked: str, options: TransportOptions) -> Choice:
 def make(
     name: str,
     options: TransportOptions,
-    turn: Callable[[], float | None] = lambda: None,
+    turns: Turns = NoTurns(),  # noqa: B008 it has no state
 ) -> Transport:
     """Make the transport of that name; only the completion queue takes turns."""
-    return AioTransport(options) if name == AIO else CompletionQueueTransport(options, turn)
+    return AioTransport(options) if name == AIO else CompletionQueueTransport(options, turns)
 
 
 def private(options: TransportOptions) -> TransportOptions:

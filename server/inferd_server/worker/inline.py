@@ -49,6 +49,8 @@ class InlineLoop:
     """Runs the batches of its guests, a turn at a time, whenever the transport is idle."""
 
     def __init__(self, clock: Clock) -> None:
+        self.due = False
+        """True while a guest has a full batch, which more requests would not make better."""
         self._clock = clock
         self._guests: tuple[Guest, ...] = ()
         self._lock = threading.Lock()
@@ -57,6 +59,7 @@ class InlineLoop:
         """Run a guest's batches from now on."""
         with self._lock:
             self._guests = (*self._guests, guest)
+        guest.queue.when_full(self._wanted)
 
     def turn(self) -> float | None:
         """Run at most one batch of each guest.
@@ -66,6 +69,7 @@ class InlineLoop:
         """
         if not self._guests:
             return None
+        self.due = False
         with self._lock:
             waits = [self._advance(guest) for guest in self._guests]
         return min((wait for wait in waits if wait is not None), default=None)
@@ -85,6 +89,9 @@ class InlineLoop:
         finally:
             self._lock.release()
         return True
+
+    def _wanted(self) -> None:
+        self.due = True
 
     def _advance(self, guest: Guest) -> float | None:
         decision = guest.queue.poll()

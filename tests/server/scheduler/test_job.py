@@ -50,7 +50,12 @@ def test_the_rows_are_held_until_the_answer_is_made() -> None:
     held: list[int] = []
     slot = arena.reserve(ROW, 3, 48)
     assert slot is not None
-    job = Job(slot, "a", 0.0, None, lambda *_: held.append(arena.rows), held.append)
+
+    class Watching(Caller):
+        def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+            held.append(arena.rows)
+
+    job = Job(slot, "a", 0.0, None, Watching())
     job.finish({}, PHASES)
     assert held == [3]
 

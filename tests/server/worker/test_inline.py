@@ -12,6 +12,8 @@ from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
 from inferd_server.worker.inline import Guest, InlineLoop, runs_inline
 
+from tests.server.callers import Caller
+
 
 @dataclass
 class Clock:
@@ -51,7 +53,7 @@ class Model:
         for _ in range(count):
             slot = self.arena.reserve([], 1, 0)
             assert slot is not None
-            job = Job(slot, "key", self.clock(), None, lambda *_: None, lambda _: None)
+            job = Job(slot, "key", self.clock(), None, Caller())
             assert self.queue.submit(job)
 
 
@@ -98,6 +100,18 @@ def test_a_turn_runs_one_batch_of_each_guest_and_asks_for_another_while_more_wai
     assert (first.batches, second.batches) == ([2], [1])
     assert loop.turn() is None
     assert (first.batches, second.batches) == ([2, 1], [1])
+
+
+def test_a_turn_is_due_once_a_batch_is_full(clock: Clock) -> None:
+    model = Model(clock, max_delay=0.25)
+    loop = hosted(clock, model)
+    model.submit(1)
+    assert not loop.due
+    model.submit(1)
+    assert loop.due
+    loop.turn()
+    assert model.batches == [2]
+    assert not loop.due
 
 
 def test_a_turn_without_guests_or_requests_is_not_due_again(clock: Clock) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import grpc
 
@@ -12,6 +15,7 @@ from inferd_server.transport.call import Routes, UnaryHandler
 from inferd_server.transport.completion_queue.calls import QueueCall
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
+from inferd_server.transport.completion_queue.unwatched import Unwatched
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
@@ -36,6 +40,27 @@ LAST_LOOK_S = 0.005
 GIVE_UP_S = 1.0
 
 
+class Turns(Protocol):
+    """Work for the polling thread between events."""
+
+    @property
+    def due(self) -> bool:
+        """True if a turn is worth more now than more requests."""
+
+    def turn(self) -> float | None:
+        """Work; return the seconds after which to be called again if no event comes, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoTurns:
+    """No work."""
+
+    due: bool = False
+
+    def turn(self) -> None:
+        """Do nothing."""
+
+
 class CompletionQueueTransport:
     """Serves calls on one polling thread. Handlers run on it and must not block."""
 
@@ -44,22 +69,21 @@ class CompletionQueueTransport:
     def __init__(
         self,
         options: TransportOptions,
-        turn: Callable[[], float | None] = lambda: None,
+        turns: Turns = NoTurns(),
     ) -> None:
         """Prepare.
 
         Args:
             options: limits and TLS.
-            turn: called on the polling thread between events; returns the seconds after which
-                it wants to be called again if no event comes, or None.
+            turns: done on the polling thread.
         """
-        self._turn = turn
+        self._turns = turns
         self._options = options
         self._in_flight = InFlightBytes(options.max_in_flight_bytes)
         self._core: CoreServer | None = None
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
-        self._waiting: list[QueueCall] = []
+        self._unwatched: Unwatched[QueueCall] = Unwatched(time.monotonic)
         self._shutting = threading.Event()
         self._over = threading.Event()
         self._stopping = threading.Lock()
@@ -128,7 +152,7 @@ class CompletionQueueTransport:
         self._streams.tell(QueueStream.drain)
 
     def _unary(self, handler: UnaryHandler) -> Callable[[CoreCall], None]:
-        waits = self._waiting.append
+        waits = self._unwatched.add
 
         def arrived(call: CoreCall) -> None:
             QueueCall(call, self._in_flight, handler, waits)
@@ -138,7 +162,7 @@ class CompletionQueueTransport:
     def _accepted(self, call: CoreCall, routes: Routes) -> None:
         method = call.method
         if method in routes.unary:
-            QueueCall(call, self._in_flight, routes.unary[method], self._waiting.append)
+            QueueCall(call, self._in_flight, routes.unary[method], self._unwatched.add)
         elif method in routes.streams:
             stream = QueueStream(call, self._options.max_stream_messages, self._in_flight)
             stream.serve(routes.streams[method], self._streams)
@@ -154,25 +178,28 @@ class CompletionQueueTransport:
             running = self._drain(self._core)
             if running is not None:
                 wait = self._take_turn()
-                self._watch_waiting()
+                self._watch(self._unwatched.take())
                 if running is False:
-                    running = self._step(self._core, wait)
-        self._watch_waiting()
+                    running = self._step(self._core, self._unwatched.wait(wait))
+        self._watch(self._unwatched.rest())
 
     def _drain(self, core: CoreServer) -> bool | None:
         """Handle what is there. True: there may be more; False: nothing; None: over."""
         idle = False
+        turns = self._turns
         for _ in range(EVENTS):
             running = self._step(core, 0.0)
             if running is None or (idle and not running):
                 return running
+            if turns.due:
+                return True
             # Core looks at one connection at a time: only two misses in a row mean none.
             idle = not running
         return True
 
     def _take_turn(self) -> float | None:
         try:
-            return self._turn()
+            return self._turns.turn()
         except Exception:
             log.exception("a turn failed")
             return None
@@ -185,8 +212,6 @@ class CompletionQueueTransport:
             log.exception("an event could not be handled")
             return True
 
-    def _watch_waiting(self) -> None:
-        while self._waiting:
-            call = self._waiting.pop()
-            if not call.answered:
-                call.watch(self._calls)
+    def _watch(self, calls: Sequence[QueueCall]) -> None:
+        for call in calls:
+            call.watch(self._calls)

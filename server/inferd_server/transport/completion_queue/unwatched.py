@@ -1,0 +1,61 @@
+"""Calls whose end nobody watches yet: watching one costs an operation and an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+AGE_S = 0.005
+"""Seconds after which a call is worth watching; it is found before twice as many passed."""
+
+
+class Answerable(Protocol):
+    """A call, as far as this needs to know it."""
+
+    @property
+    def answered(self) -> bool:
+        """True once it has its answer."""
+
+
+C = TypeVar("C", bound=Answerable)
+
+
+class Unwatched(Generic[C]):
+    """Most calls are answered before they are old enough. One thread only."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """Be empty; `clock` is monotonic seconds."""
+        self._clock = clock
+        self._newer: list[C] = []
+        self._older: list[C] = []
+        # When the older ones were set apart.
+        self._since = clock()
+
+    def add(self, call: C) -> None:
+        """Take in a call that its handler left open."""
+        self._newer.append(call)
+
+    def take(self) -> Sequence[C]:
+        """Return the calls that are old enough, and forget what was answered."""
+        if not (self._newer or self._older):
+            return ()
+        # Now, because a call that is remembered keeps its memory.
+        self._newer = [call for call in self._newer if not call.answered]
+        now = self._clock()
+        if now - self._since < AGE_S:
+            return ()
+        old, self._older, self._newer = self._older, self._newer, []
+        self._since = now
+        return [call for call in old if not call.answered]
+
+    def rest(self) -> Sequence[C]:
+        """Return all that is left, and be empty."""
+        left = [call for call in (*self._older, *self._newer) if not call.answered]
+        self._older, self._newer = [], []
+        return left
+
+    def wait(self, seconds: float | None) -> float | None:
+        """Shorten a wait so that calls are found when they are old; None: for ever."""
+        if not (self._newer or self._older):
+            return seconds
+        return AGE_S if seconds is None else min(seconds, AGE_S)
