@@ -168,6 +168,8 @@ class Intake:
     def _wait(self, queue: TableQueue, seconds: float | None) -> None:
         """Wait for news, under the lock before and after."""
         if self._listening or (queue is self._porter and self._queues):
+            # The porter leaves its post for an instance that may be asleep.
+            self._hand_over()
             self._idle.append(queue)
             queue.changed.wait(seconds)
             self._idle.remove(queue)
