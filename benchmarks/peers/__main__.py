@@ -35,15 +35,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0, or 1 when a server failed, a request failed or an answer was wrong."""
     options = _parser().parse_args(arguments)
     try:
-        print(measure(options))
+        measuring = measure(options)
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    titles = {one.name: one.title for one in chosen(CONTENDERS, options.servers)}
+    print(measuring.results.table(titles))
+    for failure in measuring.failures:
+        print(failure, file=sys.stderr)
+    return int(bool(measuring.failures))
 
 
-def measure(options: argparse.Namespace) -> str:
-    """Measure, write every figure after each round, and return the table."""
+def measure(options: argparse.Namespace) -> Measuring:
+    """Measure, and write every figure after each round."""
     contenders = chosen(CONTENDERS, options.servers)
     loads = chosen(LOADS, options.loads)
     analyzer = Analyzer(TOOLS / "perf_analyzer")
@@ -56,7 +60,7 @@ def measure(options: argparse.Namespace) -> str:
             measuring.round(number)
             if options.json:
                 _write(options.json, measuring, options)
-    return measuring.results.table({one.name: one.title for one in contenders})
+    return measuring
 
 
 def _parser() -> argparse.ArgumentParser:

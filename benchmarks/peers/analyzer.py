@@ -36,10 +36,12 @@ class Analyzer:
     """The program in the folder that `make bench-peers` installs it into."""
 
     folder: Path
+    patience_s: float = 60.0
+    """What it gets besides its windows, to start and to wait for what is in flight."""
 
     def check(self) -> None:
         """Raise RuntimeError, with what to do, unless the program starts."""
-        done = self._run(["--version"])
+        done = self._run(["--version"], self.patience_s)
         if "libb64" in done.stderr:
             raise RuntimeError("perf_analyzer needs libb64.so.0d: apt-get install libb64-0d")
         if done.returncode:
@@ -49,24 +51,29 @@ class Analyzer:
         """Put the load on a server for about this long.
 
         Raises:
-            RuntimeError: a request failed, or no figures came.
+            RuntimeError: a request failed, no figures came, or it did not end in time.
         """
         with tempfile.TemporaryDirectory() as folder:
             report = Path(folder) / "report.csv"
             window_ms = round(seconds * 1000 / WINDOWS)
             flags = arguments(url, model, load, window_ms, write_input(Path(folder), model))
-            done = self._run([*flags, "-f", str(report)])
+            try:
+                done = self._run([*flags, "-f", str(report)], self.patience_s + seconds * _TRIALS)
+            except subprocess.TimeoutExpired as error:
+                text = f"{load.name}: perf_analyzer did not end within {error.timeout:g} s"
+                raise RuntimeError(text) from error
             if done.returncode or not report.is_file():
                 raise RuntimeError(f"{load.name}: {done.stdout}{done.stderr}")
             return parse(report.read_text())
 
-    def _run(self, flags: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    def _run(self, flags: Sequence[str], limit_s: float) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(self.folder / "bin/perf_analyzer"), *flags],
             env={**os.environ, "LD_LIBRARY_PATH": str(self.folder / "nvidia/cuda_runtime/lib")},
             capture_output=True,
             text=True,
             check=False,
+            timeout=limit_s,
         )
 
 

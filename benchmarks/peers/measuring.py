@@ -26,7 +26,7 @@ _SHORTEST = 0.25 * WINDOWS
 
 
 class Measuring:
-    """Measures servers under loads, into `results`."""
+    """Measures servers under loads, into `results`; what went wrong is in `failures`."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Measuring:
         self._roots = roots
         self._seconds = seconds
         self.results = Results()
+        self.failures: list[str] = []
 
     def round(self, number: int) -> None:
         """Measure everything once; every second round goes through the servers backwards."""
@@ -54,7 +55,12 @@ class Measuring:
                     self._bare(load, model, root)
             for contender in order:
                 print(f"round {number + 1}: {name}, {contender.title}", file=sys.stderr)
-                self._serve(contender, model, root, [one for one in loads if fits(contender, one)])
+                wanted = [one for one in loads if fits(contender, one)]
+                try:
+                    self._serve(contender, model, root, wanted)
+                except RuntimeError as error:
+                    print(error, file=sys.stderr)
+                    self.failures.append(f"round {number + 1}, {name}: {error}")
 
     def _bare(self, load: Load, model: Model, root: Path) -> None:
         engine = open_onnx(model.path(root), EngineOptions())

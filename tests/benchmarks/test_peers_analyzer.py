@@ -26,13 +26,13 @@ def flags(load: Load) -> list[str]:
     return arguments("127.0.0.1:1", DIGITS, load, 700, Path("input.json"))
 
 
-def program(folder: Path, script: str) -> Analyzer:
+def program(folder: Path, script: str, patience_s: float = 60.0) -> Analyzer:
     """Put a stand-in for perf_analyzer where it is looked for."""
     path = folder / "bin/perf_analyzer"
     path.parent.mkdir()
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
-    return Analyzer(folder)
+    return Analyzer(folder, patience_s)
 
 
 def test_a_report_gives_requests_per_second_and_milliseconds() -> None:
@@ -101,3 +101,9 @@ def test_what_the_program_says_of_a_failed_request_is_raised(tmp_path: Path) -> 
 def test_a_run_that_leaves_no_report_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="digits-1"):
         program(tmp_path, "exit 0").measure("127.0.0.1:1", DIGITS, LOADS["digits-1"], 1.0)
+
+
+def test_a_run_that_hangs_is_ended_and_said(tmp_path: Path) -> None:
+    hanging = program(tmp_path, "exec sleep 600", patience_s=0.1)
+    with pytest.raises(RuntimeError, match="digits-1: perf_analyzer did not end within"):
+        hanging.measure("127.0.0.1:1", DIGITS, LOADS["digits-1"], 0.01)
