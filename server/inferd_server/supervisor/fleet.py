@@ -24,6 +24,13 @@ CLOSE_S = 3.0
 WORKER_LOST = "the worker process was lost; a new one starts"
 
 
+def after(seconds: float, task: Callable[[], None]) -> None:
+    """Call a function later."""
+    timer = threading.Timer(seconds, task)
+    timer.daemon = True
+    timer.start()
+
+
 class Fleet:
     """The worker and the fronts: started, joined, and started again. Any thread may call."""
 
@@ -36,6 +43,7 @@ class Fleet:
         changed: Callable[[], None],
         died: Callable[[Child], None],
         gave_up: Callable[[str], None],
+        later: Callable[[float, Callable[[], None]], None] = after,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -47,6 +55,7 @@ class Fleet:
             changed: called after a process came or went.
             died: called when a process is gone, before anything else is done about it.
             gave_up: called with the reason if a process cannot be kept running.
+            later: calls a function after some seconds, on another thread.
         """
         self._links = links
         self._spawn = spawn
@@ -54,6 +63,7 @@ class Fleet:
         self._changed = changed
         self._died = died
         self._gave_up = gave_up
+        self._later = later
         self.worker: Child | None = None
         self.fronts: dict[int, Child] = {}
         self.restarts: Counter[str] = Counter()
@@ -219,7 +229,4 @@ class Fleet:
         if delay:
             log.warning("restarting", extra={"child": name, "delay_s": delay})
         # By the thread that lasts: a child ends with the thread that started it (prctl(2)).
-        start = partial(self._starter.submit, partial(self._begin, role, index))
-        timer = threading.Timer(delay, start)
-        timer.daemon = True
-        timer.start()
+        self._later(delay, partial(self._starter.submit, partial(self._begin, role, index)))

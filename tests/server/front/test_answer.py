@@ -11,6 +11,7 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import DATATYPES, Array
 from inferd_server.front.answer import Target, classify, encode_response
 
+from tests.server.front.outputs import filled
 from tests.server.serving import arrays
 
 REQUEST = ModelInferRequest(model_name="m", id="an id")
@@ -19,18 +20,6 @@ REQUEST = ModelInferRequest(model_name="m", id="an id")
 def encoded(outputs: dict[str, Array]) -> ModelInferResponse:
     parts = encode_response(REQUEST, 3, [Target(name) for name in outputs], outputs)
     return ModelInferResponse.FromString(b"".join(parts))
-
-
-def filled(datatype: str, shape: tuple[int, ...], seed: int) -> Array:
-    generator = np.random.default_rng(seed)
-    dtype, count = DATATYPES[datatype], int(np.prod(shape))
-    if datatype == "BYTES":
-        values = np.empty(count, dtype=object)
-        values[:] = [generator.bytes(int(size)) for size in generator.integers(0, 300, count)]
-        return values.reshape(shape)
-    if datatype == "BOOL":
-        return generator.integers(0, 2, shape).astype(bool)
-    return np.frombuffer(generator.bytes(count * dtype.itemsize), dtype).reshape(shape)
 
 
 @given(

@@ -1,0 +1,195 @@
+"""The rules of dying, with doubles for the processes and real links."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+
+import pytest
+from inferd_server.control.messages import Attach, Detach, WorkerGone
+from inferd_server.link.layout import Layout
+from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
+from inferd_server.supervisor.links import Links
+from inferd_server.supervisor.policy import LIMIT, restart_delay
+from inferd_server.supervisor.spawn import Child
+
+from tests.fakes.child import WITHIN, FakeChild
+
+LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
+
+
+class NotedLinks(Links):
+    """Remembers which links were begun anew."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count, LAYOUT)
+        self.begun_anew: list[int] = []
+
+    def reset(self, link: int) -> None:
+        self.begun_anew.append(link)
+        super().reset(link)
+
+
+class Bench:
+    """A fleet whose processes are doubles, started again only when the test lets them."""
+
+    def __init__(self, fronts: int) -> None:
+        self.links = NotedLinks(fronts)
+        self.spawned: SimpleQueue[FakeChild] = SimpleQueue()
+        self.later: SimpleQueue[tuple[float, Callable[[], None]]] = SimpleQueue()
+        self.reasons: SimpleQueue[str] = SimpleQueue()
+        self.failures: list[OSError] = []
+        self.children: dict[str, FakeChild] = {}
+        self.fleet = Fleet(
+            self.links,
+            threading.RLock(),
+            self.spawn,
+            lambda child, message: None,
+            lambda: None,
+            lambda child: None,
+            self.reasons.put,
+            lambda seconds, task: self.later.put((seconds, task)),
+        )
+
+    def spawn(self, role: str, index: int) -> Child:
+        if self.failures:
+            raise self.failures.pop()
+        made = FakeChild(role, index)
+        self.spawned.put(made)
+        return made.child
+
+    def next(self) -> FakeChild:
+        """Return the process that starts next."""
+        made = self.spawned.get(timeout=WITHIN)
+        self.children[made.child.name] = made
+        return made
+
+    def again(self) -> FakeChild:
+        """Let the process start again that waits for it."""
+        self.later.get(timeout=WITHIN)[1]()
+        return self.next()
+
+    def __getitem__(self, name: str) -> FakeChild:
+        return self.children[name]
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    """Two fronts and a worker that serves both."""
+    made = Bench(2)
+    made.fleet.start()
+    for _ in range(3):
+        made.next()
+    assert {made["worker"].hears(), made["worker"].hears()} == {Attach(0), Attach(1)}
+    for child in made.children.values():
+        made.fleet.useful(child.child)
+    yield made
+    made.fleet.stop()
+    for child in made.children.values():
+        child.die()
+
+
+def test_a_server_serves_while_a_worker_is_attached_to_a_front_that_listens(bench: Bench) -> None:
+    assert bench.fleet.serving
+    bench["worker"].die()
+    bench["front-0"].hears()
+    assert not bench.fleet.serving
+
+
+def test_a_new_worker_gets_a_link_only_once_its_front_forgot_the_old_one(bench: Bench) -> None:
+    bench["worker"].die()
+    for name in ("front-0", "front-1"):
+        assert bench[name].hears() == WorkerGone(WORKER_LOST)
+    worker = bench.again()
+    bench.fleet.disconnected(bench["front-1"].child)
+    assert worker.hears() == Attach(1)
+    bench.fleet.disconnected(bench["front-0"].child)
+    assert worker.hears() == Attach(0)
+    # The fronts did it themselves.
+    assert bench.links.begun_anew == []
+
+
+def test_a_front_that_owes_two_answers_is_served_after_the_second(bench: Bench) -> None:
+    bench["worker"].die()
+    bench.again().die()
+    worker = bench.again()
+    front = bench["front-0"].child
+    bench.fleet.disconnected(front)
+    assert worker.channel.told.empty()
+    bench.fleet.disconnected(front)
+    assert worker.hears() == Attach(0)
+
+
+def test_a_new_front_gets_its_link_only_once_the_worker_left_it(bench: Bench) -> None:
+    worker = bench["worker"]
+    bench["front-1"].die()
+    question, answer = worker.is_asked()
+    assert question == Detach(1)
+    assert bench.links.begun_anew == []
+    answer.set_result(None)
+    bench.again()
+    assert worker.hears() == Attach(1)
+    assert bench.links.begun_anew == [1]
+
+
+def test_a_front_that_dies_with_the_worker_comes_back_with_it(bench: Bench) -> None:
+    bench["front-1"].die()
+    bench["worker"].is_asked()
+    bench["worker"].die()
+    # In either order.
+    for _ in range(2):
+        bench.again()
+    bench.fleet.disconnected(bench["front-0"].child)
+    worker = bench["worker"]
+    assert {worker.hears(), worker.hears()} == {Attach(0), Attach(1)}
+    assert bench.links.begun_anew == [1]
+
+
+def test_a_process_is_started_ever_later_and_then_given_up(bench: Bench) -> None:
+    delays = []
+    bench["worker"].die()
+    for _ in range(LIMIT):
+        seconds, start = bench.later.get(timeout=WITHIN)
+        delays.append(seconds)
+        start()
+        bench.next().die()
+    assert delays == [restart_delay(failures) for failures in range(1, LIMIT + 1)]
+    reason = bench.reasons.get(timeout=WITHIN)
+    assert reason == f"worker ended {LIMIT + 1} times before it was of any use"
+
+
+def test_what_failed_before_a_process_was_useful_is_forgiven(bench: Bench) -> None:
+    bench["worker"].die()
+    for _ in range(LIMIT + 2):
+        worker = bench.again()
+        bench.fleet.useful(worker.child)
+        worker.die()
+    assert bench.later.get(timeout=WITHIN)[0] == restart_delay(1)
+    assert bench.reasons.empty()
+    assert bench.fleet.restarts["worker"] == LIMIT + 3
+
+
+def test_a_process_that_cannot_be_started_is_tried_again(bench: Bench) -> None:
+    bench.failures.append(OSError("no memory"))
+    bench["worker"].die()
+    bench.later.get(timeout=WITHIN)[1]()
+    assert bench.again().child.role == "worker"
+
+
+def test_nothing_starts_again_once_stopped(bench: Bench) -> None:
+    bench["worker"].die()
+    _, start = bench.later.get(timeout=WITHIN)
+    bench.fleet.stop()
+    start()
+    bench["front-0"].die()
+    bench.fleet.end()
+    assert bench.spawned.empty()
+    assert bench.later.empty()
+
+
+def test_who_does_not_end_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inferd_server.supervisor.fleet.CLOSE_S", 0.01)
+    bench.fleet.stop()
+    bench.fleet.end()
+    assert all(child.process.killed for child in bench.children.values())

@@ -1,0 +1,86 @@
+"""The counters of all processes are those of one server, those of dead ones among them."""
+
+from __future__ import annotations
+
+import pytest
+from inferd_server.control.measurements import Measured
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.snapshot import MetricsSnapshot
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.supervisor import totals
+from inferd_server.supervisor.totals import Totals
+
+from tests.fakes.child import FakeChild
+
+
+class Process:
+    """A process that counts, and tells its counters when it is asked."""
+
+    def __init__(self, name: str) -> None:
+        self.metrics = Metrics()
+        self.statistics = Statistics()
+        self.fake = FakeChild(name, 0)
+        self.fake.channel.reply = lambda _: Measured(
+            self.metrics.snapshot(), {1: self.statistics.read()}
+        )
+
+    def answered(self, count: int) -> None:
+        for _ in range(count):
+            self.metrics.admitted("m", 1)
+            self.metrics.answered("m", 1, "OK", 0.1, None)
+            self.statistics.failed(0.5)
+
+
+def total_of(*processes: Process) -> Totals:
+    own = MetricsSnapshot(ready=True)
+    return Totals(lambda: [process.fake.child for process in processes], lambda: own)
+
+
+def ok(found: MetricsSnapshot) -> int:
+    return found.series["m", 1].codes["OK"].value
+
+
+def test_counters_of_all_processes_add_up() -> None:
+    first, second = Process("front"), Process("front")
+    first.answered(2)
+    second.answered(3)
+    made = total_of(first, second)
+    assert ok(made.metrics()) == 5
+    assert made.metrics().ready is True
+    assert made.measured().statistics[1].fail.count == 5
+    assert made.measured().statistics[1].fail.seconds == pytest.approx(2.5)
+
+
+def test_what_a_dead_process_counted_is_kept_and_what_it_held_is_not() -> None:
+    first, second = Process("front"), Process("front")
+    first.answered(2)
+    first.metrics.admitted("m", 1)
+    second.answered(1)
+    living = [first, second]
+    made = Totals(lambda: [process.fake.child for process in living], MetricsSnapshot)
+    assert made.metrics().series["m", 1].in_flight == 1
+    living.remove(first)
+    made.ended(first.fake.child)
+    assert ok(made.metrics()) == 3
+    assert made.metrics().series["m", 1].in_flight == 0
+
+
+def test_a_process_that_does_not_answer_counts_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "PATIENCE_S", 0.01)
+    process = Process("front")
+    process.answered(4)
+    made = total_of(process)
+    assert ok(made.metrics()) == 4
+    process.answered(1)
+    process.fake.channel.reply = None
+    assert ok(made.metrics()) == 4
+
+
+def test_a_process_that_was_never_heard_of_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(totals, "PATIENCE_S", 0.01)
+    process = Process("front")
+    process.fake.channel.reply = None
+    made = total_of(process)
+    assert made.metrics().series == {}
+    made.ended(process.fake.child)
+    assert made.metrics().series == {}
