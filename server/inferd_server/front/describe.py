@@ -54,6 +54,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
     )
     if handle.batched:
         answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
+        answer.dynamic_batching.preferred_batch_size.append(bounds.limits.max_rows)
         answer.dynamic_batching.default_queue_policy.max_queue_size = bounds.max_queue_rows
     for name, value in _facts(handle).items():
         answer.parameters[name].string_value = value

@@ -33,6 +33,8 @@ class ModelConfig(BaseModel):
 
     max_batch_size: NonNegative | None = None
     """Rows in one batch; 0: the first dimension is not a batch."""
+    preferred_batch_size: Positive | None = None
+    """Rows that requests are put together to; None: found out."""
     max_queue_delay_ms: Delay | None = None
     """How long the oldest request may wait for company."""
     max_queue_rows: Positive | None = None

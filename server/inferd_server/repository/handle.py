@@ -29,11 +29,14 @@ class Bounds:
     """Seconds."""
     max_queue_rows: int
     max_queue_bytes: int
+    preferred_batch_size: int = 0
+    """Rows that requests are put together to; 0: as many as may be in one batch."""
 
     @property
     def limits(self) -> Limits:
         """As the scheduler takes them."""
-        return Limits(max(1, self.max_batch_size), self.max_queue_delay)
+        rows = self.preferred_batch_size or self.max_batch_size
+        return Limits(max(1, rows), self.max_queue_delay)
 
 
 @dataclass(slots=True)
@@ -67,6 +70,7 @@ class Description:
             "engine": self.engine,
             "engine_reason": self.engine_reason,
             "max_batch_size": self.bounds.max_batch_size,
+            "preferred_batch_size": self.bounds.limits.max_rows,
             "batch_reason": self.batch_reason,
             "arrangement": self.arrangement,
         }

@@ -18,14 +18,14 @@ from inferd_server.scheduler.job import Execution
 from inferd_server.scheduler.slot import Arena
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batching import Batching, find_batching
-from inferd_server.worker.inline import InlineLoop, runs_inline
+from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
+from inferd_server.worker.timing import run_seconds, worthwhile_rows
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
 CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
-TRIALS = 3
 
 
 class Loader:
@@ -148,7 +148,8 @@ class Loading:
     def first(self, engine: Engine) -> Work:
         """Find out how to batch, set up queue and slots, warm the engine."""
         batching = find_batching(engine, self._config.max_batch_size, self._defaults.max_batch_size)
-        bounds = bounds_of(self._config, self._defaults, batching)
+        preferred = self._preferred(engine, batching.max_batch_size)
+        bounds = bounds_of(self._config, self._defaults, batching, preferred)
         line = self._station.line(engine.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
@@ -177,12 +178,23 @@ class Loading:
         """Return who runs the batches; None: the instance's own thread."""
         if self._inline is None:
             return None
-        seconds = batch_seconds(engine, max(1, handle.bounds.max_batch_size), self._clock)
+        seconds = run_seconds(engine, 1, self._clock)
+        if seconds is not None and seconds <= LONGEST_S:
+            seconds = run_seconds(engine, max(1, handle.bounds.max_batch_size), self._clock)
         fixed = not free_dimensions(handle.signature, handle.batched)
         predictable = CPU in engine.name and engine.steady and fixed
         inline = runs_inline(self._asked, self._config.instances, predictable, seconds)
         handle.arrangement = "inline" if inline else "threads"
         return self._inline if inline else None
+
+    def _preferred(self, engine: Engine, most: int) -> int:
+        """Return the rows that requests are put together to."""
+        asked = self._config.preferred_batch_size
+        if asked is not None:
+            return min(asked, most)
+        if most < 2 or self._config.warm_up == []:
+            return most
+        return worthwhile_rows(lambda rows: run_seconds(engine, rows, self._clock, 2), most)
 
     def handle(self) -> Handle:
         """Return the handle that the first instance made."""
@@ -205,7 +217,9 @@ class Loading:
         self._metrics.executed(self._name, self._version, run)
 
 
-def bounds_of(config: ModelConfig, defaults: BatchingSettings, batching: Batching) -> Bounds:
+def bounds_of(
+    config: ModelConfig, defaults: BatchingSettings, batching: Batching, preferred: int
+) -> Bounds:
     """Merge a model's own settings with the server's defaults."""
     delay = config.max_queue_delay_ms
     rows = config.max_queue_rows or defaults.max_queue_rows
@@ -214,13 +228,14 @@ def bounds_of(config: ModelConfig, defaults: BatchingSettings, batching: Batchin
         max_queue_delay=(defaults.max_queue_delay_ms if delay is None else delay) / 1000,
         max_queue_rows=max(rows, batching.max_batch_size),
         max_queue_bytes=defaults.max_queue_bytes,
+        preferred_batch_size=preferred,
     )
 
 
 def warm(engine: Engine, handle: Handle) -> None:
-    """Run the sizes that model.yaml names, or one row and a full batch."""
+    """Run the sizes that model.yaml names, or one row and the largest batch that is made."""
     asked = handle.config.warm_up
-    largest = max(1, handle.bounds.max_batch_size)
+    largest = handle.bounds.limits.max_rows
     for rows in sorted({1, largest}) if asked is None else asked:
         try:
             engine.warm(rows)
@@ -230,20 +245,6 @@ def warm(engine: Engine, handle: Handle) -> None:
                 raise
             # Zeros of the smallest shape need not be an input that the model accepts.
             log.info("not warmed", extra={"model": handle.name, "why": str(error)})
-
-
-def batch_seconds(engine: Engine, rows: int, clock: Callable[[], float]) -> float | None:
-    """Time a full batch of zeros, the best of a few; None if the model does not take them."""
-    best = None
-    for _ in range(TRIALS):
-        start = clock()
-        try:
-            engine.warm(rows)
-        except EngineError:
-            return None
-        seconds = clock() - start
-        best = seconds if best is None else min(best, seconds)
-    return best
 
 
 def free_dimensions(signature: Signature, batched: bool) -> bool:

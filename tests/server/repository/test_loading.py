@@ -75,13 +75,19 @@ def test_the_opener_gets_the_file_and_the_options_of_model_yaml(bench: Bench) ->
     assert options.extra == {"a": "b"}
 
 
+TIMED = [1, 1]
+"""Rows of the runs that a batch size is found by, of a model as quick as the fake one."""
+
+
 @pytest.mark.parametrize(
     ("yaml", "warmed"),
     [
-        ("", [1, 32]),
-        ("max_batch_size: 8", [1, 8]),
+        ("", [*TIMED, 1, 32]),
+        ("max_batch_size: 8", [*TIMED, 1, 8]),
+        ("{max_batch_size: 8, preferred_batch_size: 4}", [1, 4]),
+        ("{max_batch_size: 8, preferred_batch_size: 9}", [1, 8]),
         ("max_batch_size: 0", [1]),
-        ("warm_up: [4, 2]", [4, 2]),
+        ("warm_up: [4, 2]", [*TIMED, 4, 2]),
         ("warm_up: []", []),
     ],
 )
