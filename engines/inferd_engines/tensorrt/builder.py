@@ -1,0 +1,194 @@
+"""From an ONNX file to a plan."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from inferd_engines.engine import Signature, Tensor
+from inferd_engines.tensorrt.errors import BuildCancelled, BuildFailed
+from inferd_engines.tensorrt.options import BuildOptions
+from inferd_engines.tensorrt.precision import in_precision
+from inferd_engines.tensorrt.profiles import Profile, profiles_for
+from inferd_engines.tensorrt.progress import Build, monitor_of
+from inferd_engines.tensorrt.recording import Recording, logger_of
+from inferd_engines.tensorrt.shim import Library, required
+from inferd_engines.tensorrt.tensors import tensor_of
+from inferd_engines.tensorrt.texts import CURRENT
+
+log = logging.getLogger(__name__)
+
+
+class Builder:
+    """Builds plans with one flavour of TensorRT. One thread at a time."""
+
+    def __init__(self, library: Library) -> None:
+        """Prepare.
+
+        Raises:
+            BuildFailed: this flavour builds nothing.
+        """
+        if not library.builds:
+            raise BuildFailed(f"{library.flavour} {library.version} runs plans and builds none")
+        self._library = library
+        self._trt = library.module
+        self._recording = Recording()
+        self._logger = logger_of(self._trt, self._recording)
+
+    def build(
+        self,
+        model: Path,
+        options: BuildOptions,
+        build: Build | None = None,
+        timing_cache: bytes = b"",
+    ) -> tuple[bytes, bytes]:
+        """Build a plan; blocks, for seconds to many minutes.
+
+        Args:
+            model: ONNX file, with its external data beside it.
+            options: how.
+            build: tells how far it is, and may cancel.
+            timing_cache: of an earlier build with the same TensorRT; empty for none.
+
+        Returns:
+            The plan, and the timing cache as it is now (empty where the flavour has none).
+
+        Raises:
+            BuildFailed: the model cannot be read, or does not fit the options.
+            BuildCancelled: somebody cancelled.
+        """
+        build = build or Build()
+        self._recording.clear()
+        with in_precision(model, options.precision) as file:
+            builder = required(
+                self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
+            )
+            # Without an error recorder, which TensorRT-RTX 1.7.1 does not survive in a builder:
+            # what it would get goes to the logger.
+            network = self._parse(builder, file)
+            config = self._configure(builder, network, options, build)
+            cache = self._cache(config, timing_cache)
+            plan = builder.build_serialized_network(network, config)
+        if build.cancelled:
+            raise BuildCancelled(f"the build of {model.name} was cancelled")
+        plan = required(plan, f"build {model.name}", self._recording, BuildFailed)
+        return bytes(plan), b"" if cache is None else bytes(cache.serialize())
+
+    def signature(self, model: Path) -> Signature:
+        """Return the inputs and outputs of a model as TensorRT reads it.
+
+        Raises:
+            BuildFailed: the model cannot be read.
+        """
+        self._recording.clear()
+        builder = required(
+            self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
+        )
+        return signature_of(self._trt, self._parse(builder, model))
+
+    def _parse(self, builder: Any, file: Path) -> Any:
+        flags = 0
+        if self._library.weakly_typed:
+            # Precision is a property of the graph everywhere, and of nothing else.
+            flags = 1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+        network = required(
+            builder.create_network(flags), "make a network", self._recording, BuildFailed
+        )
+        parser = self._trt.OnnxParser(network, self._logger)
+        # By its name, because weights may be in files beside it.
+        if not parser.parse_from_file(str(file)):
+            said = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
+            for text in said:
+                self._recording.failed(0, text)
+            raise BuildFailed(self._recording.explain(f"TensorRT could not read {file.name}"))
+        return network
+
+    def _configure(self, builder: Any, network: Any, options: BuildOptions, build: Build) -> Any:
+        trt = self._trt
+        config = required(
+            builder.create_builder_config(), "make a configuration", self._recording, BuildFailed
+        )
+        config.progress_monitor = monitor_of(trt, build)
+        if options.workspace_bytes is not None:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_bytes)
+        if options.optimization_level is not None:
+            config.builder_optimization_level = options.optimization_level
+        signature = signature_of(trt, network)
+        wanted = profiles_for(signature, options.buckets, options.ranges, batched=options.batched)
+        for profile in wanted:
+            self._add_profile(builder, config, profile)
+        set_compatibility(self._library, config, options)
+        set_targets(self._library, config, options.targets)
+        return config
+
+    def _add_profile(self, builder: Any, config: Any, profile: Profile) -> None:
+        made = builder.create_optimization_profile()
+        for name, found in profile.ranges.items():
+            made.set_shape(name, found.least, found.most_often, found.most)
+        index = config.add_optimization_profile(made)
+        if index < 0:
+            raise BuildFailed(
+                self._recording.explain(f"TensorRT refused the profile for {profile.rows} rows")
+            )
+
+    def _cache(self, config: Any, data: bytes) -> Any:
+        """Set a timing cache; None where the flavour times nothing."""
+        if not self._library.timing_cache:
+            return None
+        cache = config.create_timing_cache(data)
+        # One of another device or version is ignored by TensorRT, with a warning.
+        if not config.set_timing_cache(cache, False):
+            cache = config.create_timing_cache(b"")
+            config.set_timing_cache(cache, False)
+        return cache
+
+
+def signature_of(trt: Any, network: Any) -> Signature:
+    """Return the inputs and outputs of a network."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    outputs = [network.get_output(index) for index in range(network.num_outputs)]
+
+    def described(found: list[Any]) -> tuple[Tensor, ...]:
+        return tuple(tensor_of(trt, one.name, one.dtype, tuple(one.shape)) for one in found)
+
+    return Signature(described(inputs), described(outputs))
+
+
+def set_compatibility(library: Library, config: Any, options: BuildOptions) -> None:
+    """Make a plan for more than this version and this GPU, where that was asked for.
+
+    Raises:
+        BuildFailed: the flavour cannot.
+    """
+    trt = library.module
+    # TensorRT-RTX has the names of both, and neither the library nor the levels.
+    if options.version_compatible:
+        if library.ahead_of_time or not hasattr(trt.BuilderFlag, "VERSION_COMPATIBLE"):
+            raise BuildFailed(f"{library.flavour} has no version-compatible plans")
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if options.hardware_compatibility != "none":
+        level = options.hardware_compatibility.upper()
+        levels = getattr(trt, "HardwareCompatibilityLevel", None)
+        if library.ahead_of_time or not hasattr(levels, level):
+            raise BuildFailed(f"{library.flavour} has no hardware compatibility {level}")
+        config.hardware_compatibility_level = getattr(trt.HardwareCompatibilityLevel, level)
+
+
+def set_targets(library: Library, config: Any, targets: tuple[str, ...]) -> None:
+    """Name the GPUs that a plan is for, where it is built without one.
+
+    Raises:
+        BuildFailed: the flavour builds for this GPU only, or does not know a target.
+    """
+    if not targets:
+        return
+    if not library.ahead_of_time:
+        raise BuildFailed(f"{library.flavour} builds for the GPU that it finds, not for targets")
+    if unknown := sorted(set(targets) - {*library.capabilities, CURRENT}):
+        known = ", ".join(library.capabilities)
+        raise BuildFailed(f"compute capability {unknown[0]} is none of {known}")
+    config.num_compute_capabilities = len(targets)
+    for index, target in enumerate(targets):
+        name = "CURRENT" if target == CURRENT else f"SM{target.replace('.', '')}"
+        config.set_compute_capability(getattr(library.module.ComputeCapability, name), index)

@@ -1,0 +1,134 @@
+"""`inferd build`: from an ONNX file to a plan in a store."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tqdm import tqdm
+
+from inferd_engines.engine import EngineError
+from inferd_engines.tensorrt.builder import Builder
+from inferd_engines.tensorrt.errors import BuildFailed
+from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.key import key_of
+from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
+from inferd_engines.tensorrt.profiles import BUCKETS, Range
+from inferd_engines.tensorrt.progress import Build, Phase
+from inferd_engines.tensorrt.shim import find
+from inferd_engines.tensorrt.store import PlanStore
+from inferd_engines.tensorrt.texts import MIB, read_range, sizes
+
+HELP = "build a TensorRT plan from an ONNX file"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the flags."""
+    default = ",".join(map(str, BUCKETS))
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="plan store")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of the graph")
+    parser.add_argument(
+        "--buckets", type=sizes, default=BUCKETS, help=f"batch sizes with a profile ({default})"
+    )
+    parser.add_argument("--no-batch", action="store_true", help="there is no batch dimension")
+    parser.add_argument(
+        "--range",
+        type=named_range,
+        action="append",
+        default=[],
+        metavar="INPUT=MIN:OPT:MAX",
+        help="shapes without the batch, such as tokens=1:64:512 or image=3x64x64:3x224x224:...",
+    )
+    parser.add_argument(
+        "--target", action="append", default=[], help="compute capability (TensorRT-RTX)"
+    )
+    parser.add_argument("--optimization-level", type=int, choices=range(6))
+    parser.add_argument("--workspace-mib", type=int)
+    parser.add_argument(
+        "--version-compatible", action="store_true", help="the plan carries code; see docs"
+    )
+    parser.add_argument("--hardware-compatibility", choices=COMPATIBILITIES, default="none")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Build, unless the store has the plan; print where it is and return the exit code."""
+    try:
+        print(build(arguments))
+    except (EngineError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def build(arguments: argparse.Namespace) -> Path:
+    """Return the folder of the plan, building it if need be."""
+    options = options_of(arguments)
+    if not arguments.model.is_file():
+        raise BuildFailed(f"{arguments.model} does not exist or is not a file")
+    library = find()
+    key = key_of(arguments.model, host_of(library), options)
+    store = PlanStore(arguments.output)
+    with store.building(key):
+        if store.find(key) is None:
+            with interrupt() as interrupted, bar(interrupted) as under_way:
+                plan, _ = Builder(library).build(arguments.model, options, under_way)
+            store.publish(key, plan, {"precision": options.precision})
+    found: Path = arguments.output / key.digest
+    return found
+
+
+def options_of(arguments: argparse.Namespace) -> BuildOptions:
+    """Turn flags into options."""
+    mib = arguments.workspace_mib
+    return BuildOptions(
+        precision=arguments.precision,
+        buckets=tuple(arguments.buckets),
+        ranges=dict(arguments.range),
+        batched=not arguments.no_batch,
+        targets=tuple(arguments.target),
+        optimization_level=arguments.optimization_level,
+        workspace_bytes=None if mib is None else mib * MIB,
+        version_compatible=arguments.version_compatible,
+        hardware_compatibility=arguments.hardware_compatibility,
+    )
+
+
+def named_range(text: str) -> tuple[str, Range]:
+    """Parse "image=3x64x64:3x224x224:3x512x512"."""
+    name, _, rest = text.partition("=")
+    try:
+        return name, read_range(rest)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not INPUT=MIN:OPT:MAX") from error
+
+
+@contextmanager
+def bar(interrupted: threading.Event) -> Iterator[Build]:
+    """Give a build that shows how far its outermost phase is."""
+    with tqdm(unit="step", file=sys.stderr, leave=False) as shown:
+
+        def told(phase: Phase, done: int) -> None:
+            if not phase.parent:
+                shown.set_description(phase.name)
+                shown.total = phase.steps
+                shown.n = done
+                shown.refresh()
+
+        yield Build(told, interrupted)
+
+
+@contextmanager
+def interrupt() -> Iterator[threading.Event]:
+    """Give what SIGINT sets, instead of leaving TensorRT in the middle of a build."""
+    came = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda _number, _frame: came.set())
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,103 @@
+"""What a plan is a plan of: everything that another result would follow from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from inferd_engines.tensorrt.options import BuildOptions
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU, as far as plans depend on it."""
+
+    name: str
+    capability: str
+    """Such as "9.0"."""
+    processors: int
+    """Streaming multiprocessors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """Where plans are built and run, as far as they depend on it."""
+
+    flavour: str
+    version: str
+    """Full version of TensorRT."""
+    cuda: str
+    """Version of the driver's CUDA, "" without one."""
+    gpu: Gpu | None = None
+    """None for a build without a GPU, whose targets are among the options."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanKey:
+    """The address of a plan in the store, and what it was made of."""
+
+    digest: str
+    """SHA-256 as 64 hexadecimal digits."""
+    parts: Mapping[str, Any]
+    """As the manifest has them."""
+
+
+def key_of(model: Path, host: Host, options: BuildOptions) -> PlanKey:
+    """Return the key of a model's plan on a host.
+
+    Args:
+        model: ONNX file; every file beside it counts, because weights may be there.
+        host: that the plan is for.
+        options: all of them.
+    """
+    parts: dict[str, Any] = {
+        "model": digest_of(model),
+        "host": asdict(host),
+        "options": plain(asdict(options)),
+    }
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return PlanKey(hashlib.sha256(text.encode()).hexdigest(), parts)
+
+
+def digest_of(model: Path) -> str:
+    """Return the SHA-256 of a model file and all files beside it, names included."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in model.parent.iterdir() if path.is_file()):
+        # The model by its role and the rest by their names, which the model refers to.
+        name = b"" if path == model else path.name.encode()
+        whole.update(len(name).to_bytes(4, "little") + name + file_digest(path))
+    return whole.hexdigest()
+
+
+def file_digest(path: Path) -> bytes:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: tuples as lists."""
+    if isinstance(value, Mapping):
+        return {str(name): plain(found) for name, found in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(found) for found in value]
+    return value
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any], at: str = "") -> list[str]:
+    """Say in which parts two keys differ, such as "host.version is 10.9 and not 11.1"."""
+    texts = []
+    for name in sorted({*wanted, *found}):
+        one, other = wanted.get(name), found.get(name)
+        where = f"{at}{name}"
+        if isinstance(one, Mapping) and isinstance(other, Mapping):
+            texts += differences(one, other, f"{where}.")
+        elif one != other:
+            texts.append(f"{where} is {other} and not {one}")
+    return texts

@@ -1,0 +1,184 @@
+"""A lane: one stream with its own memory and contexts, so that two lanes overlap.
+
+Copies to the device, the run and copies back follow each other on the lane's stream. While one
+lane runs, another one copies: that is all there is to double buffering.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from inferd_engines.engine import Array, Signature, Tensor
+from inferd_engines.tensorrt.arena import Plan, arrange
+from inferd_engines.tensorrt.device import Device
+from inferd_engines.tensorrt.errors import TensorRTError
+from inferd_engines.tensorrt.recording import Recording
+from inferd_engines.tensorrt.shim import required
+
+NON_BLOCKING = 1
+"""CU_STREAM_NON_BLOCKING, for which pycuda has no name: never waits for the default stream."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A plan in memory, and what every lane needs to know of it."""
+
+    trt: Any
+    engine: Any
+    signature: Signature
+    buckets: tuple[int, ...]
+    """Rows of each profile, rising; empty for a model without a batch dimension."""
+    largest: Shapes
+    """Of every tensor over all profiles."""
+    recording: Recording
+
+
+class Lane:
+    """Stream, staging, device memory and contexts. Used by the thread that made it."""
+
+    def __init__(self, device: Device, loaded: Loaded) -> None:
+        """Take everything that runs will need; nothing is taken later.
+
+        Raises:
+            TensorRTError: a context cannot be made.
+            pycuda.driver.Error: there is not enough memory.
+        """
+        cuda, signature = device.cuda, loaded.signature
+        self._cuda = cuda
+        self._loaded = loaded
+        self.stream = cuda.Stream(NON_BLOCKING)
+        self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
+        self._plan: Plan = arrange((*signature.inputs, *signature.outputs), loaded.largest)
+        self._arena = cuda.mem_alloc(max(1, self._plan.nbytes))
+        self._staging = cuda.pagelocked_empty(max(1, self._plan.nbytes), np.uint8)
+        self._contexts: list[Any] = []
+        self._scratch: Any = None
+        self._scratch_bytes = 0
+        try:
+            for index in range(max(1, len(loaded.buckets))):
+                self._contexts.append(self._context(index))
+            self._share_scratch()
+        except (cuda.Error, TensorRTError):
+            # After a sticky error nothing can be given back.
+            with suppress(cuda.Error):
+                self.close()
+            raise
+
+    @property
+    def nbytes(self) -> int:
+        """Device memory of inputs, outputs and activations."""
+        return self._plan.nbytes + self._scratch_bytes
+
+    @property
+    def outputs(self) -> Sequence[Tensor]:
+        """The outputs of the plan."""
+        return self._loaded.signature.outputs
+
+    def put(self, inputs: Mapping[str, Array], rows: int, bucket: int) -> None:
+        """Write inputs into pinned memory; rows up to the bucket's are zeros."""
+        for tensor in self._loaded.signature.inputs:
+            array = inputs[tensor.name]
+            shape = (bucket, *array.shape[1:]) if bucket else array.shape
+            target = self._view(tensor, shape)
+            if bucket and rows < bucket:
+                target[:rows] = array
+                target[rows:] = 0
+            else:
+                target[...] = array
+
+    def enqueue(self, profile: int, shapes: Shapes) -> None:
+        """Copy in, run, copy out: all of it later, on the stream.
+
+        Args:
+            profile: index of the bucket.
+            shapes: of every tensor, padding included.
+
+        Raises:
+            TensorRTError: TensorRT refused.
+        """
+        signature = self._loaded.signature
+        for tensor in signature.inputs:
+            self._cuda.memcpy_htod_async(
+                self._address(tensor), self._bytes(tensor, shapes[tensor.name]), self.stream
+            )
+        ran = self._contexts[profile].execute_async_v3(self.stream.handle)
+        required(ran, "run the plan", self._loaded.recording)
+        for tensor in signature.outputs:
+            self._cuda.memcpy_dtoh_async(
+                self._bytes(tensor, shapes[tensor.name]), self._address(tensor), self.stream
+            )
+
+    def shape(self, profile: int, inputs: Shapes) -> Shapes:
+        """Tell a context the shapes of its inputs; return those of all tensors.
+
+        Raises:
+            TensorRTError: a shape is outside the profile.
+        """
+        context, found = self._contexts[profile], dict(inputs)
+        for name, shape in inputs.items():
+            taken = context.set_input_shape(name, shape)
+            required(taken, f"take input {name!r} of shape {shape}", self._loaded.recording)
+        for tensor in self._loaded.signature.outputs:
+            shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
+            if min(shape, default=0) < 0:
+                raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
+            found[tensor.name] = shape
+        return found
+
+    def output(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+        """Return an output in pinned memory; overwritten by the next run of this lane."""
+        return self._view(tensor, shape)
+
+    def close(self) -> None:
+        """Give everything back, in TensorRT's order: contexts first."""
+        self._contexts.clear()
+        if self._scratch is not None:
+            self._scratch.free()
+        self._arena.free()
+
+    def _context(self, profile: int) -> Any:
+        """Make a context of its own for each profile: switching costs an update on the next run."""
+        loaded, recording = self._loaded, self._loaded.recording
+        strategy = loaded.trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = required(
+            loaded.engine.create_execution_context(strategy), "make a context", recording
+        )
+        if profile:
+            chosen = context.set_optimization_profile_async(profile, self.stream.handle)
+            required(chosen, f"choose profile {profile}", recording)
+            self.stream.synchronize()
+        for tensor in (*loaded.signature.inputs, *loaded.signature.outputs):
+            taken = context.set_tensor_address(tensor.name, self._address(tensor))
+            required(taken, f"take an address for {tensor.name!r}", recording)
+        return context
+
+    def _share_scratch(self) -> None:
+        """Give all contexts one block for activations: they never run at the same time."""
+        sizes = [
+            int(self._loaded.engine.get_device_memory_size_for_profile_v2(profile))
+            for profile in range(len(self._contexts))
+        ]
+        if not max(sizes):
+            return
+        self._scratch_bytes = max(sizes)
+        self._scratch = self._cuda.mem_alloc(self._scratch_bytes)
+        for context in self._contexts:
+            context.set_device_memory(int(self._scratch), self._scratch_bytes)
+
+    def _address(self, tensor: Tensor) -> int:
+        return int(self._arena) + self._plan.places[tensor.name].offset
+
+    def _bytes(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+        offset = self._plan.places[tensor.name].offset
+        found: Array = self._staging[offset : offset + tensor.dtype.itemsize * math.prod(shape)]
+        return found
+
+    def _view(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+        return self._bytes(tensor, shape).view(tensor.dtype).reshape(shape)

@@ -1,0 +1,149 @@
+"""From a stored plan to an engine: read, checked against the model, and found to fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from inferd_engines.engine import Signature, Tensor
+from inferd_engines.tensorrt.arena import arrange
+from inferd_engines.tensorrt.budget import Needs, shortage
+from inferd_engines.tensorrt.device import Device
+from inferd_engines.tensorrt.engine import LANES, TensorRTEngine
+from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
+from inferd_engines.tensorrt.graphs import Graphs
+from inferd_engines.tensorrt.lane import Loaded, Shapes
+from inferd_engines.tensorrt.options import BuildOptions
+from inferd_engines.tensorrt.profiles import Profile, profiles_for
+from inferd_engines.tensorrt.recording import Recording, logger_of, recorder_of
+from inferd_engines.tensorrt.shim import Library, required
+from inferd_engines.tensorrt.tensors import dtype_of
+
+
+def load(
+    library: Library,
+    device: Device,
+    plan: bytes,
+    signature: Signature,
+    options: BuildOptions,
+    graphs: Graphs | None,
+) -> TensorRTEngine:
+    """Read a plan and make an engine of it. With the device's context current.
+
+    Args:
+        library: that reads it.
+        device: that runs it.
+        plan: serialised, from a store that is trusted as far as its bytes are checked.
+        signature: of the model that it was built from.
+        options: that it was built with.
+        graphs: of this host; None to run without.
+
+    Raises:
+        PlanRefused: TensorRT cannot read it, it is not of this model, or it does not fit.
+        TensorRTError: TensorRT failed.
+    """
+    trt, recording = library.module, Recording()
+    runtime = required(trt.Runtime(logger_of(trt, recording)), "make a runtime", recording)
+    runtime.error_recorder = recorder_of(trt, recording)
+    refused = "" if not hasattr(runtime, "get_engine_validity") else validity(trt, runtime, plan)
+    if refused:
+        raise PlanRefused(f"TensorRT does not take the plan: {refused}")
+    profiles = profiles_for(signature, options.buckets, options.ranges, batched=options.batched)
+    buckets = tuple(profile.rows for profile in profiles if profile.rows)
+    free = device.free_bytes()
+    check_room(Needs(len(plan), 0, 0, LANES * len(buckets)), free)
+    engine = required(
+        runtime.deserialize_cuda_engine(plan), "read the plan", recording, PlanRefused
+    )
+    check_model(trt, engine, signature)
+    loaded = Loaded(
+        trt, engine, signature, buckets, largest(trt, engine, signature, profiles), recording
+    )
+    check_room(needs(loaded, LANES), device.free_bytes())
+    return TensorRTEngine(device, loaded, f"{library.flavour}/{device.gpu.name}", graphs)
+
+
+def validity(trt: Any, runtime: Any, plan: bytes) -> str:
+    """Return why a plan is not for this host, where TensorRT tells; "" if it is, or may be."""
+    status, diagnostics = runtime.get_engine_validity(plan)
+    invalid = getattr(getattr(trt, "EngineValidity", None), "INVALID", None)
+    return f"{status} {diagnostics}" if invalid is not None and status == invalid else ""
+
+
+def check_model(trt: Any, engine: Any, signature: Signature) -> None:
+    """Refuse a plan with other inputs or outputs than the model.
+
+    Raises:
+        PlanRefused: names or datatypes differ.
+    """
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    found = {name: dtype_of(trt, engine.get_tensor_dtype(name)) for name in names}
+    wanted = {tensor.name: tensor.dtype for tensor in (*signature.inputs, *signature.outputs)}
+    if found != wanted:
+        raise PlanRefused(f"the plan has the tensors {found}, and the model {wanted}")
+
+
+def largest(trt: Any, engine: Any, signature: Signature, profiles: tuple[Profile, ...]) -> Shapes:
+    """Return the largest shape of every tensor over all profiles.
+
+    Raises:
+        TensorRTError: an output has no largest shape before it was run.
+    """
+    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+    found: dict[str, tuple[int, ...]] = {}
+    most = profiles[-1].ranges if profiles else {}
+    for tensor in signature.inputs:
+        shape = most[tensor.name].most if tensor.name in most else static(tensor)
+        found[tensor.name] = shape
+    if len(profiles) > 1:
+        context.set_optimization_profile_async(len(profiles) - 1, 0)
+    for name, shape in found.items():
+        context.set_input_shape(name, shape)
+    for tensor in signature.outputs:
+        shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
+        if min(shape, default=0) < 0:
+            raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
+        found[tensor.name] = shape
+    return found
+
+
+def static(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of an input without free dimensions."""
+    return tuple(size or 0 for size in tensor.shape)
+
+
+def needs(loaded: Loaded, lanes: int) -> Needs:
+    """Return what a plan that was read still takes: its weights are there already."""
+    engine, signature = loaded.engine, loaded.signature
+    profiles = max(1, len(loaded.buckets))
+    scratch = max(
+        int(engine.get_device_memory_size_for_profile_v2(profile)) for profile in range(profiles)
+    )
+    arena = arrange((*signature.inputs, *signature.outputs), loaded.largest).nbytes
+    return Needs(0, lanes * scratch, lanes * arena, lanes * profiles)
+
+
+def check_room(found: Needs, free: int) -> None:
+    """Refuse what does not fit, rather than run out of memory half-way.
+
+    Raises:
+        PlanRefused: it does not.
+    """
+    if problem := shortage(found, free):
+        raise PlanRefused(problem)
+
+
+def signature_as_json(signature: Signature) -> Mapping[str, Any]:
+    """Return a signature as a manifest keeps it."""
+    return {
+        role: [
+            {
+                "name": tensor.name,
+                "dtype": tensor.dtype.name,
+                "shape": list(tensor.shape),
+                "axes": list(tensor.axes),
+            }
+            for tensor in tensors
+        ]
+        for role, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs))
+    }

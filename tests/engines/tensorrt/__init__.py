@@ -1,0 +1,1 @@
+"""TensorRT over doubles, and the real builder of TensorRT-RTX."""

@@ -1,0 +1,102 @@
+"""Which plans may serve: near enough, ranked alike, and no NaN that the model does not give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from inferd_engines.engine import Array, Signature, Tensor
+from inferd_engines.tensorrt.gate import AGREEMENT, RELATIVE, accept, compare, drawn
+from inferd_engines.tensorrt.options import PRECISIONS
+
+from tests.fakes.engine import DOUBLING, FakeEngine, double
+
+SCORES = np.array([[1.0, 2.0, 3.0], [3.0, 1.0, 2.0]], np.float32)
+
+
+def problems(expected: Array, found: Array, precision: str = "fp32") -> list[str]:
+    return compare([{"O": expected}], [{"O": found}], precision).problems
+
+
+def test_equal_answers_are_accepted() -> None:
+    assert problems(SCORES, SCORES) == []
+
+
+def test_every_precision_has_a_tolerance() -> None:
+    assert set(RELATIVE) == set(AGREEMENT) == set(PRECISIONS)
+
+
+@pytest.mark.parametrize(
+    ("precision", "off", "accepted"),
+    [("fp32", 0.0005, True), ("fp32", 0.01, False), ("fp16", 0.01, True), ("fp16", 0.1, False)],
+)
+def test_the_tolerance_is_a_part_of_the_largest_value(
+    precision: str, off: float, accepted: bool
+) -> None:
+    found = SCORES.copy()
+    found[0, 0] += off * SCORES.max()
+    assert (problems(SCORES, found, precision) == []) is accepted
+
+
+def test_another_largest_element_is_refused_though_the_values_are_near() -> None:
+    expected = np.array([[1.0, 1.0001]] * 4, np.float32)
+    found = expected[:, ::-1].copy()
+    (problem,) = problems(expected, found)
+    assert problem == "output 'O' ranks 0% of the rows alike, 99% are wanted"
+
+
+def test_a_nan_that_the_model_does_not_give_is_refused_and_its_own_is_not() -> None:
+    found = SCORES.copy()
+    found[1, 1] = np.nan
+    assert "1 elements that are no numbers" in problems(SCORES, found)[0]
+    assert problems(found, found) == []
+
+
+def test_another_shape_is_refused() -> None:
+    assert problems(SCORES, SCORES[:1])
+
+
+def test_integers_are_compared_and_not_ranked() -> None:
+    expected = np.array([[1, 2], [3, 4]], np.int64)
+    assert problems(expected, expected) == []
+    assert problems(expected, expected + 1)
+
+
+def test_zeros_are_compared_as_they_are() -> None:
+    zeros = np.zeros((2, 2), np.float32)
+    assert problems(zeros, zeros) == []
+    assert problems(zeros, zeros + 1)
+
+
+def test_inputs_are_drawn_alike_from_one_seed_and_fit_the_signature() -> None:
+    signature = Signature(
+        (
+            Tensor("f", np.dtype(np.float32), (None, 3)),
+            Tensor("i", np.dtype(np.int64), (None, None)),
+            Tensor("b", np.dtype(np.bool_), (None,)),
+        ),
+        (),
+    )
+    first, again = (drawn(signature, (1, 4), np.random.default_rng(7)) for _ in range(2))
+    assert [{n: a.shape for n, a in run.items()} for run in first] == [
+        {"f": (1, 3), "i": (1, 1), "b": (1,)},
+        {"f": (4, 3), "i": (4, 1), "b": (4,)},
+    ]
+    for one, other in zip(first, again, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+        assert {name: array.dtype for name, array in one.items()} == {
+            tensor.name: tensor.dtype for tensor in signature.inputs
+        }
+
+
+def test_both_engines_run_on_the_same_inputs() -> None:
+    def wrong(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {"OUTPUT0": inputs["INPUT0"] * 2.5}
+
+    inputs = drawn(DOUBLING, (1, 2), np.random.default_rng(0))
+    reference = FakeEngine(DOUBLING, double)
+    assert accept(FakeEngine(DOUBLING, double), reference, inputs, "fp32").problems == []
+    report = accept(FakeEngine(DOUBLING, wrong), reference, inputs, "fp32")
+    assert report.outputs[0].error == pytest.approx(0.25)
+    assert report.problems

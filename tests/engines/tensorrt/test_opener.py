@@ -1,0 +1,210 @@
+"""From a model to a plan that serves: found, judged, built while another engine serves."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+import pytest
+from inferd_engines.choice import FirstOf
+from inferd_engines.engine import Array, Engine, EngineError, EngineOptions
+from inferd_engines.tensorrt.background import Builds, State
+from inferd_engines.tensorrt.errors import BuildFailed, DeviceMissing, PlanRefused, TensorRTError
+from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted
+from inferd_engines.tensorrt.profiles import profiles_for
+from inferd_engines.tensorrt.store import PlanStore
+
+from tests.engines.tensorrt.bench import PLAN, Bench
+from tests.fakes.engine import DOUBLING, Compute, FakeEngine, double
+from tests.fakes.tensorrt import FakeModel
+
+WITHIN = 30.0
+OPTIONS = EngineOptions(extra={"tensorrt.buckets": "1,4"})
+ROW = {"INPUT0": np.ones((1, 4), np.float32)}
+
+
+class Host:
+    """A host with a fake GPU, a store, and a builder that waits for the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bench = Bench()
+        # Only whoever opens a plan has the context.
+        self.bench.close()
+        self.store = PlanStore(folder / "plans")
+        self.model = folder / "m/1/model.onnx"
+        self.model.parent.mkdir(parents=True)
+        self.model.write_bytes(b"a model")
+        self.may_build = threading.Event()
+        self.failure: Exception | None = None
+        self.built: SimpleQueue[Path] = SimpleQueue()
+        self.references: list[FakeEngine] = []
+        self.builds = Builds(self.build, self.built.put)
+        gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
+        self.opener = TensorRTOpener(self.store, self.reference, self.builds, lambda: gpu)
+        self.compute: Compute = double
+
+    def reference(self, path: Path, options: EngineOptions) -> Engine:
+        assert path == self.model
+        self.references.append(FakeEngine(name="reference/numpy"))
+        return self.references[-1]
+
+    def build(self, wanted: Wanted) -> None:
+        assert self.may_build.wait(WITHIN)
+        if self.failure is not None:
+            raise self.failure
+        self.publish(wanted)
+
+    def publish(self, wanted: Wanted) -> None:
+        """Put a plan into the store, and what it does into the fake runtime."""
+        options = wanted.options
+        profiles = profiles_for(DOUBLING, options.buckets, options.ranges, batched=True)
+        self.bench.models[PLAN] = FakeModel(DOUBLING, self.compute, profiles)
+        self.store.publish(wanted.key, PLAN, {})
+
+    def open(self) -> Engine:
+        return self.opener(self.model, OPTIONS)
+
+    def refusal(self) -> str:
+        with pytest.raises(TensorRTError) as refused:
+            self.open()
+        return str(refused.value)
+
+    def open_built(self) -> Engine:
+        """Have the plan built, and open it."""
+        self.refusal()
+        self.may_build.set()
+        assert self.built.get(timeout=WITHIN) == self.model
+        return self.open()
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    made = Host(tmp_path)
+    yield made
+    # Whatever happened, no thread may end with a context.
+    assert made.bench.driver.stack == []
+    assert made.bench.driver.held == 0
+
+
+def test_a_missing_plan_is_built_while_another_engine_serves_and_then_taken(host: Host) -> None:
+    first = FirstOf([("TensorRT", host.opener), ("ONNX Runtime", host.reference)])
+    engine = first(host.model, OPTIONS)
+    assert engine.name == "reference/numpy"
+    assert engine.reason == "TensorRT: BUILDING, the plan is built meanwhile"
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    host.may_build.set()
+    assert host.built.get(timeout=WITHIN) == host.model
+    better = first(host.model, OPTIONS)
+    assert better.name == "tensorrt/Fake GPU"
+    assert better.reason == ""
+    assert better.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    better.close()
+
+
+def test_a_plan_is_asked_for_once_however_often_a_model_is_opened(host: Host) -> None:
+    assert [host.refusal(), host.refusal()] == ["BUILDING, the plan is built meanwhile"] * 2
+    host.may_build.set()
+    host.built.get(timeout=WITHIN)
+    assert host.built.empty()
+
+
+def test_a_plan_that_cannot_be_built_is_not_tried_for_ever(host: Host) -> None:
+    host.failure = BuildFailed("there is no kernel for Foo")
+    host.refusal()
+    host.may_build.set()
+    deadline = threading.Event()
+    while "BUILDING" in (text := host.refusal()):
+        deadline.wait(0.01)
+    assert text == "FAILED, the plan could not be built: there is no kernel for Foo"
+
+
+def test_a_plan_is_compared_with_its_model_once(host: Host) -> None:
+    host.open_built().close()
+    assert len(host.references[-1].batches) == 2
+    host.open().close()
+    assert host.references[-1].batches == []
+
+
+def test_a_plan_with_other_answers_never_serves(host: Host) -> None:
+    def wrong(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {"OUTPUT0": inputs["INPUT0"] * 2.1}
+
+    host.compute = wrong
+    with pytest.raises(PlanRefused, match=r"other answers: output 'OUTPUT0' is off by 0\.05"):
+        host.open_built()
+    with pytest.raises(PlanRefused, match="built and refused"):
+        host.open()
+
+
+def test_the_golden_inputs_of_a_model_decide(host: Host) -> None:
+    def wrong_for_negatives(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {"OUTPUT0": np.abs(inputs["INPUT0"]) * 2}
+
+    np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
+    host.compute = wrong_for_negatives
+    host.open_built().close()
+
+
+def test_golden_inputs_that_cannot_be_read_are_named(host: Host) -> None:
+    (host.model.parent / GOLDEN).write_bytes(b"no archive")
+    with pytest.raises(EngineError, match=r"golden\.npz cannot be read"):
+        host.open_built()
+
+
+def test_a_damaged_plan_is_built_anew(host: Host, tmp_path: Path) -> None:
+    host.open_built().close()
+    (path,) = (tmp_path / "plans").glob("*/plan")
+    path.write_bytes(b"X")
+    # This process built it once already, and says so instead of trying for ever.
+    assert host.refusal() == "FAILED, the plan was built and is not in the store"
+    fresh = Builds(host.build, host.built.put)
+    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    host.opener = TensorRTOpener(host.store, host.reference, fresh, lambda: gpu)
+    host.open_built().close()
+
+
+def test_a_plan_that_another_process_built_is_found(host: Host) -> None:
+    asked: list[Wanted] = []
+    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+
+    def missing(wanted: Wanted) -> str:
+        asked.append(wanted)
+        return "later"
+
+    opener = TensorRTOpener(host.store, host.reference, missing, lambda: gpu)
+    with pytest.raises(TensorRTError, match="later"):
+        opener(host.model, OPTIONS)
+    host.publish(asked[0])
+    opener(host.model, OPTIONS).close()
+
+
+def test_where_there_is_no_gpu_the_reason_is_looked_for_each_time(host: Host) -> None:
+    reasons = ["no driver", "no device"]
+
+    def nothing() -> Gpu:
+        raise DeviceMissing(reasons.pop(0))
+
+    opener = TensorRTOpener(host.store, host.reference, host.builds, nothing)
+    for words in ("no driver", "no device"):
+        with pytest.raises(DeviceMissing, match=words):
+            opener(host.model, OPTIONS)
+
+
+def test_the_state_of_a_build_can_be_asked(host: Host) -> None:
+    asked: list[Wanted] = []
+
+    def missing(wanted: Wanted) -> str:
+        asked.append(wanted)
+        return host.builds(wanted)
+
+    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    opener = TensorRTOpener(host.store, host.reference, missing, lambda: gpu)
+    with pytest.raises(TensorRTError):
+        opener(host.model, OPTIONS)
+    assert host.builds.state(asked[0]) is State.BUILDING
+    host.may_build.set()
+    host.built.get(timeout=WITHIN)
+    assert host.builds.state(asked[0]) is State.BUILT

@@ -1,0 +1,283 @@
+"""A double for TensorRT's runtime: contexts that compute in numpy, later, on a fake stream.
+
+A plan is the name of a `FakeModel`. What the real runtime checks is checked: addresses set and
+aligned, shapes within the profile, one profile for each context, contexts used on one stream
+at a time. Inputs are read and outputs written only when the stream comes to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from inferd_engines.engine import Array, Signature, Tensor
+from inferd_engines.tensorrt.profiles import Profile
+from inferd_engines.tensorrt.tensors import DTYPES
+
+from tests.fakes.cuda import FakeDriver
+
+Compute = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+ALIGNMENT = 256
+
+DataType = Enum("DataType", [*DTYPES, "FP8", "INT4"])  # type: ignore[misc]
+
+
+class TensorIOMode(Enum):
+    """As TensorRT's."""
+
+    INPUT = 1
+    OUTPUT = 2
+
+
+class ExecutionContextAllocationStrategy(Enum):
+    """As TensorRT's."""
+
+    STATIC = 0
+    ON_PROFILE_CHANGE = 1
+    USER_MANAGED = 2
+
+
+class ErrorCodeTRT(Enum):
+    """As TensorRT's, in part."""
+
+    SUCCESS = 0
+    UNSPECIFIED_ERROR = 1
+
+
+class ILogger:
+    """The base of loggers."""
+
+    class Severity(Enum):
+        """As TensorRT's."""
+
+        INTERNAL_ERROR = 0
+        ERROR = 1
+        WARNING = 2
+        INFO = 3
+        VERBOSE = 4
+
+
+class IErrorRecorder:
+    """The base of error recorders."""
+
+
+@dataclass
+class FakeModel:
+    """What a plan does."""
+
+    signature: Signature
+    compute: Compute
+    profiles: Sequence[Profile]
+    scratch: int = 1024
+    """Bytes of activations."""
+
+
+@dataclass(eq=False)
+class ExecutionContext:
+    """Shapes and addresses of one profile, and runs on a stream."""
+
+    engine: CudaEngine
+    profile: int = 0
+    shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    addresses: dict[str, int] = field(default_factory=dict)
+    scratch: int = 0
+
+    def set_optimization_profile_async(self, index: int, stream: int) -> bool:
+        """Choose a profile, which no other context has."""
+        del stream
+        self.engine.runtime.check()
+        self.profile = index
+        return 0 <= index < max(1, len(self.engine.model.profiles))
+
+    def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
+        """Take a shape of an input, if the profile allows it."""
+        self.engine.runtime.check()
+        tensor = self.engine.tensors[name]
+        if not self.engine.allows(self.profile, tensor, tuple(shape)):
+            return self.engine.runtime.fail(f"the shape {tuple(shape)} of {name} is not allowed")
+        self.shapes[name] = tuple(shape)
+        return True
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor, as far as the inputs decide it."""
+        if name in self.shapes:
+            return self.shapes[name]
+        inputs = {
+            tensor.name: np.zeros(self._shape(tensor), tensor.dtype)
+            for tensor in self.engine.model.signature.inputs
+        }
+        return tuple(self.engine.model.compute(inputs)[name].shape)
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        """Take an address, which has to be aligned."""
+        if address % ALIGNMENT:
+            return self.engine.runtime.fail(f"the address of {name} is not aligned")
+        self.addresses[name] = address
+        return True
+
+    def set_device_memory(self, address: int, nbytes: int) -> None:
+        """Take the memory for activations."""
+        assert nbytes >= self.engine.model.scratch
+        self.scratch = address
+
+    def execute_async_v3(self, stream: int) -> bool:
+        """Run, once the stream comes to it."""
+        runtime, model = self.engine.runtime, self.engine.model
+        runtime.check()
+        if missing := [name for name in self.engine.tensors if name not in self.addresses]:
+            return runtime.fail(f"the address of {missing[0]} is not set")
+        if model.scratch and not self.scratch:
+            return runtime.fail("there is no memory for activations")
+        if runtime.failures:
+            return runtime.fail(runtime.failures.pop(0))
+        shapes = {tensor.name: self._shape(tensor) for tensor in model.signature.inputs}
+        runtime.driver.stream_of(stream).enqueue(lambda: self._compute(shapes))
+        return True
+
+    def _compute(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        model = self.engine.model
+        inputs = {
+            tensor.name: self._array(tensor, shapes[tensor.name]).copy()
+            for tensor in model.signature.inputs
+        }
+        results = model.compute(inputs)
+        for tensor in model.signature.outputs:
+            result = results[tensor.name]
+            self._array(tensor, result.shape)[...] = result
+
+    def _array(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+        nbytes = tensor.dtype.itemsize * math.prod(shape)
+        memory = self.engine.runtime.driver.memory_at(self.addresses[tensor.name], nbytes)
+        return np.frombuffer(memory, np.uint8).view(tensor.dtype).reshape(shape)
+
+    def _shape(self, tensor: Tensor) -> tuple[int, ...]:
+        found = self.shapes.get(tensor.name)
+        return found if found is not None else tuple(size or 0 for size in tensor.shape)
+
+
+class CudaEngine:
+    """A plan that was read."""
+
+    def __init__(self, runtime: Runtime, model: FakeModel) -> None:
+        self.runtime = runtime
+        self.model = model
+        self.tensors = {
+            tensor.name: tensor for tensor in (*model.signature.inputs, *model.signature.outputs)
+        }
+        self.contexts: list[ExecutionContext] = []
+        self.device_memory_size_v2 = model.scratch
+
+    @property
+    def num_io_tensors(self) -> int:
+        """How many there are."""
+        return len(self.tensors)
+
+    @property
+    def num_optimization_profiles(self) -> int:
+        """How many there are."""
+        return max(1, len(self.model.profiles))
+
+    def get_tensor_name(self, index: int) -> str:
+        """Return the name of a tensor."""
+        return list(self.tensors)[index]
+
+    def get_tensor_mode(self, name: str) -> TensorIOMode:
+        """Tell inputs from outputs."""
+        inputs = [tensor.name for tensor in self.model.signature.inputs]
+        return TensorIOMode.INPUT if name in inputs else TensorIOMode.OUTPUT
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        """Return a tensor's datatype."""
+        dtype = self.tensors[name].dtype
+        return DataType[next(key for key, value in DTYPES.items() if value == dtype)]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, with -1 for what is free."""
+        return tuple(-1 if size is None else size for size in self.tensors[name].shape)
+
+    def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
+        """Return the bytes of activations."""
+        assert 0 <= profile < self.num_optimization_profiles
+        return self.model.scratch
+
+    def create_execution_context(
+        self,
+        strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC,
+    ) -> ExecutionContext:
+        """Make a context."""
+        assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
+        self.runtime.check()
+        made = ExecutionContext(self)
+        self.contexts.append(made)
+        return made
+
+    def allows(self, profile: int, tensor: Tensor, shape: tuple[int, ...]) -> bool:
+        """True if a profile has this shape in its range."""
+        if not self.model.profiles:
+            return shape == tensor.shape
+        found = self.model.profiles[profile].ranges.get(tensor.name)
+        if found is None:
+            return shape == tensor.shape
+        return len(shape) == len(found.most) and all(
+            least <= size <= most
+            for least, size, most in zip(found.least, shape, found.most, strict=True)
+        )
+
+
+class Runtime:
+    """Reads plans."""
+
+    def __init__(self, module: FakeTensorRT, logger: Any) -> None:
+        self.driver = module.driver
+        self.failures = module.failures
+        self.error_recorder: Any = None
+        self._module = module
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> CudaEngine | None:
+        """Read a plan; None if it is none."""
+        self.check()
+        model = self._module.models.get(bytes(plan))
+        if model is None:
+            self.fail("the plan is not one of this version")
+            return None
+        self._module.engines.append(CudaEngine(self, model))
+        return self._module.engines[-1]
+
+    def check(self) -> None:
+        """Demand a current context, which TensorRT uses without a word whichever it is."""
+        self.driver.check("tensorrt")
+
+    def fail(self, text: str) -> bool:
+        """Say why, and return False, as TensorRT does."""
+        self._logger.log(ILogger.Severity.ERROR, text)
+        return False
+
+
+class FakeTensorRT:
+    """The module `tensorrt`, which runs plans and builds none."""
+
+    __version__ = "0.0.fake"
+    DataType = DataType
+    TensorIOMode = TensorIOMode
+    ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy
+    ErrorCodeTRT = ErrorCodeTRT
+    ILogger = ILogger
+    IErrorRecorder = IErrorRecorder
+    ICudaEngine = CudaEngine
+    IExecutionContext = ExecutionContext
+
+    def __init__(self, driver: FakeDriver, models: Mapping[bytes, FakeModel]) -> None:
+        self.driver = driver
+        self.models = models
+        self.engines: list[CudaEngine] = []
+        self.failures: list[str] = []
+        """What the next runs fail with, each one once."""
+
+    def Runtime(self, logger: Any) -> Runtime:  # noqa: N802 TensorRT calls it that
+        """Make a runtime."""
+        return Runtime(self, logger)
