@@ -45,11 +45,14 @@ def main(arguments: list[str]) -> int:
 def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
-        from inferd_engines.onnx import open_onnx
+        from inferd_engines.standard import standard_engines
 
         from inferd_server.worker.process import WorkerProcess
 
-        WorkerProcess(place, channel, open_onnx, logs).run()
+        engines = standard_engines(place.settings.engine.plan_store)
+        worker = WorkerProcess(place, channel, engines.opener, logs)
+        engines.when_built(worker.reload)
+        worker.run()
     else:
         from inferd_server.front.process import FrontProcess
         from inferd_server.transport.chosen import choose_transport

@@ -63,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 def arranged(settings: Settings) -> Arrangement:
     """Decide on how many processes serve, on this host."""
     engine = settings.engine
-    return arrange(engine.processes, settings.split.fronts, usable_cores(), engine.engine_providers)
+    # Whoever names a store of plans means a GPU.
+    devices = (*engine.engine_providers, *(["TensorRT"] if engine.plan_store else []))
+    return arrange(engine.processes, settings.split.fronts, usable_cores(), devices)
 
 
 def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int:

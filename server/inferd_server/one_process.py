@@ -9,9 +9,10 @@ import threading
 import time
 from typing import NoReturn
 
-from inferd_engines.onnx import open_onnx
+from inferd_engines.standard import standard_engines
 
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.repository.layout import name_of
 from inferd_server.server import Server
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
@@ -53,7 +54,11 @@ def build(settings: Settings, logs: LogControl) -> Server:
     name = choose_transport(settings.listen.transport, options)
     transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
-    return Server(settings, open_onnx, transport, logs, inline=inline if takes_turns else None)
+    engines = standard_engines(settings.engine.plan_store)
+    hosted = inline if takes_turns else None
+    server = Server(settings, engines.opener, transport, logs, inline=hosted)
+    engines.when_built(lambda model: server.repository.load(name_of(model)))
+    return server
 
 
 def leave(code: int) -> NoReturn:

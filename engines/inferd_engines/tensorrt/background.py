@@ -35,15 +35,10 @@ class Builds:
     take the GPU from those who serve.
     """
 
-    def __init__(self, build: Callable[[Wanted], None], built: Callable[[Path], None]) -> None:
-        """Start with nothing to do.
-
-        Args:
-            build: puts a plan into the store; blocks.
-            built: told of the model whose plan is there now.
-        """
+    def __init__(self, build: Callable[[Wanted], None]) -> None:
+        """Start with nothing to do; `build` puts a plan into the store, and blocks."""
         self._build = build
-        self._built = built
+        self._built: Callable[[Path], None] = lambda _: None
         self._states: dict[str, State] = {}
         self._reasons: dict[str, str] = {}
         self._work: SimpleQueue[Wanted] = SimpleQueue()
@@ -63,6 +58,10 @@ class Builds:
         if state is State.BUILT:
             return "FAILED, the plan was built and is not in the store"
         return "BUILDING, the plan is built meanwhile"
+
+    def when_built(self, then: Callable[[Path], None]) -> None:
+        """Tell of the model file of every plan that was built from now on."""
+        self._built = then
 
     def state(self, wanted: Wanted) -> State | None:
         """Return where a plan stands; None if nobody asked for it."""

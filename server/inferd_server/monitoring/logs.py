@@ -15,7 +15,7 @@ from pythonjsonlogger.json import JsonFormatter
 from inferd_server.errors import InvalidInput
 from inferd_server.settings.model import LogSettings
 
-ROOT = "inferd_server"
+ROOTS = ("inferd_server", "inferd_engines")
 LEVELS = ("debug", "info", "warning", "error")
 _PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -63,7 +63,7 @@ class LogControl:
         self._stream = stream
         self._settings = settings
         self._lock = threading.Lock()
-        self._logger = logging.getLogger(ROOT)
+        self._loggers = [logging.getLogger(name) for name in ROOTS]
         self._handler = logging.StreamHandler(stream)
         if part:
             self._handler.addFilter(partial(mark, part))
@@ -71,19 +71,21 @@ class LogControl:
     def start(self) -> None:
         """Begin to write."""
         self._handler.setFormatter(formatter(self._settings, self._stream))
-        self._logger.addHandler(self._handler)
-        self._logger.propagate = False
-        self._logger.setLevel(self._settings.log_level.upper())
+        for logger in self._loggers:
+            logger.addHandler(self._handler)
+            logger.propagate = False
+            logger.setLevel(self._settings.log_level.upper())
 
     def stop(self) -> None:
         """Write no more."""
-        self._logger.removeHandler(self._handler)
-        self._logger.propagate = True
-        self._logger.setLevel(logging.NOTSET)
+        for logger in self._loggers:
+            logger.removeHandler(self._handler)
+            logger.propagate = True
+            logger.setLevel(logging.NOTSET)
 
     def read(self) -> Mapping[str, bool | int | str]:
         """Return the settings as Triton names them."""
-        return described(self._logger.getEffectiveLevel())
+        return described(self._loggers[0].getEffectiveLevel())
 
     def change(self, changes: Mapping[str, bool | int | str]) -> None:
         """Set the level that the merged settings describe.
@@ -101,7 +103,8 @@ class LogControl:
             for name, value in changes.items():
                 if bool(value) != bool(got[name]):
                     raise InvalidInput(f"{name} cannot be off while a lesser severity is on")
-            self._logger.setLevel(level)
+            for logger in self._loggers:
+                logger.setLevel(level)
 
 
 def mark(part: str, record: logging.LogRecord) -> bool:

@@ -66,6 +66,11 @@ def read_source(repository: Path, name: str) -> ModelSource:
     return ModelSource(name, config, {version: versions[version] for version in wanted})
 
 
+def name_of(model: Path) -> str:
+    """Return the model that a file of a version belongs to."""
+    return model.parent.parent.name
+
+
 def is_utf8(name: str) -> bool:
     """True for what messages and metrics can hold; a file system takes any bytes."""
     try:

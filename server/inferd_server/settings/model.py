@@ -132,6 +132,11 @@ class EngineSettings(Section):
     engine_providers: tuple[str, ...] = Field(
         (), description="ONNX Runtime providers, most wanted first, with commas between"
     )
+    plan_store: str = Field(
+        "",
+        description="folder of TensorRT plans: models run on TensorRT, and on ONNX Runtime where "
+        "that cannot be or while their plan is built; empty: ONNX Runtime alone",
+    )
 
 
 class SplitSettings(Section):

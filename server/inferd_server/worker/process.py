@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from pathlib import Path
 
 from inferd_engines.engine import Opener
 
@@ -17,6 +18,7 @@ from inferd_server.link.receiving import WorkerLink
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry
+from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.repository import Repository
 from inferd_server.worker.intake import Intake
@@ -65,6 +67,14 @@ class WorkerProcess:
         self._intake.start()
         threading.Thread(target=self._load, name="load", daemon=True).start()
         self._channel.read(self._handle)
+
+    def reload(self, model: Path) -> None:
+        """Load the model of a file anew, because a better engine can serve it now.
+
+        Raises:
+            InferdError: it cannot be loaded; what serves goes on.
+        """
+        self._repository.load(name_of(model))
 
     def _load(self) -> None:
         try:

@@ -41,7 +41,8 @@ class Host:
         self.failure: Exception | None = None
         self.built: SimpleQueue[Path] = SimpleQueue()
         self.references: list[FakeEngine] = []
-        self.builds = Builds(self.build, self.built.put)
+        self.builds = Builds(self.build)
+        self.builds.when_built(self.built.put)
         gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
         self.opener = TensorRTOpener(self.store, self.reference, self.builds, lambda: gpu)
         self.compute: Compute = double
@@ -160,7 +161,8 @@ def test_a_damaged_plan_is_built_anew(host: Host, tmp_path: Path) -> None:
     path.write_bytes(b"X")
     # This process built it once already, and says so instead of trying for ever.
     assert host.refusal() == "FAILED, the plan was built and is not in the store"
-    fresh = Builds(host.build, host.built.put)
+    fresh = Builds(host.build)
+    fresh.when_built(host.built.put)
     gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
     host.opener = TensorRTOpener(host.store, host.reference, fresh, lambda: gpu)
     host.open_built().close()

@@ -1,0 +1,74 @@
+"""The engines that a server chooses from: TensorRT where it has a store, then ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from inferd_engines.choice import FirstOf
+from inferd_engines.engine import Engine, EngineOptions, Opener
+from inferd_engines.onnx import open_onnx
+from inferd_engines.tensorrt.background import Builds, build_apart
+from inferd_engines.tensorrt.opener import Gpu, TensorRTOpener, Wanted, find_gpu
+from inferd_engines.tensorrt.store import PlanStore
+from inferd_engines.tensorrt.texts import others
+
+CUDA = "CUDAExecutionProvider"
+
+
+@dataclass(frozen=True, slots=True)
+class Engines:
+    """An opener, and what builds plans for it meanwhile."""
+
+    opener: Opener
+    builds: Builds | None
+
+    def when_built(self, then: Callable[[Path], None]) -> None:
+        """Tell of every model file whose plan is there now, on the thread that builds."""
+        if self.builds is not None:
+            self.builds.when_built(then)
+
+
+def standard_engines(
+    plan_store: str,
+    find: Callable[[], Gpu] = find_gpu,
+    build: Callable[[Path, Wanted], None] = build_apart,
+) -> Engines:
+    """Return the engines of `inferd serve`.
+
+    Args:
+        plan_store: folder of TensorRT plans; "" to leave TensorRT alone.
+        find: looks for TensorRT and a GPU.
+        build: puts a plan into a store.
+    """
+    if not plan_store:
+        return Engines(open_onnx_only, None)
+    # A build runs in a process whose folder may be another one.
+    folder = Path(plan_store).absolute()
+    builds = Builds(partial(build, folder))
+    plans = TensorRTOpener(PlanStore(folder), open_onnx_only, builds, find)
+    return Engines(FirstOf([("TensorRT", plans), ("ONNX Runtime", open_onnx_best)]), builds)
+
+
+def open_onnx_only(path: Path, options: EngineOptions) -> Engine:
+    """Open a model in ONNX Runtime, without what its options say for TensorRT.
+
+    Raises:
+        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+    """
+    return open_onnx(path, replace(options, extra=others(options.extra)))
+
+
+def open_onnx_best(path: Path, options: EngineOptions) -> Engine:
+    """Open a model in ONNX Runtime, on CUDA where that is built in and nothing else asked for.
+
+    Raises:
+        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+    """
+    from onnxruntime import get_available_providers
+
+    if not options.providers and CUDA in get_available_providers():
+        options = replace(options, providers=(CUDA,))
+    return open_onnx_only(path, options)

@@ -1,0 +1,80 @@
+"""Which engine serves on which host, with the reason where it is not TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inferd_engines.engine import EngineOptions
+from inferd_engines.standard import standard_engines
+from inferd_engines.tensorrt.device import load_driver, open_device
+from inferd_engines.tensorrt.opener import Gpu
+from inferd_engines.tensorrt.shim import find
+
+from tests import models
+from tests.engines.tensorrt.bench import Bench
+from tests.fakes.cuda import FakeDriver
+
+
+def missing(_: str) -> object:
+    raise ModuleNotFoundError("No module named 'pycuda'")
+
+
+def without_driver(_: str) -> object:
+    raise ImportError("libcuda.so.1: cannot open shared object file")
+
+
+def host(load: Callable[[str], object]) -> Callable[[], Gpu]:
+    """A host whose TensorRT is a double, and whose pycuda is what `load` gives."""
+    bench = Bench()
+    bench.close()
+
+    def found() -> Gpu:
+        return Gpu(bench.library, open_device(load_driver(load)), None)
+
+    return found
+
+
+def without_tensorrt() -> Gpu:
+    find(("no_such_tensorrt",))
+    raise AssertionError
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "m/1/model.onnx"
+    path.parent.mkdir(parents=True)
+    models.save(models.scale(2.0), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("find", "words"),
+    [
+        (without_tensorrt, "TensorRT: TensorRT cannot be imported: no_such_tensorrt"),
+        (host(missing), "TensorRT: pycuda is not installed"),
+        (host(without_driver), "TensorRT: there is no NVIDIA driver here"),
+        (host(lambda _: FakeDriver(devices=0)), "TensorRT: the NVIDIA driver finds no GPU"),
+        (host(lambda _: FakeDriver(broken="cuInit: no device")), "does not start"),
+    ],
+    ids=["no TensorRT", "no pycuda", "no driver", "no device", "a driver that fails"],
+)
+def test_a_host_that_cannot_run_plans_serves_on_the_processor_and_says_why(
+    model: Path, tmp_path: Path, find: Callable[[], Gpu], words: str
+) -> None:
+    opener = standard_engines(str(tmp_path / "plans"), find).opener
+    engine = opener(model, EngineOptions(extra={"tensorrt.precision": "fp16"}))
+    assert engine.name == "onnxruntime/CPUExecutionProvider"
+    assert words in engine.reason
+    row = {"INPUT0": np.ones((1, 4), np.float32)}
+    assert engine.run(row, {}, 1)["OUTPUT0"][0, 0] == 2
+
+
+def test_without_a_store_nobody_looks_for_tensorrt(model: Path) -> None:
+    def nobody() -> Gpu:
+        raise AssertionError
+
+    engine = standard_engines("", nobody).opener(model, EngineOptions())
+    assert engine.reason == ""
