@@ -44,7 +44,7 @@ test: check tools ## everything but what is slow or needs a GPU
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
 
-test-gpu: install ## what needs a GPU
+test-gpu: install tools ## what needs a GPU
 	$(BIN)/pytest -m gpu
 
 bench: install ## served throughput as a ratio to bare ONNX Runtime

@@ -1,0 +1,1 @@
+"""What needs a GPU; every test skips with the reason where there is none."""
