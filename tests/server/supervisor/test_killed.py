@@ -79,10 +79,10 @@ def test_a_worker_that_is_killed_a_hundred_times(server: Split) -> None:
     kill_the_worker(server, 100)
 
 
-def test_a_killed_front_costs_nobody_a_wrong_answer_or_a_hung_call(server: Split) -> None:
+def kill_fronts(server: Split, times: int) -> None:
     with Callers(server) as callers:
-        for turn in range(4):
-            callers.answered(50)
+        for turn in range(times):
+            callers.answered(20)
             pid = server.kill(f"front-{turn % 2}")
             assert server.process.wait_for("lost")["pid"] == pid
             server.process.wait_for("started")
@@ -90,3 +90,14 @@ def test_a_killed_front_costs_nobody_a_wrong_answer_or_a_hung_call(server: Split
     assert callers.wrong == []
     assert set(callers.codes) <= {"OK", "UNAVAILABLE"}
     assert nothing_in_use(server)
+
+
+def test_a_killed_front_costs_nobody_a_wrong_answer_or_a_hung_call(server: Split) -> None:
+    kill_fronts(server, 4)
+    assert server.metrics()['inferd_restarts_total{process="front"}'] == 4
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_fronts_that_are_killed_a_hundred_times(server: Split) -> None:
+    kill_fronts(server, 100)
