@@ -67,9 +67,10 @@ class InlineLoop:
         Returns:
             Seconds until the next turn is due; 0 if more waits, None if nothing does.
         """
+        # Whoever made it due may be gone by now.
+        self.due = False
         if not self._guests:
             return None
-        self.due = False
         with self._lock:
             waits = [self._advance(guest) for guest in self._guests]
         return min((wait for wait in waits if wait is not None), default=None)

@@ -114,6 +114,16 @@ def test_a_turn_is_due_once_a_batch_is_full(clock: Clock) -> None:
     assert not loop.due
 
 
+def test_a_turn_is_not_due_for_a_guest_that_was_released(clock: Clock) -> None:
+    model = Model(clock)
+    loop = hosted(clock, model)
+    model.submit(2)
+    model.queue.close()
+    assert loop.release(model.guest, None)
+    assert loop.turn() is None
+    assert not loop.due
+
+
 def test_a_turn_without_guests_or_requests_is_not_due_again(clock: Clock) -> None:
     assert hosted(clock).turn() is None
     assert hosted(clock, Model(clock)).turn() is None
