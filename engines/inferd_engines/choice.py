@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Opener, Signature
+from inferd_engines.delegate import Delegate
+from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener
 
 log = logging.getLogger(__name__)
 
@@ -38,47 +39,14 @@ class FirstOf:
         raise EngineError("; ".join(refusals) or "there is no engine to try")
 
 
-class Instead:
+class Instead(Delegate):
     """An engine that serves in the place of others, and says why."""
 
     def __init__(self, engine: Engine, reason: str) -> None:
-        self._engine = engine
-        self.reason = "; ".join(filter(None, (reason, engine.reason)))
+        super().__init__(engine)
+        self._reason = reason
 
     @property
-    def signature(self) -> Signature:
-        """As the engine's."""
-        return self._engine.signature
-
-    @property
-    def name(self) -> str:
-        """As the engine's."""
-        return self._engine.name
-
-    @property
-    def steady(self) -> bool:
-        """As the engine's."""
-        return self._engine.steady
-
-    @property
-    def buckets(self) -> Sequence[int]:
-        """As the engine's."""
-        return self._engine.buckets
-
-    def run(
-        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
-    ) -> Mapping[str, Array]:
-        """As the engine's."""
-        return self._engine.run(inputs, outputs, rows)
-
-    def warm(self, rows: int) -> None:
-        """As the engine's."""
-        self._engine.warm(rows)
-
-    def memory(self) -> int:
-        """As the engine's."""
-        return self._engine.memory()
-
-    def close(self) -> None:
-        """As the engine's."""
-        self._engine.close()
+    def reason(self) -> str:
+        """Why others do not serve, and what the engine says itself."""
+        return "; ".join(filter(None, (self._reason, self._engine.reason)))

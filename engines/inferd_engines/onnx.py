@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inferd_engines.engine import Array, EngineError, EngineOptions, Signature, Tensor
+from inferd_engines.arrays import check_inputs, zeros
+from inferd_engines.engine import Array, EngineError, EngineOptions, Signature
 from inferd_engines.onnx_errors import brief, is_fatal
 from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
 from inferd_engines.onnx_session import open_session
@@ -116,20 +117,6 @@ class OnnxEngine:
         self._session = None
 
 
-def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:
-    """Refuse what ONNX Runtime would refuse with a worse sentence, or would misread.
-
-    Raises:
-        EngineError: an input is missing or of another dtype than the signature's.
-    """
-    for tensor in signature.inputs:
-        array = inputs.get(tensor.name)
-        if array is None:
-            raise EngineError(f"input {tensor.name!r} is missing")
-        if array.dtype != tensor.dtype:
-            raise EngineError(f"input {tensor.name!r} is {array.dtype} and must be {tensor.dtype}")
-
-
 def check_results(signature: Signature, results: Mapping[str, Array]) -> None:
     """Hold the runtime to what its own signature promises.
 
@@ -141,11 +128,3 @@ def check_results(signature: Signature, results: Mapping[str, Array]) -> None:
         if not isinstance(array, np.ndarray) or array.dtype != tensor.dtype:
             kind = getattr(array, "dtype", type(array).__name__)
             raise EngineError(f"output {tensor.name!r} came as {kind}, not as {tensor.dtype}")
-
-
-def zeros(tensor: Tensor, rows: int) -> Array:
-    """Return an input of zeros (empty strings for BYTES): `rows` first, free dimensions 1."""
-    first = tuple(rows if size is None else size for size in tensor.shape[:1])
-    rest = tuple(1 if size is None else size for size in tensor.shape[1:])
-    fill = b"" if tensor.dtype == object else 0
-    return np.full(first + rest, fill, dtype=tensor.dtype)

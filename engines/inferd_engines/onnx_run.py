@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
+from inferd_engines.arrays import write_into
 from inferd_engines.engine import Array, EngineError, Signature, Tensor
 
 if TYPE_CHECKING:
@@ -165,15 +166,7 @@ def deliver(tensor: Tensor, result: Array, outputs: Mapping[str, Array]) -> Arra
     """
     result = encode_text(result) if tensor.dtype == STRING else np.asarray(result)
     buffer = outputs.get(tensor.name)
-    if buffer is None:
-        return result
-    if (buffer.shape, buffer.dtype) != (result.shape, result.dtype):
-        raise EngineError(
-            f"output {tensor.name!r} is {result.dtype} {list(result.shape)}, and the buffer"
-            f" given for it {buffer.dtype} {list(buffer.shape)}"
-        )
-    np.copyto(buffer, result)
-    return buffer
+    return result if buffer is None else write_into(buffer, tensor, result)
 
 
 def decode_text(name: str, array: Array) -> Array:

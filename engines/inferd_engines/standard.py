@@ -6,14 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inferd_engines.choice import FirstOf
 from inferd_engines.engine import Engine, EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
-from inferd_engines.tensorrt.background import Builds, build_apart
-from inferd_engines.tensorrt.opener import Gpu, TensorRTOpener, Wanted, find_gpu
-from inferd_engines.tensorrt.store import PlanStore
 from inferd_engines.tensorrt.texts import others
+
+if TYPE_CHECKING:
+    from inferd_engines.tensorrt.background import Builds
+    from inferd_engines.tensorrt.opener import Gpu, Wanted
 
 CUDA = "CUDAExecutionProvider"
 
@@ -33,22 +35,27 @@ class Engines:
 
 def standard_engines(
     plan_store: str,
-    find: Callable[[], Gpu] = find_gpu,
-    build: Callable[[Path, Wanted], None] = build_apart,
+    find: Callable[[], Gpu] | None = None,
+    build: Callable[[Path, Wanted], None] | None = None,
 ) -> Engines:
     """Return the engines of `inferd serve`.
 
     Args:
         plan_store: folder of TensorRT plans; "" to leave TensorRT alone.
-        find: looks for TensorRT and a GPU.
-        build: puts a plan into a store.
+        find: looks for TensorRT and a GPU; default: on this host.
+        build: puts a plan into a store; default: in a process of its own.
     """
     if not plan_store:
         return Engines(open_onnx_only, None)
+    # Only here, because a server without a store should not start later for it.
+    from inferd_engines.tensorrt.background import Builds, build_apart
+    from inferd_engines.tensorrt.opener import TensorRTOpener, find_gpu
+    from inferd_engines.tensorrt.store import PlanStore
+
     # A build runs in a process whose folder may be another one.
     folder = Path(plan_store).absolute()
-    builds = Builds(partial(build, folder))
-    plans = TensorRTOpener(PlanStore(folder), open_onnx_only, builds, find)
+    builds = Builds(partial(build or build_apart, folder))
+    plans = TensorRTOpener(PlanStore(folder), open_onnx_only, builds, find or find_gpu)
     return Engines(FirstOf([("TensorRT", plans), ("ONNX Runtime", open_onnx_best)]), builds)
 
 

@@ -218,7 +218,6 @@ class FakeDriver:
     retained: int = 0
     sticky: str = ""
     """The error that every call fails with from now on; "" for none."""
-    memcpy_registered: list[Any] = field(default_factory=list)
 
     Error = Error
     LogicError = LogicError

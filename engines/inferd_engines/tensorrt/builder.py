@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from inferd_engines.tensorrt.recording import Recording, logger_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.tensors import tensor_of
 from inferd_engines.tensorrt.texts import CURRENT
-
-log = logging.getLogger(__name__)
 
 
 class Builder:
@@ -59,13 +56,8 @@ class Builder:
             BuildCancelled: somebody cancelled.
         """
         build = build or Build()
-        self._recording.clear()
         with in_precision(model, options.precision) as file:
-            builder = required(
-                self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
-            )
-            # Without an error recorder, which TensorRT-RTX 1.7.1 does not survive in a builder:
-            # what it would get goes to the logger.
+            builder = self._begin()
             network = self._parse(builder, file)
             config = self._configure(builder, network, options, build)
             cache = self._cache(config, timing_cache)
@@ -81,11 +73,18 @@ class Builder:
         Raises:
             BuildFailed: the model cannot be read.
         """
+        return signature_of(self._trt, self._parse(self._begin(), model))
+
+    def _begin(self) -> Any:
+        """Return TensorRT's builder.
+
+        Without an error recorder, which TensorRT-RTX 1.7.1 does not survive in one: what it would
+        get goes to the logger.
+        """
         self._recording.clear()
-        builder = required(
+        return required(
             self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
         )
-        return signature_of(self._trt, self._parse(builder, model))
 
     def _parse(self, builder: Any, file: Path) -> Any:
         flags = 0

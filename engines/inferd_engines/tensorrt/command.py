@@ -72,7 +72,7 @@ def build(arguments: argparse.Namespace) -> Path:
     if not arguments.model.is_file():
         raise BuildFailed(f"{arguments.model} does not exist or is not a file")
     library = find()
-    key = key_of(arguments.model, host_of(library), options)
+    key = key_of(arguments.model, host_of(library, options), options)
     store = PlanStore(arguments.output)
     with store.building(key):
         if store.find(key) is None:

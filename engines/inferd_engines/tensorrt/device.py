@@ -12,6 +12,8 @@ from inferd_engines.tensorrt.errors import DeviceMissing
 from inferd_engines.tensorrt.key import Gpu
 
 DRIVER = "pycuda.driver"
+LIBCUDA = "libcuda.so.1"
+"""Of the driver, for what pycuda does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from inferd_engines.arrays import check_inputs, write_into, zeros
 from inferd_engines.engine import Array, EngineError, Signature, Tensor
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.faults import Fault, classify
 from inferd_engines.tensorrt.graphs import Graphs
 from inferd_engines.tensorrt.lane import Lane, Loaded, Shapes
-from inferd_engines.tensorrt.profiles import bucket_for
+from inferd_engines.tensorrt.profiles import bucket_for, fits
 from inferd_engines.tensorrt.replay import Captured, capture
 
-log = logging.getLogger(__name__)
 LANES = 2
 
 
@@ -146,8 +145,7 @@ class TensorRTEngine:
         """Return the bytes that it holds on the device, weights included."""
         if self._loaded is None:
             return 0
-        weights = int(getattr(self._loaded.engine, "device_memory_size_v2", 0))
-        return weights + sum(lane.nbytes for lane in self._lanes)
+        return self._loaded.weights + sum(lane.nbytes for lane in self._lanes)
 
     def close(self) -> None:
         """Give everything back: graphs, contexts, plan, memory. Safe to call twice."""
@@ -220,17 +218,12 @@ class TensorRTEngine:
 
     def _check(self, inputs: Mapping[str, Array]) -> None:
         self._open()
+        check_inputs(self.signature, inputs)
         for tensor in self.signature.inputs:
-            array = inputs.get(tensor.name)
-            if array is None:
-                raise EngineError(f"input {tensor.name!r} is missing")
-            if array.dtype != tensor.dtype:
+            shape = inputs[tensor.name].shape
+            if not fits(shape, tensor.shape):
                 raise EngineError(
-                    f"input {tensor.name!r} is {array.dtype} and must be {tensor.dtype}"
-                )
-            if not fits(array.shape, tensor.shape):
-                raise EngineError(
-                    f"input {tensor.name!r} has shape {list(array.shape)}, "
+                    f"input {tensor.name!r} has shape {list(shape)}, "
                     f"and the model {list(tensor.shape)}"
                 )
 
@@ -248,35 +241,13 @@ def padded(inputs: Mapping[str, Array], bucket: int) -> Shapes:
     }
 
 
-def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    """True if a shape is one of those that a signature allows."""
-    return len(shape) == len(wanted) and all(
-        size is None or size == given for given, size in zip(shape, wanted, strict=True)
-    )
-
-
 def deliver(tensor: Tensor, result: Array, buffer: Array | None) -> Array:
     """Copy a result out of memory that is used again, into the caller's buffer if there is one.
 
     Raises:
         EngineError: the buffer is of another shape or dtype.
     """
-    if buffer is None:
-        return result.copy()
-    if (buffer.shape, buffer.dtype) != (result.shape, result.dtype):
-        raise EngineError(
-            f"output {tensor.name!r} is {result.dtype} {list(result.shape)}, and the buffer "
-            f"given for it {buffer.dtype} {list(buffer.shape)}"
-        )
-    np.copyto(buffer, result)
-    return buffer
-
-
-def zeros(tensor: Tensor, rows: int) -> Array:
-    """Return an input of zeros: `rows` first where that is free, other free dimensions 1."""
-    first = tuple(rows if size is None else size for size in tensor.shape[:1])
-    rest = tuple(1 if size is None else size for size in tensor.shape[1:])
-    return np.zeros(first + rest, dtype=tensor.dtype)
+    return result.copy() if buffer is None else write_into(buffer, tensor, result)
 
 
 def empty(tensor: Tensor) -> Array:

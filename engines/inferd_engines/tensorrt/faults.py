@@ -13,7 +13,6 @@ STICKY = (
     "invalid address space",
     "launch failed",
     "launch failure",
-    "unspecified launch failure",
     "launch timed out",
     "hardware stack error",
     "device-side assert",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from inferd_engines.arrays import shape_of
 from inferd_engines.engine import Array, Engine, Signature, Tensor
 
 RELATIVE: Mapping[str, float] = {
@@ -49,8 +50,6 @@ class Report:
 
     outputs: tuple[Compared, ...]
     wanted_agreement: float
-    latency_ms: Mapping[int, float] = field(default_factory=dict)
-    """Of one run, by bucket; as measured beside whatever else the host did."""
 
     @property
     def problems(self) -> list[str]:
@@ -138,8 +137,7 @@ def drawn(
 
 def draw(tensor: Tensor, rows: int, generator: np.random.Generator) -> Array:
     """Return elements of one input: floats around 0, small integers, free dimensions of 1."""
-    first = tuple(rows if size is None else size for size in tensor.shape[:1])
-    shape = first + tuple(1 if size is None else size for size in tensor.shape[1:])
+    shape = shape_of(tensor, rows)
     if tensor.dtype.kind in "iu":
         return generator.integers(0, 2, shape).astype(tensor.dtype)
     if tensor.dtype.kind == "b":

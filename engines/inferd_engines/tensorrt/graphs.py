@@ -8,9 +8,9 @@ from __future__ import annotations
 import ctypes
 from typing import Any, Protocol, TypeAlias
 
+from inferd_engines.tensorrt.device import LIBCUDA
 from inferd_engines.tensorrt.errors import TensorRTError
 
-LIBCUDA = "libcuda.so.1"
 THREAD_LOCAL = 1
 """Capture mode in which other threads may go on calling CUDA."""
 Graph: TypeAlias = Any

@@ -5,29 +5,32 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from inferd_engines.tensorrt.device import load_driver, open_device
+from inferd_engines.tensorrt.device import LIBCUDA, load_driver, open_device
 from inferd_engines.tensorrt.key import Gpu, Host
+from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library
+from inferd_engines.tensorrt.texts import CURRENT
 
-LIBCUDA = "libcuda.so.1"
 
-
-def host_of(library: Library, find_gpu: Callable[[], Gpu] | None = None) -> Host:
+def host_of(
+    library: Library, options: BuildOptions, find_gpu: Callable[[], Gpu] | None = None
+) -> Host:
     """Return what a plan that is built or run here depends on.
 
-    Plans of the RTX flavour are built ahead of time for targets: neither the driver nor the
-    GPU of this host is a part of them.
+    What is built ahead of time for a compute capability runs on every GPU that has it: neither
+    the driver nor the GPU of this host is a part of it.
 
     Args:
         library: that builds or runs.
+        options: of the build, its targets among them.
         find_gpu: returns this host's GPU; default: ask pycuda.
 
     Raises:
-        DeviceMissing: plans of this flavour are for one GPU, and there is none.
+        DeviceMissing: the plan is for the GPU of this host, and there is none.
     """
-    if library.ahead_of_time:
-        return Host(library.flavour, library.version, "")
-    return Host(library.flavour, library.version, cuda_version(), (find_gpu or first_gpu)())
+    cuda = "" if library.ahead_of_time else cuda_version()
+    own = not library.ahead_of_time or CURRENT in options.targets
+    return Host(library.flavour, library.version, cuda, (find_gpu or first_gpu)() if own else None)
 
 
 def first_gpu() -> Gpu:

@@ -11,8 +11,6 @@ from typing import Any
 
 from inferd_engines.tensorrt.options import BuildOptions
 
-CHUNK = 1 << 20
-
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

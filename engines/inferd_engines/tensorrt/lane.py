@@ -38,6 +38,28 @@ class Loaded:
     largest: Shapes
     """Of every tensor over all profiles."""
     recording: Recording
+    weights: int
+    """Bytes on the device, about: the size of the plan."""
+
+
+def shapes_on(
+    context: Any, signature: Signature, inputs: Shapes, recording: Recording
+) -> dict[str, tuple[int, ...]]:
+    """Tell an execution context the shapes of its inputs; return those of all tensors.
+
+    Raises:
+        TensorRTError: a shape is outside the profile, or that of an output depends on the data.
+    """
+    found = dict(inputs)
+    for name, shape in inputs.items():
+        taken = context.set_input_shape(name, shape)
+        required(taken, f"take input {name!r} of shape {shape}", recording)
+    for tensor in signature.outputs:
+        shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
+        if min(shape, default=0) < 0:
+            raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
+        found[tensor.name] = shape
+    return found
 
 
 class Lane:
@@ -116,21 +138,13 @@ class Lane:
             )
 
     def shape(self, profile: int, inputs: Shapes) -> Shapes:
-        """Tell a context the shapes of its inputs; return those of all tensors.
+        """Tell a profile's context the shapes of its inputs; return those of all tensors.
 
         Raises:
-            TensorRTError: a shape is outside the profile.
+            TensorRTError: see `shapes_on`.
         """
-        context, found = self._contexts[profile], dict(inputs)
-        for name, shape in inputs.items():
-            taken = context.set_input_shape(name, shape)
-            required(taken, f"take input {name!r} of shape {shape}", self._loaded.recording)
-        for tensor in self._loaded.signature.outputs:
-            shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
-            if min(shape, default=0) < 0:
-                raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
-            found[tensor.name] = shape
-        return found
+        loaded = self._loaded
+        return shapes_on(self._contexts[profile], loaded.signature, inputs, loaded.recording)
 
     def output(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
         """Return an output in pinned memory; overwritten by the next run of this lane."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from inferd_engines.engine import Signature, Tensor
@@ -10,9 +9,9 @@ from inferd_engines.tensorrt.arena import arrange
 from inferd_engines.tensorrt.budget import Needs, shortage
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.engine import LANES, TensorRTEngine
-from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
+from inferd_engines.tensorrt.errors import PlanRefused
 from inferd_engines.tensorrt.graphs import Graphs
-from inferd_engines.tensorrt.lane import Loaded, Shapes
+from inferd_engines.tensorrt.lane import Loaded, Shapes, shapes_on
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.recording import Recording, logger_of, recorder_of
@@ -56,9 +55,8 @@ def load(
         runtime.deserialize_cuda_engine(plan), "read the plan", recording, PlanRefused
     )
     check_model(trt, engine, signature)
-    loaded = Loaded(
-        trt, engine, signature, buckets, largest(trt, engine, signature, profiles), recording
-    )
+    shapes = largest(trt, engine, signature, profiles, recording)
+    loaded = Loaded(trt, engine, signature, buckets, shapes, recording, len(plan))
     check_room(needs(loaded, LANES), device.free_bytes())
     return TensorRTEngine(device, loaded, f"{library.flavour}/{device.gpu.name}", graphs)
 
@@ -83,28 +81,30 @@ def check_model(trt: Any, engine: Any, signature: Signature) -> None:
         raise PlanRefused(f"the plan has the tensors {found}, and the model {wanted}")
 
 
-def largest(trt: Any, engine: Any, signature: Signature, profiles: tuple[Profile, ...]) -> Shapes:
+def largest(
+    trt: Any,
+    engine: Any,
+    signature: Signature,
+    profiles: tuple[Profile, ...],
+    recording: Recording,
+) -> Shapes:
     """Return the largest shape of every tensor over all profiles.
 
     Raises:
         TensorRTError: an output has no largest shape before it was run.
     """
-    context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-    found: dict[str, tuple[int, ...]] = {}
-    most = profiles[-1].ranges if profiles else {}
-    for tensor in signature.inputs:
-        shape = most[tensor.name].most if tensor.name in most else static(tensor)
-        found[tensor.name] = shape
+    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+    context = required(engine.create_execution_context(strategy), "make a context", recording)
     if len(profiles) > 1:
-        context.set_optimization_profile_async(len(profiles) - 1, 0)
-    for name, shape in found.items():
-        context.set_input_shape(name, shape)
-    for tensor in signature.outputs:
-        shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
-        if min(shape, default=0) < 0:
-            raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
-        found[tensor.name] = shape
-    return found
+        last = len(profiles) - 1
+        chosen = context.set_optimization_profile_async(last, 0)
+        required(chosen, f"choose profile {last}", recording)
+    most = profiles[-1].ranges if profiles else {}
+    inputs = {
+        tensor.name: most[tensor.name].most if tensor.name in most else static(tensor)
+        for tensor in signature.inputs
+    }
+    return shapes_on(context, signature, inputs, recording)
 
 
 def static(tensor: Tensor) -> tuple[int, ...]:
@@ -131,19 +131,3 @@ def check_room(found: Needs, free: int) -> None:
     """
     if problem := shortage(found, free):
         raise PlanRefused(problem)
-
-
-def signature_as_json(signature: Signature) -> Mapping[str, Any]:
-    """Return a signature as a manifest keeps it."""
-    return {
-        role: [
-            {
-                "name": tensor.name,
-                "dtype": tensor.dtype.name,
-                "shape": list(tensor.shape),
-                "axes": list(tensor.axes),
-            }
-            for tensor in tensors
-        ]
-        for role, tensors in (("inputs", signature.inputs), ("outputs", signature.outputs))
-    }

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Opener
 from inferd_engines.tensorrt import gate
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
-from inferd_engines.tensorrt.host import cuda_version
-from inferd_engines.tensorrt.key import Host, PlanKey, key_of
+from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.key import PlanKey, key_of
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library, find
@@ -139,31 +140,12 @@ class TensorRTOpener:
         log.info("a plan was accepted", extra={"model": str(wanted.model)})
 
 
-class OnDevice:
+class OnDevice(Delegate):
     """An engine whose thread has the device's context as long as it is open."""
 
     def __init__(self, engine: TensorRTEngine, device: Device) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._device: Device | None = device
-        self.signature = engine.signature
-        self.name = engine.name
-        self.reason = engine.reason
-        self.steady = engine.steady
-        self.buckets = engine.buckets
-
-    def run(
-        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
-    ) -> Mapping[str, Array]:
-        """As the engine's."""
-        return self._engine.run(inputs, outputs, rows)
-
-    def warm(self, rows: int) -> None:
-        """As the engine's."""
-        self._engine.warm(rows)
-
-    def memory(self) -> int:
-        """As the engine's."""
-        return self._engine.memory()
 
     def close(self) -> None:
         """Give everything back, the context last. Safe to call twice."""
@@ -178,14 +160,11 @@ class OnDevice:
 
 def wanted_on(gpu: Gpu, model: Path, options: BuildOptions) -> Wanted:
     """Return which plan a model needs on a GPU."""
-    library, here = gpu.library, gpu.device.gpu
-    if not library.ahead_of_time:
-        host = Host(library.flavour, library.version, cuda_version(), here)
-        return Wanted(model, key_of(model, host, options), options)
-    known = here.capability in library.capabilities
-    options = replace(options, targets=(here.capability if known else CURRENT,))
-    # What is built for a target runs on every GPU of that capability.
-    host = Host(library.flavour, library.version, "", None if known else here)
+    here = gpu.device.gpu
+    if gpu.library.ahead_of_time:
+        known = here.capability in gpu.library.capabilities
+        options = replace(options, targets=(here.capability if known else CURRENT,))
+    host = host_of(gpu.library, options, lambda: here)
     return Wanted(model, key_of(model, host, options), options)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from inferd_engines.tensorrt.errors import BuildFailed
 
 QUANTISED = "DequantizeLinear"
-FP8 = "FLOAT8"
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def in_precision(model: Path, precision: str) -> Iterator[Path]:
 
     Raises:
         BuildFailed: the package that converts is not installed, or int8 or fp8 is asked of a
-            graph without Q/DQ nodes of that type.
+            graph without Q/DQ nodes.
     """
     if precision == "fp32":
         yield model
@@ -69,7 +69,7 @@ def check_quantised(model: Path, precision: str) -> None:
     """Refuse a graph whose weights and activations nobody quantised.
 
     Raises:
-        BuildFailed: it has no Q/DQ nodes of that type.
+        BuildFailed: it has no Q/DQ nodes.
     """
     onnx = needed("onnx", precision)
     loaded = onnx.load(str(model), load_external_data=False)
@@ -85,8 +85,6 @@ def needed(name: str, precision: str) -> Any:
     Raises:
         BuildFailed: it is not installed.
     """
-    from importlib import import_module
-
     try:
         return import_module(name)
     except ImportError as error:

@@ -49,7 +49,8 @@ def profiles_for(
     if unknown := sorted(set(asked) - set(fixed)):
         raise BuildFailed(f"there is no input {unknown[0]!r}; there are {', '.join(fixed)}")
     if not batched:
-        ranges = {name: found for name, found in fixed.items() if _is_free(signature, name)}
+        free = [tensor.name for tensor in signature.inputs if None in tensor.shape]
+        ranges = {name: fixed[name] for name in free}
         return (Profile(0, ranges),) if ranges else ()
     return tuple(
         Profile(rows, {name: _with_rows(found, rows) for name, found in fixed.items()})
@@ -60,6 +61,13 @@ def profiles_for(
 def bucket_for(rows: int, buckets: Sequence[int]) -> int | None:
     """Return the smallest bucket that holds so many rows; None if none does."""
     return min((bucket for bucket in buckets if bucket >= rows), default=None)
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """True if a shape is one of those that a signature allows."""
+    return len(shape) == len(wanted) and all(
+        size is None or size == given for given, size in zip(shape, wanted, strict=True)
+    )
 
 
 def padding(rows: int, buckets: Sequence[int]) -> int:
@@ -81,7 +89,7 @@ def _rest(tensor: Tensor, asked: Mapping[str, Range], batched: bool) -> Range:
             )
         return Range(sizes, sizes, sizes)
     for end in (found.least, found.most_often, found.most):
-        if not _fits(end, shape):
+        if not fits(end, shape):
             raise BuildFailed(f"input {tensor.name!r} is {_text(shape)}, and the range has {end}")
     ends = zip(found.least, found.most_often, found.most, strict=True)
     if not all(0 < least <= often <= most for least, often, most in ends):
@@ -89,18 +97,8 @@ def _rest(tensor: Tensor, asked: Mapping[str, Range], batched: bool) -> Range:
     return found
 
 
-def _fits(end: Shape, shape: Sequence[int | None]) -> bool:
-    return len(end) == len(shape) and all(
-        size is None or size == given for given, size in zip(end, shape, strict=True)
-    )
-
-
 def _with_rows(found: Range, rows: int) -> Range:
     return Range((rows, *found.least), (rows, *found.most_often), (rows, *found.most))
-
-
-def _is_free(signature: Signature, name: str) -> bool:
-    return any(None in tensor.shape for tensor in signature.inputs if tensor.name == name)
 
 
 def _text(shape: Sequence[int | None]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -13,8 +14,12 @@ from inferd_engines.choice import FirstOf
 from inferd_engines.engine import Array, Engine, EngineError, EngineOptions
 from inferd_engines.tensorrt.background import Builds, State
 from inferd_engines.tensorrt.errors import BuildFailed, DeviceMissing, PlanRefused, TensorRTError
-from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted
+from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.key import key_of
+from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted, wanted_on
+from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import profiles_for
+from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
 
 from tests.engines.tensorrt.bench import PLAN, Bench
@@ -146,7 +151,10 @@ def test_the_golden_inputs_of_a_model_decide(host: Host) -> None:
 
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
     host.compute = wrong_for_negatives
-    host.open_built().close()
+    engine = host.open_built()
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    assert [batch.rows for batch in host.references[-1].batches] == [3]
+    engine.close()
 
 
 def test_golden_inputs_that_cannot_be_read_are_named(host: Host) -> None:
@@ -210,3 +218,26 @@ def test_the_state_of_a_build_can_be_asked(host: Host) -> None:
     host.may_build.set()
     host.built.get(timeout=WITHIN)
     assert host.builds.state(asked[0]) is State.BUILT
+
+
+class AheadOfTime:
+    """A double for TensorRT-RTX, as far as keys depend on it."""
+
+    class ComputeCapability:
+        SM89 = 0
+
+
+@pytest.mark.parametrize(
+    ("capability", "target", "of_this_gpu"), [("8.9", "8.9", False), ("9.0", "current", True)]
+)
+def test_a_plan_is_looked_for_where_the_command_puts_it(
+    host: Host, capability: str, target: str, of_this_gpu: bool
+) -> None:
+    here = replace(host.bench.device.gpu, capability=capability)
+    library = Library(AheadOfTime, "tensorrt_rtx", "1.7")
+    gpu = Gpu(library, replace(host.bench.device, gpu=here), None)
+    wanted = wanted_on(gpu, host.model, BuildOptions())
+    assert wanted.options.targets == (target,)
+    assert (wanted.key.parts["host"]["gpu"] is not None) is of_this_gpu
+    built = key_of(host.model, host_of(library, wanted.options, lambda: here), wanted.options)
+    assert built.digest == wanted.key.digest

@@ -1,0 +1,57 @@
+"""An engine that is another one in all but what a subclass changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from inferd_engines.engine import Array, Engine, Signature
+
+
+class Delegate:
+    """Passes everything on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def signature(self) -> Signature:
+        """As the engine's."""
+        return self._engine.signature
+
+    @property
+    def name(self) -> str:
+        """As the engine's."""
+        return self._engine.name
+
+    @property
+    def reason(self) -> str:
+        """As the engine's."""
+        return self._engine.reason
+
+    @property
+    def steady(self) -> bool:
+        """As the engine's."""
+        return self._engine.steady
+
+    @property
+    def buckets(self) -> Sequence[int]:
+        """As the engine's."""
+        return self._engine.buckets
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> Mapping[str, Array]:
+        """As the engine's."""
+        return self._engine.run(inputs, outputs, rows)
+
+    def warm(self, rows: int) -> None:
+        """As the engine's."""
+        self._engine.warm(rows)
+
+    def memory(self) -> int:
+        """As the engine's."""
+        return self._engine.memory()
+
+    def close(self) -> None:
+        """As the engine's."""
+        self._engine.close()
