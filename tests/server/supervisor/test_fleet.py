@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import pytest
+from inferd_server.control.channel import PeerLost
 from inferd_server.control.messages import Attach, Detach, WorkerGone
 from inferd_server.link.layout import Layout
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
@@ -137,13 +138,31 @@ def test_a_front_that_dies_with_the_worker_comes_back_with_it(bench: Bench) -> N
     bench["front-1"].die()
     bench["worker"].is_asked()
     bench["worker"].die()
-    # In either order.
-    for _ in range(2):
-        bench.again()
+    # Both were seen to be lost before either starts again.
+    starts = [bench.later.get(timeout=WITHIN)[1] for _ in range(2)]
+    for start in starts:
+        start()
+        bench.next()
     bench.fleet.disconnected(bench["front-0"].child)
     worker = bench["worker"]
     assert {worker.hears(), worker.hears()} == {Attach(0), Attach(1)}
     assert bench.links.begun_anew == [1]
+
+
+def test_a_front_that_comes_back_before_the_worker_is_seen_lost_is_told_of_it(
+    bench: Bench,
+) -> None:
+    bench["front-1"].die()
+    _, answer = bench["worker"].is_asked()
+    answer.set_exception(PeerLost("gone"))
+    front = bench.again()
+    assert bench["worker"].hears() == Attach(1)
+    bench["worker"].die()
+    assert front.hears() == WorkerGone(WORKER_LOST)
+    worker = bench.again()
+    assert worker.channel.told.empty()
+    bench.fleet.disconnected(front.child)
+    assert worker.hears() == Attach(1)
 
 
 def test_a_process_is_started_ever_later_and_then_given_up(bench: Bench) -> None:
