@@ -137,6 +137,7 @@ class ModelVersionStatus:
     max_batch_size: int
     batch_reason: str
     instances: int
+    plan_state: str
 
 
 @dataclass(frozen=True, slots=True)

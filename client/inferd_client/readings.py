@@ -146,4 +146,5 @@ def _version_status(message: server_pb2.ModelVersionStatus) -> ModelVersionStatu
         max_batch_size=message.max_batch_size,
         batch_reason=message.batch_reason,
         instances=message.instances,
+        plan_state=message.plan_state,
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener
+from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, PlanState
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ class FirstOf:
             EngineError: none can, or one failed so that this process must not go on.
         """
         refusals: list[str] = []
+        state = PlanState.NONE
         for name, opener in self._openers:
             try:
                 engine = opener(path, options)
@@ -34,19 +35,26 @@ class FirstOf:
                     raise
                 log.warning("an engine refused", extra={"engine": name, "why": str(error)})
                 refusals.append(f"{name}: {error}")
+                state = error.plan_state if state is PlanState.NONE else state
             else:
-                return Instead(engine, "; ".join(refusals)) if refusals else engine
+                return Instead(engine, "; ".join(refusals), state) if refusals else engine
         raise EngineError("; ".join(refusals) or "there is no engine to try")
 
 
 class Instead(Delegate):
     """An engine that serves in the place of others, and says why."""
 
-    def __init__(self, engine: Engine, reason: str) -> None:
+    def __init__(self, engine: Engine, reason: str, plan_state: PlanState) -> None:
         super().__init__(engine)
         self._reason = reason
+        self._plan_state = plan_state
 
     @property
     def reason(self) -> str:
         """Why others do not serve, and what the engine says itself."""
         return "; ".join(filter(None, (self._reason, self._engine.reason)))
+
+    @property
+    def plan_state(self) -> PlanState:
+        """As the refusal of the most wanted engine told, of those that run plans."""
+        return self._plan_state

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferd_engines.engine import Array, Engine, Signature
+from inferd_engines.engine import Array, Engine, PlanState, Signature
 
 
 class Delegate:
@@ -27,6 +27,11 @@ class Delegate:
     def reason(self) -> str:
         """As the engine's."""
         return self._engine.reason
+
+    @property
+    def plan_state(self) -> PlanState:
+        """As the engine's."""
+        return self._engine.plan_state
 
     @property
     def steady(self) -> bool:

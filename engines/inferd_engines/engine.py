@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -45,6 +46,21 @@ class EngineOptions:
     extra: Mapping[str, str] = field(default_factory=dict)
 
 
+class PlanState(Enum):
+    """Where the plan of a model stands, a plan being what a GPU's own runtime makes of it."""
+
+    NONE = ""
+    """Nobody asked for one."""
+    READY = "READY"
+    """It serves."""
+    BUILDING = "BUILDING"
+    """Another engine serves meanwhile."""
+    FALLBACK = "FALLBACK"
+    """Another engine serves, because nothing here could run a plan."""
+    FAILED = "FAILED"
+    """Another engine serves, because the plan could not be built, or is not right."""
+
+
 class Engine(Protocol):
     """One loaded model on one device. Opened, used and closed by one thread."""
 
@@ -59,6 +75,10 @@ class Engine(Protocol):
     @property
     def reason(self) -> str:
         """Why this device and not the one asked for; empty where they agree."""
+
+    @property
+    def plan_state(self) -> PlanState:
+        """Where the model's plan stands."""
 
     @property
     def steady(self) -> bool:
@@ -105,7 +125,14 @@ class Opener(Protocol):
 
 
 class EngineError(Exception):
-    """An engine could not load or run a model. `fatal`: this process must not go on."""
+    """An engine could not load or run a model.
+
+    Attributes:
+        fatal: this process must not go on.
+        plan_state: where the model's plan stands, after a plan could not be opened.
+    """
+
+    plan_state = PlanState.NONE
 
     def __init__(self, message: str, *, fatal: bool = False) -> None:
         super().__init__(message)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inferd_engines.arrays import check_inputs, zeros
-from inferd_engines.engine import Array, EngineError, EngineOptions, Signature
+from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature
 from inferd_engines.onnx_errors import brief, is_fatal
 from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
 from inferd_engines.onnx_session import open_session
@@ -70,6 +70,7 @@ class OnnxEngine:
         self.signature = signature
         self.name = name
         self.reason = reason
+        self.plan_state = PlanState.NONE
         self.steady = steady
         self.buckets: Sequence[int] = ()
 

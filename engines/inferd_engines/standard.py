@@ -27,10 +27,10 @@ class Engines:
     opener: Opener
     builds: Builds | None
 
-    def when_built(self, then: Callable[[Path], None]) -> None:
-        """Tell of every model file whose plan is there now, on the thread that builds."""
+    def when_ended(self, then: Callable[[Path], None]) -> None:
+        """Tell of the model file of every build that ended, on the thread that builds."""
         if self.builds is not None:
-            self.builds.when_built(then)
+            self.builds.when_ended(then)
 
 
 def standard_engines(

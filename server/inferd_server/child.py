@@ -51,7 +51,7 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
 
         engines = standard_engines(place.settings.engine.plan_store)
         worker = WorkerProcess(place, channel, engines.opener, logs)
-        engines.when_built(worker.reload)
+        engines.when_ended(worker.reload)
         worker.run()
     else:
         from inferd_server.front.process import FrontProcess

@@ -57,7 +57,7 @@ def build(settings: Settings, logs: LogControl) -> Server:
     engines = standard_engines(settings.engine.plan_store)
     hosted = inline if takes_turns else None
     server = Server(settings, engines.opener, transport, logs, inline=hosted)
-    engines.when_built(lambda model: server.repository.load(name_of(model)))
+    engines.when_ended(lambda model: server.repository.load(name_of(model)))
     return server
 
 

@@ -29,6 +29,7 @@ VERSION_STATUS = {
     "max_batch_size": 32,
     "batch_reason": "first dimension is free",
     "instances": 1,
+    "plan_state": "BUILDING",
 }
 STATUS = server_pb2.StatusResponse(
     version="0.1.0", transport="aio", uptime_seconds=1.5, ready=True, models=[VERSION_STATUS]

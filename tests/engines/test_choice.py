@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inferd_engines.choice import FirstOf
-from inferd_engines.engine import Engine, EngineError, EngineOptions
+from inferd_engines.engine import Engine, EngineError, EngineOptions, PlanState
+from inferd_engines.tensorrt.errors import DeviceMissing, PlanMissing, PlanRefused
 
 from tests.engines.cases import Case
 from tests.engines.contract import EngineContract
@@ -19,8 +20,10 @@ NOWHERE, OPTIONS = Path("model.onnx"), EngineOptions()
 class Refusing:
     """Opens nothing."""
 
-    def __init__(self, text: str, *, fatal: bool = False) -> None:
-        self.error = EngineError(text, fatal=fatal)
+    def __init__(
+        self, text: str, *, fatal: bool = False, kind: type[EngineError] = EngineError
+    ) -> None:
+        self.error = kind(text, fatal=fatal)
         self.asked = 0
 
     def __call__(self, path: Path, options: EngineOptions) -> Engine:
@@ -50,6 +53,23 @@ def test_the_first_that_can_serves_and_nobody_else_is_asked() -> None:
     assert first(NOWHERE, OPTIONS) is engine
     assert engine.reason == ""
     assert later.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("refusals", "state"),
+    [
+        ([DeviceMissing], PlanState.FALLBACK),
+        ([PlanMissing], PlanState.BUILDING),
+        ([PlanRefused, EngineError], PlanState.FAILED),
+        ([EngineError], PlanState.NONE),
+    ],
+)
+def test_the_refusal_of_who_runs_plans_tells_where_the_plan_stands(
+    refusals: list[type[EngineError]], state: PlanState
+) -> None:
+    openers = [("x", Refusing("no", kind=kind)) for kind in refusals]
+    first = FirstOf([*openers, ("b", lambda path, options: FakeEngine())])
+    assert first(NOWHERE, OPTIONS).plan_state is state
 
 
 def test_every_refusal_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:

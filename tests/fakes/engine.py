@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from inferd_engines.engine import Array, EngineError, Signature, Tensor
+from inferd_engines.engine import Array, EngineError, PlanState, Signature, Tensor
 
 Compute: TypeAlias = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 
@@ -44,11 +44,13 @@ class FakeEngine:
         *,
         name: str = "fake/numpy",
         reason: str = "",
+        plan_state: PlanState = PlanState.NONE,
         buckets: tuple[int, ...] = (),
     ) -> None:
         self.signature = signature
         self.name = name
         self.reason = reason
+        self.plan_state = plan_state
         self.buckets: Sequence[int] = buckets
         # Its runs can be held, so nobody may count on their time.
         self.steady = False

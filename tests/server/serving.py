@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,14 @@ from tests.server.lifecycle.process import ready_process
 PATIENCE = 10.0
 """Seconds within which anything awaited must have happened."""
 CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+
+
+def metrics_text(port: int) -> str:
+    """Return /metrics."""
+    url = f"http://127.0.0.1:{port}/metrics"
+    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+        text: str = response.read().decode()
+        return text
 
 
 @dataclass

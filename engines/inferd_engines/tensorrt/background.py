@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
 
-from inferd_engines.tensorrt.errors import BuildFailed
+from inferd_engines.tensorrt.errors import BuildFailed, PlanMissing, TensorRTError
 from inferd_engines.tensorrt.opener import Wanted
 from inferd_engines.tensorrt.texts import flags_of
 
@@ -38,15 +38,15 @@ class Builds:
     def __init__(self, build: Callable[[Wanted], None]) -> None:
         """Start with nothing to do; `build` puts a plan into the store, and blocks."""
         self._build = build
-        self._built: Callable[[Path], None] = lambda _: None
+        self._ended: Callable[[Path], None] = lambda _: None
         self._states: dict[str, State] = {}
         self._reasons: dict[str, str] = {}
         self._work: SimpleQueue[Wanted] = SimpleQueue()
         self._lock = threading.Lock()
         threading.Thread(target=self._live, name="plan builds", daemon=True).start()
 
-    def __call__(self, wanted: Wanted) -> str:
-        """Have a plan built, unless that was done before; return what is done about it."""
+    def __call__(self, wanted: Wanted) -> TensorRTError:
+        """Have a plan built, unless that was done before; return why there is none now."""
         digest = wanted.key.digest
         with self._lock:
             state = self._states.get(digest)
@@ -54,14 +54,14 @@ class Builds:
                 self._states[digest] = State.BUILDING
                 self._work.put(wanted)
         if state is State.FAILED:
-            return f"FAILED, the plan could not be built: {self._reasons[digest]}"
+            return BuildFailed(f"FAILED, the plan could not be built: {self._reasons[digest]}")
         if state is State.BUILT:
-            return "FAILED, the plan was built and is not in the store"
-        return "BUILDING, the plan is built meanwhile"
+            return BuildFailed("FAILED, the plan was built and is not in the store")
+        return PlanMissing("BUILDING, the plan is built meanwhile")
 
-    def when_built(self, then: Callable[[Path], None]) -> None:
-        """Tell of the model file of every plan that was built from now on."""
-        self._built = then
+    def when_ended(self, then: Callable[[Path], None]) -> None:
+        """Tell of the model file of every build that ends from now on, with a plan or without."""
+        self._ended = then
 
     def state(self, wanted: Wanted) -> State | None:
         """Return where a plan stands; None if nobody asked for it."""
@@ -74,10 +74,10 @@ class Builds:
                 self._build(wanted)
             except Exception as error:
                 self._failed(wanted, error)
-                continue
-            with self._lock:
-                self._states[wanted.key.digest] = State.BUILT
-            log.info("a plan was built", extra={"model": str(wanted.model)})
+            else:
+                with self._lock:
+                    self._states[wanted.key.digest] = State.BUILT
+                log.info("a plan was built", extra={"model": str(wanted.model)})
             self._tell(wanted.model)
 
     def _failed(self, wanted: Wanted, error: Exception) -> None:
@@ -88,9 +88,9 @@ class Builds:
 
     def _tell(self, model: Path) -> None:
         try:
-            self._built(model)
+            self._ended(model)
         except Exception:
-            log.exception("a plan could not be put to use", extra={"model": str(model)})
+            log.exception("a model could not be loaded anew", extra={"model": str(model)})
 
 
 def build_apart(store: Path, wanted: Wanted) -> None:

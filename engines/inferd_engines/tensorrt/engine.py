@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from inferd_engines.arrays import check_inputs, write_into, zeros
-from inferd_engines.engine import Array, EngineError, Signature, Tensor
+from inferd_engines.engine import Array, EngineError, PlanState, Signature, Tensor
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.faults import Fault, classify
@@ -54,6 +54,7 @@ class TensorRTEngine:
         self.signature: Signature = loaded.signature
         self.name = name
         self.reason = ""
+        self.plan_state = PlanState.READY
         self.steady = True
         self.buckets: Sequence[int] = loaded.buckets
         self._device = device

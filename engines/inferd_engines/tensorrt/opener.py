@@ -67,7 +67,7 @@ class TensorRTOpener:
         self,
         store: PlanStore,
         reference: Opener,
-        missing: Callable[[Wanted], str],
+        missing: Callable[[Wanted], TensorRTError],
         find: Callable[[], Gpu] = find_gpu,
     ) -> None:
         """Prepare; nothing is looked for yet.
@@ -75,7 +75,7 @@ class TensorRTOpener:
         Args:
             store: of the plans.
             reference: opens the engine that plans are compared with, and that knows the signature.
-            missing: told of a plan that is not there; returns what is done about it.
+            missing: told of a plan that is not there; returns why, for who asked.
             find: looks for TensorRT and a GPU; called once if it finds them.
         """
         self._store = store
@@ -95,7 +95,7 @@ class TensorRTOpener:
         wanted = wanted_on(gpu, path, options_from(options.extra))
         plan = self._store.find(wanted.key)
         if plan is None:
-            raise TensorRTError(self._missing(wanted))
+            raise self._missing(wanted)
         reference = self._reference(path, EngineOptions(options.threads))
         gpu.device.enter()
         try:

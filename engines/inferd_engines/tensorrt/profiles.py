@@ -70,12 +70,6 @@ def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
     )
 
 
-def padding(rows: int, buckets: Sequence[int]) -> int:
-    """Return the rows of a run that nobody asked for."""
-    bucket = bucket_for(rows, buckets)
-    return 0 if bucket is None else bucket - rows
-
-
 def _rest(tensor: Tensor, asked: Mapping[str, Range], batched: bool) -> Range:
     """Return an input's range without its batch dimension."""
     shape = tensor.shape[1:] if batched else tensor.shape

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16inferd/v1/server.proto\x12\tinferd.v1\"\x0f\n\rStatusRequest\"\x9c\x01\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\ttransport\x18\x02 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12-\n\x06models\x18\x06 \x03(\x0b\x32\x1d.inferd.v1.ModelVersionStatus\"\xba\x01\n\x12ModelVersionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x15\n\rengine_reason\x18\x06 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x07 \x01(\x05\x12\x14\n\x0c\x62\x61tch_reason\x18\x08 \x01(\t\x12\x11\n\tinstances\x18\t \x01(\x05\x32N\n\rServerService\x12=\n\x06Status\x12\x18.inferd.v1.StatusRequest\x1a\x19.inferd.v1.StatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16inferd/v1/server.proto\x12\tinferd.v1\"\x0f\n\rStatusRequest\"\x9c\x01\n\x0eStatusResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x11\n\ttransport\x18\x02 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\r\n\x05ready\x18\x04 \x01(\x08\x12\x10\n\x08\x64raining\x18\x05 \x01(\x08\x12-\n\x06models\x18\x06 \x03(\x0b\x32\x1d.inferd.v1.ModelVersionStatus\"\xce\x01\n\x12ModelVersionStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12\x15\n\rengine_reason\x18\x06 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x07 \x01(\x05\x12\x14\n\x0c\x62\x61tch_reason\x18\x08 \x01(\t\x12\x11\n\tinstances\x18\t \x01(\x05\x12\x12\n\nplan_state\x18\n \x01(\t2N\n\rServerService\x12=\n\x06Status\x12\x18.inferd.v1.StatusRequest\x1a\x19.inferd.v1.StatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSRESPONSE']._serialized_start=55
   _globals['_STATUSRESPONSE']._serialized_end=211
   _globals['_MODELVERSIONSTATUS']._serialized_start=214
-  _globals['_MODELVERSIONSTATUS']._serialized_end=400
-  _globals['_SERVERSERVICE']._serialized_start=402
-  _globals['_SERVERSERVICE']._serialized_end=480
+  _globals['_MODELVERSIONSTATUS']._serialized_end=420
+  _globals['_SERVERSERVICE']._serialized_start=422
+  _globals['_SERVERSERVICE']._serialized_end=500
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class StatusResponse(_message.Message):
     def __init__(self, version: _Optional[str] = ..., transport: _Optional[str] = ..., uptime_seconds: _Optional[float] = ..., ready: _Optional[bool] = ..., draining: _Optional[bool] = ..., models: _Optional[_Iterable[_Union[ModelVersionStatus, _Mapping]]] = ...) -> None: ...
 
 class ModelVersionStatus(_message.Message):
-    __slots__ = ("name", "version", "state", "reason", "engine", "engine_reason", "max_batch_size", "batch_reason", "instances")
+    __slots__ = ("name", "version", "state", "reason", "engine", "engine_reason", "max_batch_size", "batch_reason", "instances", "plan_state")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
@@ -37,6 +37,7 @@ class ModelVersionStatus(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     BATCH_REASON_FIELD_NUMBER: _ClassVar[int]
     INSTANCES_FIELD_NUMBER: _ClassVar[int]
+    PLAN_STATE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     state: str
@@ -46,4 +47,5 @@ class ModelVersionStatus(_message.Message):
     max_batch_size: int
     batch_reason: str
     instances: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., batch_reason: _Optional[str] = ..., instances: _Optional[int] = ...) -> None: ...
+    plan_state: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., batch_reason: _Optional[str] = ..., instances: _Optional[int] = ..., plan_state: _Optional[str] = ...) -> None: ...

@@ -10,8 +10,8 @@ from inferd_engines.engine import Tensor
 from inferd_server.monitoring.statistics import Duration, Snapshot
 from inferd_server.repository.handle import Handle
 
-PLATFORM = "onnxruntime_onnx"
-BACKEND = "onnxruntime"
+BACKENDS = {"tensorrt": "tensorrt_plan", "onnxruntime": "onnxruntime_onnx"}
+"""By what the name of an engine begins with, the platform: names of Triton's."""
 
 
 def metadata(handle: Handle, versions: list[int]) -> oip.ModelMetadataResponse:
@@ -19,7 +19,7 @@ def metadata(handle: Handle, versions: list[int]) -> oip.ModelMetadataResponse:
     return oip.ModelMetadataResponse(
         name=handle.name,
         versions=[str(version) for version in versions],
-        platform=PLATFORM,
+        platform=BACKENDS[backend_of(handle)],
         inputs=[_tensor(tensor) for tensor in handle.signature.inputs],
         outputs=[_tensor(tensor) for tensor in handle.signature.outputs],
     )
@@ -33,7 +33,7 @@ def _tensor(tensor: Tensor) -> oip.ModelMetadataResponse.TensorMetadata:
 
 def model_config(handle: Handle) -> config.ModelConfig:
     """Describe how a model is served."""
-    bounds = handle.bounds
+    bounds, backend = handle.bounds, backend_of(handle)
     kind = (
         config.ModelInstanceGroup.KIND_CPU
         if "CPU" in handle.engine
@@ -41,8 +41,8 @@ def model_config(handle: Handle) -> config.ModelConfig:
     )
     answer = config.ModelConfig(
         name=handle.name,
-        platform=PLATFORM,
-        backend=BACKEND,
+        platform=BACKENDS[backend],
+        backend=backend,
         version_policy=_policy(handle),
         max_batch_size=bounds.max_batch_size,
         input=[_input(tensor, handle.batched) for tensor in handle.signature.inputs],
@@ -54,17 +54,25 @@ def model_config(handle: Handle) -> config.ModelConfig:
     )
     if handle.batched:
         answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
-        answer.dynamic_batching.preferred_batch_size.append(bounds.limits.max_rows)
+        sizes = bounds.sizes or (bounds.limits.max_rows,)
+        answer.dynamic_batching.preferred_batch_size.extend(sizes)
         answer.dynamic_batching.default_queue_policy.max_queue_size = bounds.max_queue_rows
     for name, value in _facts(handle).items():
         answer.parameters[name].string_value = value
     return answer
 
 
+def backend_of(handle: Handle) -> str:
+    """Return Triton's name of the runtime that serves a model."""
+    found = (name for name in BACKENDS if handle.engine.startswith(name))
+    return next(found, "onnxruntime")
+
+
 def _facts(handle: Handle) -> dict[str, str]:
     facts = {
         "engine": handle.engine,
         "engine_reason": handle.engine_reason,
+        "plan_state": handle.plan_state,
         "batch_reason": handle.batch_reason,
     }
     return {name: value for name, value in facts.items() if value}

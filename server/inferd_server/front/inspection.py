@@ -144,4 +144,5 @@ def _status(entry: Entry) -> server_pb2.ModelVersionStatus:
         status.max_batch_size = entry.handle.bounds.max_batch_size
         status.batch_reason = entry.handle.batch_reason
         status.instances = entry.handle.config.instances
+        status.plan_state = entry.handle.plan_state
     return status

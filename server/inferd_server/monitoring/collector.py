@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -51,10 +51,10 @@ class SnapshotCollector(Collector):
         for model, series in now.series.items():
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
         yield in_flight
-        engine = Metric("inferd_engine", "1 for the engine that serves", "gauge")
-        for name, version, serving in sorted(now.engines):
-            engine.add_sample(engine.name, {**labels_of(name, version), "engine": serving}, 1)
-        yield engine
+        yield padded(now)
+        yield marked("inferd_engine", "1 for the engine that serves", "engine", now.engines)
+        if now.plans:
+            yield marked("inferd_plan_state", "1 for where a plan stands", "state", now.plans)
         ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
         ready.add_sample(ready.name, {}, float(bool(now.ready)))
         yield ready
@@ -74,6 +74,23 @@ def restarted(restarts: Mapping[str, int]) -> Metric:
     metric = Metric("inferd_restarts", "Processes started again", "counter")
     for process, count in restarts.items():
         metric.add_sample("inferd_restarts_total", {"process": process}, count)
+    return metric
+
+
+def padded(now: MetricsSnapshot) -> Metric:
+    """Write the counter of rows that batches were padded with."""
+    metric = Metric("inferd_padding_rows", "Rows that batches were padded with", "counter")
+    for model, series in now.series.items():
+        metric.add_sample("inferd_padding_rows_total", labels_of(*model), series.padding)
+        metric.add_sample("inferd_padding_rows_created", labels_of(*model), series.created)
+    return metric
+
+
+def marked(name: str, text: str, label: str, found: Iterable[tuple[str, str, str]]) -> Metric:
+    """Write a gauge that is 1 for what is true of a model version."""
+    metric = Metric(name, text, "gauge")
+    for model, version, value in sorted(found):
+        metric.add_sample(name, {**labels_of(model, version), label: value}, 1)
     return metric
 
 

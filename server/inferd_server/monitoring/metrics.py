@@ -27,7 +27,8 @@ class Metrics:
         self._wall = wall
         self._series: dict[tuple[str, int], Series] = {}
         self._refused: dict[tuple[str, str, str], Count] = {}
-        self._engines: Tally[tuple[str, str, str]] = Tally()
+        # Model, version, engine, and where the plan stands.
+        self._engines: Tally[tuple[str, str, str, str]] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -44,14 +45,14 @@ class Metrics:
         with self._lock:
             self._ready = ready
 
-    def loaded(self, model: str, version: int, engine: str) -> None:
-        """Tell which engine serves a model version."""
+    def loaded(self, model: str, version: int, engine: str, plan_state: str = "") -> None:
+        """Tell which engine serves a model version, and where its plan stands, if it has one."""
         with self._lock:
-            self._engines[model, str(version), engine] += 1
+            self._engines[model, str(version), engine, plan_state] += 1
 
-    def unloaded(self, model: str, version: int, engine: str) -> None:
+    def unloaded(self, model: str, version: int, engine: str, plan_state: str = "") -> None:
         """Take back a `loaded`; after a reload, another one may be left."""
-        labels = (model, str(version), engine)
+        labels = (model, str(version), engine, plan_state)
         with self._lock:
             self._engines[labels] -= 1
             if not self._engines[labels]:
@@ -89,9 +90,9 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
-    def executed(self, model: str, version: int, run: Execution) -> None:
-        """Count a batch."""
-        self.of(model, version).executed(run)
+    def executed(self, model: str, version: int, run: Execution, padding: int = 0) -> None:
+        """Count a batch, and the rows that it was padded with."""
+        self.of(model, version).executed(run, padding)
 
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as data that can be pickled and merged."""
@@ -100,7 +101,8 @@ class Metrics:
             return MetricsSnapshot(
                 {model: found.snapshot() for model, found in series.items()},
                 dict(self._refused),
-                frozenset(self._engines),
+                frozenset(found[:3] for found in self._engines),
                 self._ready,
                 dict(self._info),
+                plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
             )

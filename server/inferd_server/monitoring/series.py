@@ -46,6 +46,8 @@ class SeriesSnapshot:
     """In the order of BOUNDS."""
     codes: dict[str, Count] = field(default_factory=dict)
     """Requests answered after admission, by the name of their status."""
+    padding: int = 0
+    """Rows of batches that nobody asked for."""
 
 
 class Series:
@@ -60,6 +62,7 @@ class Series:
         self._totals = [0.0] * len(BOUNDS)
         self._codes: dict[str, int] = {}
         self._began: dict[str, float] = {}
+        self._padding = 0
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -88,9 +91,10 @@ class Series:
                 self._codes[code] = 0
             self._codes[code] += 1
 
-    def executed(self, run: Execution) -> None:
-        """Count a batch."""
+    def executed(self, run: Execution, padding: int = 0) -> None:
+        """Count a batch, and the rows that it was padded with."""
         with self._lock:
+            self._padding += padding
             self._observe(BATCH, run.rows)
             self._observe(WAITED, run.waited)
             self._observe(GATHER, run.gather)
@@ -107,6 +111,7 @@ class Series:
                     for counts, total in zip(self._counts, self._totals, strict=True)
                 ),
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
+                self._padding,
             )
 
     def _observe(self, which: int, value: float) -> None:
@@ -135,4 +140,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
             for one, two in zip(first.histograms, second.histograms, strict=True)
         ),
         codes,
+        first.padding + second.padding,
     )

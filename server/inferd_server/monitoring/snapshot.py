@@ -33,6 +33,8 @@ class MetricsSnapshot:
     """Version and transport."""
     gauges: Mapping[str, float] = field(default_factory=dict)
     """Values of GAUGES that this process has, by name."""
+    plans: frozenset[tuple[str, str, str]] = frozenset()
+    """Model, version and state of every plan."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Processes that were started again, by what they are."""
 
@@ -47,6 +49,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     series: dict[tuple[str, int], SeriesSnapshot] = {}
     refused: dict[tuple[str, str, str], Count] = {}
     engines: frozenset[tuple[str, str, str]] = frozenset()
+    plans: frozenset[tuple[str, str, str]] = frozenset()
     states: list[bool] = []
     info: dict[str, set[str]] = {}
     gauges: dict[str, float] = {}
@@ -59,6 +62,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         for label, count in snapshot.refused.items():
             refused[label] = add_counts(refused[label], count) if label in refused else count
         engines |= snapshot.engines
+        plans |= snapshot.plans
         states += () if snapshot.ready is None else (snapshot.ready,)
         for name, text in snapshot.info.items():
             info.setdefault(name, set()).add(text)
@@ -69,6 +73,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         all(states) if states else None,
         {name: ",".join(sorted(texts)) for name, texts in info.items()},
         gauges,
+        plans,
         restarts,
     )
 

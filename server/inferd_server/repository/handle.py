@@ -31,12 +31,14 @@ class Bounds:
     max_queue_bytes: int
     preferred_batch_size: int = 0
     """Rows that requests are put together to; 0: as many as may be in one batch."""
+    sizes: tuple[int, ...] = ()
+    """Batch sizes that the engine runs without padding, in rising order; empty: any."""
 
     @property
     def limits(self) -> Limits:
         """As the scheduler takes them."""
         rows = self.preferred_batch_size or self.max_batch_size
-        return Limits(max(1, rows), self.max_queue_delay)
+        return Limits(max(1, rows), self.max_queue_delay, self.sizes)
 
 
 @dataclass(slots=True)
@@ -51,6 +53,8 @@ class Description:
     engine: str
     engine_reason: str
     batch_reason: str
+    plan_state: str = field(default="", kw_only=True)
+    """READY, BUILDING, FALLBACK or FAILED; "" where nobody asked for a plan."""
     arrangement: str = field(default="threads", kw_only=True)
     """Who runs the batches: "threads" of its own, or "inline" the transport's."""
     number: int = field(default=0, kw_only=True)
@@ -69,6 +73,7 @@ class Description:
             "version": self.version,
             "engine": self.engine,
             "engine_reason": self.engine_reason,
+            "plan_state": self.plan_state,
             "max_batch_size": self.bounds.max_batch_size,
             "preferred_batch_size": self.bounds.limits.max_rows,
             "batch_reason": self.batch_reason,

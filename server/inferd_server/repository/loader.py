@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
@@ -15,6 +15,7 @@ from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.scheduler.job import Execution
+from inferd_server.scheduler.sizes import padding
 from inferd_server.scheduler.slot import Arena
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batching import Batching, find_batching
@@ -99,7 +100,7 @@ class Loader:
         handle.instances = instances
         if handle.lost:
             raise EngineError(handle.lost)
-        self._metrics.loaded(name, version, handle.engine)
+        self._metrics.loaded(name, version, handle.engine, handle.plan_state)
         return handle
 
     def unload(self, handle: Handle, timeout: float | None) -> None:
@@ -111,7 +112,7 @@ class Loader:
 
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""
-        self._metrics.unloaded(handle.name, handle.version, handle.engine)
+        self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
 
 
 class Loading:
@@ -149,7 +150,7 @@ class Loading:
         """Find out how to batch, set up queue and slots, warm the engine."""
         batching = find_batching(engine, self._config.max_batch_size, self._defaults.max_batch_size)
         preferred = self._preferred(engine, batching.max_batch_size)
-        bounds = bounds_of(self._config, self._defaults, batching, preferred)
+        bounds = bounds_of(self._config, self._defaults, batching, preferred, engine.buckets)
         line = self._station.line(engine.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
@@ -164,6 +165,7 @@ class Loading:
             arena=Arena(bounds.max_queue_rows, bounds.max_queue_bytes),
             statistics=Statistics(),
             number=self._station.number(line),
+            plan_state=engine.plan_state.value,
         )
         return self.later(engine)
 
@@ -189,6 +191,8 @@ class Loading:
 
     def _preferred(self, engine: Engine, most: int) -> int:
         """Return the rows that requests are put together to."""
+        if engine.buckets:
+            most = min(most, max(engine.buckets))
         asked = self._config.preferred_batch_size
         if asked is not None:
             return min(asked, most)
@@ -214,11 +218,16 @@ class Loading:
 
     def _executed(self, run: Execution) -> None:
         self.handle().statistics.executed(run)
-        self._metrics.executed(self._name, self._version, run)
+        padded = padding(run.rows, self.handle().bounds.sizes)
+        self._metrics.executed(self._name, self._version, run, padded)
 
 
 def bounds_of(
-    config: ModelConfig, defaults: BatchingSettings, batching: Batching, preferred: int
+    config: ModelConfig,
+    defaults: BatchingSettings,
+    batching: Batching,
+    preferred: int,
+    buckets: Sequence[int],
 ) -> Bounds:
     """Merge a model's own settings with the server's defaults."""
     delay = config.max_queue_delay_ms
@@ -229,6 +238,7 @@ def bounds_of(
         max_queue_rows=max(rows, batching.max_batch_size),
         max_queue_bytes=defaults.max_queue_bytes,
         preferred_batch_size=preferred,
+        sizes=tuple(sorted(buckets)) if batching.max_batch_size else (),
     )
 
 

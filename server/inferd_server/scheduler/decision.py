@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
+
+from inferd_server.scheduler.sizes import worth_running
 
 
 class Waiting(Protocol):
@@ -42,6 +45,8 @@ class Limits:
     """Rows in one batch; 1 for a model that runs requests one at a time."""
     max_delay: float = 0.0
     """Seconds that the oldest request may wait for company."""
+    sizes: tuple[int, ...] = ()
+    """Rows that the engine runs without padding, in rising order; empty: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +63,10 @@ class Decision(Generic[W]):
 def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
     """Choose a batch, oldest first.
 
-    The oldest live request leads; requests with its key follow in order of arrival until
-    one does not fit. A batch short of `max_rows` waits until its leader is `max_delay`
-    old, unless one of its requests would expire first. Cancelled and expired requests that
-    were passed on the way are dropped.
+    The oldest live request leads; requests with its key follow in order of arrival until one
+    does not fit, or until they fill a size that the engine runs without padding. A batch short
+    of `max_rows` waits until its leader is `max_delay` old, unless one of its requests would
+    expire first. Cancelled and expired requests that were passed on the way are dropped.
 
     Args:
         waiting: requests in order of arrival.
@@ -94,6 +99,9 @@ def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
         return Decision(drop=tuple(drop))
     ripe = run[0].arrived + limits.max_delay
     if full or now >= ripe or any(expired(request, ripe) for request in run):
+        if limits.sizes:
+            rows_up_to = list(accumulate(request.rows for request in run))
+            del run[worth_running(rows_up_to, limits.sizes) :]
         return Decision(run=tuple(run), drop=tuple(drop))
     return Decision(drop=tuple(drop), wake=ripe)
 

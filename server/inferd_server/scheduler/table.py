@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from inferd_server.scheduler.decision import Limits
+from inferd_server.scheduler.sizes import worth_running
 
 Table: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 """Requests in order of arrival; at least the columns rows, key, arrived and deadline."""
@@ -58,6 +59,9 @@ def next_table(
     ripe = float(run["arrived"][0]) + limits.max_delay
     if not (full or now >= ripe or bool((run["deadline"] <= ripe).any())):
         return TableDecision(live[:0], drop, live, ripe)
+    if limits.sizes:
+        count = worth_running(rows[:count].tolist(), limits.sizes)
+        run = candidates[:count]
     if count == len(live):
         return TableDecision(run, drop, live[:0])
     chosen = np.zeros(len(live), dtype=bool)

@@ -13,7 +13,13 @@ import pytest
 from inferd_engines.choice import FirstOf
 from inferd_engines.engine import Array, Engine, EngineError, EngineOptions
 from inferd_engines.tensorrt.background import Builds, State
-from inferd_engines.tensorrt.errors import BuildFailed, DeviceMissing, PlanRefused, TensorRTError
+from inferd_engines.tensorrt.errors import (
+    BuildFailed,
+    DeviceMissing,
+    PlanMissing,
+    PlanRefused,
+    TensorRTError,
+)
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import key_of
 from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted, wanted_on
@@ -47,7 +53,7 @@ class Host:
         self.built: SimpleQueue[Path] = SimpleQueue()
         self.references: list[FakeEngine] = []
         self.builds = Builds(self.build)
-        self.builds.when_built(self.built.put)
+        self.builds.when_ended(self.built.put)
         gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
         self.opener = TensorRTOpener(self.store, self.reference, self.builds, lambda: gpu)
         self.compute: Compute = double
@@ -170,7 +176,7 @@ def test_a_damaged_plan_is_built_anew(host: Host, tmp_path: Path) -> None:
     # This process built it once already, and says so instead of trying for ever.
     assert host.refusal() == "FAILED, the plan was built and is not in the store"
     fresh = Builds(host.build)
-    fresh.when_built(host.built.put)
+    fresh.when_ended(host.built.put)
     gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
     host.opener = TensorRTOpener(host.store, host.reference, fresh, lambda: gpu)
     host.open_built().close()
@@ -180,9 +186,9 @@ def test_a_plan_that_another_process_built_is_found(host: Host) -> None:
     asked: list[Wanted] = []
     gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
 
-    def missing(wanted: Wanted) -> str:
+    def missing(wanted: Wanted) -> TensorRTError:
         asked.append(wanted)
-        return "later"
+        return PlanMissing("later")
 
     opener = TensorRTOpener(host.store, host.reference, missing, lambda: gpu)
     with pytest.raises(TensorRTError, match="later"):
@@ -206,7 +212,7 @@ def test_where_there_is_no_gpu_the_reason_is_looked_for_each_time(host: Host) ->
 def test_the_state_of_a_build_can_be_asked(host: Host) -> None:
     asked: list[Wanted] = []
 
-    def missing(wanted: Wanted) -> str:
+    def missing(wanted: Wanted) -> TensorRTError:
         asked.append(wanted)
         return host.builds(wanted)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from inferd_server.settings.sources import fields
 
 from tests import models
 from tests.server.lifecycle.process import Process, finished, ready_process
-from tests.server.serving import PATIENCE, arrays, infer_request, rows
+from tests.server.serving import PATIENCE, arrays, infer_request, metrics_text, rows
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +37,7 @@ def test_a_process_serves_and_its_metrics_show_the_batches(repository: Path) -> 
             request = infer_request("scaled", rows(1.0, 2.0, 3.0))
             answer = stub.ModelInfer(request, timeout=PATIENCE)
             assert arrays(answer)["OUTPUT0"][:, 0].tolist() == [2, 4, 6]
-        url = f"http://127.0.0.1:{where['metrics_port']}/metrics"
-        with urllib.request.urlopen(url, timeout=PATIENCE) as page:
-            lines = page.read().decode().splitlines()
+        lines = metrics_text(where["metrics_port"]).splitlines()
         assert 'inferd_batch_rows_sum{model="scaled",version="1"} 3.0' in lines
         assert 'inferd_batch_rows_bucket{le="2.0",model="scaled",version="1"} 0.0' in lines
         assert "inferd_ready 1.0" in lines

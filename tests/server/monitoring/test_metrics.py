@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.scheduler.job import Execution, Phases
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.server.serving import infer_request, rows, running_fake
+from tests.server.serving import infer_request, metrics_text, rows, running_fake
 
 RUN = Execution(rows=4, waited=8.0, gather=0.25, compute=0.5)
 M1 = {"model": "m", "version": "1"}
@@ -44,12 +43,6 @@ def engines(metrics: Metrics) -> set[str]:
         for sample in metric.samples
         if sample.name == "inferd_engine"
     }
-
-
-def read(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
-        text: str = response.read().decode()
-        return text
 
 
 def test_a_request_is_in_flight_until_it_is_answered(metrics: Metrics) -> None:
@@ -91,6 +84,23 @@ def test_a_batch_counts_once(metrics: Metrics) -> None:
     assert value(metrics, "inferd_batch_rows_bucket", **M1, le="2.0") == 0
 
 
+def test_rows_that_a_batch_was_padded_with_count(metrics: Metrics) -> None:
+    metrics.executed("m", 1, RUN)
+    assert value(metrics, "inferd_padding_rows_total", **M1) == 0
+    metrics.executed("m", 1, RUN, padding=4)
+    metrics.executed("m", 1, RUN, padding=3)
+    assert value(metrics, "inferd_padding_rows_total", **M1) == 7
+
+
+def test_a_reload_leaves_one_state_of_a_plan(metrics: Metrics) -> None:
+    metrics.loaded("m", 1, "CPU", "BUILDING")
+    assert value(metrics, "inferd_plan_state", **M1, state="BUILDING") == 1
+    metrics.loaded("m", 1, "GPU", "READY")
+    metrics.unloaded("m", 1, "CPU", "BUILDING")
+    assert value(metrics, "inferd_plan_state", **M1, state="BUILDING") is None
+    assert value(metrics, "inferd_plan_state", **M1, state="READY") == 1
+
+
 def test_a_refusal_counts_and_was_never_in_flight(metrics: Metrics) -> None:
     metrics.refused(("m", 1), "INVALID_ARGUMENT")
     metrics.refused(None, "NOT_FOUND")
@@ -108,7 +118,7 @@ def test_the_name_of_an_unknown_model_never_becomes_a_label(tmp_path: Path) -> N
         ):
             assert server.refused(request).code() is grpc.StatusCode.NOT_FOUND
         server.infer(infer_request("fake", rows(1.0)))
-        text = read(server.metrics_port)
+        text = metrics_text(server.metrics_port)
     assert "stranger" not in text
     assert 'version="777"' not in text
     assert 'inferd_requests_total{code="NOT_FOUND",model="",version=""} 3.0' in text
@@ -148,7 +158,9 @@ def test_metrics_are_served_in_the_format_of_prometheus(
     metrics.admitted('m"\n\\', 1)
     port = server.start("127.0.0.1", 0)
     assert port > 0
-    families = {family.name: family for family in text_string_to_metric_families(read(port))}
+    families = {
+        family.name: family for family in text_string_to_metric_families(metrics_text(port))
+    }
     (sample,) = families["inferd_in_flight_requests"].samples
     assert (sample.labels["model"], sample.value) == ('m"\n\\', 1)
 

@@ -26,11 +26,12 @@ def table_of(waiting: list[Request]) -> Table:
     st.integers(0, 40).map(float),
     st.integers(1, 8),
     st.sampled_from([0.0, 3.0, 10.0]),
+    st.sampled_from([(), (1, 4, 8), (3, 5)]),
 )
 def test_tables_and_requests_lead_to_the_same_batch(
-    waiting: list[Request], now: float, max_rows: int, delay: float
+    waiting: list[Request], now: float, max_rows: int, delay: float, sizes: tuple[int, ...]
 ) -> None:
-    limits = Limits(max_rows, delay)
+    limits = Limits(max_rows, delay, sizes)
     expected = next_batch(waiting, now, limits)
     gone = np.array([request.cancelled for request in waiting], dtype=bool)
     decision = next_table(table_of(waiting), gone, now, limits)
