@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -111,6 +111,30 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give everything back. Safe to call twice."""
+
+
+@runtime_checkable
+class Overlapping(Protocol):
+    """What an engine has besides, whose next run may begin before the last one has ended.
+
+    Two runs may be under way, and `run` is allowed while one is.
+    """
+
+    def begin(self, inputs: Mapping[str, Array], rows: int) -> Any:
+        """Start a run of at most the largest of the engine's buckets, and return what ends it.
+
+        The inputs must stay as they are until then.
+
+        Raises:
+            EngineError: as `run`; nothing was begun.
+        """
+
+    def finish(self, begun: Any, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Wait for a run that was begun, and return every output by name, as `run` does.
+
+        Raises:
+            EngineError: as `run`; the run is over.
+        """
 
 
 class Opener(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from inferd_engines.engine import Array, EngineError, PlanState, Signature, Tensor
@@ -105,6 +105,60 @@ class FakeEngine:
     def close(self) -> None:
         """Refuse runs from now on."""
         self.closed = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Begun:
+    """A run that a fake engine began."""
+
+    inputs: Mapping[str, Array]
+    rows: int
+
+
+class OverlappingEngine(FakeEngine):
+    """Runs in two halves. It reads the inputs only in the second, as a GPU may."""
+
+    LANES = 2
+
+    def __init__(
+        self, signature: Signature = DOUBLING, compute: Compute = double, **options: Any
+    ) -> None:
+        super().__init__(signature, compute, **options)
+        self.steps: list[str] = []
+        """What was begun and finished, with the number of rows."""
+        self.refusals: list[Exception] = []
+        """Raised by the next runs that begin."""
+        self._under_way: list[Begun] = []
+
+    def begin(self, inputs: Mapping[str, Array], rows: int) -> Begun:
+        """Remember a run."""
+        assert not self.buckets or rows <= max(self.buckets)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.steps.append(f"begin {rows}")
+        self._take(Begun(inputs, rows))
+        return self._under_way[-1]
+
+    def finish(self, begun: Begun, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """Compute."""
+        self.steps.append(f"finish {begun.rows}")
+        self._under_way.remove(begun)
+        return super().run(begun.inputs, outputs, begun.rows)
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> Mapping[str, Array]:
+        """Compute at once, on a lane of its own."""
+        self._take(Begun(inputs, rows))
+        try:
+            return super().run(inputs, outputs, rows)
+        finally:
+            self._under_way.pop()
+
+    def _take(self, begun: Begun) -> None:
+        if len(self._under_way) == self.LANES:
+            raise EngineError("every lane has a run")
+        self._under_way.append(begun)
 
 
 def check(tensor: Tensor, inputs: Mapping[str, Array]) -> None:

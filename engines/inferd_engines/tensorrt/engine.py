@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,7 +25,8 @@ LANES = 2
 class Pending:
     """A run that was begun."""
 
-    lane: Lane
+    lane: int
+    """Index."""
     shapes: Shapes
     rows: int
 
@@ -62,7 +64,8 @@ class TensorRTEngine:
         self._graphs = graphs
         self._captured: dict[tuple[int, int], Captured] = {}
         self._fixed: dict[int, Shapes] = {}
-        self._next = 0
+        # Of the lanes without a run, the one that has been free longest comes first.
+        self._free = deque(range(lanes))
         self._lanes: list[Lane] = []
         try:
             for _ in range(lanes):
@@ -96,17 +99,36 @@ class TensorRTEngine:
         return self._in_parts(inputs, outputs, rows, -(-rows // 2))
 
     def begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
-        """Start a run on the next lane, whose last run has to be finished.
+        """Start a run of at most the largest bucket, on a lane without one.
 
         Raises:
-            EngineError: the inputs do not fit, or the device failed.
+            EngineError: the inputs do not fit, every lane has a run, or the device failed.
         """
-        loaded = self._open()
+        self._check(inputs)
+        if not self._free:
+            raise TensorRTError(f"{len(self._lanes)} runs were begun and not finished")
+        index = self._free.popleft()
+        try:
+            return self._begin(index, inputs, rows)
+        except BaseException:
+            self._free.append(index)
+            raise
+
+    def finish(self, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Wait for a run, and copy its outputs out of pinned memory.
+
+        Raises:
+            EngineError: the device failed, or a buffer does not fit.
+        """
+        try:
+            return self._finish(begun, outputs)
+        finally:
+            self._free.append(begun.lane)
+
+    def _begin(self, index: int, inputs: Mapping[str, Array], rows: int) -> Pending:
+        loaded, lane = self._open(), self._lanes[index]
         bucket = bucket_for(rows, loaded.buckets) or 0
         profile = loaded.buckets.index(bucket) if bucket else 0
-        index = self._next
-        lane = self._lanes[index]
-        self._next = (index + 1) % len(self._lanes)
         try:
             shapes = self._fixed.get(profile) or lane.shape(profile, padded(inputs, bucket))
             lane.put(inputs, rows, bucket)
@@ -118,21 +140,17 @@ class TensorRTEngine:
             lane.done.record(lane.stream)
         except (self._device.cuda.Error, TensorRTError) as error:
             raise self._fault(error) from error
-        return Pending(lane, shapes, rows if bucket else 0)
+        return Pending(index, shapes, rows if bucket else 0)
 
-    def finish(self, pending: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Wait for a run, and copy its outputs out of pinned memory.
-
-        Raises:
-            EngineError: the device failed, or a buffer does not fit.
-        """
+    def _finish(self, pending: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        lane = self._lanes[pending.lane]
         try:
-            pending.lane.done.synchronize()
+            lane.done.synchronize()
         except self._device.cuda.Error as error:
             raise self._fault(error) from error
         found = {}
         for tensor in self.signature.outputs:
-            whole = pending.lane.output(tensor, pending.shapes[tensor.name])
+            whole = lane.output(tensor, pending.shapes[tensor.name])
             result = whole[: pending.rows] if pending.rows else whole
             found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
         return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Opener
 from inferd_engines.tensorrt import gate
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
-from inferd_engines.tensorrt.engine import TensorRTEngine
+from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
 from inferd_engines.tensorrt.host import host_of
@@ -145,7 +145,16 @@ class OnDevice(Delegate):
 
     def __init__(self, engine: TensorRTEngine, device: Device) -> None:
         super().__init__(engine)
+        self._halves = engine
         self._device: Device | None = device
+
+    def begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
+        """As the engine's."""
+        return self._halves.begin(inputs, rows)
+
+    def finish(self, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        """As the engine's."""
+        return self._halves.finish(begun, outputs)
 
     def close(self) -> None:
         """Give everything back, the context last. Safe to call twice."""

@@ -41,6 +41,9 @@ class RemoteLine:
     def take(self) -> None:
         """Return None: nothing runs here."""
 
+    def take_full(self) -> None:
+        """Return None: nothing runs here."""
+
     def close(self) -> None:
         """Send no more; what was sent is answered."""
         self.closed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from inferd_engines.engine import Engine, Signature
 
@@ -12,10 +12,11 @@ from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.worker.batch import BatchRunner
+from inferd_server.worker.running import Running
 
 Observer = Callable[[Execution], None]
-Runner = Callable[[Any], None]
-"""Runs a decision of the line that it was made for."""
+Runner: TypeAlias = Running[Any]
+"""Runs the decisions of the line that it was made for."""
 
 
 class Refusable(Protocol):
@@ -36,6 +37,9 @@ class Line(Protocol):
 
     def take(self) -> Any:
         """Block until there is something to run or to drop; None once closed and empty."""
+
+    def take_full(self) -> Any:
+        """Return a batch that more requests would not make larger; None if there is none now."""
 
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""

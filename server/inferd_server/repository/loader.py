@@ -6,7 +6,14 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
+from inferd_engines.engine import (
+    Engine,
+    EngineError,
+    EngineOptions,
+    Opener,
+    Overlapping,
+    Signature,
+)
 
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
@@ -21,6 +28,7 @@ from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batching import Batching, find_batching
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
+from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.timing import run_seconds, worthwhile_rows
 
 log = logging.getLogger(__name__)
@@ -174,7 +182,9 @@ class Loading:
         handle = self.handle()
         warm(engine, handle)
         runner = self._station.runner(engine, handle.queue, handle.batched, self._executed)
-        return Work(handle.queue, runner, self._host(engine, handle))
+        overlap = Overlap(handle.queue, runner) if isinstance(engine, Overlapping) else None
+        loop = None if overlap is None else overlap.run
+        return Work(handle.queue, runner, self._host(engine, handle), loop)
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""

@@ -58,6 +58,8 @@ class Decision(Generic[W]):
     wake: float | None = None
     waited: float = 0.0
     """Seconds for which the caller was held back before this batch, by `wake`."""
+    full: bool = False
+    """More requests would not have fitted into it."""
 
 
 def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
@@ -102,7 +104,7 @@ def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
         if limits.sizes:
             rows_up_to = list(accumulate(request.rows for request in run))
             del run[worth_running(rows_up_to, limits.sizes) :]
-        return Decision(run=tuple(run), drop=tuple(drop))
+        return Decision(run=tuple(run), drop=tuple(drop), full=full)
     return Decision(drop=tuple(drop), wake=ripe)
 
 

@@ -73,6 +73,17 @@ class BatchQueue(Generic[W]):
                     held = now if held is None else held
                     self._wait(max(0.0, decision.wake - now))
 
+    def take_full(self) -> Decision[W] | None:
+        """Return a batch that more requests would not make larger; None if there is none now."""
+        with self._lock:
+            if self._rows < self._limits.max_rows:
+                return None
+            decision = next_batch(self._waiting.values(), self._clock(), self._limits)
+            if not decision.full:
+                return None
+            self._leave(decision)
+            return decision
+
     def poll(self) -> Decision[W]:
         """Return what there is to run or to drop now; `wake` says when to ask again."""
         with self._lock:

@@ -28,6 +28,8 @@ class TableDecision:
     wake: float | None = None
     waited: float = 0.0
     """Seconds for which the caller was held back before this batch, by `wake`."""
+    full: bool = False
+    """More requests would not have fitted into it."""
 
 
 def next_table(
@@ -63,7 +65,7 @@ def next_table(
         count = worth_running(rows[:count].tolist(), limits.sizes)
         run = candidates[:count]
     if count == len(live):
-        return TableDecision(run, drop, live[:0])
+        return TableDecision(run, drop, live[:0], full=full)
     chosen = np.zeros(len(live), dtype=bool)
     chosen[np.flatnonzero(same)[:count]] = True
-    return TableDecision(run, drop, live[~chosen])
+    return TableDecision(run, drop, live[~chosen], full=full)

@@ -32,6 +32,8 @@ class Work:
     run: Callable[[Any], None]
     host: InlineLoop | None = None
     """Runs the batches in the place of the instance's own thread."""
+    loop: Callable[[], None] | None = None
+    """Runs all batches until the queue ends, otherwise than one after the other."""
 
 
 class Instance:
@@ -109,6 +111,9 @@ class Instance:
 
     def _run(self, work: Work) -> None:
         try:
+            if work.loop is not None:
+                work.loop()
+                return
             while (decision := work.queue.take()) is not None:
                 work.run(decision)
         except BaseException as error:

@@ -48,6 +48,10 @@ class TableQueue:
         """Block until there is something to run or to drop; None once closed and empty."""
         return self._intake.take(self)
 
+    def take_full(self) -> TableDecision | None:
+        """Return a batch that more requests would not make larger; None if there is none now."""
+        return self._intake.take_full(self)
+
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         self._intake.close(self)
@@ -164,6 +168,12 @@ class Intake:
                 else:
                     held = now if held is None else held
                     self._wait(queue, max(0.0, decision.wake - now))
+
+    def take_full(self, queue: TableQueue) -> TableDecision | None:
+        """Return a full batch of one model, if there is one now."""
+        with self.lock:
+            self._collect()
+            return queue.waiting.decide_full(self._clock())
 
     def _wait(self, queue: TableQueue, seconds: float | None) -> None:
         """Wait for news, under the lock before and after."""

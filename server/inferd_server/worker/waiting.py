@@ -48,6 +48,16 @@ class Waiting:
         self.table = decision.keep
         return decision
 
+    def decide_full(self, now: float) -> TableDecision | None:
+        """Take out a batch that more requests would not make larger, if there is one."""
+        if self.rows < self.limits.max_rows:
+            return None
+        decision = next_table(self.table, self.cancelled(self.table), now, self.limits)
+        if not decision.full:
+            return None
+        self.table = decision.keep
+        return decision
+
     def cancelled(self, requests: Table) -> Array:
         """Tell of each request whether its caller went away."""
         gone = np.zeros(len(requests), dtype=bool)

@@ -161,7 +161,7 @@ def test_a_full_batch_ends_the_wait(taker: ThreadPoolExecutor) -> None:
     taken = waiting(queue, clock, taker)
     clock.advance(2.0)
     queue.submit(second)
-    assert taken.result(WITHIN) == Decision(run=(first, second), waited=2.0)
+    assert taken.result(WITHIN) == Decision(run=(first, second), waited=2.0, full=True)
 
 
 def test_a_full_batch_is_taken_although_another_thread_waits_for_company(
@@ -210,8 +210,8 @@ def test_a_closed_queue_hands_out_what_waits_and_takes_no_more() -> None:
         queue.submit(request)
     queue.close()
     assert not queue.submit(Request())
-    assert queue.take() == Decision(run=(given[0],))
-    assert queue.take() == Decision(run=(given[1],))
+    assert queue.take() == Decision(run=(given[0],), full=True)
+    assert queue.take() == Decision(run=(given[1],), full=True)
     assert queue.take() is None
 
 

@@ -1,0 +1,214 @@
+"""Running a batch, wherever its requests wait: in, through the engine, every request answered."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from inferd.tensors import Array
+from inferd_engines.engine import Engine, EngineError, Overlapping
+
+from inferd_server.scheduler.job import Execution
+
+log = logging.getLogger(__name__)
+R = TypeVar("R", bound=Sized)
+R_co = TypeVar("R_co", bound=Sized, covariant=True)
+Clock = Callable[[], float]
+Observer = Callable[[Execution], None]
+
+
+class Decided(Protocol[R_co]):
+    """What to run, and what to answer without running."""
+
+    @property
+    def run(self) -> R_co:
+        """In order of arrival."""
+
+    @property
+    def drop(self) -> R_co:
+        """Cancelled or expired."""
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which the engine was held back for this batch."""
+
+
+# Not frozen, which would cost more for every batch.
+@dataclass(slots=True)
+class Batch(Generic[R]):
+    """Requests on their way through the engine; times in monotonic seconds."""
+
+    requests: R
+    inputs: Mapping[str, Array]
+    rows: int
+    waited: float
+    taken: float
+    gathered: float
+    begun: Any = None
+    """What the engine gave for a run that was begun."""
+
+
+class Running(ABC, Generic[R]):
+    """Runs the decisions of one model on one engine, on the thread that owns the engine.
+
+    A decision as a whole, or in two halves where the engine can do so. A batch that fails is run
+    again request by request: one must not fail its neighbours.
+    """
+
+    def __init__(self, engine: Engine, batched: bool, observer: Observer, clock: Clock) -> None:
+        self._engine = engine
+        self._names = [tensor.name for tensor in engine.signature.inputs]
+        self._batched = batched
+        self._observer = observer
+        self._clock = clock
+
+    def __call__(self, decision: Decided[R]) -> None:
+        """Answer what is dropped, then run and answer the rest.
+
+        Raises:
+            EngineError: a fatal one, after every request was answered.
+        """
+        self._drop(decision.drop)
+        if len(decision.run):
+            self._run(self._arranged(decision.run), decision.waited)
+
+    def begin(self, decision: Decided[R]) -> Batch[R] | None:
+        """Answer what is dropped and begin the rest; None if nothing is under way then.
+
+        Raises:
+            EngineError: a fatal one, after every request was answered.
+        """
+        largest = max(self._engine.buckets, default=0)
+        if not len(decision.run) or (largest and self._rows(decision.run) > largest):
+            self(decision)
+            return None
+        self._drop(decision.drop)
+        requests = self._arranged(decision.run)
+        try:
+            batch = self._gather(requests, decision.waited)
+            batch.begun = self._overlapping().begin(batch.inputs, batch.rows)
+        except BaseException as error:
+            self._failed(requests, error)
+            return None
+        return batch
+
+    def finish(self, batch: Batch[R]) -> None:
+        """Wait for a batch that was begun, and answer it.
+
+        Raises:
+            EngineError: a fatal one, after every request was answered.
+        """
+        try:
+            outputs = self._overlapping().finish(batch.begun, {})
+            run = self._ended(batch, outputs)
+        except BaseException as error:
+            self._failed(batch.requests, error)
+            return
+        self._answer(batch, outputs, run)
+
+    def abandon(self, batch: Batch[R]) -> None:
+        """Answer a batch that nobody can wait for any more."""
+        self._fail(batch.requests)
+
+    def _overlapping(self) -> Overlapping:
+        assert isinstance(self._engine, Overlapping)
+        return self._engine
+
+    def _run(self, requests: R, waited: float) -> None:
+        try:
+            batch = self._gather(requests, waited)
+            outputs = self._engine.run(batch.inputs, {}, batch.rows)
+            run = self._ended(batch, outputs)
+        except BaseException as error:
+            self._failed(requests, error)
+            return
+        self._answer(batch, outputs, run)
+
+    def _gather(self, requests: R, waited: float) -> Batch[R]:
+        taken = self._clock()
+        views = self._views(requests)
+        if not self._batched:
+            views = tuple(view.reshape(view.shape[1:]) for view in views)
+        inputs = dict(zip(self._names, views, strict=True))
+        return Batch(requests, inputs, self._rows(requests), waited, taken, self._clock())
+
+    def _ended(self, batch: Batch[R], outputs: Mapping[str, Array]) -> Execution:
+        if self._batched:
+            check_rows(outputs, batch.rows)
+        compute = self._clock() - batch.gathered
+        run = Execution(batch.rows, batch.waited, batch.gathered - batch.taken, compute)
+        self._observer(run)
+        return run
+
+    def _failed(self, requests: R, error: BaseException) -> None:
+        """Answer a batch that failed, after another try if there is hope."""
+        where = {"requests": len(requests), "error": str(error)}
+        planned = isinstance(error, EngineError)
+        log.error("a batch failed", extra=where, exc_info=None if planned else error)
+        ends = not isinstance(error, Exception) or (isinstance(error, EngineError) and error.fatal)
+        if ends or len(requests) == 1:
+            self._fail(requests)
+        if ends:
+            raise error
+        if len(requests) > 1:
+            self._run_apart(list(self._apart(requests)))
+
+    def _run_apart(self, requests: Sequence[R]) -> None:
+        """Run each request alone: one must not fail its neighbours."""
+        for index, alone in enumerate(requests):
+            try:
+                if not self._drop_dead(alone):
+                    self._run(alone, 0.0)
+            except BaseException:
+                # That one has its answer, and the instance ends.
+                for other in requests[index + 1 :]:
+                    self._fail(other)
+                raise
+
+    def _arranged(self, requests: R) -> R:
+        """Return the requests in the order of their rows in the batch."""
+        return requests
+
+    @abstractmethod
+    def _rows(self, requests: R) -> int:
+        """Return the rows of all."""
+
+    @abstractmethod
+    def _views(self, requests: R) -> tuple[Array, ...]:
+        """Return every input of a batch as one contiguous array."""
+
+    @abstractmethod
+    def _answer(self, batch: Batch[R], outputs: Mapping[str, Array], run: Execution) -> None:
+        """Give each request its rows of every output."""
+
+    @abstractmethod
+    def _drop(self, requests: R) -> None:
+        """Answer requests that are cancelled or expired."""
+
+    @abstractmethod
+    def _drop_dead(self, request: R) -> bool:
+        """Answer one request if it is cancelled or expired by now; True if it was."""
+
+    @abstractmethod
+    def _fail(self, requests: R) -> None:
+        """Answer that the engine failed."""
+
+    @abstractmethod
+    def _apart(self, requests: R) -> Iterator[R]:
+        """Yield each request alone."""
+
+
+def check_rows(outputs: Mapping[str, Array], rows: int) -> None:
+    """Refuse outputs that cannot be split among the requests of a batch.
+
+    Raises:
+        EngineError: an output does not have one row for each row of the batch.
+    """
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != rows:
+            raise EngineError(
+                f"output {name!r} has shape {list(array.shape)} for a batch of {rows} rows"
+            )
