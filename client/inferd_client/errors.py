@@ -11,6 +11,7 @@ InferdError
 │   └── ShuttingDown
 ├── ResourceExhausted       RESOURCE_EXHAUSTED
 │   ├── QueueFull
+│   ├── WouldBeLate
 │   └── MemoryBudgetExceeded
 ├── DeadlinePassed          DEADLINE_EXCEEDED
 ├── Cancelled               CANCELLED
@@ -95,6 +96,10 @@ class ResourceExhausted(InferdError):
 
 class QueueFull(ResourceExhausted):
     """The model's queue is full."""
+
+
+class WouldBeLate(ResourceExhausted):
+    """Too many wait before the request for it to be answered in time."""
 
 
 class MemoryBudgetExceeded(ResourceExhausted):

@@ -15,6 +15,7 @@ InferdError
 │   └── ShuttingDown
 ├── ResourceExhausted
 │   ├── QueueFull
+│   ├── WouldBeLate         the answer would come after the deadline
 │   └── MemoryBudgetExceeded
 ├── DeadlinePassed
 ├── Cancelled
@@ -115,6 +116,10 @@ class ResourceExhausted(InferdError):
 
 class QueueFull(ResourceExhausted):
     """The model's queue has no room for these rows."""
+
+
+class WouldBeLate(ResourceExhausted):
+    """Too many wait before the request for it to be answered in time."""
 
 
 class MemoryBudgetExceeded(ResourceExhausted):

@@ -14,7 +14,7 @@ CODES = {
     "INVALID_ARGUMENT": ["InvalidInput"],
     "NOT_FOUND": ["NotFound", "ModelNotFound", "VersionNotFound"],
     "UNAVAILABLE": ["Unavailable", "ModelNotReady", "WorkerLost", "ShuttingDown"],
-    "RESOURCE_EXHAUSTED": ["ResourceExhausted", "QueueFull", "MemoryBudgetExceeded"],
+    "RESOURCE_EXHAUSTED": ["ResourceExhausted", "QueueFull", "WouldBeLate", "MemoryBudgetExceeded"],
     "DEADLINE_EXCEEDED": ["DeadlinePassed"],
     "CANCELLED": ["Cancelled"],
     "UNAUTHENTICATED": ["Unauthenticated"],

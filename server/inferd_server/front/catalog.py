@@ -13,6 +13,7 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
 from inferd_server.repository.handle import Description, Handle
 from inferd_server.repository.line import Refusable
+from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.slot import Arena
 
@@ -115,6 +116,8 @@ class Catalog:
                 # Together they share one memory, of which no model's lanes may take all.
                 min(bounds.max_queue_bytes, self._link.inputs.size),
                 memory=self._link.inputs,
+                level_rows=bounds.level_rows,
             ),
             statistics=Statistics(),
+            forecast=Forecast(bounds.limits.max_rows, about.config.instances),
         )

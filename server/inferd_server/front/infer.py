@@ -16,8 +16,10 @@ from inferd_server.errors import (
 )
 from inferd_server.front.admission import admit, requested_outputs
 from inferd_server.front.answer import plan_outputs
+from inferd_server.front.door import earliest
 from inferd_server.front.fill import Checked, locate, row_specs
-from inferd_server.front.outcome import Answer, Telemetry, cancel
+from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
+from inferd_server.front.parameters import urgency
 from inferd_server.front.plan import Plan, find_places, find_sources
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.reserve import fill, reserve
@@ -26,6 +28,7 @@ from inferd_server.front.template import Parts, Template, TemplateCache, learn, 
 from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
+from inferd_server.scheduler.expiry import Expiry
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.slot import Slot
 from inferd_server.transport.call import Call
@@ -47,6 +50,7 @@ class Infer:
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
         self._templates: TemplateCache[Plan] = TemplateCache()
+        self._expiry = Expiry(telemetry.clock)
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
@@ -73,7 +77,7 @@ class Infer:
             if plan.places and not plan.current(self._regions):
                 self.forget()
                 return False
-            deadline = call.deadline
+            deadline = earliest(call.deadline, started, plan.urgency.timeout)
             slot = reserve(plan, deadline, started)
             try:
                 fill(slot, plan, template, message, rest)
@@ -139,9 +143,10 @@ class Infer:
             handle.batched,
             Responses(request.model_name, handle.version, targets),
             find_sources(admitted, raw, elements),
+            urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
             find_places(admitted, targets, elements),
         )
-        deadline = call.deadline
+        deadline = earliest(call.deadline, started, plan.urgency.timeout)
         slot = reserve(plan, deadline, started)
         try:
             for item, source, target in zip(admitted.inputs, elements, slot.inputs, strict=True):
@@ -168,13 +173,15 @@ class Infer:
         again = self._again if attempt < SWAPS else None
         answer = Answer(call, identity, plan, started, self._telemetry, again, attempt)
         key = plan.specs if plan.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, answer)
+        job = Job(slot, key, self._clock(), deadline, answer, plan.urgency.level)
         plan.series.admitted()
         if not queue.submit(job):
             plan.series.withdrawn()
             slot.free()
             return False
         call.on_cancel(partial(cancel, queue, job))
+        if plan.urgency.timeout is not None and deadline is not None:
+            self._expiry.watch(deadline, job, partial(expire, queue, job))
         return True
 
     def _again(self, call: Call, started: float, attempt: int) -> None:

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 
 from inferd.tensors import Array
 
-from inferd_server.errors import Cancelled, EngineFailure, HandleRetired, InferdError
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+)
 from inferd_server.front.plan import Plan
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.line import Line
@@ -85,6 +91,7 @@ class Answer:
             plan.rows, total, now - ran, phases, self._telemetry.wall()
         )
         plan.series.answered("OK", total, phases)
+        plan.handle.forecast.learn(phases.run, ran)
         try:
             self._call.reply(parts)
         except Exception:
@@ -109,3 +116,13 @@ def cancel(queue: Line, job: Job) -> None:
     job.cancelled = True
     if queue.withdraw(job):
         job.fail(Cancelled("the caller went away while the request waited"))
+
+
+def expire(queue: Line, job: Job) -> None:
+    """End a job whose time is over, whether it waits or runs."""
+    error = DeadlinePassed("the deadline passed before the request was answered")
+    if queue.withdraw(job):
+        job.fail(error)
+    else:
+        # Its rows are in use until the engine is done with them.
+        job.fail_early(error)

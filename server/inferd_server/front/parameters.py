@@ -1,4 +1,4 @@
-"""The parameters of tensors that Triton's extensions define."""
+"""The parameters of requests and tensors that Triton's extensions define."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ REGION = "shared_memory_region"
 REGION_SIZE = "shared_memory_byte_size"
 REGION_OFFSET = "shared_memory_offset"
 CLASSIFICATION = "classification"
+TIMEOUT = "timeout"
+"""Microseconds that a request may take."""
+PRIORITY = "priority"
+"""1 is the highest; 0 the model's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,40 @@ def class_count(parameters: Mapping[str, InferParameter], owner: str) -> int:
     if count == 0:
         raise InvalidInput(f"{owner}: {CLASSIFICATION} must be above 0")
     return count or 0
+
+
+@dataclass(frozen=True, slots=True)
+class Urgency:
+    """When a request has to be answered, and before which others."""
+
+    timeout: float | None = None
+    """Seconds from its arrival; None: as long as the call lasts."""
+    level: int = 0
+    """Priority; 0 is the highest."""
+
+
+def urgency(parameters: Mapping[str, InferParameter], levels: int, default: int) -> Urgency:
+    """Read what a request says of its timeout and priority.
+
+    Args:
+        parameters: of the request.
+        levels: priorities of the model; with one, they are passed over as Triton does it.
+        default: the priority of requests that name none, from 1.
+
+    Raises:
+        InvalidInput: a parameter is negative, of the wrong kind, or beyond the levels.
+    """
+    if not parameters:
+        return Urgency(None, default - 1)
+    microseconds = whole_number(parameters, TIMEOUT, "the request")
+    priority = whole_number(parameters, PRIORITY, "the request") or default
+    if levels == 1:
+        priority = 1
+    if priority > levels:
+        raise InvalidInput(
+            f"the request: {PRIORITY} is {priority}; the model has {levels} (priority_levels)"
+        )
+    return Urgency(microseconds / 1e6 if microseconds else None, priority - 1)
 
 
 def whole_number(parameters: Mapping[str, InferParameter], name: str, owner: str) -> int | None:

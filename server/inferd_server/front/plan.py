@@ -11,7 +11,7 @@ from inferd.tensors import Buffer
 from inferd_server.front.admission import Admitted, Input
 from inferd_server.front.answer import Target
 from inferd_server.front.fill import Located, RegionElements
-from inferd_server.front.parameters import RegionRange
+from inferd_server.front.parameters import RegionRange, Urgency
 from inferd_server.front.regions import Region, RegionTable
 from inferd_server.front.response import Responses
 from inferd_server.monitoring.series import Series
@@ -54,6 +54,7 @@ class Plan:
     responses: Responses
     sources: tuple[Source, ...] | None
     """For each input of the signature; None if every such request must be checked anew."""
+    urgency: Urgency
     places: tuple[Place, ...] = ()
     """Regions that all of this is true of, outputs first."""
 

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from inferd_server.errors import DeadlinePassed, InferdError, InvalidInput, QueueFull
+from inferd_server.errors import InferdError, InvalidInput
+from inferd_server.front.door import check_time, queue_full
 from inferd_server.front.plan import Plan
 from inferd_server.front.template import Template
 from inferd_server.scheduler.slot import Slot
 
 
-def reserve(plan: Plan, deadline: float | None, started: float) -> Slot:
+def reserve(plan: Plan, deadline: float | None, now: float) -> Slot:
     """Reserve a slot for a request.
 
     Raises:
         DeadlinePassed: it came too late.
+        WouldBeLate: its answer would.
         InvalidInput: it is larger than any slot.
         QueueFull: no room.
     """
-    if deadline is not None and started >= deadline:
-        raise DeadlinePassed("the deadline had passed when the request arrived")
-    slot = plan.arena.reserve(plan.specs, plan.rows, plan.nbytes)
+    if deadline is not None or plan.handle.bounds.max_queue_wait:
+        check_time(plan, deadline, now)
+    slot = plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
     if slot is None:
-        raise no_room(plan)
+        raise no_room(plan, now)
     return slot
 
 
@@ -38,7 +40,7 @@ def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest:
             source.read(memory)
 
 
-def no_room(plan: Plan) -> InferdError:
+def no_room(plan: Plan, now: float) -> InferdError:
     """Say which bound a request met: of all slots, or of its model's queue."""
     handle, bounds = plan.handle, plan.handle.bounds
     taken = f"the request's inputs take {plan.nbytes} bytes"
@@ -48,8 +50,4 @@ def no_room(plan: Plan) -> InferdError:
         )
     if not handle.arena.fits(plan.specs, plan.rows, plan.nbytes):
         return InvalidInput(f"{taken}, more than the largest slot holds (input_bytes)")
-    return QueueFull(
-        f"the queue of model {handle.name!r} has no room for {plan.rows} rows of {plan.nbytes} "
-        f"bytes in all: it holds {handle.arena.rows} rows, and may hold {bounds.max_queue_rows} "
-        f"(max_queue_rows) or {bounds.max_queue_bytes} bytes (max_queue_bytes)"
-    )
+    return queue_full(plan, now)

@@ -60,7 +60,7 @@ class Status(IntEnum):
 SUBMISSION = np.dtype(
     [
         ("ticket", "u8"), ("lane", "u8"), ("block", "u8"), ("arrived", "f8"), ("deadline", "f8"),
-        ("model", "u4"), ("start", "u4"), ("rows", "u4"), ("unused", "u4"),
+        ("model", "u4"), ("start", "u4"), ("rows", "u4"), ("level", "u4"),
     ]
 )  # fmt: skip
 SUBMISSION_RECORD = struct.Struct("=QQQddIIII")
@@ -68,7 +68,7 @@ COMPLETION = np.dtype(
     [
         ("ticket", "u8"), ("part", "u8"),
         ("queue", "f8"), ("waited", "f8"), ("gather", "f8"), ("compute", "f8"),
-        ("status", "u4"), ("row", "u4"), ("batch_rows", "u4"), ("unused", "u4"),
+        ("status", "u4"), ("row", "u4"), ("batch_rows", "u4"), ("behind", "u4"),
     ]
 )  # fmt: skip
 COMPLETION_RECORD = struct.Struct("=QQddddIIII")

@@ -21,7 +21,9 @@ from inferd_server.scheduler.job import Execution
 from inferd_server.scheduler.table import Table
 
 log = logging.getLogger(__name__)
-WAITING = np.dtype([*SUBMISSION.descr, ("link", "u4"), ("epoch", "u4"), ("key", "u4")])
+WAITING = np.dtype(
+    [*SUBMISSION.descr, ("due", "f8"), ("link", "u4"), ("epoch", "u4"), ("key", "u4")]
+)
 """A request as it waits in the worker."""
 LANES = 256
 """Lanes whose arrays are kept."""
@@ -128,7 +130,7 @@ class WorkerLink:
             run.gather,
             run.compute,
         )
-        records["batch_rows"] = run.rows
+        records["batch_rows"], records["behind"] = run.rows, run.behind
         self._answer(requests, Answers(records, outputs, requests["rows"]))
 
     def flush(self) -> None:

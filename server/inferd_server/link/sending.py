@@ -169,14 +169,14 @@ class FrontLink:
             layout.submissions + self._submitted % self._size * SUBMISSION_RECORD.size,
             *(ticket, rows.lane, rows.block),
             *(job.arrived, NEVER if job.deadline is None else job.deadline),
-            *(target.number, job.slot.start, job.rows, 0),
+            *(target.number, job.slot.start, job.rows, job.level),
         )
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
         os.eventfd_write(self._wake_worker, 1)
 
     def _consume(self, place: int) -> None:
-        ticket, part, queue, waited, gather, compute, status, row, rows, _ = (
+        ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
             COMPLETION_RECORD.unpack_from(
                 self._memory.bytes,
                 self._memory.layout.completions + place * COMPLETION_RECORD.size,
@@ -196,7 +196,8 @@ class FrontLink:
             log.exception("an answer could not be read")
             pending.job.fail(EngineFailure())
             return
-        pending.job.finish(outputs, Phases(queue, Execution(rows, waited, gather, compute)))
+        run = Execution(rows, waited, gather, compute, behind)
+        pending.job.finish(outputs, Phases(queue, run))
 
     def _release(self, pending: Pending) -> None:
         place = pending.ticket % self._size

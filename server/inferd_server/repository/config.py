@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -14,6 +14,7 @@ from pydantic import (
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -39,6 +40,16 @@ class ModelConfig(BaseModel):
     """How long the oldest request may wait for company."""
     max_queue_rows: Positive | None = None
     """Rows that may wait or run at a time."""
+    max_queue_wait_ms: Delay | None = None
+    """A request that would wait longer is refused; 0: none is."""
+    priority_levels: Annotated[int, Field(ge=1, le=16)] = 1
+    """Priorities that requests may name; 1 is the highest."""
+    default_priority: Positive | None = None
+    """Of requests that name none; None: the middle one."""
+    priority_head_start_ms: Delay = 100.0
+    """By how much a request goes before one of the next lower priority that came as early."""
+    priority_queue_rows: Mapping[Positive, Positive] = Field(default_factory=dict)
+    """Rows that may wait or run at a time, by priority."""
     instances: Positive = 1
     """Engines of this model, each with a thread."""
     warm_up: Sequence[Positive] | None = None
@@ -51,6 +62,23 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
+
+    @property
+    def usual_priority(self) -> int:
+        """The priority of requests that name none."""
+        return self.default_priority or (self.priority_levels + 1) // 2
+
+    @model_validator(mode="after")
+    def _priorities(self) -> Self:
+        """Refuse priorities that there are not."""
+        levels = self.priority_levels
+        if (self.default_priority or 1) > levels:
+            text = f"default_priority is {self.default_priority}, and priority_levels {levels}"
+            raise PydanticCustomError("priorities", text)
+        if strange := [level for level in self.priority_queue_rows if level > levels]:
+            text = f"priority_queue_rows names {strange[0]}, and priority_levels is {levels}"
+            raise PydanticCustomError("priorities", text)
+        return self
 
     @field_validator("versions", mode="wrap")
     @classmethod
@@ -106,7 +134,10 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
         return model.model_validate(values)
     except ValidationError as error:
         clauses = [
+            # What concerns several values has no place of its own.
             f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item)}"
+            if item["loc"]
+            else item["msg"]
             for item in error.errors()
         ]
         raise SettingsError(f"{source}: {'; '.join(clauses)}") from error

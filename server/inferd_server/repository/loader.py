@@ -21,6 +21,7 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Handle
 from inferd_server.repository.line import LocalStation, Station
+from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Execution
 from inferd_server.scheduler.sizes import padding
 from inferd_server.scheduler.slot import Arena
@@ -170,8 +171,11 @@ class Loading:
             engine_reason=engine.reason,
             batch_reason=batching.reason,
             queue=line,
-            arena=Arena(bounds.max_queue_rows, bounds.max_queue_bytes),
+            arena=Arena(
+                bounds.max_queue_rows, bounds.max_queue_bytes, level_rows=bounds.level_rows
+            ),
             statistics=Statistics(),
+            forecast=Forecast(bounds.limits.max_rows, self._config.instances),
             number=self._station.number(line),
             plan_state=engine.plan_state.value,
         )
@@ -240,7 +244,7 @@ def bounds_of(
     buckets: Sequence[int],
 ) -> Bounds:
     """Merge a model's own settings with the server's defaults."""
-    delay = config.max_queue_delay_ms
+    delay, wait = config.max_queue_delay_ms, config.max_queue_wait_ms
     rows = config.max_queue_rows or defaults.max_queue_rows
     return Bounds(
         max_batch_size=batching.max_batch_size,
@@ -249,6 +253,10 @@ def bounds_of(
         max_queue_bytes=defaults.max_queue_bytes,
         preferred_batch_size=preferred,
         sizes=tuple(sorted(buckets)) if batching.max_batch_size else (),
+        max_queue_wait=(defaults.max_queue_wait_ms if wait is None else wait) / 1000,
+        levels=config.priority_levels,
+        head_start=config.priority_head_start_ms / 1000,
+        level_rows={level - 1: rows for level, rows in config.priority_queue_rows.items()},
     )
 
 

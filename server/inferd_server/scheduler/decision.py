@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from heapq import merge
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
 
@@ -33,6 +34,10 @@ class Waiting(Protocol):
     def cancelled(self) -> bool:
         """The caller went away."""
 
+    @property
+    def level(self) -> int:
+        """Priority; 0 is the highest."""
+
 
 W = TypeVar("W", bound=Waiting)
 
@@ -47,6 +52,13 @@ class Limits:
     """Seconds that the oldest request may wait for company."""
     sizes: tuple[int, ...] = ()
     """Rows that the engine runs without padding, in rising order; empty: any number."""
+    levels: int = 1
+    """Priorities that there are."""
+    head_start: float = 0.0
+    """Seconds by which a request goes before one of the next lower level that came as early.
+
+    So nobody waits for ever: who has waited that much longer goes first.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +74,23 @@ class Decision(Generic[W]):
     """More requests would not have fitted into it."""
 
 
-def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
-    """Choose a batch, oldest first.
+def in_order(levels: Sequence[Iterable[W]], head_start: float) -> Iterable[W]:
+    """Return waiting requests as they are due, given those of each level in order of arrival."""
+    if len(levels) == 1:
+        return levels[0]
+    return merge(*levels, key=lambda request: request.arrived + request.level * head_start)
 
-    The oldest live request leads; requests with its key follow in order of arrival until one
+
+def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
+    """Choose a batch, whoever is due first.
+
+    The first live request leads; requests with its key follow in order until one
     does not fit, or until they fill a size that the engine runs without padding. A batch short
     of `max_rows` waits until its leader is `max_delay` old, unless one of its requests would
     expire first. Cancelled and expired requests that were passed on the way are dropped.
 
     Args:
-        waiting: requests in order of arrival.
+        waiting: requests in the order in which they are due.
         now: monotonic seconds.
         limits: bounds of a batch.
     """

@@ -27,6 +27,8 @@ class Execution:
     """Making the batch contiguous."""
     compute: float
     """The engine."""
+    behind: int = 0
+    """Rows of the model that waited in the worker process when the batch had ended."""
 
 
 # Not frozen, which would cost twice as much for every request.
@@ -57,7 +59,7 @@ class Job:
     """
 
     __slots__ = (
-        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "rows", "slot",
+        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "level", "rows", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -67,15 +69,22 @@ class Job:
         arrived: float,
         deadline: float | None,
         answer: Answering,
+        level: int = 0,
     ) -> None:
         self.slot = slot
         self.rows = slot.rows
         self.key = key
         self.arrived = arrived
         self.deadline = deadline
+        self.level = level
         self.cancelled = False
         self._answer = answer
         self._open = threading.Lock()
+
+    @property
+    def answered(self) -> bool:
+        """True once an answer was sent, or is being sent."""
+        return self._open.locked()
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Answer with this job's rows of every output, and free the slot."""
@@ -88,14 +97,24 @@ class Job:
                 self._send(EngineFailure())
             finally:
                 self.slot.free()
+        else:
+            # Answered early; only now is nobody at work on its rows.
+            self.slot.free()
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""
+        try:
+            self.fail_early(error)
+        finally:
+            self.slot.free()
+
+    def fail_early(self, error: InferdError) -> None:
+        """Answer with an error while others may still be at work on the slot.
+
+        They have to call `finish` or `fail` later all the same.
+        """
         if self._open.acquire(blocking=False):
-            try:
-                self._send(error)
-            finally:
-                self.slot.free()
+            self._send(error)
 
     def _send(self, error: InferdError) -> None:
         try:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Generic, TypeVar
 
-from inferd_server.scheduler.decision import Decision, Limits, Waiting, next_batch
+from inferd_server.scheduler.decision import Decision, Limits, Waiting, in_order, next_batch
 
 W = TypeVar("W", bound=Waiting)
 
 
 class BatchQueue(Generic[W]):
-    """Waiting requests in order of arrival. Every method may be called from any thread."""
+    """Waiting requests, in the order in which they are due. Any thread may call any method."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
         self._limits = limits
         self._clock = clock
-        self._waiting: dict[int, W] = {}
+        # Of each priority, in order of arrival.
+        self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels)]
         self._rows = 0
         self._closed = False
         self._lock = threading.Lock()
@@ -37,7 +38,7 @@ class BatchQueue(Generic[W]):
         with self._lock:
             if self._closed:
                 return False
-            self._waiting[id(request)] = request
+            self._levels[request.level][id(request)] = request
             self._rows += request.rows
             if self._takers:
                 self._changed.notify()
@@ -60,11 +61,11 @@ class BatchQueue(Generic[W]):
         with self._lock:
             while True:
                 now = self._clock()
-                decision = next_batch(self._waiting.values(), now, self._limits)
+                decision = self._decide(now)
                 if decision.run or decision.drop:
                     self._leave(decision)
                     return decision if held is None else replace(decision, waited=now - held)
-                if self._closed and not self._waiting:
+                if self._closed and not self._rows:
                     return None
                 if decision.wake is None:
                     held = None
@@ -78,7 +79,7 @@ class BatchQueue(Generic[W]):
         with self._lock:
             if self._rows < self._limits.max_rows:
                 return None
-            decision = next_batch(self._waiting.values(), self._clock(), self._limits)
+            decision = self._decide(self._clock())
             if not decision.full:
                 return None
             self._leave(decision)
@@ -87,7 +88,7 @@ class BatchQueue(Generic[W]):
     def poll(self) -> Decision[W]:
         """Return what there is to run or to drop now; `wake` says when to ask again."""
         with self._lock:
-            decision = next_batch(self._waiting.values(), self._clock(), self._limits)
+            decision = self._decide(self._clock())
             self._leave(decision)
             return decision
 
@@ -100,10 +101,17 @@ class BatchQueue(Generic[W]):
         """Close, and take out everything that waits."""
         with self._lock:
             self._close()
-            left = list(self._waiting.values())
-            self._waiting.clear()
+            left = list(self._ordered())
+            for level in self._levels:
+                level.clear()
             self._rows = 0
             return left
+
+    def _ordered(self) -> Iterable[W]:
+        return in_order([level.values() for level in self._levels], self._limits.head_start)
+
+    def _decide(self, now: float) -> Decision[W]:
+        return next_batch(self._ordered(), now, self._limits)
 
     def _close(self) -> None:
         self._closed = True
@@ -119,15 +127,14 @@ class BatchQueue(Generic[W]):
             self._takers -= 1
 
     def _leave(self, decision: Decision[W]) -> None:
-        waiting = self._waiting
         for request in (*decision.run, *decision.drop):
-            del waiting[id(request)]
+            del self._levels[request.level][id(request)]
             self._rows -= request.rows
-        if waiting and self._takers:
+        if self._rows and self._takers:
             self._changed.notify()
 
     def _remove(self, request: W) -> bool:
-        if self._waiting.pop(id(request), None) is None:
+        if self._levels[request.level].pop(id(request), None) is None:
             return False
         self._rows -= request.rows
         return True

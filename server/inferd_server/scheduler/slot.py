@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from inferd.tensors import Array
@@ -19,10 +20,13 @@ from inferd_server.scheduler.rows import Memory, PrivateMemory, Rows, RowSpec
 __all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
 
 
+NO_BOUNDS: Mapping[int, int] = MappingProxyType({})
+
+
 class Slot:
     """Rows reserved for one request."""
 
-    __slots__ = ("_arena", "_inputs", "freed", "lane", "nbytes", "place", "rows", "start")
+    __slots__ = ("_arena", "_inputs", "freed", "lane", "level", "nbytes", "place", "rows", "start")
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Slot:
         rows: int,
         place: Rows,
         nbytes: int,
+        level: int = 0,
     ) -> None:
         self._arena = arena
         self.lane = lane
@@ -41,6 +46,7 @@ class Slot:
         self.rows = rows
         self._inputs = place.arrays if lane is None else None
         self.nbytes = nbytes
+        self.level = level
         self.freed = False
 
     @property
@@ -80,7 +86,19 @@ class Arena:
         max_bytes: int,
         max_lanes: int = 8,
         memory: Memory = PrivateMemory(),  # noqa: B008 it has no state
+        level_rows: Mapping[int, int] = NO_BOUNDS,
     ) -> None:
+        """Hold nothing.
+
+        Args:
+            max_rows: that may be held.
+            max_bytes: of inputs that may be held.
+            max_lanes: shapes whose rows lie side by side.
+            memory: where the rows are.
+            level_rows: rows that requests of a priority may hold, where less than all.
+        """
+        self._level_rows = level_rows
+        self._held = dict.fromkeys(level_rows, 0)
         self._memory = memory
         self._closed = False
         self._max_rows = max_rows
@@ -98,16 +116,21 @@ class Arena:
         """Rows held now."""
         return self._rows
 
-    def reserve(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> Slot | None:
+    def reserve(
+        self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int = 0
+    ) -> Slot | None:
         """Return a slot for `rows` rows of these shapes, or None when a bound is reached.
 
         Args:
             specs: dtype and row shape of every input.
             rows: how many.
             nbytes: what all the rows of all inputs weigh, for the bound in bytes.
+            level: priority of the request.
         """
         with self._lock:
             if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
+                return None
+            if level in self._held and self._held[level] + rows > self._level_rows[level]:
                 return None
             latest = self._latest
             if latest is not None and latest[0] is specs:
@@ -116,15 +139,17 @@ class Arena:
                 lane = self._lane(tuple(specs), rows)
             start = None if lane is None else lane.reserve(rows)
             if lane is not None and start is not None:
-                slot = Slot(self, lane, start, rows, lane.place, nbytes)
+                slot = Slot(self, lane, start, rows, lane.place, nbytes, level)
             else:
                 # No room side by side: rows of its own, which the batch gathers.
                 alone = self._memory.take(specs, rows, nbytes)
                 if alone is None:
                     return None
-                slot = Slot(self, None, 0, rows, alone, nbytes)
+                slot = Slot(self, None, 0, rows, alone, nbytes, level)
             self._rows += rows
             self._bytes += nbytes
+            if level in self._held:
+                self._held[level] += rows
             return slot
 
     def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
@@ -139,6 +164,8 @@ class Arena:
             slot.freed = True
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
+            if slot.level in self._held:
+                self._held[slot.level] -= slot.rows
             if slot.lane is None:
                 self._memory.give_back(slot.place)
                 return

@@ -15,7 +15,7 @@ from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.sizes import worth_running
 
 Table: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
-"""Requests in order of arrival; at least the columns rows, key, arrived and deadline."""
+"""Requests in the order in which they are due, with the columns rows, key, arrived, deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class TableDecision:
 def next_table(
     waiting: Table, cancelled: npt.NDArray[np.bool_], now: float, limits: Limits
 ) -> TableDecision:
-    """Choose a batch, oldest first.
+    """Choose a batch, whoever is due first.
 
-    The oldest live request leads; requests with its key follow in order of arrival until one
+    The first live request leads; requests with its key follow in order until one
     does not fit. A batch short of `max_rows` waits until its leader is `max_delay` old, unless
     one of its requests would expire first. All that are cancelled or expired are dropped.
 
     Args:
-        waiting: requests in order of arrival.
+        waiting: requests in the order in which they are due.
         cancelled: for each, whether its caller went away.
         now: monotonic seconds.
         limits: bounds of a batch.

@@ -114,6 +114,9 @@ class BatchingSettings(Section):
     max_queue_bytes: Annotated[int, Field(ge=1024)] = Field(
         1024**3, description="bytes of a model's inputs that may wait or run at a time"
     )
+    max_queue_wait_ms: Delay = Field(
+        0.0, description="a request that is expected to wait longer is refused; 0: none is"
+    )
 
 
 class EngineSettings(Section):

@@ -139,7 +139,8 @@ class Running(ABC, Generic[R]):
         if self._batched:
             check_rows(outputs, batch.rows)
         compute = self._clock() - batch.gathered
-        run = Execution(batch.rows, batch.waited, batch.gathered - batch.taken, compute)
+        gather = batch.gathered - batch.taken
+        run = Execution(batch.rows, batch.waited, gather, compute, self._behind())
         self._observer(run)
         return run
 
@@ -167,6 +168,10 @@ class Running(ABC, Generic[R]):
                 for other in requests[index + 1 :]:
                     self._fail(other)
                 raise
+
+    def _behind(self) -> int:
+        """Return the rows that wait, where those who sent them cannot count them."""
+        return 0
 
     def _arranged(self, requests: R) -> R:
         """Return the requests in the order of their rows in the batch."""

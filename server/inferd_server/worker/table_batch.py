@@ -41,6 +41,9 @@ class TableRunner(Running[Table]):
         arranged: Table = requests[np.lexsort([requests[name] for name in ORDER])]
         return arranged
 
+    def _behind(self) -> int:
+        return self._waiting.rows
+
     def _rows(self, requests: Table) -> int:
         return int(requests["rows"].sum())
 

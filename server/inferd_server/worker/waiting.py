@@ -17,7 +17,7 @@ Links = Mapping[int, WorkerLink]
 
 
 class Waiting:
-    """Requests of one model, in order of arrival. Used under the intake's lock."""
+    """Requests of one model, in the order in which they are due. Used under the intake's lock."""
 
     def __init__(self, links: Links, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> None:
         self.table: Table = np.empty(0, WAITING)
@@ -32,15 +32,16 @@ class Waiting:
         return int(self.table["rows"].sum())
 
     def add(self, requests: Table) -> None:
-        """Take requests in; those of several links by their time of arrival."""
+        """Take requests in, at the place where each is due."""
         for lane in np.unique(requests["lane"]) if len(requests) > 1 else requests["lane"]:
             chosen = requests["lane"] == lane
             first = requests[chosen][0]
             requests["key"][chosen] = self._key(first)
-        mixed = len(self.table) and requests["arrived"][0] < self.table["arrived"][-1]
+        requests["due"] = requests["arrived"] + requests["level"] * self.limits.head_start
+        mixed = len(self.table) and requests["due"][0] < self.table["due"][-1]
         self.table = np.concatenate([self.table, requests]) if len(self.table) else requests
-        if mixed or len(np.unique(self.table["link"])) > 1:
-            self.table = self.table[np.argsort(self.table["arrived"], kind="stable")]
+        if mixed or self.limits.levels > 1 or len(np.unique(self.table["link"])) > 1:
+            self.table = self.table[np.argsort(self.table["due"], kind="stable")]
 
     def decide(self, now: float) -> TableDecision:
         """Take out what should run or be dropped now."""

@@ -2,60 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
-from inferd.oip.v2.inference_pb2 import ServerLiveRequest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 
 from tests.fakes.engine import FakeEngine, double
+from tests.server.front.held import ask, held_rows, occupy, waiting
 from tests.server.serving import (
     PATIENCE,
     FakeEngines,
-    Running,
     arrays,
     infer_request,
     rows,
     running_fake,
 )
-
-
-def ask(server: Running, *values: float, timeout: float = PATIENCE) -> grpc.Future:
-    return server.stub.ModelInfer.future(infer_request("fake", rows(*values)), timeout=timeout)
-
-
-def occupy(server: Running, engine: FakeEngine) -> grpc.Future:
-    """Send a request that holds the engine until `release`."""
-    engine.hold()
-    future = ask(server, -1.0)
-    assert engine.running.wait(PATIENCE)
-    return future
-
-
-def waiting(server: Running, count: int) -> None:
-    """Return once the model's queue holds that many rows."""
-    await_rows(server, lambda: queued(server) == count)
-
-
-def await_rows(server: Running, reached: Callable[[], bool]) -> None:
-    # Each round trip lets the server's thread work off what came before.
-    for _ in range(2000):
-        if reached():
-            return
-        server.stub.ServerLive(ServerLiveRequest(), timeout=PATIENCE)
-    raise AssertionError(f"{queued(server)} rows wait")
-
-
-def queued(server: Running) -> int:
-    return server.server.repository.resolve("fake", "").queue.rows
-
-
-def held_rows(server: Running) -> int:
-    return server.server.repository.resolve("fake", "").arena.rows
 
 
 def value(future: grpc.Future) -> list[float]:

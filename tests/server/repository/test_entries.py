@@ -8,6 +8,7 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.entries import Entries, Entry, State, choose
 from inferd_server.repository.handle import Bounds, Handle
+from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
@@ -21,8 +22,21 @@ def handle_of(name: str = "m", version: int = 1) -> Handle:
     queue: BatchQueue[Job] = BatchQueue(bounds.limits, FakeClock())
     arena = Arena(bounds.max_queue_rows, bounds.max_queue_bytes)
     config = ModelConfig()
-    statistics = Statistics()
-    return Handle(name, version, config, DOUBLING, bounds, "fake", "", "", queue, arena, statistics)
+    statistics, forecast = Statistics(), Forecast(4)
+    return Handle(
+        name,
+        version,
+        config,
+        DOUBLING,
+        bounds,
+        "fake",
+        "",
+        "",
+        queue,
+        arena,
+        statistics,
+        forecast,
+    )
 
 
 def ready(version: int) -> Entry:

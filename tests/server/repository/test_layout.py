@@ -134,12 +134,15 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("max_batch: 8", "max_batch: unknown; known are engine_options, instances, labels, "),
+        ("max_batch: 8", "max_batch: unknown; known are default_priority, engine_options, "),
         ("max_batch_size: -1", "max_batch_size: Input should be greater than or equal to 0"),
         ("max_batch_size: '8'", "max_batch_size: Input should be a valid integer (it is '8')"),
         ("max_batch_size: true", "max_batch_size: Input should be a valid integer (it is True)"),
         ("max_queue_delay_ms: .nan", "max_queue_delay_ms: "),
         ("max_queue_delay_ms: .inf", "max_queue_delay_ms: "),
+        ("priority_levels: 17", "priority_levels: Input should be less than or equal to 16"),
+        ("default_priority: 2", "default_priority is 2, and priority_levels 1"),
+        ("priority_queue_rows: {3: 8}", "priority_queue_rows names 3, and priority_levels is 1"),
         ("max_queue_rows: 0", "max_queue_rows: Input should be greater than or equal to 1"),
         ("instances: 0", "instances: Input should be greater than or equal to 1"),
         ("instances:", "instances: Input should be a valid integer (it is None)"),

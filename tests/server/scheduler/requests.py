@@ -15,6 +15,7 @@ class Request:
     key: str = "a"
     arrived: float = 0.0
     deadline: float | None = None
+    level: int = 0
     cancelled: bool = False
 
 

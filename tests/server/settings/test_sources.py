@@ -35,6 +35,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "max_queue_delay_ms": ("5.5", 5.5),
     "max_queue_rows": ("6", 6),
     "max_queue_bytes": ("8192", 8192),
+    "max_queue_wait_ms": ("250.5", 250.5),
     "processes": ("inline", "inline"),
     "engine_threads": ("7", 7),
     "engine_providers": ("A,B", ("A", "B")),

@@ -1,0 +1,75 @@
+"""Who is turned away at the door, because the answer would come too late for them."""
+
+from __future__ import annotations
+
+from inferd_server.errors import DeadlinePassed, QueueFull, WouldBeLate
+from inferd_server.front.plan import Plan
+
+
+def earliest(deadline: float | None, started: float, timeout: float | None) -> float | None:
+    """Return when a request has to be answered, in monotonic seconds; None: at no time.
+
+    Args:
+        deadline: of the call.
+        started: when the request arrived.
+        timeout: seconds that the request names itself.
+    """
+    if timeout is None:
+        return deadline
+    own = started + timeout
+    return own if deadline is None else min(own, deadline)
+
+
+def check_time(plan: Plan, deadline: float | None, now: float) -> None:
+    """Refuse a request that is not expected to be answered in time.
+
+    Raises:
+        DeadlinePassed: its deadline has passed, or is too short for the run alone.
+        WouldBeLate: too many wait before it; `retry_after` says for how long.
+    """
+    handle = plan.handle
+    forecast, most_wait = handle.forecast, handle.bounds.max_queue_wait
+    if deadline is not None and now >= deadline:
+        raise DeadlinePassed("the deadline had passed when the request arrived")
+    held = plan.arena.rows
+    slack = float("inf") if deadline is None else deadline - now
+    if not most_wait and not forecast.presses(slack, held):
+        return
+    expected = forecast.expect(plan.rows, held, now)
+    if expected is None:
+        return
+    model = f"model {handle.name!r}"
+    if expected.run > slack and not expected.wait:
+        raise DeadlinePassed(
+            f"a run of {model} takes about {milliseconds(expected.run)}, and the deadline is in "
+            f"{milliseconds(slack)}",
+            reason="DEADLINE_TOO_SHORT",
+        )
+    late = expected.wait + expected.run > slack
+    if late or (most_wait and expected.wait > most_wait):
+        bound = "the deadline is in" if late else "max_queue_wait_ms allows"
+        raise WouldBeLate(
+            f"{model} has {held} rows in work: the request would wait for about "
+            f"{milliseconds(expected.wait)} and run for {milliseconds(expected.run)}, and {bound} "
+            f"{milliseconds(slack if late else most_wait)}",
+            retry_after=expected.wait,
+        )
+
+
+def queue_full(plan: Plan, now: float) -> QueueFull:
+    """Say which of a model's bounds a request met, and when there may be room."""
+    handle, bounds, level = plan.handle, plan.handle.bounds, plan.urgency.level
+    expected = handle.forecast.expect(plan.rows, plan.arena.rows, now)
+    own = bounds.level_rows.get(level)
+    of_level = f", or {own} of priority {level + 1} (priority_queue_rows)" if own else ""
+    return QueueFull(
+        f"the queue of model {handle.name!r} has no room for {plan.rows} rows of {plan.nbytes} "
+        f"bytes in all: it holds {plan.arena.rows} rows, and may hold {bounds.max_queue_rows} "
+        f"(max_queue_rows) or {bounds.max_queue_bytes} bytes (max_queue_bytes){of_level}",
+        retry_after=expected.run if expected else None,
+    )
+
+
+def milliseconds(seconds: float) -> str:
+    """Write a time."""
+    return f"{seconds * 1000:.3g} ms"
