@@ -45,6 +45,9 @@ class RemoteLine:
     def take_full(self) -> None:
         """Return None: nothing runs here."""
 
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Do nothing: nothing runs here."""
+
     def close(self) -> None:
         """Send no more; what was sent is answered."""
         self.closed = True

@@ -94,6 +94,10 @@ class Metrics:
         """Count a batch, and the rows that it was padded with."""
         self.of(model, version).executed(run, padding)
 
+    def steered(self, model: str, version: int, rows: int, delay: float) -> None:
+        """Tell which batch size and delay, in seconds, a target latency has led to."""
+        self.of(model, version).steered(rows, delay)
+
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as data that can be pickled and merged."""
         with self._lock:

@@ -48,6 +48,8 @@ class SeriesSnapshot:
     """Requests answered after admission, by the name of their status."""
     padding: int = 0
     """Rows of batches that nobody asked for."""
+    steered: tuple[int, float] | None = None
+    """Batch size and delay in seconds that a target latency has led to."""
 
 
 class Series:
@@ -63,6 +65,7 @@ class Series:
         self._codes: dict[str, int] = {}
         self._began: dict[str, float] = {}
         self._padding = 0
+        self._steered: tuple[int, float] | None = None
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -100,6 +103,10 @@ class Series:
             self._observe(GATHER, run.gather)
             self._observe(COMPUTE, run.compute)
 
+    def steered(self, rows: int, delay: float) -> None:
+        """Tell which batch size and delay, in seconds, a target latency has led to."""
+        self._steered = rows, delay
+
     def snapshot(self) -> SeriesSnapshot:
         """Return the counters; they do not change any more."""
         with self._lock:
@@ -112,6 +119,7 @@ class Series:
                 ),
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
                 self._padding,
+                self._steered,
             )
 
     def _observe(self, which: int, value: float) -> None:
@@ -141,4 +149,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         ),
         codes,
         first.padding + second.padding,
+        first.steered or second.steered,
     )

@@ -41,6 +41,9 @@ class Line(Protocol):
     def take_full(self) -> Any:
         """Return a batch that more requests would not make larger; None if there is none now."""
 
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Change the bounds of batches from now on; the delay in seconds."""
+
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
 

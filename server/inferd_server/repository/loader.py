@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,16 +21,19 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Handle
-from inferd_server.repository.line import LocalStation, Station
+from inferd_server.repository.line import LocalStation, Runner, Station
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Execution
 from inferd_server.scheduler.sizes import padding
 from inferd_server.scheduler.slot import Arena
+from inferd_server.scheduler.steering import Chosen, Steering
+from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batching import Batching, find_batching
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.overlap import Overlap
+from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds, worthwhile_rows
 
 log = logging.getLogger(__name__)
@@ -64,6 +68,7 @@ class Loader:
         """
         self._inline = inline
         self._station = station or LocalStation(clock)
+        self._turns = Turns(engine.concurrent_runs)
         self._opener = opener
         self._batching = batching
         self._engine = engine
@@ -89,7 +94,7 @@ class Loader:
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
-        loading.arrange(self._engine.processes, self._inline, self._station)
+        loading.arrange(self._engine.processes, self._inline, self._station, self._turns)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -148,12 +153,26 @@ class Loading:
         self._asked = "threads"
         self._inline: InlineLoop | None = None
         self._station: Station = LocalStation(clock)
+        self._turns = Turns(0)
+        self._member = Member(config.weight)
+        self._steering: Steering | None = None
+        self._steers = threading.Lock()
 
-    def arrange(self, asked: str, inline: InlineLoop | None, station: Station) -> None:
-        """Say what is asked for, who hosts engines on the transport's thread, where jobs wait."""
+    def arrange(
+        self, asked: str, inline: InlineLoop | None, station: Station, turns: Turns
+    ) -> None:
+        """Say what the process has for its models.
+
+        Args:
+            asked: for the arrangement.
+            inline: hosts engines on the transport's thread, if that is done.
+            station: where jobs wait.
+            turns: to run, shared by all models.
+        """
         self._asked = asked
         self._inline = inline
         self._station = station
+        self._turns = turns
 
     def first(self, engine: Engine) -> Work:
         """Find out how to batch, set up queue and slots, warm the engine."""
@@ -179,16 +198,36 @@ class Loading:
             number=self._station.number(line),
             plan_state=engine.plan_state.value,
         )
+        self._steering = self._steered(bounds)
         return self.later(engine)
+
+    def _steered(self, bounds: Bounds) -> Steering | None:
+        """Return what keeps the model below its target; None without one."""
+        target = self._config.target_p99_ms
+        if target is None or not bounds.max_batch_size:
+            return None
+        # The target bounds the delay where nothing else does.
+        delay = bounds.max_queue_delay or target / 2000
+        largest = Chosen(bounds.limits.max_rows, delay)
+        return Steering(target / 1000, Chosen(largest.rows, bounds.max_queue_delay), largest)
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
         handle = self.handle()
         warm(engine, handle)
+        host = self._host(engine, handle)
+        if host is None:
+            # The transport's thread waits for nobody.
+            engine = shared(engine, self._turns, self._member, self._clock)
         runner = self._station.runner(engine, handle.queue, handle.batched, self._executed)
-        overlap = Overlap(handle.queue, runner) if isinstance(engine, Overlapping) else None
-        loop = None if overlap is None else overlap.run
-        return Work(handle.queue, runner, self._host(engine, handle), loop)
+        return Work(handle.queue, runner, host, self._loop(engine, handle, runner))
+
+    def _loop(self, engine: Engine, handle: Handle, runner: Runner) -> Callable[[], None] | None:
+        """Return what overlaps the batches of an engine that can; None for others."""
+        if not isinstance(engine, Overlapping):
+            return None
+        turns, member = self._turns, self._member
+        return Overlap(handle.queue, runner, lambda: not turns.contended(member)).run
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
@@ -234,6 +273,15 @@ class Loading:
         self.handle().statistics.executed(run)
         padded = padding(run.rows, self.handle().bounds.sizes)
         self._metrics.executed(self._name, self._version, run, padded)
+        if self._steering is not None:
+            self._steer(self._steering, run)
+
+    def _steer(self, steering: Steering, run: Execution) -> None:
+        with self._steers:
+            chosen = steering.observe(run, self._clock())
+        if chosen is not None:
+            self.handle().queue.limit(chosen.rows, chosen.delay)
+            self._metrics.steered(self._name, self._version, chosen.rows, chosen.delay)
 
 
 def bounds_of(

@@ -29,6 +29,8 @@ class Execution:
     """The engine."""
     behind: int = 0
     """Rows of the model that waited in the worker process when the batch had ended."""
+    queued: float = 0.0
+    """How long the request waited that led the batch."""
 
 
 # Not frozen, which would cost twice as much for every request.

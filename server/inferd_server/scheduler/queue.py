@@ -46,6 +46,12 @@ class BatchQueue(Generic[W]):
                 self._full()
             return True
 
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Change the bounds of batches from now on."""
+        with self._lock:
+            delay = 0.0 if self._closed else max_delay
+            self._limits = replace(self._limits, max_rows=max_rows, max_delay=delay)
+
     def when_full(self, then: Callable[[], None]) -> None:
         """Call back whenever a request came that fills a batch; under the lock, so briefly."""
         self._full = then

@@ -132,6 +132,11 @@ class EngineSettings(Section):
     engine_threads: Annotated[int, Field(ge=0)] = Field(
         0, description="threads inside one run; 0 lets the engine choose"
     )
+    concurrent_runs: Annotated[int, Field(ge=0, le=1024)] = Field(
+        0,
+        description="models that may run a batch at a time, in turns by their weights; 0: all, as "
+        "the processor or GPU sees fit",
+    )
     engine_providers: tuple[str, ...] = Field(
         (), description="ONNX Runtime providers, most wanted first, with commas between"
     )

@@ -18,6 +18,9 @@ Jobs = Sequence[Job]
 class BatchRunner(Running[Jobs]):
     """Runs jobs, whose rows are in slots."""
 
+    def _arrived(self, requests: Jobs) -> float:
+        return requests[0].arrived
+
     def _rows(self, requests: Jobs) -> int:
         return sum([job.rows for job in requests])
 

@@ -52,6 +52,13 @@ class TableQueue:
         """Return a batch that more requests would not make larger; None if there is none now."""
         return self._intake.take_full(self)
 
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Change the bounds of batches from now on."""
+        with self._intake.lock:
+            delay = 0.0 if self.closed else max_delay
+            limits = self.waiting.limits
+            self.waiting.limits = replace(limits, max_rows=max_rows, max_delay=delay)
+
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         self._intake.close(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from inferd_server.worker.running import Batch, Running
@@ -24,9 +25,19 @@ class Overlap:
     A second one begins early only if it is full: what is not will grow while the first one runs.
     """
 
-    def __init__(self, queue: Source, runner: Running[Any]) -> None:
+    def __init__(
+        self, queue: Source, runner: Running[Any], early: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Prepare.
+
+        Args:
+            queue: what waits.
+            runner: of an engine that overlaps.
+            early: whether a second batch may begin now.
+        """
         self._queue = queue
         self._runner = runner
+        self._early = early
         self._begun: deque[Batch[Any]] = deque()
 
     def run(self) -> None:
@@ -46,7 +57,7 @@ class Overlap:
             raise
 
     def _advance(self) -> None:
-        following = self._queue.take_full()
+        following = self._queue.take_full() if self._early() else None
         if following is not None:
             self._begin(following)
         self._runner.finish(self._begun.popleft())

@@ -45,6 +45,8 @@ class Batch(Generic[R]):
     inputs: Mapping[str, Array]
     rows: int
     waited: float
+    arrived: float
+    """The request that led the batch."""
     taken: float
     gathered: float
     begun: Any = None
@@ -73,7 +75,7 @@ class Running(ABC, Generic[R]):
         """
         self._drop(decision.drop)
         if len(decision.run):
-            self._run(self._arranged(decision.run), decision.waited)
+            self._run(decision.run, decision.waited)
 
     def begin(self, decision: Decided[R]) -> Batch[R] | None:
         """Answer what is dropped and begin the rest; None if nothing is under way then.
@@ -86,12 +88,11 @@ class Running(ABC, Generic[R]):
             self(decision)
             return None
         self._drop(decision.drop)
-        requests = self._arranged(decision.run)
         try:
-            batch = self._gather(requests, decision.waited)
+            batch = self._gather(decision.run, decision.waited)
             batch.begun = self._overlapping().begin(batch.inputs, batch.rows)
         except BaseException as error:
-            self._failed(requests, error)
+            self._failed(decision.run, error)
             return None
         return batch
 
@@ -128,19 +129,21 @@ class Running(ABC, Generic[R]):
         self._answer(batch, outputs, run)
 
     def _gather(self, requests: R, waited: float) -> Batch[R]:
-        taken = self._clock()
+        arrived, taken = self._arrived(requests), self._clock()
+        requests = self._arranged(requests)
         views = self._views(requests)
         if not self._batched:
             views = tuple(view.reshape(view.shape[1:]) for view in views)
         inputs = dict(zip(self._names, views, strict=True))
-        return Batch(requests, inputs, self._rows(requests), waited, taken, self._clock())
+        rows = self._rows(requests)
+        return Batch(requests, inputs, rows, waited, arrived, taken, self._clock())
 
     def _ended(self, batch: Batch[R], outputs: Mapping[str, Array]) -> Execution:
         if self._batched:
             check_rows(outputs, batch.rows)
         compute = self._clock() - batch.gathered
-        gather = batch.gathered - batch.taken
-        run = Execution(batch.rows, batch.waited, gather, compute, self._behind())
+        gather, queued = batch.gathered - batch.taken, batch.taken - batch.arrived
+        run = Execution(batch.rows, batch.waited, gather, compute, self._behind(), queued)
         self._observer(run)
         return run
 
@@ -176,6 +179,10 @@ class Running(ABC, Generic[R]):
     def _arranged(self, requests: R) -> R:
         """Return the requests in the order of their rows in the batch."""
         return requests
+
+    @abstractmethod
+    def _arrived(self, requests: R) -> float:
+        """Return when the first of the requests arrived."""
 
     @abstractmethod
     def _rows(self, requests: R) -> int:

@@ -44,6 +44,9 @@ class TableRunner(Running[Table]):
     def _behind(self) -> int:
         return self._waiting.rows
 
+    def _arrived(self, requests: Table) -> float:
+        return float(requests["arrived"][0])
+
     def _rows(self, requests: Table) -> int:
         return int(requests["rows"].sum())
 

@@ -69,16 +69,22 @@ class Engines:
 class Bench:
     """A repository in a folder, with all that it is made of."""
 
-    def __init__(self, folder: Path, opener: Opener | None = None) -> None:
+    def __init__(
+        self, folder: Path, opener: Opener | None = None, engine: EngineSettings | None = None
+    ) -> None:
         self.folder = folder
+        self.clock = FakeClock()
         self.engines = Engines()
         self.metrics = Metrics()
         self.changes: list[list[str]] = []
         """All states, after each change."""
         self._changed = threading.Condition()
-        engine = EngineSettings()
         loader = Loader(
-            opener or self.engines, BatchingSettings(), engine, self.metrics, FakeClock()
+            opener or self.engines,
+            BatchingSettings(),
+            engine or EngineSettings(),
+            self.metrics,
+            self.clock,
         )
         self.repository = Repository(folder, loader, self._note)
 
@@ -112,7 +118,7 @@ class Bench:
         """Send one row."""
         caller = Caller()
         handle = self.repository.resolve(name, version)
-        assert handle.queue.submit(job_of(handle.arena, [value], caller))
+        assert handle.queue.submit(job_of(handle.arena, [value], caller, arrived=self.clock()))
         return caller
 
     def served(self) -> set[str]:

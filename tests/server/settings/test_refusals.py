@@ -34,6 +34,7 @@ WRONG = [
     ("max_queue_rows", "0"),
     ("max_queue_bytes", "0"),
     ("max_queue_wait_ms", "-1"),
+    ("concurrent_runs", "-1"),
     ("engine_threads", "-1"),
     ("drain_delay_s", "-0.1"),
     ("drain_timeout_s", "inf"),

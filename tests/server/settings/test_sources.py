@@ -37,6 +37,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "max_queue_bytes": ("8192", 8192),
     "max_queue_wait_ms": ("250.5", 250.5),
     "processes": ("inline", "inline"),
+    "concurrent_runs": ("1", 1),
     "engine_threads": ("7", 7),
     "engine_providers": ("A,B", ("A", "B")),
     "plan_store": ("/plans", "/plans"),

@@ -186,7 +186,7 @@ def test_phases_tell_where_the_time_went() -> None:
     jobs[0].arrived, jobs[1].arrived = 1.0, 2.5
     bench.clock.advance(10.0)
     bench.run(Decision(run=jobs, waited=0.5))
-    execution = Execution(rows=3, waited=0.5, gather=0.0, compute=4.0)
+    execution = Execution(rows=3, waited=0.5, gather=0.0, compute=4.0, queued=9.0)
     assert bench.executions == [execution]
     assert [caller.phases for caller in callers] == [
         [Phases(9.0, execution)],
