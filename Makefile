@@ -12,7 +12,7 @@ FLAGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers tools clean
+.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,9 @@ bench: install ## served throughput as a ratio to bare ONNX Runtime
 
 bench-peers: install $(PEERS)/.perf_analyzer $(PEERS)/.pytriton $(PEERS)/.kserve $(PEERS)/.mlserver ## inferd beside Triton, PyTriton, KServe and MLServer; FLAGS for its flags
 	$(BIN)/python -m benchmarks.peers $(FLAGS)
+
+bench-goodput: install $(PEERS)/.pytriton ## answers in time under three times the load, beside Triton; FLAGS for its flags
+	$(BIN)/python -m benchmarks.goodput $(FLAGS)
 
 format: install ## sort the imports and lay out the code
 	$(BIN)/ruff check --fix --select I .

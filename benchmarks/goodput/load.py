@@ -1,0 +1,110 @@
+"""Load from one process: callers in a loop, or requests that come whether answers do or not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+import grpc.aio
+import numpy as np
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+
+CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What became of the requests; times in seconds."""
+
+    deadline: float
+    sent: int = 0
+    took: list[float] = field(default_factory=list)
+    """Of those with an answer."""
+    codes: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    """Told at once, within half of their time, that there is no room."""
+    seconds: float = 0.0
+
+    @property
+    def goodput(self) -> float:
+        """Answers in time, a second."""
+        return sum(took <= self.deadline for took in self.took) / self.seconds
+
+    @property
+    def late(self) -> float:
+        """Of the requests that were not refused, the part without an answer in time."""
+        accepted = self.sent - self.refused
+        return 1 - self.goodput * self.seconds / accepted if accepted else 0.0
+
+    def percentile(self, part: float) -> float:
+        """Return the time within which this part of the answers came."""
+        return float(np.quantile(self.took, part)) if self.took else float("nan")
+
+
+class Caller:
+    """Sends one request over and over."""
+
+    def __init__(self, channel: grpc.aio.Channel, request: object, deadline: float) -> None:
+        self._stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._request = request
+        self._deadline = deadline
+        self.seen = Seen(deadline)
+
+    async def call(self) -> None:
+        """Send it once, and note what came of it."""
+        seen = self.seen
+        seen.sent += 1
+        start = time.monotonic()
+        try:
+            await self._stub.ModelInfer(self._request, timeout=self._deadline)
+        except grpc.aio.AioRpcError as error:
+            code = str(error.code().name)
+            took = time.monotonic() - start
+            seen.refused += code != "CANCELLED" and took < self._deadline / 2
+        else:
+            code = "OK"
+            seen.took.append(time.monotonic() - start)
+        seen.codes[code] += 1
+
+
+async def closed(url: str, request: object, callers: int, seconds: float, deadline: float) -> Seen:
+    """Let so many callers send one request after the other."""
+    async with grpc.aio.insecure_channel(url, CHANNEL) as channel:
+        caller = Caller(channel, request, deadline)
+        start = time.monotonic()
+
+        async def loop() -> None:
+            while time.monotonic() - start < seconds:
+                await caller.call()
+
+        await asyncio.gather(*(loop() for _ in range(callers)))
+        caller.seen.seconds = time.monotonic() - start
+        return caller.seen
+
+
+async def opened(url: str, request: object, at: Sequence[float], deadline: float) -> Seen:
+    """Send requests at these seconds from now, and wait for what becomes of all."""
+    async with grpc.aio.insecure_channel(url, CHANNEL) as channel:
+        caller = Caller(channel, request, deadline)
+        start = time.monotonic()
+        under_way = set()
+        for moment in at:
+            await asyncio.sleep(max(0.0, start + moment - time.monotonic()))
+            task = asyncio.create_task(caller.call())
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+        caller.seen.seconds = at[-1]
+        return caller.seen
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """Draw the moments of a Poisson process, in seconds."""
+    generator = np.random.default_rng(seed)
+    gaps = generator.exponential(1 / rate, int(2 * rate * seconds) + 10)
+    moments = np.cumsum(gaps)
+    return [float(moment) for moment in moments[moments < seconds]]
