@@ -4,7 +4,8 @@ InferdError
 ├── InvalidInput            INVALID_ARGUMENT     what was asked is not what the model takes
 ├── NotFound                NOT_FOUND
 │   ├── ModelNotFound
-│   └── VersionNotFound
+│   ├── VersionNotFound
+│   └── SequenceNotFound
 ├── Unavailable             UNAVAILABLE          nobody can answer now; a later try may succeed
 │   ├── ModelNotReady
 │   ├── WorkerLost
@@ -12,6 +13,7 @@ InferdError
 ├── ResourceExhausted       RESOURCE_EXHAUSTED
 │   ├── QueueFull
 │   ├── WouldBeLate
+│   ├── TooManySequences
 │   └── MemoryBudgetExceeded
 ├── DeadlinePassed          DEADLINE_EXCEEDED
 ├── Cancelled               CANCELLED
@@ -70,6 +72,10 @@ class VersionNotFound(NotFound):
     """The model has no such version."""
 
 
+class SequenceNotFound(NotFound):
+    """The request goes on with a sequence that never started, or is over: begin it anew."""
+
+
 class Unavailable(InferdError):
     """Nobody can answer now: no connection, or the server says so."""
 
@@ -100,6 +106,10 @@ class QueueFull(ResourceExhausted):
 
 class WouldBeLate(ResourceExhausted):
     """Too many wait before the request for it to be answered in time."""
+
+
+class TooManySequences(ResourceExhausted):
+    """No more sequences can be open at a time."""
 
 
 class MemoryBudgetExceeded(ResourceExhausted):

@@ -6,6 +6,7 @@ InferdError
 │   ├── ModelNotFound
 │   ├── VersionNotFound
 │   ├── RegionNotFound      no such shared memory region
+│   ├── SequenceNotFound    the request goes on with a sequence that is not known
 │   └── ServiceNotFound     health asked of an unknown service
 ├── AlreadyExists           a shared memory region of that name
 ├── Unavailable
@@ -16,6 +17,7 @@ InferdError
 ├── ResourceExhausted
 │   ├── QueueFull
 │   ├── WouldBeLate         the answer would come after the deadline
+│   ├── TooManySequences
 │   └── MemoryBudgetExceeded
 ├── DeadlinePassed
 ├── Cancelled
@@ -82,6 +84,10 @@ class RegionNotFound(NotFound):
     """No shared memory region was registered under that name."""
 
 
+class SequenceNotFound(NotFound):
+    """The request goes on with a sequence that never started, or is over."""
+
+
 class ServiceNotFound(NotFound):
     """Health was asked of a service that is not here."""
 
@@ -120,6 +126,10 @@ class QueueFull(ResourceExhausted):
 
 class WouldBeLate(ResourceExhausted):
     """Too many wait before the request for it to be answered in time."""
+
+
+class TooManySequences(ResourceExhausted):
+    """No more sequences can be open at a time."""
 
 
 class MemoryBudgetExceeded(ResourceExhausted):

@@ -12,9 +12,15 @@ from tests.fakes.oip_server import OipServer
 
 CODES = {
     "INVALID_ARGUMENT": ["InvalidInput"],
-    "NOT_FOUND": ["NotFound", "ModelNotFound", "VersionNotFound"],
+    "NOT_FOUND": ["NotFound", "ModelNotFound", "VersionNotFound", "SequenceNotFound"],
     "UNAVAILABLE": ["Unavailable", "ModelNotReady", "WorkerLost", "ShuttingDown"],
-    "RESOURCE_EXHAUSTED": ["ResourceExhausted", "QueueFull", "WouldBeLate", "MemoryBudgetExceeded"],
+    "RESOURCE_EXHAUSTED": [
+        "ResourceExhausted",
+        "QueueFull",
+        "WouldBeLate",
+        "TooManySequences",
+        "MemoryBudgetExceeded",
+    ],
     "DEADLINE_EXCEEDED": ["DeadlinePassed"],
     "CANCELLED": ["Cancelled"],
     "UNAUTHENTICATED": ["Unauthenticated"],

@@ -31,6 +31,7 @@ from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.expiry import Expiry
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.slot import Slot
+from inferd_server.sequences.steps import hidden_specs, step_of
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -133,24 +134,31 @@ class Infer:
         wanted = requested_outputs(request, handle.signature)
         targets = plan_outputs(wanted, handle.signature, handle.config.labels, self._regions)
         elements = locate(admitted, self._regions)
+        stateful = handle.config.sequence is not None
+        step = step_of(request.parameters, admitted.rows, stateful=stateful)
+        specs = [*row_specs(admitted, handle.batched), *(hidden_specs() if stateful else ())]
         plan = Plan(
             handle,
             handle.arena,
             self._metrics.of(handle.name, handle.version),
-            tuple(row_specs(admitted, handle.batched)),
+            tuple(specs),
             admitted.rows,
             sum(item.nbytes for item in elements),
             handle.batched,
             Responses(request.model_name, handle.version, targets),
-            find_sources(admitted, raw, elements),
+            find_sources(admitted, raw, elements) if step is None else None,
             urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
+            step,
             find_places(admitted, targets, elements),
         )
         deadline = earliest(call.deadline, started, plan.urgency.timeout)
         slot = reserve(plan, deadline, started)
         try:
-            for item, source, target in zip(admitted.inputs, elements, slot.inputs, strict=True):
+            # A step of a sequence has more inputs than its caller gave.
+            for item, source, target in zip(admitted.inputs, elements, slot.inputs, strict=False):
                 Checked(item, source).write(target)
+            if step is not None:
+                step.write(slot.inputs[len(admitted.inputs) :], self._clock())
         except BaseException:
             slot.free()
             raise
@@ -173,7 +181,15 @@ class Infer:
         again = self._again if attempt < SWAPS else None
         answer = Answer(call, identity, plan, started, self._telemetry, again, attempt)
         key = plan.specs if plan.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, answer, plan.urgency.level)
+        job = Job(
+            slot,
+            key,
+            self._clock(),
+            deadline,
+            answer,
+            plan.urgency.level,
+            ordered=plan.step is not None,
+        )
         plan.series.admitted()
         if not queue.submit(job):
             plan.series.withdrawn()

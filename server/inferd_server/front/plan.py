@@ -17,6 +17,7 @@ from inferd_server.front.response import Responses
 from inferd_server.monitoring.series import Series
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.slot import Arena, RowSpec
+from inferd_server.sequences.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Plan:
     sources: tuple[Source, ...] | None
     """For each input of the signature; None if every such request must be checked anew."""
     urgency: Urgency
+    step: Step | None
+    """Its place in a sequence."""
     places: tuple[Place, ...] = ()
     """Regions that all of this is true of, outputs first."""
 

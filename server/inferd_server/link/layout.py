@@ -55,6 +55,10 @@ class Status(IntEnum):
     """The outputs do not fit into the memory for answers."""
     CLOSED = 7
     """The model was unloaded before the request ran."""
+    NO_SEQUENCE = 8
+    """Its sequence is not known."""
+    MANY_SEQUENCES = 9
+    """No more sequences can be open."""
 
 
 SUBMISSION = np.dtype(

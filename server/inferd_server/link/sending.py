@@ -21,7 +21,9 @@ from inferd_server.errors import (
     InferdError,
     MemoryBudgetExceeded,
     QueueFull,
+    SequenceNotFound,
     ShuttingDown,
+    TooManySequences,
     WorkerLost,
 )
 from inferd_server.link.answers import read_part
@@ -46,6 +48,15 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
         "the outputs do not fit into the {answer_bytes} bytes for answers (answer_bytes)",
     ),
     Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
+    Status.NO_SEQUENCE: (
+        SequenceNotFound,
+        "the sequence is not known: it never started, it ended, one of its requests failed, or it "
+        "was silent for too long; begin anew with sequence_start",
+    ),
+    Status.MANY_SEQUENCES: (
+        TooManySequences,
+        "as many sequences are open as may be (max_sequences)",
+    ),
 }
 
 

@@ -27,6 +27,28 @@ Delay = Annotated[float, Field(ge=0, le=60_000)]
 M = TypeVar("M", bound=BaseModel)
 
 
+class StateConfig(BaseModel):
+    """An output that is an input of the sequence's next request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    input: str
+    output: str
+
+
+class SequenceConfig(BaseModel):
+    """How a model's requests build on each other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    states: Sequence[StateConfig] = ()
+    """What is kept between the requests of a sequence."""
+    idle_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    """Seconds of silence after which a sequence is forgotten."""
+    max_sequences: Positive = 1024
+    """Sequences at a time."""
+
+
 class ModelConfig(BaseModel):
     """The settings of one model; None means the server's default."""
 
@@ -54,6 +76,8 @@ class ModelConfig(BaseModel):
     """Batch size and delay are steered so that the slowest hundredth is answered by then."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
+    sequence: SequenceConfig | None = None
+    """For a model whose requests build on each other."""
     instances: Positive = 1
     """Engines of this model, each with a thread."""
     warm_up: Sequence[Positive] | None = None
@@ -82,6 +106,15 @@ class ModelConfig(BaseModel):
         if strange := [level for level in self.priority_queue_rows if level > levels]:
             text = f"priority_queue_rows names {strange[0]}, and priority_levels is {levels}"
             raise PydanticCustomError("priorities", text)
+        return self
+
+    @model_validator(mode="after")
+    def _sequences(self) -> Self:
+        """Refuse what would take the requests of a sequence out of their order."""
+        if self.sequence is not None and (self.instances > 1 or self.priority_levels > 1):
+            raise PydanticCustomError(
+                "sequence", "a model with sequences has one instance and one priority"
+            )
         return self
 
     @field_validator("versions", mode="wrap")

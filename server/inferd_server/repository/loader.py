@@ -28,6 +28,8 @@ from inferd_server.scheduler.sizes import padding
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.steering import Chosen, Steering
 from inferd_server.scheduler.turns import Member, Turns
+from inferd_server.sequences.engine import StatefulEngine
+from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batching import Batching, find_batching
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
@@ -179,12 +181,13 @@ class Loading:
         batching = find_batching(engine, self._config.max_batch_size, self._defaults.max_batch_size)
         preferred = self._preferred(engine, batching.max_batch_size)
         bounds = bounds_of(self._config, self._defaults, batching, preferred, engine.buckets)
-        line = self._station.line(engine.signature, bounds.limits)
+        served = self._served(engine, bounds)
+        line = self._station.line(served.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
             config=self._config,
-            signature=engine.signature,
+            signature=told(served),
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
@@ -199,7 +202,28 @@ class Loading:
             plan_state=engine.plan_state.value,
         )
         self._steering = self._steered(bounds)
-        return self.later(engine)
+        return self._work(engine, served)
+
+    def later(self, engine: Engine) -> Work:
+        """Warm an engine like the first one."""
+        return self._work(engine, self._served(engine, self.handle().bounds))
+
+    def _work(self, engine: Engine, served: Engine) -> Work:
+        handle = self.handle()
+        warm(engine, handle)
+        host = self._host(engine, handle)
+        runner = self._station.runner(served, handle.queue, handle.batched, self._executed)
+        return Work(handle.queue, runner, host, self._loop(served, handle, runner))
+
+    def _served(self, engine: Engine, bounds: Bounds) -> Engine:
+        """Return the engine as batches reach it: in its turn, and with what sequences left."""
+        engine = shared(engine, self._turns, self._member, self._clock)
+        sequence = self._config.sequence
+        if sequence is None:
+            return engine
+        kept = Sequences(sequence.max_sequences, sequence.idle_s, self._clock)
+        batched = bounds.max_batch_size > 0
+        return StatefulEngine(engine, sequence.states, kept, batched=batched)
 
     def _steered(self, bounds: Bounds) -> Steering | None:
         """Return what keeps the model below its target; None without one."""
@@ -211,17 +235,6 @@ class Loading:
         largest = Chosen(bounds.limits.max_rows, delay)
         return Steering(target / 1000, Chosen(largest.rows, bounds.max_queue_delay), largest)
 
-    def later(self, engine: Engine) -> Work:
-        """Warm an engine like the first one."""
-        handle = self.handle()
-        warm(engine, handle)
-        host = self._host(engine, handle)
-        if host is None:
-            # The transport's thread waits for nobody.
-            engine = shared(engine, self._turns, self._member, self._clock)
-        runner = self._station.runner(engine, handle.queue, handle.batched, self._executed)
-        return Work(handle.queue, runner, host, self._loop(engine, handle, runner))
-
     def _loop(self, engine: Engine, handle: Handle, runner: Runner) -> Callable[[], None] | None:
         """Return what overlaps the batches of an engine that can; None for others."""
         if not isinstance(engine, Overlapping):
@@ -231,7 +244,8 @@ class Loading:
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
-        if self._inline is None:
+        if self._inline is None or self._turns.concurrent:
+            # The transport's thread waits for no turn.
             return None
         seconds = run_seconds(engine, 1, self._clock)
         if seconds is not None and seconds <= LONGEST_S:
@@ -306,6 +320,11 @@ def bounds_of(
         head_start=config.priority_head_start_ms / 1000,
         level_rows={level - 1: rows for level, rows in config.priority_queue_rows.items()},
     )
+
+
+def told(engine: Engine) -> Signature:
+    """Return what callers know of a model."""
+    return engine.told if isinstance(engine, StatefulEngine) else engine.signature
 
 
 def warm(engine: Engine, handle: Handle) -> None:

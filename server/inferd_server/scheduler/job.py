@@ -61,7 +61,8 @@ class Job:
     """
 
     __slots__ = (
-        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "level", "rows", "slot",
+        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "level", "ordered", "rows",
+        "slot",
     )  # fmt: skip
 
     def __init__(
@@ -72,7 +73,21 @@ class Job:
         deadline: float | None,
         answer: Answering,
         level: int = 0,
+        *,
+        ordered: bool = False,
     ) -> None:
+        """Prepare.
+
+        Args:
+            slot: with the rows.
+            key: equal for jobs whose rows fit into one batch.
+            arrived: monotonic seconds.
+            deadline: monotonic seconds, or None.
+            answer: gets the one answer.
+            level: priority; 0 is the highest.
+            ordered: whether it belongs to a sequence, which has to learn that it will not run.
+        """
+        self.ordered = ordered
         self.slot = slot
         self.rows = slot.rows
         self.key = key

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from inferd.tensors import Array
 
-from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
+from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, InferdError
 from inferd_server.scheduler.decision import expired
 from inferd_server.scheduler.job import Execution, Job, Phases
 from inferd_server.scheduler.slot import batch_views
@@ -53,9 +53,9 @@ class BatchRunner(Running[Jobs]):
             job.fail(_reason_to_drop(job))
         return dead
 
-    def _fail(self, requests: Jobs) -> None:
+    def _fail(self, requests: Jobs, error: InferdError | None = None) -> None:
         for job in requests:
-            job.fail(EngineFailure())
+            job.fail(error or EngineFailure())
 
     def _apart(self, requests: Jobs) -> Iterator[Jobs]:
         for job in requests:

@@ -11,7 +11,10 @@ from typing import Any, Generic, Protocol, TypeVar
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError, Overlapping
 
+from inferd_server.errors import InferdError
 from inferd_server.scheduler.job import Execution
+from inferd_server.sequences.engine import StatefulEngine
+from inferd_server.sequences.store import SequenceRefused
 
 log = logging.getLogger(__name__)
 R = TypeVar("R", bound=Sized)
@@ -66,6 +69,8 @@ class Running(ABC, Generic[R]):
         self._batched = batched
         self._observer = observer
         self._clock = clock
+        # Who keeps something between requests has to know of those that never run.
+        self._skip = engine.skip if isinstance(engine, StatefulEngine) else None
 
     def __call__(self, decision: Decided[R]) -> None:
         """Answer what is dropped, then run and answer the rest.
@@ -73,7 +78,7 @@ class Running(ABC, Generic[R]):
         Raises:
             EngineError: a fatal one, after every request was answered.
         """
-        self._drop(decision.drop)
+        self._drop_all(decision.drop)
         if len(decision.run):
             self._run(decision.run, decision.waited)
 
@@ -87,7 +92,7 @@ class Running(ABC, Generic[R]):
         if not len(decision.run) or (largest and self._rows(decision.run) > largest):
             self(decision)
             return None
-        self._drop(decision.drop)
+        self._drop_all(decision.drop)
         try:
             batch = self._gather(decision.run, decision.waited)
             batch.begun = self._overlapping().begin(batch.inputs, batch.rows)
@@ -149,12 +154,13 @@ class Running(ABC, Generic[R]):
 
     def _failed(self, requests: R, error: BaseException) -> None:
         """Answer a batch that failed, after another try if there is hope."""
-        where = {"requests": len(requests), "error": str(error)}
         planned = isinstance(error, EngineError)
-        log.error("a batch failed", extra=where, exc_info=None if planned else error)
+        if not isinstance(error, SequenceRefused):
+            where = {"requests": len(requests), "error": str(error)}
+            log.error("a batch failed", extra=where, exc_info=None if planned else error)
         ends = not isinstance(error, Exception) or (isinstance(error, EngineError) and error.fatal)
         if ends or len(requests) == 1:
-            self._fail(requests)
+            self._fail(requests, error.error if isinstance(error, SequenceRefused) else None)
         if ends:
             raise error
         if len(requests) > 1:
@@ -171,6 +177,13 @@ class Running(ABC, Generic[R]):
                 for other in requests[index + 1 :]:
                     self._fail(other)
                 raise
+
+    def _drop_all(self, requests: R) -> None:
+        if self._skip is not None and len(requests):
+            for alone in self._apart(requests):
+                batch = self._gather(alone, 0.0)
+                self._skip(batch.inputs)
+        self._drop(requests)
 
     def _behind(self) -> int:
         """Return the rows that wait, where those who sent them cannot count them."""
@@ -205,12 +218,12 @@ class Running(ABC, Generic[R]):
         """Answer one request if it is cancelled or expired by now; True if it was."""
 
     @abstractmethod
-    def _fail(self, requests: R) -> None:
-        """Answer that the engine failed."""
+    def _fail(self, requests: R, error: InferdError | None = None) -> None:
+        """Answer with an error; None: the engine failed."""
 
     @abstractmethod
     def _apart(self, requests: R) -> Iterator[R]:
-        """Yield each request alone."""
+        """Yield each request alone, in order of arrival."""
 
 
 def check_rows(outputs: Mapping[str, Array], rows: int) -> None:

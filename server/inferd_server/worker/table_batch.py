@@ -9,6 +9,7 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.engine import Engine
 
+from inferd_server.errors import InferdError, SequenceNotFound, TooManySequences
 from inferd_server.link.layout import Status
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.scheduler.job import Execution
@@ -16,6 +17,10 @@ from inferd_server.scheduler.table import Table
 from inferd_server.worker.running import Batch, Clock, Observer, Running
 from inferd_server.worker.waiting import Waiting
 
+STATUSES: Mapping[type, Status] = {
+    SequenceNotFound: Status.NO_SEQUENCE,
+    TooManySequences: Status.MANY_SEQUENCES,
+}
 ORDER = ("start", "lane", "link")
 """The last one first: neighbours in memory become neighbours in the batch."""
 
@@ -82,11 +87,11 @@ class TableRunner(Running[Table]):
             self._drop(request)
         return bool(dead)
 
-    def _fail(self, requests: Table) -> None:
-        self._waiting.refuse(requests, Status.FAILED)
+    def _fail(self, requests: Table, error: InferdError | None = None) -> None:
+        self._waiting.refuse(requests, STATUSES.get(type(error), Status.FAILED))
 
     def _apart(self, requests: Table) -> Iterator[Table]:
-        for index in range(len(requests)):
+        for index in np.argsort(requests["arrived"], kind="stable"):
             yield requests[index : index + 1]
 
 

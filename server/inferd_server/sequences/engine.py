@@ -1,0 +1,167 @@
+"""An engine whose requests build on each other: it gets the states, and what it gives is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from inferd.tensors import Array
+from inferd_engines.arrays import write_into
+from inferd_engines.delegate import Delegate
+from inferd_engines.engine import Engine, EngineError, Signature, Tensor
+
+from inferd_server.sequences.states import StatePair, first_state, public
+from inferd_server.sequences.steps import ARRIVED, HIDDEN, KEY, MARKS, Step, read_steps
+from inferd_server.sequences.store import Sequences, State
+
+Outputs = Mapping[str, Array]
+
+
+class StatefulEngine(Delegate):
+    """Runs steps of sequences, in the order of their arrival, each on what the last one left."""
+
+    def __init__(
+        self, engine: Engine, pairs: Sequence[StatePair], sequences: Sequences, *, batched: bool
+    ) -> None:
+        """Wrap an engine.
+
+        Args:
+            engine: with the state tensors among its inputs and outputs.
+            pairs: which they are.
+            sequences: empty.
+            batched: whether the first dimension counts requests.
+
+        Raises:
+            EngineError: the tensors of a pair do not go together.
+        """
+        super().__init__(engine)
+        self._pairs = pairs
+        self._sequences = sequences
+        self._batched = batched
+        self._initial = tuple(first_state(engine.signature, pair, batched) for pair in pairs)
+        told = public(engine.signature, pairs)
+        self._public = told
+        hidden = HIDDEN if batched else tuple(_alone(tensor) for tensor in HIDDEN)
+        self._signature = replace(told, inputs=(*told.inputs, *hidden))
+
+    @property
+    def signature(self) -> Signature:
+        """Without states, and with the rows that tell which sequence a request belongs to."""
+        return self._signature
+
+    @property
+    def told(self) -> Signature:
+        """What callers know."""
+        return self._public
+
+    def run(self, inputs: Mapping[str, Array], outputs: Outputs, rows: int) -> Outputs:
+        """Run one step of each row's sequence; nothing is kept unless all of them run.
+
+        Raises:
+            SequenceRefused: a sequence is not known, or there are too many.
+            EngineError: as the engine's.
+        """
+        steps = read_steps(inputs[KEY.name], inputs[MARKS.name])
+        order = np.argsort(inputs[ARRIVED.name].reshape(-1), kind="stable").tolist()
+        self._sequences.check_room({step.key for step in steps if step.starts})
+        try:
+            left, found = self._run_steps(inputs, steps, order)
+        except EngineError:
+            if rows == 1:
+                # Its caller is told; what comes after it would build on what never was.
+                self._sequences.forget(steps[0].key)
+            raise
+        for key, state in left.items():
+            if state is None:
+                self._sequences.forget(key)
+            else:
+                self._sequences.keep(key, state)
+        return {
+            tensor.name: deliver(tensor, [row[tensor.name] for row in found], outputs)
+            for tensor in self._public.outputs
+        }
+
+    def skip(self, inputs: Mapping[str, Array]) -> None:
+        """End the sequences of requests that will not run."""
+        for step in read_steps(inputs[KEY.name], inputs[MARKS.name]):
+            self._sequences.forget(step.key)
+
+    def _run_steps(
+        self, inputs: Mapping[str, Array], steps: Sequence[Step], order: Sequence[int]
+    ) -> tuple[dict[int, State | None], list[Outputs]]:
+        """Return what each sequence leaves (None: it ends), and the outputs of each row."""
+        left: dict[int, State | None] = {}
+        found: list[Outputs] = [{} for _ in steps]
+        waiting = list(order)
+        while waiting:
+            wave, states = self._wave(steps, waiting, left)
+            outputs = self._run_wave(inputs, wave, states)
+            for place, row in enumerate(wave):
+                span = slice(place, place + 1) if self._batched else ...
+                found[row] = {name: array[span] for name, array in outputs.items()}
+                state = tuple(outputs[pair.output][span].copy() for pair in self._pairs)
+                left[steps[row].key] = None if steps[row].ends else state
+            waiting = [row for row in waiting if row not in wave]
+        return left, found
+
+    def _wave(
+        self, steps: Sequence[Step], waiting: Sequence[int], left: Mapping[int, State | None]
+    ) -> tuple[list[int], list[State]]:
+        """Choose rows that can run together: one of each sequence, with states of one shape."""
+        wave: list[int] = []
+        states: list[State] = []
+        seen: set[int] = set()
+        for row in waiting:
+            step = steps[row]
+            if step.key in seen:
+                continue
+            seen.add(step.key)
+            state = self._before(step, left)
+            if not states or shapes(state) == shapes(states[0]):
+                wave.append(row)
+                states.append(state)
+        return wave, states
+
+    def _before(self, step: Step, left: Mapping[int, State | None]) -> State:
+        """Return what a step builds on.
+
+        Raises:
+            SequenceRefused: its sequence is not known.
+        """
+        if step.starts:
+            return self._initial
+        if step.key not in left:
+            return self._sequences.state(step.key)
+        earlier = left[step.key]
+        if earlier is None:
+            raise self._sequences.unknown()
+        return earlier
+
+    def _run_wave(
+        self, inputs: Mapping[str, Array], wave: Sequence[int], states: Sequence[State]
+    ) -> Outputs:
+        own = {
+            tensor.name: inputs[tensor.name][wave] if self._batched else inputs[tensor.name]
+            for tensor in self._public.inputs
+        }
+        for index, pair in enumerate(self._pairs):
+            own[pair.input] = np.concatenate([state[index] for state in states])
+        return self._engine.run(own, {}, len(wave))
+
+
+def shapes(state: State) -> list[tuple[int, ...]]:
+    """Return the shapes of a state."""
+    return [array.shape for array in state]
+
+
+def deliver(tensor: Tensor, rows: Sequence[Array], outputs: Outputs) -> Array:
+    """Put rows together, into the caller's buffer if there is one."""
+    whole = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    buffer = outputs.get(tensor.name)
+    return whole if buffer is None else write_into(buffer, tensor, whole)
+
+
+def _alone(tensor: Tensor) -> Tensor:
+    """Return a hidden input of a model without a batch dimension."""
+    return replace(tensor, shape=tensor.shape[1:])

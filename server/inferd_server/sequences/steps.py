@@ -1,0 +1,100 @@
+"""Which sequence a request belongs to: from its parameters to rows that travel with its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import InferParameter
+from inferd.tensors import Array
+from inferd_engines.engine import Tensor
+
+from inferd_server.errors import InvalidInput
+from inferd_server.scheduler.rows import RowSpec
+
+ID, START, END = "sequence_id", "sequence_start", "sequence_end"
+"""Request parameters, as Triton's extension names them."""
+KEY = Tensor("inferd.sequence_key", np.dtype(np.uint64), (None, 1))
+MARKS = Tensor("inferd.sequence_marks", np.dtype(np.uint8), (None, 1))
+ARRIVED = Tensor("inferd.sequence_arrived", np.dtype(np.float64), (None, 1))
+HIDDEN = (KEY, MARKS, ARRIVED)
+"""Inputs that the server adds: callers do not see them, and no engine does."""
+STARTS, ENDS = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One request of a sequence."""
+
+    key: int
+    starts: bool
+    ends: bool
+
+    def write(self, rows: Sequence[Array], arrived: float) -> None:
+        """Write it to one row of each of HIDDEN; `arrived` in monotonic seconds."""
+        marks = STARTS * self.starts | ENDS * self.ends
+        for row, value in zip(rows, (self.key, marks, arrived), strict=True):
+            row[...] = value
+
+
+def hidden_specs() -> list[RowSpec]:
+    """Return dtype and row shape of HIDDEN."""
+    return [(tensor.dtype, (1,)) for tensor in HIDDEN]
+
+
+def read_steps(keys: Array, marks: Array) -> list[Step]:
+    """Return the steps in rows of HIDDEN."""
+    pairs = zip(keys.reshape(-1).tolist(), marks.reshape(-1).tolist(), strict=True)
+    return [Step(key, bool(mark & STARTS), bool(mark & ENDS)) for key, mark in pairs]
+
+
+def step_of(parameters: Mapping[str, InferParameter], rows: int, *, stateful: bool) -> Step | None:
+    """Read a request's place in a sequence; None for a model without sequences.
+
+    Args:
+        parameters: of the request.
+        rows: that it brings.
+        stateful: whether its model has sequences.
+
+    Raises:
+        InvalidInput: the model has sequences and the request names none, or the other way
+            round, or it brings several rows, or a parameter is of the wrong kind.
+    """
+    key = _key(parameters[ID]) if ID in parameters else 0
+    if not stateful:
+        if key:
+            raise InvalidInput(
+                f"the request: {ID} is given, and the model has no sequences (model.yaml: sequence)"
+            )
+        return None
+    if not key:
+        raise InvalidInput(
+            f"the request: {ID} is missing; requests of the model build on each other"
+        )
+    if rows > 1:
+        raise InvalidInput(f"the request has {rows} rows; a request of a sequence has one")
+    return Step(key, _flag(parameters, START), _flag(parameters, END))
+
+
+def _key(parameter: InferParameter) -> int:
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind == "string_param":
+        text = parameter.string_param.encode()
+        digest = hashlib.blake2b(text, digest_size=8).digest()
+        return int.from_bytes(digest, "little") if text else 0
+    if kind not in {"int64_param", "uint64_param"}:
+        raise InvalidInput(f"the request: {ID} must be a whole number or a string")
+    value = int(getattr(parameter, kind))
+    if value < 0:
+        raise InvalidInput(f"the request: {ID} is {value}; 0 or more was expected")
+    return value
+
+
+def _flag(parameters: Mapping[str, InferParameter], name: str) -> bool:
+    if name not in parameters:
+        return False
+    if parameters[name].WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidInput(f"the request: {name} must be a boolean")
+    return bool(parameters[name].bool_param)

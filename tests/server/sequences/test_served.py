@@ -1,0 +1,215 @@
+"""Sequences over real servers, in one process and in several."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelMetadataRequest
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from onnx import ModelProto, helper
+
+from tests import models
+from tests.server.front.held import await_rows
+from tests.server.serving import (
+    CHANNEL,
+    PATIENCE,
+    FakeEngines,
+    Running,
+    arrays,
+    infer_request,
+    rows,
+    running,
+    running_fake,
+    running_split,
+)
+
+YAML = "sequence:\n  states: [{input: SUM_IN, output: SUM_OUT}]\n  max_sequences: 64\n"
+Start = Callable[..., AbstractContextManager[Running]]
+
+
+def summing() -> ModelProto:
+    """OUTPUT0 is the sum of all INPUT0 of a sequence: FP32 [batch, 4]."""
+    dims = ("batch", 4)
+    nodes = [
+        helper.make_node("Add", ["INPUT0", "SUM_IN"], ["OUTPUT0"]),
+        helper.make_node("Identity", ["OUTPUT0"], ["SUM_OUT"]),
+    ]
+    return models.model(
+        nodes,
+        [models.tensor(name, "FP32", dims) for name in ("INPUT0", "SUM_IN")],
+        [models.tensor(name, "FP32", dims) for name in ("OUTPUT0", "SUM_OUT")],
+    )
+
+
+def step(
+    value: float, key: int | str = 1, *, start: bool = False, end: bool = False
+) -> ModelInferRequest:
+    request = infer_request("summing", rows(value))
+    kind = "string_param" if isinstance(key, str) else "uint64_param"
+    setattr(request.parameters["sequence_id"], kind, key)
+    request.parameters["sequence_start"].bool_param = start
+    request.parameters["sequence_end"].bool_param = end
+    return request
+
+
+@pytest.fixture(scope="module", params=[running, running_split], ids=["one process", "split"])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    start: Start = request.param
+    folder = models.repository(
+        tmp_path_factory.mktemp("models"),
+        {"summing": summing(), "scaled": models.scale(2.0)},
+        {"summing": YAML},
+    )
+    with start(folder) as server:
+        yield server
+
+
+def value(server: Running, request: ModelInferRequest) -> float:
+    answer = arrays(server.infer(request))
+    assert list(answer) == ["OUTPUT0"]
+    return float(answer["OUTPUT0"][0, 0])
+
+
+def reason(error: grpc.RpcError) -> str:
+    status = Status.FromString(dict(error.trailing_metadata())["grpc-status-details-bin"])
+    info = ErrorInfo()
+    status.details[0].Unpack(info)
+    return info.reason
+
+
+def test_callers_see_no_states(served: Running) -> None:
+    metadata = served.stub.ModelMetadata(ModelMetadataRequest(name="summing"), timeout=PATIENCE)
+    assert [tensor.name for tensor in (*metadata.inputs, *metadata.outputs)] == [
+        "INPUT0",
+        "OUTPUT0",
+    ]
+
+
+@pytest.mark.parametrize("key", [7, 2**64 - 1, "a conversation"])
+def test_a_sequence_builds_on_what_came_before(served: Running, key: int | str) -> None:
+    assert value(served, step(1.0, key, start=True)) == 1.0
+    assert value(served, step(2.0, key)) == 3.0
+    assert value(served, step(4.0, key, end=True)) == 7.0
+    error = served.refused(step(8.0, key))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert reason(error) == "SEQUENCE_NOT_FOUND"
+    assert "sequence_start" in str(error.details())
+
+
+def test_many_sequences_over_many_connections_keep_to_themselves(served: Running) -> None:
+    wrong: list[str] = []
+
+    def live(number: int) -> None:
+        # Each request over another connection, so that any front may get it.
+        channels = [
+            grpc.insecure_channel(f"127.0.0.1:{served.port}", [*CHANNEL, ("live", number * 4 + n)])
+            for n in range(4)
+        ]
+        total = 0.0
+        for index in range(40):
+            total += number + index
+            stub = GRPCInferenceServiceStub(channels[index % 4])
+            request = step(number + index, f"live-{number}", start=not index, end=index == 39)
+            found = arrays(stub.ModelInfer(request, timeout=PATIENCE))["OUTPUT0"][0, 0]
+            if found != total:
+                wrong.append(f"{number}: {found} and not {total}")
+        for channel in channels:
+            channel.close()
+
+    threads = [threading.Thread(target=live, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(6 * PATIENCE)
+    assert wrong == []
+
+
+def test_requests_of_a_stream_keep_their_order(served: Running) -> None:
+    values = [float(number) for number in range(1, 101)]
+    sent = [step(one, 99, start=one == 1.0, end=one == 100.0) for one in values]
+    for request, one in zip(sent, values, strict=True):
+        request.id = str(one)
+    answers = list(served.stub.ModelStreamInfer(iter(sent), timeout=PATIENCE))
+    assert not [answer.error_message for answer in answers if answer.error_message]
+    found = {
+        float(answer.infer_response.id): arrays(answer.infer_response)["OUTPUT0"][0, 0]
+        for answer in answers
+    }
+    assert found == dict(zip(values, np.cumsum(values).tolist(), strict=True))
+
+
+def two_rows() -> ModelInferRequest:
+    request = infer_request("summing", rows(1.0, 2.0))
+    request.parameters["sequence_id"].int64_param = 5
+    return request
+
+
+def stateless() -> ModelInferRequest:
+    request = step(1.0, 5)
+    request.model_name = "scaled"
+    return request
+
+
+@pytest.mark.parametrize(
+    ("request_of", "words"),
+    [
+        (lambda: infer_request("summing", rows(1.0)), "sequence_id is missing"),
+        (lambda: step(1.0, 0), "sequence_id is missing"),
+        (two_rows, "has 2 rows; a request of a sequence has one"),
+        (stateless, "the model has no sequences"),
+    ],
+)
+def test_what_cannot_be_a_step_is_refused(
+    served: Running, request_of: Callable[[], ModelInferRequest], words: str
+) -> None:
+    error = served.refused(request_of())
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in str(error.details())
+
+
+def test_no_more_sequences_open_than_may(served: Running) -> None:
+    for key in range(1000, 1064):
+        served.stub.ModelInfer.future(step(1.0, key, start=True), timeout=PATIENCE).exception()
+    error = served.refused(step(1.0, 2000, start=True))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert reason(error) == "TOO_MANY_SEQUENCES"
+    for key in range(1000, 1064):
+        served.stub.ModelInfer.future(step(1.0, key, end=True), timeout=PATIENCE).exception()
+    assert value(served, step(1.0, 2000, start=True, end=True)) == 1.0
+
+
+def test_a_step_whose_caller_went_away_ends_the_sequence(tmp_path: Path) -> None:
+    (tmp_path / "fake").mkdir()
+    (tmp_path / "fake/model.yaml").write_text("sequence: {}\n")
+    with running_fake(tmp_path, FakeEngines()) as (server, engine):
+
+        def send(ident: float, *, start: bool = False, key: int = 1) -> grpc.Future:
+            request = step(ident, key, start=start)
+            request.model_name = "fake"
+            return server.stub.ModelInfer.future(request, timeout=PATIENCE)
+
+        send(1.0, start=True).result(PATIENCE)
+        engine.hold()
+        engine.running.clear()
+        busy = send(5.0, start=True, key=2)
+        assert engine.running.wait(PATIENCE)
+        gone = send(2.0)
+        queue = server.server.repository.resolve("fake", "").queue
+        await_rows(server, lambda: queue.rows == 1)
+        gone.cancel()
+        await_rows(server, lambda: next(iter(queue._levels[0].values())).cancelled)
+        engine.release()
+        busy.result(PATIENCE)
+        error = send(3.0).exception(PATIENCE)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert send(4.0, start=True).result(PATIENCE)
