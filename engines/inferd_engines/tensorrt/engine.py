@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from inferd_engines.arrays import check_inputs, write_into, zeros
-from inferd_engines.engine import Array, EngineError, Signature, Tensor
+from inferd_engines.arrays import zeros
+from inferd_engines.engine import Array, EngineError, Signature
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.faults import Fault, classify
+from inferd_engines.tensorrt.fixed import Fixed
 from inferd_engines.tensorrt.graphs import Graphs
-from inferd_engines.tensorrt.lane import Lane, Loaded, Shapes
-from inferd_engines.tensorrt.profiles import bucket_for, fits
-from inferd_engines.tensorrt.replay import Captured, capture
+from inferd_engines.tensorrt.lane import Lane
+from inferd_engines.tensorrt.loaded import Loaded, Shapes
+from inferd_engines.tensorrt.profiles import bucket_for
+from inferd_engines.tensorrt.rows import check, deliver, joined, nothing, padded
 
 LANES = 2
 
@@ -58,15 +58,13 @@ class TensorRTEngine:
         self.buckets: Sequence[int] = loaded.buckets
         self._device = device
         self._loaded: Loaded | None = loaded
-        self._graphs = graphs
-        self._captured: dict[tuple[int, int], Captured] = {}
-        self._fixed: dict[int, Shapes] = {}
+        self._fixed = Fixed(graphs, device.cuda)
         self._next = 0
         self._lanes: list[Lane] = []
         try:
             for _ in range(lanes):
                 self._lanes.append(Lane(device, loaded))
-            self._prepare()
+            self._fixed.prepare(self._lanes, loaded)
         except (device.cuda.Error, TensorRTError) as error:
             fault = self._fault(error)
             if not fault.fatal:
@@ -82,7 +80,8 @@ class TensorRTEngine:
             EngineError: the engine is closed, an input is missing or does not fit, or the
                 device failed; `fatal` if nothing runs on it any more.
         """
-        self._check(inputs)
+        self._open()
+        check(self.signature, inputs)
         largest = max(self.buckets, default=0)
         if largest and rows > largest:
             return self._in_parts(inputs, outputs, rows, largest)
@@ -107,12 +106,9 @@ class TensorRTEngine:
         lane = self._lanes[index]
         self._next = (index + 1) % len(self._lanes)
         try:
-            shapes = self._fixed.get(profile) or lane.shape(profile, padded(inputs, bucket))
+            shapes = self._fixed.shapes(profile) or lane.shape(profile, padded(inputs, bucket))
             lane.put(inputs, rows, bucket)
-            captured = self._captured.get((index, profile))
-            if captured is not None and self._graphs is not None:
-                self._graphs.launch(captured.executable, lane.stream.handle)
-            else:
+            if not self._fixed.launch(index, lane, profile):
                 lane.enqueue(profile, shapes)
             lane.done.record(lane.stream)
         except (self._device.cuda.Error, TensorRTError) as error:
@@ -131,7 +127,7 @@ class TensorRTEngine:
             raise self._fault(error) from error
         found = {}
         for tensor in self.signature.outputs:
-            whole = pending.lane.output(tensor, pending.shapes[tensor.name])
+            whole = pending.lane.output(tensor, pending.shapes)
             result = whole[: pending.rows] if pending.rows else whole
             found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
         return found
@@ -151,10 +147,7 @@ class TensorRTEngine:
         """Give everything back: graphs, contexts, plan, memory. Safe to call twice."""
         if self._loaded is None:
             return
-        for captured in self._captured.values():
-            if self._graphs is not None:
-                self._graphs.destroy(captured.executable, captured.graph)
-        self._captured.clear()
+        self._fixed.close()
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
@@ -164,10 +157,7 @@ class TensorRTEngine:
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
     ) -> dict[str, Array]:
         if self.buckets and not rows:
-            return {
-                tensor.name: deliver(tensor, empty(tensor), outputs.get(tensor.name))
-                for tensor in self.signature.outputs
-            }
+            return nothing(self.signature, outputs)
         return self.finish(self.begin(inputs, rows), outputs)
 
     def _in_parts(
@@ -179,77 +169,14 @@ class TensorRTEngine:
             end = min(rows, start + size)
             own = {name: array[start:end] for name, array in inputs.items()}
             parts.append(self._run(own, {}, end - start))
-        return {
-            tensor.name: deliver(
-                tensor,
-                np.concatenate([part[tensor.name] for part in parts]),
-                outputs.get(tensor.name),
-            )
-            for tensor in self.signature.outputs
-        }
-
-    def _prepare(self) -> None:
-        """Fix the shapes that cannot change, and capture the runs that have such shapes only."""
-        loaded = self._open()
-        free = any(
-            None in tensor.shape[int(bool(loaded.buckets)) :] for tensor in self.signature.inputs
-        )
-        if free:
-            return
-        for profile, bucket in enumerate(loaded.buckets or (0,)):
-            inputs = {tensor.name: zeros(tensor, bucket) for tensor in self.signature.inputs}
-            for index, lane in enumerate(self._lanes):
-                shapes = lane.shape(profile, padded(inputs, bucket))
-                self._fixed[profile] = shapes
-                lane.put(inputs, bucket, bucket)
-                self._capture(index, lane, profile, shapes)
-
-    def _capture(self, index: int, lane: Lane, profile: int, shapes: Shapes) -> None:
-        if self._graphs is None:
-            return
-        found = capture(lane, profile, shapes, self._graphs, self._device.cuda)
-        if found is not None:
-            self._captured[index, profile] = found
+        return joined(self.signature, parts, outputs)
 
     def _open(self) -> Loaded:
         if self._loaded is None:
             raise EngineError("the engine is closed")
         return self._loaded
 
-    def _check(self, inputs: Mapping[str, Array]) -> None:
-        self._open()
-        check_inputs(self.signature, inputs)
-        for tensor in self.signature.inputs:
-            shape = inputs[tensor.name].shape
-            if not fits(shape, tensor.shape):
-                raise EngineError(
-                    f"input {tensor.name!r} has shape {list(shape)}, "
-                    f"and the model {list(tensor.shape)}"
-                )
-
     def _fault(self, error: Exception) -> EngineError:
         loaded = self._loaded
         text = str(error) if loaded is None else loaded.recording.explain(str(error))
         return TensorRTError(text, fatal=classify(text) is Fault.STICKY)
-
-
-def padded(inputs: Mapping[str, Array], bucket: int) -> Shapes:
-    """Return the shapes of inputs in a bucket."""
-    return {
-        name: (bucket, *array.shape[1:]) if bucket else array.shape
-        for name, array in inputs.items()
-    }
-
-
-def deliver(tensor: Tensor, result: Array, buffer: Array | None) -> Array:
-    """Copy a result out of memory that is used again, into the caller's buffer if there is one.
-
-    Raises:
-        EngineError: the buffer is of another shape or dtype.
-    """
-    return result.copy() if buffer is None else write_into(buffer, tensor, result)
-
-
-def empty(tensor: Tensor) -> Array:
-    """Return an output without rows."""
-    return np.zeros((0, *(size or 0 for size in tensor.shape[1:])), dtype=tensor.dtype)

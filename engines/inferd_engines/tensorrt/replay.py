@@ -12,7 +12,8 @@ import numpy as np
 from inferd_engines.engine import Array
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.graphs import Executable, Graph, Graphs
-from inferd_engines.tensorrt.lane import Lane, Shapes
+from inferd_engines.tensorrt.lane import Lane
+from inferd_engines.tensorrt.loaded import Shapes
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def replays(
 ) -> bool:
     """Launch a graph once; True if it wrote the expected outputs."""
     for tensor in lane.outputs:
-        lane.output(tensor, shapes[tensor.name])[...] = 0
+        lane.output(tensor, shapes)[...] = 0
     graphs.launch(found.executable, lane.stream.handle)
     lane.stream.synchronize()
     got = outputs_of(lane, shapes)
@@ -78,4 +79,4 @@ def replays(
 
 def outputs_of(lane: Lane, shapes: Shapes) -> dict[str, Array]:
     """Return copies of all outputs."""
-    return {tensor.name: lane.output(tensor, shapes[tensor.name]).copy() for tensor in lane.outputs}
+    return {tensor.name: lane.output(tensor, shapes).copy() for tensor in lane.outputs}
