@@ -15,7 +15,7 @@ from inferd_engines.tensorrt.graphs import Graphs
 from inferd_engines.tensorrt.lane import Lane
 from inferd_engines.tensorrt.loaded import Loaded, Shapes
 from inferd_engines.tensorrt.profiles import bucket_for
-from inferd_engines.tensorrt.rows import check, deliver, joined, nothing, padded
+from inferd_engines.tensorrt.rows import check, cut, deliver, joined, nothing, padded
 
 LANES = 2
 
@@ -27,6 +27,8 @@ class Pending:
     lane: Lane
     shapes: Shapes
     rows: int
+    bucket: int
+    """Rows with padding; as `rows`, 0, for a plan without a batch dimension."""
 
 
 class TensorRTEngine:
@@ -80,8 +82,7 @@ class TensorRTEngine:
             EngineError: the engine is closed, an input is missing or does not fit, or the
                 device failed; `fatal` if nothing runs on it any more.
         """
-        self._open()
-        check(self.signature, inputs)
+        self._check(inputs, rows)
         largest = max(self.buckets, default=0)
         if largest and rows > largest:
             return self._in_parts(inputs, outputs, rows, largest)
@@ -99,27 +100,14 @@ class TensorRTEngine:
         Raises:
             EngineError: the inputs do not fit, or the device failed.
         """
-        loaded = self._open()
-        bucket = bucket_for(rows, loaded.buckets) or 0
-        profile = loaded.buckets.index(bucket) if bucket else 0
-        index = self._next
-        lane = self._lanes[index]
-        self._next = (index + 1) % len(self._lanes)
-        try:
-            shapes = self._fixed.shapes(profile) or lane.shape(profile, padded(inputs, bucket))
-            lane.put(inputs, rows, bucket)
-            if not self._fixed.launch(index, lane, profile):
-                lane.enqueue(profile, shapes)
-            lane.done.record(lane.stream)
-        except (self._device.cuda.Error, TensorRTError) as error:
-            raise self._fault(error) from error
-        return Pending(lane, shapes, rows if bucket else 0)
+        self._check(inputs, rows)
+        return self._begin(inputs, rows)
 
     def finish(self, pending: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Wait for a run, and copy its outputs out of pinned memory.
 
         Raises:
-            EngineError: the device failed, or a buffer does not fit.
+            EngineError: the device failed, a buffer does not fit, or an output lacks rows.
         """
         try:
             pending.lane.done.synchronize()
@@ -128,7 +116,7 @@ class TensorRTEngine:
         found = {}
         for tensor in self.signature.outputs:
             whole = pending.lane.output(tensor, pending.shapes)
-            result = whole[: pending.rows] if pending.rows else whole
+            result = cut(tensor, whole, pending.rows, pending.bucket)
             found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
         return found
 
@@ -158,7 +146,23 @@ class TensorRTEngine:
     ) -> dict[str, Array]:
         if self.buckets and not rows:
             return nothing(self.signature, outputs)
-        return self.finish(self.begin(inputs, rows), outputs)
+        return self.finish(self._begin(inputs, rows), outputs)
+
+    def _begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
+        bucket = bucket_for(rows, self.buckets) or 0
+        profile = self.buckets.index(bucket) if bucket else 0
+        index = self._next
+        lane = self._lanes[index]
+        self._next = (index + 1) % len(self._lanes)
+        try:
+            shapes = self._fixed.shapes(profile) or lane.shape(profile, padded(inputs, bucket))
+            lane.put(inputs, rows, bucket)
+            if not self._fixed.launch(index, lane, profile):
+                lane.enqueue(profile, shapes)
+            lane.done.record(lane.stream)
+        except (self._device.cuda.Error, TensorRTError) as error:
+            raise self._fault(error) from error
+        return Pending(lane, shapes, rows if bucket else 0, bucket)
 
     def _in_parts(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int, size: int
@@ -168,13 +172,13 @@ class TensorRTEngine:
         for start in range(0, rows, size):
             end = min(rows, start + size)
             own = {name: array[start:end] for name, array in inputs.items()}
-            parts.append(self._run(own, {}, end - start))
+            parts.append((end - start, self._run(own, {}, end - start)))
         return joined(self.signature, parts, outputs)
 
-    def _open(self) -> Loaded:
+    def _check(self, inputs: Mapping[str, Array], rows: int) -> None:
         if self._loaded is None:
             raise EngineError("the engine is closed")
-        return self._loaded
+        check(self.signature, inputs, rows if self.buckets else None)
 
     def _fault(self, error: Exception) -> EngineError:
         loaded = self._loaded

@@ -31,6 +31,8 @@ class Fixed:
     def prepare(self, lanes: Sequence[Lane], loaded: Loaded) -> None:
         """Fix the shapes that cannot change, and capture the runs that have such shapes only.
 
+        A run in which TensorRT asks for memory cannot be captured.
+
         Raises:
             TensorRTError: TensorRT refused a shape.
         """
@@ -41,8 +43,9 @@ class Fixed:
             inputs = {tensor.name: zeros(tensor, bucket) for tensor in loaded.signature.inputs}
             for index, lane in enumerate(lanes):
                 self._shapes[profile] = lane.shape(profile, padded(inputs, bucket))
-                lane.put(inputs, bucket, bucket)
-                self._capture(index, lane, profile)
+                if self._graphs is not None and not loaded.dependent:
+                    lane.put(inputs, bucket, bucket)
+                    self._capture(index, lane, profile, self._graphs)
 
     def shapes(self, profile: int) -> Shapes | None:
         """Return the shapes of a bucket's tensors; None if they change from run to run."""
@@ -63,9 +66,7 @@ class Fixed:
                 self._graphs.destroy(captured.executable, captured.graph)
         self._captured.clear()
 
-    def _capture(self, index: int, lane: Lane, profile: int) -> None:
-        if self._graphs is None:
-            return
-        found = capture(lane, profile, self._shapes[profile], self._graphs, self._cuda)
+    def _capture(self, index: int, lane: Lane, profile: int, graphs: Graphs) -> None:
+        found = capture(lane, profile, self._shapes[profile], graphs, self._cuda)
         if found is not None:
             self._captured[index, profile] = found

@@ -15,6 +15,7 @@ from inferd_engines.tensorrt.buffers import Buffers
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.loaded import Loaded, Shapes, shapes_on
+from inferd_engines.tensorrt.outputs import DependentOutput, allocator_of
 from inferd_engines.tensorrt.shim import required
 
 NON_BLOCKING = 1
@@ -25,7 +26,7 @@ class Lane:
     """Stream, staging, device memory and contexts. Used by the thread that made it."""
 
     def __init__(self, device: Device, loaded: Loaded) -> None:
-        """Take everything that runs will need; nothing is taken later.
+        """Take everything that runs will need but for outputs that depend on the data.
 
         Raises:
             TensorRTError: a context cannot be made.
@@ -37,6 +38,12 @@ class Lane:
         self.stream = cuda.Stream(NON_BLOCKING)
         self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         self._buffers = Buffers(cuda, loaded)
+        self._dependent = {
+            tensor.name: DependentOutput(cuda, tensor, loaded.recording)
+            for tensor in loaded.dependent
+        }
+        # Kept here, because TensorRT holds no reference that Python knows of.
+        self._allocator = allocator_of(loaded.trt, self._dependent) if self._dependent else None
         self._contexts: list[Any] = []
         self._scratch: Any = None
         self._scratch_bytes = 0
@@ -53,7 +60,8 @@ class Lane:
     @property
     def nbytes(self) -> int:
         """Device memory of inputs, outputs and activations."""
-        return self._buffers.nbytes + self._scratch_bytes
+        dependent = sum(output.nbytes for output in self._dependent.values())
+        return self._buffers.nbytes + self._scratch_bytes + dependent
 
     @property
     def outputs(self) -> Sequence[Tensor]:
@@ -83,6 +91,8 @@ class Lane:
             TensorRTError: TensorRT refused.
         """
         signature, buffers = self._loaded.signature, self._buffers
+        for output in self._dependent.values():
+            output.begin()
         for tensor in signature.inputs:
             self._cuda.memcpy_htod_async(
                 buffers.address(tensor), buffers.staged(tensor, shapes[tensor.name]), self.stream
@@ -90,6 +100,10 @@ class Lane:
         ran = self._contexts[profile].execute_async_v3(self.stream.handle)
         required(ran, "run the plan", self._loaded.recording)
         for tensor in signature.outputs:
+            dependent = self._dependent.get(tensor.name)
+            if dependent is not None:
+                dependent.copy_out(self.stream)
+                continue
             self._cuda.memcpy_dtoh_async(
                 buffers.staged(tensor, shapes[tensor.name]), buffers.address(tensor), self.stream
             )
@@ -105,6 +119,9 @@ class Lane:
 
     def output(self, tensor: Tensor, shapes: Shapes) -> Array:
         """Return an output in pinned memory; overwritten by the next run of this lane."""
+        dependent = self._dependent.get(tensor.name)
+        if dependent is not None:
+            return dependent.view()
         return self._buffers.view(tensor, shapes[tensor.name])
 
     def close(self) -> None:
@@ -112,6 +129,8 @@ class Lane:
         self._contexts.clear()
         if self._scratch is not None:
             self._scratch.free()
+        for output in self._dependent.values():
+            output.close()
         self._buffers.close()
 
     def _context(self, profile: int) -> Any:
@@ -128,6 +147,9 @@ class Lane:
         for tensor in loaded.sized:
             taken = context.set_tensor_address(tensor.name, self._buffers.address(tensor))
             required(taken, f"take an address for {tensor.name!r}", recording)
+        for name in self._dependent:
+            taken = context.set_output_allocator(name, self._allocator)
+            required(taken, f"take an allocator for {name!r}", recording)
         return context
 
     def _share_scratch(self) -> None:

@@ -72,13 +72,17 @@ def check_model(trt: Any, engine: Any, signature: Signature) -> None:
     """Refuse a plan with other inputs or outputs than the model.
 
     Raises:
-        PlanRefused: names or datatypes differ.
+        PlanRefused: names or datatypes differ, or the values of an input decide shapes.
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {name: dtype_of(trt, engine.get_tensor_dtype(name)) for name in names}
     wanted = {tensor.name: tensor.dtype for tensor in (*signature.inputs, *signature.outputs)}
     if found != wanted:
         raise PlanRefused(f"the plan has the tensors {found}, and the model {wanted}")
+    inputs = [tensor.name for tensor in signature.inputs]
+    # TensorRT would want these on the host, and their values before it knows any shape.
+    if shaping := [name for name in inputs if engine.is_shape_inference_io(name)]:
+        raise PlanRefused(f"the values of input {shaping[0]!r} are shapes of other tensors")
 
 
 def largest(
