@@ -2,7 +2,8 @@
 
     FOLDER/DIGEST/plan            the plan
     FOLDER/DIGEST/manifest.json   what it is of, its size and its SHA-256
-    FOLDER/DIGEST/accepted.json   how it was compared with its model; or refused.json, and no plan
+    FOLDER/DIGEST/accepted.json   how near it is to its model, and how fast; or refused.json, and
+                                  no plan
     FOLDER/DIGEST.lock            held by who builds it; never deleted
     FOLDER/timing/                what TensorRT measured, see timing_store.py
 
@@ -90,9 +91,17 @@ class PlanStore:
         }
         self._put(key, {PLAN: plan, MANIFEST: text_of(manifest)})
 
-    def accepted(self, key: PlanKey) -> bool:
-        """True if a plan was compared with its model and found to be right."""
-        return (self._folder / key.digest / ACCEPTED).is_file()
+    def accepted(self, key: PlanKey) -> Mapping[str, Any] | None:
+        """Return how a plan was found to be right; None if it was not compared yet."""
+        path = self._folder / key.digest / ACCEPTED
+        try:
+            report = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("a report is ignored", extra={"file": str(path), "why": str(error)})
+            return None
+        return report if isinstance(report, Mapping) else None
 
     def accept(self, key: PlanKey, report: Mapping[str, Any]) -> None:
         """Remember that a plan is right, and how it was found."""

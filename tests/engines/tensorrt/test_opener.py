@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -16,11 +18,12 @@ from inferd_engines.tensorrt.background import Builds, State
 from inferd_engines.tensorrt.errors import BuildFailed, DeviceMissing, PlanRefused, TensorRTError
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import key_of
-from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted, wanted_on
+from inferd_engines.tensorrt.opener import Gpu, OnDevice, TensorRTOpener, Wanted, wanted_on
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import profiles_for
 from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
+from inferd_engines.tensorrt.trial import GOLDEN
 
 from tests.engines.tensorrt.bench import PLAN, Bench
 from tests.fakes.engine import DOUBLING, Compute, FakeEngine, double
@@ -33,6 +36,9 @@ ROW = {"INPUT0": np.ones((1, 4), np.float32)}
 
 class Host:
     """A host with a fake GPU, a store, and a builder that waits for the test."""
+
+    TICK = 0.25
+    """Seconds between any two looks at its clock."""
 
     def __init__(self, folder: Path) -> None:
         self.bench = Bench()
@@ -49,7 +55,14 @@ class Host:
         self.builds = Builds(self.build)
         self.builds.when_built(self.built.put)
         gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
-        self.opener = TensorRTOpener(self.store, self.reference, self.builds, lambda: gpu)
+        ticks = count()
+        self.opener = TensorRTOpener(
+            self.store,
+            self.reference,
+            self.builds,
+            lambda: gpu,
+            lambda: next(ticks) * self.TICK,
+        )
         self.compute: Compute = double
 
     def reference(self, path: Path, options: EngineOptions) -> Engine:
@@ -132,6 +145,47 @@ def test_a_plan_is_compared_with_its_model_once(host: Host) -> None:
     assert len(host.references[-1].batches) == 2
     host.open().close()
     assert host.references[-1].batches == []
+
+
+def test_an_accepted_plan_says_how_long_its_buckets_take(host: Host, tmp_path: Path) -> None:
+    engine = host.open_built()
+    assert isinstance(engine, OnDevice)
+    assert [latency.rows for latency in engine.latencies] == [1, 4]
+    assert all(latency.best == latency.median == Host.TICK for latency in engine.latencies)
+    engine.close()
+    (path,) = (tmp_path / "plans").glob("*/accepted.json")
+    kept = json.loads(path.read_text())
+    assert kept["latency"][1] == {"rows": 4, "best": Host.TICK, "median": Host.TICK}
+    assert kept["outputs"][0]["output"] == "OUTPUT0"
+    again = host.open()
+    assert isinstance(again, OnDevice)
+    assert again.latencies == engine.latencies
+    again.close()
+
+
+def test_a_report_that_cannot_be_read_is_made_anew(host: Host, tmp_path: Path) -> None:
+    host.open_built().close()
+    (path,) = (tmp_path / "plans").glob("*/accepted.json")
+    for damaged in ("{", "[]", ""):
+        path.write_text(damaged)
+        host.open().close()
+        assert len(host.references[-1].batches) == 2
+        assert json.loads(path.read_text())["latency"]
+
+
+def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
+    def picky(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if not (inputs["INPUT0"] >= 0).all():
+            raise host.bench.driver.LogicError("the double: negative")
+        return double(inputs)
+
+    np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
+    host.compute = picky
+    engine = host.open_built()
+    assert isinstance(engine, OnDevice)
+    assert engine.latencies == ()
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    engine.close()
 
 
 def test_a_plan_with_other_answers_never_serves(host: Host) -> None:
