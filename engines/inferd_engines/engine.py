@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -91,6 +91,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give everything back. Safe to call twice."""
+
+
+@runtime_checkable
+class Registering(Protocol):
+    """What an engine may have besides: it reads inputs where they lie, without a copy."""
+
+    def register(self, memory: Array) -> bool:
+        """Lock memory for the device until the engine is closed; on the engine's thread.
+
+        From then on, inputs of `run` that lie in it in one piece need no copy on the host. Only
+        whole pages can be locked, and a page that another engine had locked is not locked again.
+
+        Args:
+            memory: contiguous, mapped until the engine is closed.
+
+        Returns:
+            False if it cannot be locked, with the reason in the log: then nothing changes.
+        """
 
 
 class Opener(Protocol):

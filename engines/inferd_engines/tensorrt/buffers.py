@@ -43,6 +43,23 @@ class Buffers:
         offset = self._plan.places[tensor.name].offset
         return self._staging[offset : offset + tensor.dtype.itemsize * math.prod(shape)]
 
+    def stage(self, tensor: Tensor, array: Array, bucket: int) -> Array:
+        """Write an input into pinned memory and return its bytes there.
+
+        Args:
+            tensor: the input.
+            array: its elements.
+            bucket: rows that it has to have, zeros where there is nothing; 0: as it is.
+        """
+        shape = (bucket, *array.shape[1:]) if bucket else array.shape
+        target = self.view(tensor, shape)
+        if bucket and len(array) < bucket:
+            target[: len(array)] = array
+            target[len(array) :] = 0
+        else:
+            target[...] = array
+        return self.staged(tensor, shape)
+
     def view(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
         """Return a tensor in pinned memory."""
         return self.staged(tensor, shape).view(tensor.dtype).reshape(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from inferd_engines.arrays import zeros
@@ -14,6 +15,7 @@ from inferd_engines.tensorrt.fixed import Fixed
 from inferd_engines.tensorrt.graphs import Graphs
 from inferd_engines.tensorrt.lane import Lane
 from inferd_engines.tensorrt.loaded import Loaded, Shapes
+from inferd_engines.tensorrt.pinned import Registered
 from inferd_engines.tensorrt.profiles import bucket_for
 from inferd_engines.tensorrt.rows import check, cut, deliver, joined, nothing, padded
 
@@ -61,11 +63,12 @@ class TensorRTEngine:
         self._device = device
         self._loaded: Loaded | None = loaded
         self._fixed = Fixed(graphs, device.cuda)
+        self._registered = Registered(device.host_memory, device.cuda)
         self._next = 0
         self._lanes: list[Lane] = []
         try:
             for _ in range(lanes):
-                self._lanes.append(Lane(device, loaded))
+                self._lanes.append(Lane(device, loaded, self._registered))
             self._fixed.prepare(self._lanes, loaded)
         except (device.cuda.Error, TensorRTError) as error:
             fault = self._fault(error)
@@ -97,6 +100,8 @@ class TensorRTEngine:
     def begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
         """Start a run on the next lane, whose last run has to be finished.
 
+        Inputs in registered memory must not change before `finish`.
+
         Raises:
             EngineError: the inputs do not fit, or the device failed.
         """
@@ -120,6 +125,10 @@ class TensorRTEngine:
             found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
         return found
 
+    def register(self, memory: Array) -> bool:
+        """Read inputs in this memory where they lie, as `Registering` has it."""
+        return self._loaded is not None and self._registered.add(memory)
+
     def warm(self, rows: int) -> None:
         """Run once on zeros with that many rows and free dimensions of 1."""
         inputs = {tensor.name: zeros(tensor, rows) for tensor in self.signature.inputs}
@@ -139,6 +148,7 @@ class TensorRTEngine:
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
+        self._registered.close()
         self._loaded = None
 
     def _run(
@@ -156,11 +166,14 @@ class TensorRTEngine:
         self._next = (index + 1) % len(self._lanes)
         try:
             shapes = self._fixed.shapes(profile) or lane.shape(profile, padded(inputs, bucket))
-            lane.put(inputs, rows, bucket)
+            lane.put(inputs, bucket)
             if not self._fixed.launch(index, lane, profile):
                 lane.enqueue(profile, shapes)
             lane.done.record(lane.stream)
         except (self._device.cuda.Error, TensorRTError) as error:
+            # The caller's memory is free again, so nothing may be reading it.
+            with suppress(self._device.cuda.Error):
+                lane.stream.synchronize()
             raise self._fault(error) from error
         return Pending(lane, shapes, rows if bucket else 0, bucket)
 

@@ -44,7 +44,7 @@ class Fixed:
             for index, lane in enumerate(lanes):
                 self._shapes[profile] = lane.shape(profile, padded(inputs, bucket))
                 if self._graphs is not None and not loaded.dependent:
-                    lane.put(inputs, bucket, bucket)
+                    lane.put(inputs, bucket)
                     self._capture(index, lane, profile, self._graphs)
 
     def shapes(self, profile: int) -> Shapes | None:

@@ -10,12 +10,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import numpy as np
+
 from inferd_engines.engine import Array, Tensor
 from inferd_engines.tensorrt.buffers import Buffers
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.loaded import Loaded, Shapes, shapes_on
 from inferd_engines.tensorrt.outputs import DependentOutput, allocator_of
+from inferd_engines.tensorrt.pinned import Registered
 from inferd_engines.tensorrt.shim import required
 
 NON_BLOCKING = 1
@@ -25,8 +28,13 @@ NON_BLOCKING = 1
 class Lane:
     """Stream, staging, device memory and contexts. Used by the thread that made it."""
 
-    def __init__(self, device: Device, loaded: Loaded) -> None:
+    def __init__(self, device: Device, loaded: Loaded, registered: Registered) -> None:
         """Take everything that runs will need but for outputs that depend on the data.
+
+        Args:
+            device: whose context is current.
+            loaded: the plan.
+            registered: memory that inputs are read from where they are.
 
         Raises:
             TensorRTError: a context cannot be made.
@@ -35,6 +43,7 @@ class Lane:
         cuda = device.cuda
         self._cuda = cuda
         self._loaded = loaded
+        self._registered = registered
         self.stream = cuda.Stream(NON_BLOCKING)
         self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
         self._buffers = Buffers(cuda, loaded)
@@ -68,20 +77,27 @@ class Lane:
         """The outputs of the plan."""
         return self._loaded.signature.outputs
 
-    def put(self, inputs: Mapping[str, Array], rows: int, bucket: int) -> None:
-        """Write inputs into pinned memory; rows up to the bucket's are zeros."""
+    def put(self, inputs: Mapping[str, Array], bucket: int) -> None:
+        """Copy inputs to the device, later, on the stream; rows up to the bucket's are zeros.
+
+        From where they are, if the GPU may read that and nothing has to be added: such inputs must
+        not change before the stream has passed. All others go through pinned memory.
+
+        Args:
+            inputs: of the signature's dtypes.
+            bucket: rows with padding; 0 for a plan without a batch dimension.
+        """
         for tensor in self._loaded.signature.inputs:
             array = inputs[tensor.name]
-            shape = (bucket, *array.shape[1:]) if bucket else array.shape
-            target = self._buffers.view(tensor, shape)
-            if bucket and rows < bucket:
-                target[:rows] = array
-                target[rows:] = 0
+            full = not bucket or len(array) == bucket
+            if full and self._registered.holds(array):
+                source = array.reshape(-1).view(np.uint8)
             else:
-                target[...] = array
+                source = self._buffers.stage(tensor, array, bucket)
+            self._cuda.memcpy_htod_async(self._buffers.address(tensor), source, self.stream)
 
     def enqueue(self, profile: int, shapes: Shapes) -> None:
-        """Copy in, run, copy out: all of it later, on the stream.
+        """Run and copy out: all of it later, on the stream.
 
         Args:
             profile: index of the bucket.
@@ -93,10 +109,6 @@ class Lane:
         signature, buffers = self._loaded.signature, self._buffers
         for output in self._dependent.values():
             output.begin()
-        for tensor in signature.inputs:
-            self._cuda.memcpy_htod_async(
-                buffers.address(tensor), buffers.staged(tensor, shapes[tensor.name]), self.stream
-            )
         ran = self._contexts[profile].execute_async_v3(self.stream.handle)
         required(ran, "run the plan", self._loaded.recording)
         for tensor in signature.outputs:
@@ -125,7 +137,11 @@ class Lane:
         return self._buffers.view(tensor, shapes[tensor.name])
 
     def close(self) -> None:
-        """Give everything back, in TensorRT's order: contexts first."""
+        """Give everything back, in TensorRT's order: contexts first.
+
+        Nothing may be reading other people's memory after that.
+        """
+        self.stream.synchronize()
         self._contexts.clear()
         if self._scratch is not None:
             self._scratch.free()

@@ -29,11 +29,12 @@ class Captured:
 def capture(lane: Lane, profile: int, shapes: Shapes, graphs: Graphs, cuda: Any) -> Captured | None:
     """Capture what `lane.enqueue` does; None, with the reason in the log, if that cannot be.
 
+    Copies to the device stay outside, because not every run has its inputs at the same addresses.
     TensorRT updates what it deferred in the first run after a change of shapes, so one plain run
     comes first; an empty graph raises nothing, so a replay has to give what that run gave.
 
     Args:
-        lane: whose inputs hold what may be run.
+        lane: whose inputs were put.
         profile: index of the bucket.
         shapes: of every tensor.
         graphs: of this host.

@@ -138,6 +138,7 @@ def test_such_a_run_could_not_be_captured(bench: Bench, finder: TensorRTEngine) 
     with pytest.raises(bench.driver.LogicError, match="capturing"):
         # The first context is the one that told the shapes at load.
         bench.trt.engines[0].contexts[1].execute_async_v3(stream.handle)
+    bench.graphs.end(stream.handle)
 
 
 def test_rows_are_cut_from_the_bucket_and_other_outputs_are_as_ever(bench: Bench) -> None:
