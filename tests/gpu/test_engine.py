@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Profile, Range
 from inferd_engines.tensorrt.trial import drawn
 from inferd_server.settings.model import shipped_models
+from onnx import TensorProto, helper
 
 from benchmarks import resnet50
 from tests import models
@@ -97,6 +99,41 @@ def test_two_runs_under_way_give_their_own_rows(gpu: Gpu) -> None:
         found = engine.finish(one, {})
         for name in run:
             np.testing.assert_array_equal(found[name], run[name])
+    engine.close()
+
+
+def test_registered_memory_is_read_in_place_with_the_same_answers(gpu: Gpu) -> None:
+    engine = opened(gpu, DIGITS, BuildOptions(buckets=(1, 8)))
+    (inputs,) = drawn(engine.signature, batches(8), np.random.default_rng())
+    ((name, array),) = inputs.items()
+    expected = engine.run(inputs, {}, 8)
+    pages = np.frombuffer(mmap.mmap(-1, 16 * mmap.PAGESIZE), np.uint8)
+    own = pages[: array.nbytes].view(array.dtype).reshape(array.shape)
+    own[...] = array
+    assert engine.register(pages)
+    found = engine.run({name: own}, {}, 8)
+    for output in expected:
+        np.testing.assert_array_equal(found[output], expected[output])
+    engine.close()
+
+
+def test_outputs_whose_shapes_depend_on_the_data(gpu: Gpu, tmp_path: Path) -> None:
+    if gpu.library.ahead_of_time:
+        pytest.skip("TensorRT-RTX builds no NonZero")
+    graph = helper.make_graph(
+        [helper.make_node("NonZero", ["X"], ["AT"])],
+        "where",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [8])],
+        [helper.make_tensor_value_info("AT", TensorProto.INT64, [1, "found"])],
+    )
+    models.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m"
+    )
+    engine = opened(gpu, tmp_path / "m", BuildOptions(batched=False))
+    for places in ([3], [0, 1, 7], [], list(range(8))):
+        values = np.zeros(8, np.float32)
+        values[places] = 1
+        assert engine.run({"X": values}, {}, 1)["AT"].tolist() == [places]
     engine.close()
 
 

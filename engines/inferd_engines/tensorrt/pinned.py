@@ -85,7 +85,9 @@ class Registered:
         """Have the whole pages of some memory locked; False, with the reason in the log, if not."""
         pages = whole_pages(memory)
         if not pages.nbytes:
-            log.warning("memory was not registered", extra={"why": "it is in pieces, or has no whole page"})
+            log.warning(
+                "memory was not registered", extra={"why": "it is in pieces, or has no whole page"}
+            )
             return False
         try:
             self._ranges.append(self._memory.acquire(pages))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from inferd_engines.engine import Array, EngineError, Signature, Tensor
 from inferd_engines.tensorrt.engine import TensorRTEngine
-from inferd_engines.tensorrt.errors import PlanRefused
+from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 from inferd_engines.tensorrt.outputs import DependentOutput
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.recording import Recording
@@ -124,12 +124,23 @@ def test_a_missing_wait_would_be_seen(
     assert found != [1, 2]
 
 
-def test_nothing_is_captured(
-    bench: Bench, finder: TensorRTEngine, caplog: pytest.LogCaptureFixture
-) -> None:
-    finder.run(positives(1), {}, 1)
+def test_nothing_is_captured(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    engine = bench.open(WHERE, where, batched=False, dependent=["AT"])
+    engine.run(positives(1), {}, 1)
     assert bench.graphs.launches == 0
     assert caplog.records == []
+
+
+def test_a_shape_that_is_not_told_is_not_that_of_the_run_before(bench: Bench) -> None:
+    output = DependentOutput(bench.driver, WHERE.outputs[0], Recording())
+    stream = bench.driver.Stream(1)
+    output.begin()
+    output.reserve(8, 256)
+    output.told((1,))
+    output.copy_out(stream)
+    output.begin()
+    with pytest.raises(TensorRTError, match="did not tell the shape of output 'AT'"):
+        output.copy_out(stream)
 
 
 def test_such_a_run_could_not_be_captured(bench: Bench, finder: TensorRTEngine) -> None:

@@ -173,19 +173,33 @@ def test_a_report_that_cannot_be_read_is_made_anew(host: Host, tmp_path: Path) -
         assert json.loads(path.read_text())["latency"]
 
 
-def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
-    def picky(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+def refusing_negatives(error: Exception) -> Compute:
+    """Return a model that drawn inputs are none for."""
+
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         if not (inputs["INPUT0"] >= 0).all():
-            raise host.bench.driver.LogicError("the double: negative")
+            raise error
         return double(inputs)
 
+    return compute
+
+
+def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
-    host.compute = picky
+    host.compute = refusing_negatives(host.bench.driver.LogicError("invalid argument"))
     engine = host.open_built()
     assert isinstance(engine, OnDevice)
     assert engine.latencies == ()
     assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
     engine.close()
+
+
+def test_an_error_that_ends_the_process_is_not_taken_for_an_untimed_plan(host: Host) -> None:
+    np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
+    host.compute = refusing_negatives(host.bench.driver.LaunchError("unspecified launch failure"))
+    with pytest.raises(EngineError, match="launch failure") as failed:
+        host.open_built()
+    assert failed.value.fatal
 
 
 def test_a_plan_with_other_answers_never_serves(host: Host) -> None:

@@ -174,6 +174,22 @@ def test_a_cache_that_cannot_be_joined_or_written_costs_no_plan(
     assert [path.name for path in (tmp_path / "timing").iterdir() if path.name[0] == "."] == []
 
 
+def test_nobody_else_adds_to_a_cache_while_two_are_joined(
+    cache: TimingCache, tmp_path: Path
+) -> None:
+    taken: list[bool] = []
+
+    def join(one: bytes, other: bytes) -> bytes:
+        with lock(file(tmp_path).with_suffix(".lock"), wait=False) as mine:
+            taken.append(mine)
+        return one + other
+
+    cache.keep(b"", OLD, never)
+    cache.keep(b"", NEW, join)
+    assert taken == [False]
+    assert cache.read() == NEW + OLD
+
+
 def test_a_build_that_measured_nothing_new_writes_nothing(
     cache: TimingCache, tmp_path: Path
 ) -> None:
