@@ -117,7 +117,10 @@ def static(tensor: Tensor) -> tuple[int, ...]:
 
 
 def needs(loaded: Loaded, lanes: int) -> Needs:
-    """Return what a plan that was read still takes: its weights are there already."""
+    """Return what a plan that was read still takes: its weights are there already.
+
+    Outputs whose shapes depend on the data are not counted, because nobody knows them yet.
+    """
     engine = loaded.engine
     profiles = max(1, len(loaded.buckets))
     scratch = max(

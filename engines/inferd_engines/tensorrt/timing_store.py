@@ -1,7 +1,7 @@
 """Timing caches on disk: what TensorRT measured in earlier builds, and need not measure again.
 
-    FOLDER/timing/DIGEST         what it is of, its size and its SHA-256, one line; then the cache
-    FOLDER/timing/DIGEST.lock    held by who adds to it; never deleted
+    STORE/timing/DIGEST          what it is of, its size and its SHA-256, one line; then the cache
+    STORE/timing/DIGEST.lock     held by who adds to it; never deleted
 
 A cache only saves time: one that cannot be used is ignored, and says so in the log.
 """
@@ -21,7 +21,7 @@ from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.key import Host, differences, plain
 
 log = logging.getLogger(__name__)
-FOLDER = "timing"
+TIMING = "timing"
 Combine = Callable[[bytes, bytes], bytes]
 """Returns a cache that knows what both know."""
 
@@ -40,7 +40,7 @@ class TimingCache:
         self._parts: Mapping[str, Any] = {"host": plain(asdict(host)), "targets": list(targets)}
         text = json.dumps(self._parts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        self._path = store / FOLDER / digest
+        self._path = store / TIMING / digest
 
     def read(self) -> bytes:
         """Return the cache; empty if there is none, or it cannot be used."""

@@ -44,17 +44,17 @@ def memory() -> Array:
 
 
 @pytest.fixture
-def staged(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return what the copies to the device are given: the addresses on the host."""
-    sources: list[int] = []
+def sources(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return where on the host the copies to the device come from: addresses, filled as it goes."""
+    found: list[int] = []
     copy = bench.driver.memcpy_htod_async
 
     def watched(dest: object, source: Array, stream: object) -> None:
-        sources.append(source.ctypes.data)
+        found.append(source.ctypes.data)
         copy(dest, source, stream)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bench.driver, "memcpy_htod_async", watched)
-    return sources
+    return found
 
 
 def rows_in(memory: Array, count: int, at: int = 0) -> dict[str, Array]:
@@ -69,19 +69,19 @@ def first(outputs: object) -> list[float]:
     return found
 
 
-def direct(staged: list[int], inputs: dict[str, Array]) -> bool:
+def direct(sources: list[int], inputs: dict[str, Array]) -> bool:
     """Tell whether the last copy came from the caller's memory."""
-    return staged[-1] == inputs["INPUT0"].ctypes.data
+    return sources[-1] == inputs["INPUT0"].ctypes.data
 
 
 def test_full_buckets_are_copied_from_where_they_are(
-    engine: TensorRTEngine, memory: Array, staged: list[int]
+    engine: TensorRTEngine, memory: Array, sources: list[int]
 ) -> None:
     assert engine.register(memory)
     for count in (1, 2, 4, 4):
         inputs = rows_in(memory, count, 64)
         assert first(engine.run(inputs, {}, count)) == [2.0 * (i + 1) for i in range(count)]
-        assert direct(staged, inputs)
+        assert direct(sources, inputs)
 
 
 def test_graphs_are_used_as_ever(bench: Bench, memory: Array) -> None:
@@ -95,29 +95,29 @@ def test_graphs_are_used_as_ever(bench: Bench, memory: Array) -> None:
 
 
 def test_a_batch_beyond_the_largest_bucket_is_copied_part_by_part(
-    engine: TensorRTEngine, memory: Array, staged: list[int]
+    engine: TensorRTEngine, memory: Array, sources: list[int]
 ) -> None:
     engine.register(memory)
     inputs = rows_in(memory, 8)
     assert first(engine.run(inputs, {}, 8)) == [2.0 * (i + 1) for i in range(8)]
     start = inputs["INPUT0"].ctypes.data
-    assert staged[-2:] == [start, start + 4 * ROW_BYTES]
+    assert sources[-2:] == [start, start + 4 * ROW_BYTES]
 
 
 def test_what_has_to_be_padded_or_put_together_is_staged(
-    engine: TensorRTEngine, memory: Array, staged: list[int]
+    engine: TensorRTEngine, memory: Array, sources: list[int]
 ) -> None:
     engine.register(memory)
     padded = rows_in(memory, 3)
     assert first(engine.run(padded, {}, 3)) == [2, 4, 6]
-    assert not direct(staged, padded)
+    assert not direct(sources, padded)
     apart = {"INPUT0": rows_in(memory, 8)["INPUT0"][::2]}
     assert first(engine.run(apart, {}, 4)) == [2, 6, 10, 14]
-    assert not direct(staged, apart)
+    assert not direct(sources, apart)
 
 
 def test_memory_beside_the_registered_pages_is_staged(
-    engine: TensorRTEngine, memory: Array, staged: list[int]
+    engine: TensorRTEngine, memory: Array, sources: list[int]
 ) -> None:
     page = mmap.PAGESIZE
     # All but the first and the last bytes: one whole page.
@@ -125,14 +125,14 @@ def test_memory_beside_the_registered_pages_is_staged(
     for at, expected in ((0, False), (page, True), (2 * page - 2 * ROW_BYTES, True)):
         inputs = rows_in(memory, 2, at)
         assert first(engine.run(inputs, {}, 2)) == [2, 4]
-        assert direct(staged, inputs) is expected
+        assert direct(sources, inputs) is expected
     across = rows_in(memory, 2, 2 * page - ROW_BYTES)
     assert first(engine.run(across, {}, 2)) == [2, 4]
-    assert not direct(staged, across)
+    assert not direct(sources, across)
 
 
 def test_a_plan_without_a_batch_reads_in_place(
-    bench: Bench, memory: Array, staged: list[int]
+    bench: Bench, memory: Array, sources: list[int]
 ) -> None:
     engine = bench.open(NO_BATCH.signature, NO_BATCH.compute, batched=False)
     engine.register(memory)
@@ -140,7 +140,7 @@ def test_a_plan_without_a_batch_reads_in_place(
     own[:] = NO_BATCH.inputs(1)["INPUT0"]
     expected = NO_BATCH.compute({"INPUT0": own})["OUTPUT0"]
     np.testing.assert_array_equal(engine.run({"INPUT0": own}, {}, 1)["OUTPUT0"], expected)
-    assert direct(staged, {"INPUT0": own})
+    assert direct(sources, {"INPUT0": own})
     engine.close()
 
 
@@ -211,7 +211,7 @@ def test_memory_that_cannot_be_locked_is_staged_and_the_log_says_why(
     bench: Bench,
     engine: TensorRTEngine,
     memory: Array,
-    staged: list[int],
+    sources: list[int],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     half = bench.device.host_memory.acquire(memory[: mmap.PAGESIZE])
@@ -223,7 +223,7 @@ def test_memory_that_cannot_be_locked_is_staged_and_the_log_says_why(
         assert record.why
     inputs = rows_in(memory, 2)
     assert first(engine.run(inputs, {}, 2)) == [2, 4]
-    assert not direct(staged, inputs)
+    assert not direct(sources, inputs)
     bench.device.host_memory.release(half)
 
 
