@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferd_engines.engine import Array, Engine, PlanState, Signature
+from inferd_engines.engine import Array, Engine, PlanState, Registering, Signature
 
 
 class Delegate:
@@ -48,6 +48,10 @@ class Delegate:
     ) -> Mapping[str, Array]:
         """As the engine's."""
         return self._engine.run(inputs, outputs, rows)
+
+    def register(self, memory: Array) -> bool:
+        """As the engine's; False where it does not read memory in place."""
+        return isinstance(self._engine, Registering) and self._engine.register(memory)
 
     def warm(self, rows: int) -> None:
         """As the engine's."""

@@ -137,6 +137,24 @@ class Overlapping(Protocol):
         """
 
 
+@runtime_checkable
+class Registering(Protocol):
+    """What an engine may have besides: it reads inputs where they lie, without a copy."""
+
+    def register(self, memory: Array) -> bool:
+        """Lock memory for the device until the engine is closed; on the engine's thread.
+
+        From then on, inputs of `run` that lie in it in one piece need no copy on the host. Only
+        whole pages can be locked, and a page that another engine had locked is not locked again.
+
+        Args:
+            memory: contiguous, mapped until the engine is closed.
+
+        Returns:
+            False if it cannot be locked, with the reason in the log: then nothing changes.
+        """
+
+
 class Opener(Protocol):
     """Opens a model file as an engine, on the calling thread."""
 

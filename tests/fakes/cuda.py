@@ -8,6 +8,7 @@ is missing gives wrong data here, every time.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
@@ -89,6 +90,29 @@ class Context:
         self.driver.check("ctx_synchronize")
         for stream in self.driver.streams:
             stream.run()
+
+
+class RegisteredHostMemory:
+    """Pages that are locked; the base of the array that is given for them."""
+
+    def __init__(self, driver: FakeDriver, array: Any) -> None:
+        self.driver = driver
+        self.start = array.ctypes.data
+        self.end = self.start + array.nbytes
+        self.__array_interface__ = array.__array_interface__
+        self._kept = array
+
+    def unregister(self) -> None:
+        """Unlock them."""
+        self.driver.check("unregister")
+        if self not in self.driver.registered:
+            raise LogicError("cuMemHostUnregister failed: invalid handle")
+        self.driver.registered.remove(self)
+        del self._kept
+
+    def covers(self, start: int, nbytes: int) -> bool:
+        """True if all of these bytes are locked."""
+        return self.start <= start and start + nbytes <= self.end
 
 
 class Stream:
@@ -211,6 +235,8 @@ class FakeDriver:
     total: int = 1 << 30
     broken: str = ""
     """What `init` fails with."""
+    registered: list[RegisteredHostMemory] = field(default_factory=list)
+    """Other people's memory that is locked now."""
     streams: list[Stream] = field(default_factory=list)
     allocations: list[Allocation] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -302,13 +328,17 @@ class FakeDriver:
         return made
 
     def register_host_memory(self, array: Any, flags: int = 0) -> Any:
-        """Pin memory that is there already; whole pages only."""
+        """Pin memory that is there already: whole pages, and none twice."""
         del flags
         self.check("register_host_memory")
-        if array.ctypes.data % PAGE or array.nbytes % PAGE:
+        start, nbytes = array.ctypes.data, array.nbytes
+        if not nbytes or start % PAGE or nbytes % PAGE:
             raise LogicError("cuMemHostRegister failed: invalid argument")
-        self._pin(array)
-        return array
+        if any(start < one.end and one.start < start + nbytes for one in self.registered):
+            raise LogicError("cuMemHostRegister failed: resource already mapped")
+        made = RegisteredHostMemory(self, array)
+        self.registered.append(made)
+        return np.asarray(made)
 
     def Stream(self, flags: int = 0) -> Stream:  # noqa: N802 pycuda calls it that
         """Make a stream."""
@@ -323,7 +353,12 @@ class FakeDriver:
         data = self._host(src)
         address = int(dest)
         self.memory_at(address, len(data))
-        stream.enqueue(lambda: self._to_device(address, data))
+        if self._locked(src):
+            # As pycuda, without keeping the array.
+            start, before = src.ctypes.data, bytes(data)
+            stream.enqueue(lambda: self._from_registered(address, start, before))
+        else:
+            stream.enqueue(lambda: self._to_device(address, data))
 
     def memcpy_dtoh_async(self, dest: Any, src: Any, stream: Stream) -> None:
         """Copy from the device, some time."""
@@ -349,9 +384,20 @@ class FakeDriver:
     def is_pinned(self, array: Any) -> bool:
         """True if copies of this array really run beside the host."""
         start = array.ctypes.data
-        return any(
+        return self._locked(array) or any(
             first <= start and start + array.nbytes <= first + size for first, size in self._pinned
         )
+
+    def _locked(self, array: Any) -> bool:
+        return any(one.covers(array.ctypes.data, array.nbytes) for one in self.registered)
+
+    def _from_registered(self, address: int, start: int, before: bytes) -> None:
+        """Copy what a caller still has to hold as it was."""
+        if not any(one.covers(start, len(before)) for one in self.registered):
+            raise LaunchError("an illegal memory access was encountered")
+        if ctypes.string_at(start, len(before)) != before:
+            raise LogicError("the double: registered memory changed before it was copied")
+        self.memory_at(address, len(before))[:] = before
 
     def _pin(self, array: Any) -> None:
         self._pinned.append((array.ctypes.data, array.nbytes))

@@ -8,9 +8,11 @@ at a time. Inputs are read and outputs written only when the stream comes to it.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,15 @@ class IErrorRecorder:
     """The base of error recorders."""
 
 
+class IOutputAllocator:
+    """The base of output allocators."""
+
+    made = False
+
+    def __init__(self) -> None:
+        self.made = True
+
+
 @dataclass
 class FakeModel:
     """What a plan does."""
@@ -74,6 +85,10 @@ class FakeModel:
     profiles: Sequence[Profile]
     scratch: int = 1024
     """Bytes of activations."""
+    dependent: frozenset[str] = frozenset()
+    """Outputs whose shapes depend on the data."""
+    shaping: frozenset[str] = frozenset()
+    """Inputs whose values are shapes of others."""
 
 
 @dataclass(eq=False)
@@ -84,6 +99,7 @@ class ExecutionContext:
     profile: int = 0
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     addresses: dict[str, int] = field(default_factory=dict)
+    allocators: dict[str, weakref.ref[Any]] = field(default_factory=dict)
     scratch: int = 0
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
@@ -106,6 +122,8 @@ class ExecutionContext:
         """Return the shape of a tensor, as far as the inputs decide it."""
         if name in self.shapes:
             return self.shapes[name]
+        if name in self.engine.model.dependent:
+            return tuple(-1 if size is None else size for size in self.engine.tensors[name].shape)
         inputs = {
             tensor.name: np.zeros(self._shape(tensor), tensor.dtype)
             for tensor in self.engine.model.signature.inputs
@@ -119,6 +137,12 @@ class ExecutionContext:
         self.addresses[name] = address
         return True
 
+    def set_output_allocator(self, name: str, allocator: Any) -> bool:
+        """Take an allocator, which somebody else has to keep."""
+        assert allocator.made, "IOutputAllocator.__init__ was not called"
+        self.allocators[name] = weakref.ref(allocator)
+        return True
+
     def set_device_memory(self, address: int, nbytes: int) -> None:
         """Take the memory for activations."""
         assert nbytes >= self.engine.model.scratch
@@ -128,30 +152,71 @@ class ExecutionContext:
         """Run, once the stream comes to it."""
         runtime, model = self.engine.runtime, self.engine.model
         runtime.check()
-        if missing := [name for name in self.engine.tensors if name not in self.addresses]:
+        known = {*self.addresses, *self.allocators}
+        if missing := [name for name in self.engine.tensors if name not in known]:
             return runtime.fail(f"the address of {missing[0]} is not set")
         if model.scratch and not self.scratch:
             return runtime.fail("there is no memory for activations")
         if runtime.failures:
             return runtime.fail(runtime.failures.pop(0))
-        shapes = {tensor.name: self._shape(tensor) for tensor in model.signature.inputs}
-        runtime.driver.stream_of(stream).enqueue(lambda: self._compute(shapes))
+        if model.dependent:
+            return self._run_dependent(stream)
+        runtime.driver.stream_of(stream).enqueue(partial(self._compute, self._input_shapes()))
         return True
 
-    def _compute(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        model = self.engine.model
-        inputs = {
-            tensor.name: self._array(tensor, shapes[tensor.name]).copy()
-            for tensor in model.signature.inputs
-        }
-        results = model.compute(inputs)
-        for tensor in model.signature.outputs:
-            result = results[tensor.name]
-            self._array(tensor, result.shape)[...] = result
+    def _run_dependent(self, stream: int) -> bool:
+        """Find the shapes at once, which takes a wait, and write the outputs later."""
+        runtime = self.engine.runtime
+        runtime.driver.stream_of(stream).synchronize()
+        results = self.engine.model.compute(self._inputs(self._input_shapes()))
+        for name in self.engine.model.dependent:
+            result = results[name]
+            # More than the shape needs, as TensorRT asks for what may be needed at most.
+            found = self._ask(name, result.nbytes + ALIGNMENT, stream)
+            if not found or not self.set_tensor_address(name, found):
+                return runtime.fail(f"the allocator has no memory for {name}")
+            runtime.driver.memory_at(found, result.nbytes + ALIGNMENT)
+            self.allocators[name]().notify_shape(name, result.shape)
+        write = partial(self._write, results, dict(self.addresses))
+        runtime.driver.stream_of(stream).enqueue(write)
+        return True
 
-    def _array(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    def _ask(self, name: str, nbytes: int, stream: int) -> int:
+        """Ask for memory, as the versions do that have the one call or the other."""
+        allocator = self.allocators[name]()
+        assert allocator is not None, "nobody kept the allocator"
+        current = self.addresses.get(name, 0)
+        if self.engine.runtime.asynchronous:
+            found = allocator.reallocate_output_async(name, current, nbytes, ALIGNMENT, stream)
+        else:
+            found = allocator.reallocate_output(name, current, nbytes, ALIGNMENT)
+        assert isinstance(found, int), "the bindings take an integer"
+        return found
+
+    def _compute(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        results = self.engine.model.compute(self._inputs(shapes))
+        self._write(results, self.addresses)
+
+    def _inputs(self, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Array]:
+        return {
+            tensor.name: self._array(
+                tensor, shapes[tensor.name], self.addresses[tensor.name]
+            ).copy()
+            for tensor in self.engine.model.signature.inputs
+        }
+
+    def _write(self, results: Mapping[str, Array], addresses: Mapping[str, int]) -> None:
+        for tensor in self.engine.model.signature.outputs:
+            result = results[tensor.name]
+            self._array(tensor, result.shape, addresses[tensor.name])[...] = result
+
+    def _input_shapes(self) -> Mapping[str, tuple[int, ...]]:
+        inputs = self.engine.model.signature.inputs
+        return {tensor.name: self._shape(tensor) for tensor in inputs}
+
+    def _array(self, tensor: Tensor, shape: tuple[int, ...], address: int) -> Array:
         nbytes = tensor.dtype.itemsize * math.prod(shape)
-        memory = self.engine.runtime.driver.memory_at(self.addresses[tensor.name], nbytes)
+        memory = self.engine.runtime.driver.memory_at(address, nbytes)
         return np.frombuffer(memory, np.uint8).view(tensor.dtype).reshape(shape)
 
     def _shape(self, tensor: Tensor) -> tuple[int, ...]:
@@ -199,6 +264,10 @@ class CudaEngine:
         """Return a tensor's shape, with -1 for what is free."""
         return tuple(-1 if size is None else size for size in self.tensors[name].shape)
 
+    def is_shape_inference_io(self, name: str) -> bool:
+        """True if the values of a tensor are shapes of others."""
+        return name in self.model.shaping
+
     def get_device_memory_size_for_profile_v2(self, profile: int) -> int:
         """Return the bytes of activations."""
         assert 0 <= profile < self.num_optimization_profiles
@@ -234,6 +303,7 @@ class Runtime:
     def __init__(self, module: FakeTensorRT, logger: Any) -> None:
         self.driver = module.driver
         self.failures = module.failures
+        self.asynchronous = module.asynchronous
         self.error_recorder: Any = None
         self._module = module
         self._logger = logger
@@ -268,6 +338,7 @@ class FakeTensorRT:
     ErrorCodeTRT = ErrorCodeTRT
     ILogger = ILogger
     IErrorRecorder = IErrorRecorder
+    IOutputAllocator = IOutputAllocator
     ICudaEngine = CudaEngine
     IExecutionContext = ExecutionContext
 
@@ -277,6 +348,8 @@ class FakeTensorRT:
         self.engines: list[CudaEngine] = []
         self.failures: list[str] = []
         """What the next runs fail with, each one once."""
+        self.asynchronous = True
+        """Whether memory of outputs is asked for with the call that knows streams."""
 
     def Runtime(self, logger: Any) -> Runtime:  # noqa: N802 TensorRT calls it that
         """Make a runtime."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from inferd_engines.engine import Engine, EngineOptions
 from inferd_engines.onnx import open_onnx
 from inferd_engines.tensorrt.engine import TensorRTEngine
-from inferd_engines.tensorrt.gate import accept, drawn
+from inferd_engines.tensorrt.gate import accept
 from inferd_engines.tensorrt.opener import Gpu
 from inferd_engines.tensorrt.options import BuildOptions
-from inferd_engines.tensorrt.profiles import Range
+from inferd_engines.tensorrt.profiles import Profile, Range
+from inferd_engines.tensorrt.trial import drawn
 from inferd_server.settings.model import shipped_models
+from onnx import TensorProto, helper
 
 from benchmarks import resnet50
 from tests import models
@@ -54,6 +57,11 @@ class TestTensorRT(EngineContract):
         return self._engines[-1]
 
 
+def batches(*rows: int) -> list[Profile]:
+    """Return what `drawn` makes batches of so many rows for."""
+    return [Profile(count) for count in rows]
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["digits", "resnet50"])
 def test_answers_are_those_of_onnx_runtime_on_fresh_random_inputs(
@@ -63,7 +71,7 @@ def test_answers_are_those_of_onnx_runtime_on_fresh_random_inputs(
     buckets = (1, 4, 8)
     engine = opened(gpu, model, BuildOptions(precision, buckets=buckets))
     reference = open_onnx(model, EngineOptions())
-    inputs = drawn(reference.signature, (1, 3, 8), np.random.default_rng())
+    inputs = drawn(reference.signature, batches(1, 3, 8), np.random.default_rng())
     report = accept(engine, reference, inputs, precision)
     engine.close()
     assert report.problems == []
@@ -73,7 +81,7 @@ def test_graphs_give_what_plain_runs_give(gpu: Gpu) -> None:
     options = BuildOptions(buckets=(1, 8))
     with_graphs = opened(gpu, DIGITS, options)
     without = opened(gpu, DIGITS, options, graphs=False)
-    for inputs in drawn(without.signature, (1, 5, 8), np.random.default_rng()):
+    for inputs in drawn(without.signature, batches(1, 5, 8), np.random.default_rng()):
         rows = len(next(iter(inputs.values())))
         one, other = with_graphs.run(inputs, {}, rows), without.run(inputs, {}, rows)
         for name in one:
@@ -84,13 +92,48 @@ def test_graphs_give_what_plain_runs_give(gpu: Gpu) -> None:
 
 def test_two_runs_under_way_give_their_own_rows(gpu: Gpu) -> None:
     engine = opened(gpu, DIGITS, BuildOptions(buckets=(1, 8)))
-    first, second = drawn(engine.signature, (8, 8), np.random.default_rng())
+    first, second = drawn(engine.signature, batches(8, 8), np.random.default_rng())
     expected = [engine.run(inputs, {}, 8) for inputs in (first, second)]
     pending = [engine.begin(inputs, 8) for inputs in (first, second)]
     for one, run in zip(pending, expected, strict=True):
         found = engine.finish(one, {})
         for name in run:
             np.testing.assert_array_equal(found[name], run[name])
+    engine.close()
+
+
+def test_registered_memory_is_read_in_place_with_the_same_answers(gpu: Gpu) -> None:
+    engine = opened(gpu, DIGITS, BuildOptions(buckets=(1, 8)))
+    (inputs,) = drawn(engine.signature, batches(8), np.random.default_rng())
+    ((name, array),) = inputs.items()
+    expected = engine.run(inputs, {}, 8)
+    pages = np.frombuffer(mmap.mmap(-1, 16 * mmap.PAGESIZE), np.uint8)
+    own = pages[: array.nbytes].view(array.dtype).reshape(array.shape)
+    own[...] = array
+    assert engine.register(pages)
+    found = engine.run({name: own}, {}, 8)
+    for output in expected:
+        np.testing.assert_array_equal(found[output], expected[output])
+    engine.close()
+
+
+def test_outputs_whose_shapes_depend_on_the_data(gpu: Gpu, tmp_path: Path) -> None:
+    if gpu.library.ahead_of_time:
+        pytest.skip("TensorRT-RTX builds no NonZero")
+    graph = helper.make_graph(
+        [helper.make_node("NonZero", ["X"], ["AT"])],
+        "where",
+        [helper.make_tensor_value_info("X", TensorProto.FLOAT, [8])],
+        [helper.make_tensor_value_info("AT", TensorProto.INT64, [1, "found"])],
+    )
+    models.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "m"
+    )
+    engine = opened(gpu, tmp_path / "m", BuildOptions(batched=False))
+    for places in ([3], [0, 1, 7], [], list(range(8))):
+        values = np.zeros(8, np.float32)
+        values[places] = 1
+        assert engine.run({"X": values}, {}, 1)["AT"].tolist() == [places]
     engine.close()
 
 

@@ -15,6 +15,7 @@ from inferd_engines.tensorrt.recording import Recording, logger_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.tensors import tensor_of
 from inferd_engines.tensorrt.texts import CURRENT
+from inferd_engines.tensorrt.timing import attach, combined
 
 
 class Builder:
@@ -60,7 +61,7 @@ class Builder:
             builder = self._begin()
             network = self._parse(builder, file)
             config = self._configure(builder, network, options, build)
-            cache = self._cache(config, timing_cache)
+            cache = attach(self._library, config, timing_cache)
             plan = builder.build_serialized_network(network, config)
         if build.cancelled:
             raise BuildCancelled(f"the build of {model.name} was cancelled")
@@ -74,6 +75,14 @@ class Builder:
             BuildFailed: the model cannot be read.
         """
         return signature_of(self._trt, self._parse(self._begin(), model))
+
+    def combined(self, one: bytes, other: bytes) -> bytes:
+        """Return a timing cache that knows what two know; `one` wins.
+
+        Raises:
+            BuildFailed: they cannot be joined.
+        """
+        return combined(self._begin().create_builder_config(), one, other)
 
     def _begin(self) -> Any:
         """Return TensorRT's builder.
@@ -130,17 +139,6 @@ class Builder:
             raise BuildFailed(
                 self._recording.explain(f"TensorRT refused the profile for {profile.rows} rows")
             )
-
-    def _cache(self, config: Any, data: bytes) -> Any:
-        """Set a timing cache; None where the flavour times nothing."""
-        if not self._library.timing_cache:
-            return None
-        cache = config.create_timing_cache(data)
-        # One of another device or version is ignored by TensorRT, with a warning.
-        if not config.set_timing_cache(cache, False):
-            cache = config.create_timing_cache(b"")
-            config.set_timing_cache(cache, False)
-        return cache
 
 
 def signature_of(trt: Any, network: Any) -> Signature:

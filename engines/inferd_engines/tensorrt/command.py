@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inferd_engines.engine import EngineError
-from inferd_engines.tensorrt.builder import Builder
+from inferd_engines.tensorrt.building import add_plan
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import key_of
@@ -71,15 +71,15 @@ def build(arguments: argparse.Namespace) -> Path:
     options = options_of(arguments)
     if not arguments.model.is_file():
         raise BuildFailed(f"{arguments.model} does not exist or is not a file")
-    library = find()
-    key = key_of(arguments.model, host_of(library, options), options)
-    store = PlanStore(arguments.output)
+    model, folder, library = arguments.model, arguments.output, find()
+    host = host_of(library, options)
+    key = key_of(model, host, options)
+    store = PlanStore(folder)
     with store.building(key):
         if store.find(key) is None:
             with interrupt() as interrupted, bar(interrupted) as under_way:
-                plan, _ = Builder(library).build(arguments.model, options, under_way)
-            store.publish(key, plan, {"precision": options.precision})
-    found: Path = arguments.output / key.digest
+                add_plan(folder, key, model, library, host, options, under_way)
+    found: Path = folder / key.digest
     return found
 
 

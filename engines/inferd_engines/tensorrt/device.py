@@ -10,6 +10,7 @@ from typing import Any
 
 from inferd_engines.tensorrt.errors import DeviceMissing
 from inferd_engines.tensorrt.key import Gpu
+from inferd_engines.tensorrt.pinned import HostMemory
 
 DRIVER = "pycuda.driver"
 LIBCUDA = "libcuda.so.1"
@@ -28,6 +29,8 @@ class Device:
     index: int
     gpu: Gpu
     context: Any
+    host_memory: HostMemory
+    """What is locked for it of other people's memory."""
 
     def enter(self) -> None:
         """Make the context current on the calling thread, which has to `leave` before it ends."""
@@ -87,4 +90,5 @@ def open_device(cuda: Any, index: int = 0) -> Device:
         raise DeviceMissing(f"GPU {index} cannot be used ({error})") from error
     capability = ".".join(map(str, found.compute_capability()))
     processors = found.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
-    return Device(cuda, index, Gpu(found.name(), capability, int(processors)), context)
+    gpu = Gpu(found.name(), capability, int(processors))
+    return Device(cuda, index, gpu, context, HostMemory(cuda))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
-import numpy as np
-
-from inferd_engines.arrays import check_inputs, write_into, zeros
-from inferd_engines.engine import Array, EngineError, PlanState, Signature, Tensor
+from inferd_engines.arrays import zeros
+from inferd_engines.engine import Array, EngineError, PlanState, Signature
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.faults import Fault, classify
+from inferd_engines.tensorrt.fixed import Fixed
 from inferd_engines.tensorrt.graphs import Graphs
-from inferd_engines.tensorrt.lane import Lane, Loaded, Shapes
-from inferd_engines.tensorrt.profiles import bucket_for, fits
-from inferd_engines.tensorrt.replay import Captured, capture
+from inferd_engines.tensorrt.lane import Lane
+from inferd_engines.tensorrt.loaded import Loaded, Shapes
+from inferd_engines.tensorrt.pinned import Registered
+from inferd_engines.tensorrt.profiles import bucket_for
+from inferd_engines.tensorrt.rows import check, cut, deliver, joined, nothing, padded
 
 LANES = 2
 
@@ -29,6 +31,8 @@ class Pending:
     """Index."""
     shapes: Shapes
     rows: int
+    bucket: int
+    """Rows with padding; as `rows`, 0, for a plan without a batch dimension."""
 
 
 class TensorRTEngine:
@@ -61,16 +65,15 @@ class TensorRTEngine:
         self.buckets: Sequence[int] = loaded.buckets
         self._device = device
         self._loaded: Loaded | None = loaded
-        self._graphs = graphs
-        self._captured: dict[tuple[int, int], Captured] = {}
-        self._fixed: dict[int, Shapes] = {}
+        self._fixed = Fixed(graphs, device.cuda)
+        self._registered = Registered(device.host_memory, device.cuda)
         # Of the lanes without a run, the one that has been free longest comes first.
         self._free = deque(range(lanes))
         self._lanes: list[Lane] = []
         try:
             for _ in range(lanes):
-                self._lanes.append(Lane(device, loaded))
-            self._prepare()
+                self._lanes.append(Lane(device, loaded, self._registered))
+            self._fixed.prepare(self._lanes, loaded)
         except (device.cuda.Error, TensorRTError) as error:
             fault = self._fault(error)
             if not fault.fatal:
@@ -86,7 +89,7 @@ class TensorRTEngine:
             EngineError: the engine is closed, an input is missing or does not fit, or the
                 device failed; `fatal` if nothing runs on it any more.
         """
-        self._check(inputs)
+        self._check(inputs, rows)
         largest = max(self.buckets, default=0)
         if largest and rows > largest:
             return self._in_parts(inputs, outputs, rows, largest)
@@ -101,59 +104,28 @@ class TensorRTEngine:
     def begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
         """Start a run of at most the largest bucket, on a lane without one.
 
+        Inputs in registered memory must not change before `finish`.
+
         Raises:
             EngineError: the inputs do not fit, every lane has a run, or the device failed.
         """
-        self._check(inputs)
-        if not self._free:
-            raise TensorRTError(f"{len(self._lanes)} runs were begun and not finished")
-        index = self._free.popleft()
-        try:
-            return self._begin(index, inputs, rows)
-        except BaseException:
-            self._free.append(index)
-            raise
+        self._check(inputs, rows)
+        return self._begin(inputs, rows)
 
     def finish(self, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Wait for a run, and copy its outputs out of pinned memory.
 
         Raises:
-            EngineError: the device failed, or a buffer does not fit.
+            EngineError: the device failed, a buffer does not fit, or an output lacks rows.
         """
         try:
-            return self._finish(begun, outputs)
+            return self._finish(self._lanes[begun.lane], begun, outputs)
         finally:
             self._free.append(begun.lane)
 
-    def _begin(self, index: int, inputs: Mapping[str, Array], rows: int) -> Pending:
-        loaded, lane = self._open(), self._lanes[index]
-        bucket = bucket_for(rows, loaded.buckets) or 0
-        profile = loaded.buckets.index(bucket) if bucket else 0
-        try:
-            shapes = self._fixed.get(profile) or lane.shape(profile, padded(inputs, bucket))
-            lane.put(inputs, rows, bucket)
-            captured = self._captured.get((index, profile))
-            if captured is not None and self._graphs is not None:
-                self._graphs.launch(captured.executable, lane.stream.handle)
-            else:
-                lane.enqueue(profile, shapes)
-            lane.done.record(lane.stream)
-        except (self._device.cuda.Error, TensorRTError) as error:
-            raise self._fault(error) from error
-        return Pending(index, shapes, rows if bucket else 0)
-
-    def _finish(self, pending: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        lane = self._lanes[pending.lane]
-        try:
-            lane.done.synchronize()
-        except self._device.cuda.Error as error:
-            raise self._fault(error) from error
-        found = {}
-        for tensor in self.signature.outputs:
-            whole = lane.output(tensor, pending.shapes[tensor.name])
-            result = whole[: pending.rows] if pending.rows else whole
-            found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
-        return found
+    def register(self, memory: Array) -> bool:
+        """Read inputs in this memory where they lie, as `Registering` has it."""
+        return self._loaded is not None and self._registered.add(memory)
 
     def warm(self, rows: int) -> None:
         """Run once on zeros with that many rows and free dimensions of 1."""
@@ -170,24 +142,57 @@ class TensorRTEngine:
         """Give everything back: graphs, contexts, plan, memory. Safe to call twice."""
         if self._loaded is None:
             return
-        for captured in self._captured.values():
-            if self._graphs is not None:
-                self._graphs.destroy(captured.executable, captured.graph)
-        self._captured.clear()
+        self._fixed.close()
         for lane in self._lanes:
             lane.close()
         self._lanes.clear()
+        self._registered.close()
         self._loaded = None
 
     def _run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
     ) -> dict[str, Array]:
         if self.buckets and not rows:
-            return {
-                tensor.name: deliver(tensor, empty(tensor), outputs.get(tensor.name))
-                for tensor in self.signature.outputs
-            }
-        return self.finish(self.begin(inputs, rows), outputs)
+            return nothing(self.signature, outputs)
+        return self.finish(self._begin(inputs, rows), outputs)
+
+    def _begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
+        if not self._free:
+            raise TensorRTError(f"{len(self._lanes)} runs were begun and not finished")
+        index = self._free.popleft()
+        try:
+            return self._enqueue(index, inputs, rows)
+        except BaseException:
+            self._free.append(index)
+            raise
+
+    def _enqueue(self, index: int, inputs: Mapping[str, Array], rows: int) -> Pending:
+        bucket = bucket_for(rows, self.buckets) or 0
+        profile = self.buckets.index(bucket) if bucket else 0
+        lane = self._lanes[index]
+        try:
+            shapes = self._fixed.shapes(profile) or lane.shape(profile, padded(inputs, bucket))
+            lane.put(inputs, bucket)
+            if not self._fixed.launch(index, lane, profile):
+                lane.enqueue(profile, shapes)
+            lane.done.record(lane.stream)
+        except (self._device.cuda.Error, TensorRTError) as error:
+            # The caller's memory is free again, so nothing may be reading it.
+            with suppress(self._device.cuda.Error):
+                lane.stream.synchronize()
+            raise self._fault(error) from error
+        return Pending(index, shapes, rows if bucket else 0, bucket)
+
+    def _finish(self, lane: Lane, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            lane.done.synchronize()
+        except self._device.cuda.Error as error:
+            raise self._fault(error) from error
+        found = {}
+        for tensor in self.signature.outputs:
+            result = cut(tensor, lane.output(tensor, begun.shapes), begun.rows, begun.bucket)
+            found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
+        return found
 
     def _in_parts(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int, size: int
@@ -197,78 +202,15 @@ class TensorRTEngine:
         for start in range(0, rows, size):
             end = min(rows, start + size)
             own = {name: array[start:end] for name, array in inputs.items()}
-            parts.append(self._run(own, {}, end - start))
-        return {
-            tensor.name: deliver(
-                tensor,
-                np.concatenate([part[tensor.name] for part in parts]),
-                outputs.get(tensor.name),
-            )
-            for tensor in self.signature.outputs
-        }
+            parts.append((end - start, self._run(own, {}, end - start)))
+        return joined(self.signature, parts, outputs)
 
-    def _prepare(self) -> None:
-        """Fix the shapes that cannot change, and capture the runs that have such shapes only."""
-        loaded = self._open()
-        free = any(
-            None in tensor.shape[int(bool(loaded.buckets)) :] for tensor in self.signature.inputs
-        )
-        if free:
-            return
-        for profile, bucket in enumerate(loaded.buckets or (0,)):
-            inputs = {tensor.name: zeros(tensor, bucket) for tensor in self.signature.inputs}
-            for index, lane in enumerate(self._lanes):
-                shapes = lane.shape(profile, padded(inputs, bucket))
-                self._fixed[profile] = shapes
-                lane.put(inputs, bucket, bucket)
-                self._capture(index, lane, profile, shapes)
-
-    def _capture(self, index: int, lane: Lane, profile: int, shapes: Shapes) -> None:
-        if self._graphs is None:
-            return
-        found = capture(lane, profile, shapes, self._graphs, self._device.cuda)
-        if found is not None:
-            self._captured[index, profile] = found
-
-    def _open(self) -> Loaded:
+    def _check(self, inputs: Mapping[str, Array], rows: int) -> None:
         if self._loaded is None:
             raise EngineError("the engine is closed")
-        return self._loaded
-
-    def _check(self, inputs: Mapping[str, Array]) -> None:
-        self._open()
-        check_inputs(self.signature, inputs)
-        for tensor in self.signature.inputs:
-            shape = inputs[tensor.name].shape
-            if not fits(shape, tensor.shape):
-                raise EngineError(
-                    f"input {tensor.name!r} has shape {list(shape)}, "
-                    f"and the model {list(tensor.shape)}"
-                )
+        check(self.signature, inputs, rows if self.buckets else None)
 
     def _fault(self, error: Exception) -> EngineError:
         loaded = self._loaded
         text = str(error) if loaded is None else loaded.recording.explain(str(error))
         return TensorRTError(text, fatal=classify(text) is Fault.STICKY)
-
-
-def padded(inputs: Mapping[str, Array], bucket: int) -> Shapes:
-    """Return the shapes of inputs in a bucket."""
-    return {
-        name: (bucket, *array.shape[1:]) if bucket else array.shape
-        for name, array in inputs.items()
-    }
-
-
-def deliver(tensor: Tensor, result: Array, buffer: Array | None) -> Array:
-    """Copy a result out of memory that is used again, into the caller's buffer if there is one.
-
-    Raises:
-        EngineError: the buffer is of another shape or dtype.
-    """
-    return result.copy() if buffer is None else write_into(buffer, tensor, result)
-
-
-def empty(tensor: Tensor) -> Array:
-    """Return an output without rows."""
-    return np.zeros((0, *(size or 0 for size in tensor.shape[1:])), dtype=tensor.dtype)

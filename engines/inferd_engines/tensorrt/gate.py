@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from inferd_engines.arrays import shape_of
-from inferd_engines.engine import Array, Engine, Signature, Tensor
+from inferd_engines.engine import Array, Engine
+from inferd_engines.tensorrt.latency import rows_of
 
 RELATIVE: Mapping[str, float] = {
     "fp32": 1e-3, "fp16": 2e-2, "bf16": 5e-2, "int8": 2e-1, "fp8": 2e-1,
@@ -119,32 +119,6 @@ def ranking(expected: Sequence[Array], found: Sequence[Array]) -> float | None:
     return float(np.concatenate(alike).mean())
 
 
-def drawn(
-    signature: Signature, rows: Sequence[int], generator: np.random.Generator
-) -> list[dict[str, Array]]:
-    """Draw inputs from a signature, for models that keep no golden ones.
-
-    Args:
-        signature: of the model.
-        rows: sizes of the batches.
-        generator: of random numbers.
-    """
-    return [
-        {tensor.name: draw(tensor, count, generator) for tensor in signature.inputs}
-        for count in rows
-    ]
-
-
-def draw(tensor: Tensor, rows: int, generator: np.random.Generator) -> Array:
-    """Return elements of one input: floats around 0, small integers, free dimensions of 1."""
-    shape = shape_of(tensor, rows)
-    if tensor.dtype.kind in "iu":
-        return generator.integers(0, 2, shape).astype(tensor.dtype)
-    if tensor.dtype.kind == "b":
-        return generator.integers(0, 2, shape).astype(bool)
-    return generator.standard_normal(shape).astype(tensor.dtype)
-
-
 def accept(
     plan: Engine, reference: Engine, inputs: Sequence[Mapping[str, Array]], precision: str
 ) -> Report:
@@ -153,7 +127,7 @@ def accept(
     Raises:
         EngineError: one of them cannot run.
     """
-    runs = [(one, len(next(iter(one.values())))) for one in inputs]
+    runs = [(one, rows_of(plan, one)) for one in inputs]
     expected = [reference.run(one, {}, rows) for one, rows in runs]
     found = [plan.run(one, {}, rows) for one, rows in runs]
     return compare(expected, found, precision)

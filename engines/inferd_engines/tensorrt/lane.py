@@ -6,80 +6,53 @@ lane runs, another one copies: that is all there is to double buffering.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from inferd_engines.engine import Array, Signature, Tensor
-from inferd_engines.tensorrt.arena import Plan, arrange
+from inferd_engines.engine import Array, Tensor
+from inferd_engines.tensorrt.buffers import Buffers
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.errors import TensorRTError
-from inferd_engines.tensorrt.recording import Recording
+from inferd_engines.tensorrt.loaded import Loaded, Shapes, shapes_on
+from inferd_engines.tensorrt.outputs import DependentOutput, allocator_of
+from inferd_engines.tensorrt.pinned import Registered
 from inferd_engines.tensorrt.shim import required
 
 NON_BLOCKING = 1
 """CU_STREAM_NON_BLOCKING, for which pycuda has no name: never waits for the default stream."""
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """A plan in memory, and what every lane needs to know of it."""
-
-    trt: Any
-    engine: Any
-    signature: Signature
-    buckets: tuple[int, ...]
-    """Rows of each profile, rising; empty for a model without a batch dimension."""
-    largest: Shapes
-    """Of every tensor over all profiles."""
-    recording: Recording
-    weights: int
-    """Bytes on the device, about: the size of the plan."""
-
-
-def shapes_on(
-    context: Any, signature: Signature, inputs: Shapes, recording: Recording
-) -> dict[str, tuple[int, ...]]:
-    """Tell an execution context the shapes of its inputs; return those of all tensors.
-
-    Raises:
-        TensorRTError: a shape is outside the profile, or that of an output depends on the data.
-    """
-    found = dict(inputs)
-    for name, shape in inputs.items():
-        taken = context.set_input_shape(name, shape)
-        required(taken, f"take input {name!r} of shape {shape}", recording)
-    for tensor in signature.outputs:
-        shape = tuple(int(size) for size in context.get_tensor_shape(tensor.name))
-        if min(shape, default=0) < 0:
-            raise TensorRTError(f"the shape of output {tensor.name!r} depends on the data")
-        found[tensor.name] = shape
-    return found
 
 
 class Lane:
     """Stream, staging, device memory and contexts. Used by the thread that made it."""
 
-    def __init__(self, device: Device, loaded: Loaded) -> None:
-        """Take everything that runs will need; nothing is taken later.
+    def __init__(self, device: Device, loaded: Loaded, registered: Registered) -> None:
+        """Take everything that runs will need but for outputs that depend on the data.
+
+        Args:
+            device: whose context is current.
+            loaded: the plan.
+            registered: memory that inputs are read from where they are.
 
         Raises:
             TensorRTError: a context cannot be made.
             pycuda.driver.Error: there is not enough memory.
         """
-        cuda, signature = device.cuda, loaded.signature
+        cuda = device.cuda
         self._cuda = cuda
         self._loaded = loaded
+        self._registered = registered
         self.stream = cuda.Stream(NON_BLOCKING)
         self.done = cuda.Event(cuda.event_flags.DISABLE_TIMING)
-        self._plan: Plan = arrange((*signature.inputs, *signature.outputs), loaded.largest)
-        self._arena = cuda.mem_alloc(max(1, self._plan.nbytes))
-        self._staging = cuda.pagelocked_empty(max(1, self._plan.nbytes), np.uint8)
+        self._buffers = Buffers(cuda, loaded)
+        self._dependent = {
+            tensor.name: DependentOutput(cuda, tensor, loaded.recording)
+            for tensor in loaded.dependent
+        }
+        # Kept here, because TensorRT holds no reference that Python knows of.
+        self._allocator = allocator_of(loaded.trt, self._dependent) if self._dependent else None
         self._contexts: list[Any] = []
         self._scratch: Any = None
         self._scratch_bytes = 0
@@ -96,27 +69,35 @@ class Lane:
     @property
     def nbytes(self) -> int:
         """Device memory of inputs, outputs and activations."""
-        return self._plan.nbytes + self._scratch_bytes
+        dependent = sum(output.nbytes for output in self._dependent.values())
+        return self._buffers.nbytes + self._scratch_bytes + dependent
 
     @property
     def outputs(self) -> Sequence[Tensor]:
         """The outputs of the plan."""
         return self._loaded.signature.outputs
 
-    def put(self, inputs: Mapping[str, Array], rows: int, bucket: int) -> None:
-        """Write inputs into pinned memory; rows up to the bucket's are zeros."""
+    def put(self, inputs: Mapping[str, Array], bucket: int) -> None:
+        """Copy inputs to the device, later, on the stream; rows up to the bucket's are zeros.
+
+        From where they are, if the GPU may read that and nothing has to be added: such inputs must
+        not change before the stream has passed. All others go through pinned memory.
+
+        Args:
+            inputs: of the signature's dtypes.
+            bucket: rows with padding; 0 for a plan without a batch dimension.
+        """
         for tensor in self._loaded.signature.inputs:
             array = inputs[tensor.name]
-            shape = (bucket, *array.shape[1:]) if bucket else array.shape
-            target = self._view(tensor, shape)
-            if bucket and rows < bucket:
-                target[:rows] = array
-                target[rows:] = 0
+            full = not bucket or len(array) == bucket
+            if full and self._registered.holds(array):
+                source = array.reshape(-1).view(np.uint8)
             else:
-                target[...] = array
+                source = self._buffers.stage(tensor, array, bucket)
+            self._cuda.memcpy_htod_async(self._buffers.address(tensor), source, self.stream)
 
     def enqueue(self, profile: int, shapes: Shapes) -> None:
-        """Copy in, run, copy out: all of it later, on the stream.
+        """Run and copy out: all of it later, on the stream.
 
         Args:
             profile: index of the bucket.
@@ -125,16 +106,18 @@ class Lane:
         Raises:
             TensorRTError: TensorRT refused.
         """
-        signature = self._loaded.signature
-        for tensor in signature.inputs:
-            self._cuda.memcpy_htod_async(
-                self._address(tensor), self._bytes(tensor, shapes[tensor.name]), self.stream
-            )
+        signature, buffers = self._loaded.signature, self._buffers
+        for output in self._dependent.values():
+            output.begin()
         ran = self._contexts[profile].execute_async_v3(self.stream.handle)
         required(ran, "run the plan", self._loaded.recording)
         for tensor in signature.outputs:
+            dependent = self._dependent.get(tensor.name)
+            if dependent is not None:
+                dependent.copy_out(self.stream)
+                continue
             self._cuda.memcpy_dtoh_async(
-                self._bytes(tensor, shapes[tensor.name]), self._address(tensor), self.stream
+                buffers.staged(tensor, shapes[tensor.name]), buffers.address(tensor), self.stream
             )
 
     def shape(self, profile: int, inputs: Shapes) -> Shapes:
@@ -146,16 +129,25 @@ class Lane:
         loaded = self._loaded
         return shapes_on(self._contexts[profile], loaded.signature, inputs, loaded.recording)
 
-    def output(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
+    def output(self, tensor: Tensor, shapes: Shapes) -> Array:
         """Return an output in pinned memory; overwritten by the next run of this lane."""
-        return self._view(tensor, shape)
+        dependent = self._dependent.get(tensor.name)
+        if dependent is not None:
+            return dependent.view()
+        return self._buffers.view(tensor, shapes[tensor.name])
 
     def close(self) -> None:
-        """Give everything back, in TensorRT's order: contexts first."""
+        """Give everything back, in TensorRT's order: contexts first.
+
+        Nothing may be reading other people's memory after that.
+        """
+        self.stream.synchronize()
         self._contexts.clear()
         if self._scratch is not None:
             self._scratch.free()
-        self._arena.free()
+        for output in self._dependent.values():
+            output.close()
+        self._buffers.close()
 
     def _context(self, profile: int) -> Any:
         """Make a context of its own for each profile: switching costs an update on the next run."""
@@ -168,9 +160,12 @@ class Lane:
             chosen = context.set_optimization_profile_async(profile, self.stream.handle)
             required(chosen, f"choose profile {profile}", recording)
             self.stream.synchronize()
-        for tensor in (*loaded.signature.inputs, *loaded.signature.outputs):
-            taken = context.set_tensor_address(tensor.name, self._address(tensor))
+        for tensor in loaded.sized:
+            taken = context.set_tensor_address(tensor.name, self._buffers.address(tensor))
             required(taken, f"take an address for {tensor.name!r}", recording)
+        for name in self._dependent:
+            taken = context.set_output_allocator(name, self._allocator)
+            required(taken, f"take an allocator for {name!r}", recording)
         return context
 
     def _share_scratch(self) -> None:
@@ -185,14 +180,3 @@ class Lane:
         self._scratch = self._cuda.mem_alloc(self._scratch_bytes)
         for context in self._contexts:
             context.set_device_memory(int(self._scratch), self._scratch_bytes)
-
-    def _address(self, tensor: Tensor) -> int:
-        return int(self._arena) + self._plan.places[tensor.name].offset
-
-    def _bytes(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
-        offset = self._plan.places[tensor.name].offset
-        found: Array = self._staging[offset : offset + tensor.dtype.itemsize * math.prod(shape)]
-        return found
-
-    def _view(self, tensor: Tensor, shape: tuple[int, ...]) -> Array:
-        return self._bytes(tensor, shape).view(tensor.dtype).reshape(shape)

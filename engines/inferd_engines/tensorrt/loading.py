@@ -11,7 +11,7 @@ from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.engine import LANES, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused
 from inferd_engines.tensorrt.graphs import Graphs
-from inferd_engines.tensorrt.lane import Loaded, Shapes, shapes_on
+from inferd_engines.tensorrt.loaded import Loaded, Shapes, shapes_on
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.recording import Recording, logger_of, recorder_of
@@ -72,13 +72,17 @@ def check_model(trt: Any, engine: Any, signature: Signature) -> None:
     """Refuse a plan with other inputs or outputs than the model.
 
     Raises:
-        PlanRefused: names or datatypes differ.
+        PlanRefused: names or datatypes differ, or the values of an input decide shapes.
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     found = {name: dtype_of(trt, engine.get_tensor_dtype(name)) for name in names}
     wanted = {tensor.name: tensor.dtype for tensor in (*signature.inputs, *signature.outputs)}
     if found != wanted:
         raise PlanRefused(f"the plan has the tensors {found}, and the model {wanted}")
+    inputs = [tensor.name for tensor in signature.inputs]
+    # TensorRT would want these on the host, and their values before it knows any shape.
+    if shaping := [name for name in inputs if engine.is_shape_inference_io(name)]:
+        raise PlanRefused(f"the values of input {shaping[0]!r} are shapes of other tensors")
 
 
 def largest(
@@ -88,10 +92,10 @@ def largest(
     profiles: tuple[Profile, ...],
     recording: Recording,
 ) -> Shapes:
-    """Return the largest shape of every tensor over all profiles.
+    """Return the largest shape of every tensor over all profiles, where it is known before a run.
 
     Raises:
-        TensorRTError: an output has no largest shape before it was run.
+        TensorRTError: TensorRT refused.
     """
     strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
     context = required(engine.create_execution_context(strategy), "make a context", recording)
@@ -113,13 +117,16 @@ def static(tensor: Tensor) -> tuple[int, ...]:
 
 
 def needs(loaded: Loaded, lanes: int) -> Needs:
-    """Return what a plan that was read still takes: its weights are there already."""
-    engine, signature = loaded.engine, loaded.signature
+    """Return what a plan that was read still takes: its weights are there already.
+
+    Outputs whose shapes depend on the data are not counted, because nobody knows them yet.
+    """
+    engine = loaded.engine
     profiles = max(1, len(loaded.buckets))
     scratch = max(
         int(engine.get_device_memory_size_for_profile_v2(profile)) for profile in range(profiles)
     )
-    arena = arrange((*signature.inputs, *signature.outputs), loaded.largest).nbytes
+    arena = arrange(loaded.sized, loaded.largest).nbytes
     return Needs(0, lanes * scratch, lanes * arena, lanes * profiles)
 
 

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Opener
-from inferd_engines.tensorrt import gate
+from inferd_engines.engine import Array, Engine, EngineOptions, Opener
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
-from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
+from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
 from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.judge import Judge
 from inferd_engines.tensorrt.key import PlanKey, key_of
+from inferd_engines.tensorrt.latency import Latency, latencies_in
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library, find
 from inferd_engines.tensorrt.store import PlanStore, StoredPlan
 from inferd_engines.tensorrt.texts import CURRENT, options_from
-
-log = logging.getLogger(__name__)
-GOLDEN = "golden.npz"
-"""Inputs beside a model, by name, that its plans are compared on."""
-SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +63,7 @@ class TensorRTOpener:
         reference: Opener,
         missing: Callable[[Wanted], TensorRTError],
         find: Callable[[], Gpu] = find_gpu,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; nothing is looked for yet.
 
@@ -77,11 +72,13 @@ class TensorRTOpener:
             reference: opens the engine that plans are compared with, and that knows the signature.
             missing: told of a plan that is not there; returns why, for who asked.
             find: looks for TensorRT and a GPU; called once if it finds them.
+            clock: monotonic seconds, to time plans with.
         """
         self._store = store
         self._reference = reference
         self._missing = missing
         self._find = find
+        self._judge = Judge(store, clock)
         self._gpu: Gpu | None = None
         self._lock = threading.Lock()
 
@@ -105,7 +102,7 @@ class TensorRTOpener:
             raise
         finally:
             reference.close()
-        return OnDevice(engine, gpu.device)
+        return engine
 
     def _found(self) -> Gpu:
         with self._lock:
@@ -113,40 +110,28 @@ class TensorRTOpener:
                 self._gpu = self._find()
             return self._gpu
 
-    def _open(
-        self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine
-    ) -> TensorRTEngine:
+    def _open(self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine) -> OnDevice:
         signature, options = reference.signature, wanted.options
         engine = load(gpu.library, gpu.device, plan.data, signature, options, gpu.graphs)
-        if self._store.accepted(wanted.key):
-            return engine
         try:
-            self._judge(engine, reference, wanted)
+            report = self._judge.report(engine, reference, wanted.key, wanted.model, options)
         except BaseException:
             engine.close()
             raise
-        return engine
-
-    def _judge(self, engine: Engine, reference: Engine, wanted: Wanted) -> None:
-        """Compare a plan with its model once, and remember what came out."""
-        inputs = golden(wanted.model) or gate.drawn(
-            reference.signature, wanted.options.buckets, np.random.default_rng(SEED)
-        )
-        report = gate.accept(engine, reference, inputs, wanted.options.precision)
-        if report.problems:
-            self._store.refuse(wanted.key, report.as_json())
-            raise PlanRefused("the plan gives other answers: " + "; ".join(report.problems))
-        self._store.accept(wanted.key, report.as_json())
-        log.info("a plan was accepted", extra={"model": str(wanted.model)})
+        return OnDevice(engine, gpu.device, latencies_in(report))
 
 
 class OnDevice(Delegate):
     """An engine whose thread has the device's context as long as it is open."""
 
-    def __init__(self, engine: TensorRTEngine, device: Device) -> None:
+    def __init__(
+        self, engine: TensorRTEngine, device: Device, latencies: Sequence[Latency]
+    ) -> None:
         super().__init__(engine)
         self._halves = engine
         self._device: Device | None = device
+        self.latencies = latencies
+        """Of its buckets, as they were when the plan was accepted; empty if it was not timed."""
 
     def begin(self, inputs: Mapping[str, Array], rows: int) -> Pending:
         """As the engine's."""
@@ -175,19 +160,3 @@ def wanted_on(gpu: Gpu, model: Path, options: BuildOptions) -> Wanted:
         options = replace(options, targets=(here.capability if known else CURRENT,))
     host = host_of(gpu.library, options, lambda: here)
     return Wanted(model, key_of(model, host, options), options)
-
-
-def golden(model: Path) -> list[dict[str, Array]]:
-    """Return the inputs that are kept beside a model; none if there are none.
-
-    Raises:
-        EngineError: the file cannot be read.
-    """
-    path = model.parent / GOLDEN
-    if not path.is_file():
-        return []
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            return [{name: found[name] for name in found.files}]
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {error}") from error

@@ -12,7 +12,8 @@ import numpy as np
 from inferd_engines.engine import Array
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.graphs import Executable, Graph, Graphs
-from inferd_engines.tensorrt.lane import Lane, Shapes
+from inferd_engines.tensorrt.lane import Lane
+from inferd_engines.tensorrt.loaded import Shapes
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,12 @@ class Captured:
 def capture(lane: Lane, profile: int, shapes: Shapes, graphs: Graphs, cuda: Any) -> Captured | None:
     """Capture what `lane.enqueue` does; None, with the reason in the log, if that cannot be.
 
+    Copies to the device stay outside, because not every run has its inputs at the same addresses.
     TensorRT updates what it deferred in the first run after a change of shapes, so one plain run
     comes first; an empty graph raises nothing, so a replay has to give what that run gave.
 
     Args:
-        lane: whose inputs hold what may be run.
+        lane: whose inputs were put.
         profile: index of the bucket.
         shapes: of every tensor.
         graphs: of this host.
@@ -69,7 +71,7 @@ def replays(
 ) -> bool:
     """Launch a graph once; True if it wrote the expected outputs."""
     for tensor in lane.outputs:
-        lane.output(tensor, shapes[tensor.name])[...] = 0
+        lane.output(tensor, shapes)[...] = 0
     graphs.launch(found.executable, lane.stream.handle)
     lane.stream.synchronize()
     got = outputs_of(lane, shapes)
@@ -78,4 +80,4 @@ def replays(
 
 def outputs_of(lane: Lane, shapes: Shapes) -> dict[str, Array]:
     """Return copies of all outputs."""
-    return {tensor.name: lane.output(tensor, shapes[tensor.name]).copy() for tensor in lane.outputs}
+    return {tensor.name: lane.output(tensor, shapes).copy() for tensor in lane.outputs}

@@ -2,29 +2,28 @@
 
     FOLDER/DIGEST/plan            the plan
     FOLDER/DIGEST/manifest.json   what it is of, its size and its SHA-256
-    FOLDER/DIGEST/accepted.json   how it was compared with its model; or refused.json, and no plan
+    FOLDER/DIGEST/accepted.json   how near it is to its model, and how fast; or refused.json, and
+                                  no plan
     FOLDER/DIGEST.lock            held by who builds it; never deleted
+    FOLDER/timing/                what TensorRT measured, see timing_store.py
 
-A plan appears as a whole, by renaming a folder, or not at all. The lock is the kernel's
-(flock(2), which NFS knows, too), so that it ends with its holder, however that ends.
+A plan appears as a whole, by renaming a folder, or not at all.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from inferd_engines.tensorrt.disk import lock, replace, sync, text_of, write
 from inferd_engines.tensorrt.errors import PlanRefused
 from inferd_engines.tensorrt.key import PlanKey, differences
 
@@ -92,9 +91,17 @@ class PlanStore:
         }
         self._put(key, {PLAN: plan, MANIFEST: text_of(manifest)})
 
-    def accepted(self, key: PlanKey) -> bool:
-        """True if a plan was compared with its model and found to be right."""
-        return (self._folder / key.digest / ACCEPTED).is_file()
+    def accepted(self, key: PlanKey) -> Mapping[str, Any] | None:
+        """Return how a plan was found to be right; None if it was not compared yet."""
+        path = self._folder / key.digest / ACCEPTED
+        try:
+            report = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            log.warning("a report is ignored", extra={"file": str(path), "why": str(error)})
+            return None
+        return report if isinstance(report, Mapping) else None
 
     def accept(self, key: PlanKey, report: Mapping[str, Any]) -> None:
         """Remember that a plan is right, and how it was found."""
@@ -118,12 +125,8 @@ class PlanStore:
             key: of the plan.
             wait: for another builder; otherwise give False at once.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / f"{key.digest}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            yield locked(descriptor, wait)
-        finally:
-            os.close(descriptor)
+        with lock(self._folder / f"{key.digest}.lock", wait=wait) as mine:
+            yield mine
 
     def _check_refused(self, key: PlanKey) -> None:
         """Raise PlanRefused if a plan is missing because it was refused."""
@@ -132,10 +135,7 @@ class PlanStore:
             raise PlanRefused(f"the plan was built and refused, see {REFUSED}: {refused}")
 
     def _note(self, key: PlanKey, name: str, report: Mapping[str, Any]) -> None:
-        target = self._folder / key.digest / name
-        made = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        write(made, text_of(report))
-        made.replace(target)
+        replace(self._folder / key.digest / name, text_of(report))
 
     def _put(self, key: PlanKey, files: Mapping[str, bytes]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -164,34 +164,3 @@ def problem_with(manifest: Any, data: bytes, key: PlanKey) -> str:
     if manifest.get("sha256") != hashlib.sha256(data).hexdigest():
         return "its bytes are not those that were written"
     return "; ".join(differences(key.parts, manifest.get("key") or {}))
-
-
-def locked(descriptor: int, wait: bool) -> bool:
-    """Take a file's lock; False if somebody else has it and nobody shall wait."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file so that it is on the disk before anybody refers to it."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync(folder: Path) -> None:
-    """Let a renamed entry of a folder reach the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def text_of(value: Mapping[str, Any]) -> bytes:
-    """Return JSON for people and programs."""
-    return json.dumps(value, indent=2, sort_keys=True).encode()

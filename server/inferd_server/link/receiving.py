@@ -63,6 +63,11 @@ class WorkerLink:
         self._lock = threading.Lock()
 
     @property
+    def inputs(self) -> Array:
+        """The memory that rows of requests are in: bytes, in whole pages."""
+        return self._memory.inputs
+
+    @property
     def backlog(self) -> bool:
         """True while answers wait for room."""
         return bool(self._backlog)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from inferd_engines.engine import Engine, Signature
+from inferd_engines.engine import Engine, Registering, Signature
 
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.repository.line import Line, Observer, Runner
@@ -41,8 +41,11 @@ class TableStation:
         return self._intake.open([tensor.dtype for tensor in signature.inputs], limits)
 
     def runner(self, engine: Engine, line: Line, batched: bool, observer: Observer) -> Runner:
-        """Return a runner of tables."""
+        """Return a runner of tables, whose engine reads them in place if it can."""
         assert isinstance(line, TableQueue)
+        if isinstance(engine, Registering):
+            for link in self._links.values():
+                engine.register(link.inputs)
         return TableRunner(engine, line.waiting, self._links, batched, observer, self._clock)
 
     def number(self, line: Line) -> int:

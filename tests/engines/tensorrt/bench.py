@@ -42,17 +42,24 @@ class Bench:
         ranges: Mapping[str, Range] | None = None,
         batched: bool = True,
         graphs: bool = True,
+        dependent: Sequence[str] = (),
     ) -> TensorRTEngine:
         """Put a plan there and load it."""
         options = BuildOptions(buckets=tuple(buckets), ranges=ranges or {}, batched=batched)
         profiles = profiles_for(signature, buckets, options.ranges, batched=batched)
-        self.models[PLAN] = FakeModel(signature, compute, profiles)
+        self.models[PLAN] = FakeModel(signature, compute, profiles, dependent=frozenset(dependent))
+        return self.load(signature, options, graphs=graphs)
+
+    def load(
+        self, signature: Signature, options: BuildOptions | None = None, *, graphs: bool = True
+    ) -> TensorRTEngine:
+        """Load the plan that is there."""
         return load(
             self.library,
             self.device,
             PLAN,
             signature,
-            options,
+            options or BuildOptions(),
             self.graphs if graphs else None,
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from inferd_engines.tensorrt.shim import Library
 
-from tests.fakes import cuda, tensorrt
+from tests.fakes import cuda, tensorrt, tensorrt_builder
 from tests.fakes.cuda import POISON, FakeDriver
 
 
@@ -32,13 +32,17 @@ def public(kind: type) -> list[str]:
         (tensorrt.ExecutionContext, "IExecutionContext"),
         (tensorrt.CudaEngine, "ICudaEngine"),
         (tensorrt.Runtime, "Runtime"),
+        (tensorrt_builder.ITimingCache, "ITimingCache"),
+        (tensorrt_builder.BuilderConfig, "IBuilderConfig"),
     ],
 )
 def test_what_a_double_has_the_real_class_has(library: Library, double: type, real: str) -> None:
     own = {
-        "ExecutionContext": {"engine", "profile", "shapes", "addresses", "scratch"},
+        "ExecutionContext": {"engine", "profile", "shapes", "addresses", "scratch", "allocators"},
         "CudaEngine": {"allows"},
-        "Runtime": {"check", "fail"},
+        "Runtime": {"check", "fail", "asynchronous"},
+        "ITimingCache": set(),
+        "BuilderConfig": {"cache"},
     }[double.__name__]
     found = getattr(library.module, real)
     missing = [name for name in public(double) if name not in own and not hasattr(found, name)]
@@ -55,9 +59,13 @@ def test_what_the_engine_calls_of_the_real_classes_takes_what_it_is_given(
         (trt.IExecutionContext, "set_tensor_address", "memory"),
         (trt.IExecutionContext, "execute_async_v3", "stream_handle"),
         (trt.IExecutionContext, "set_device_memory", "size"),
+        (trt.IExecutionContext, "set_output_allocator", "output_allocator"),
+        (trt.ICudaEngine, "is_shape_inference_io", "name"),
         (trt.ICudaEngine, "get_device_memory_size_for_profile_v2", "profile_index"),
         (trt.ICudaEngine, "create_execution_context", "strategy"),
         (trt.Runtime, "deserialize_cuda_engine", "serialized_engine"),
+        (trt.IBuilderConfig, "set_timing_cache", "ignore_mismatch"),
+        (trt.ITimingCache, "combine", "input_cache"),
     ):
         text = inspect.getdoc(getattr(kind, method)) or ""
         assert words in text, (method, text)

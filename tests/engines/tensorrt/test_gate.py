@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from inferd_engines.engine import Array, Signature, Tensor
-from inferd_engines.tensorrt.gate import AGREEMENT, RELATIVE, accept, compare, drawn
+from inferd_engines.engine import Array
+from inferd_engines.tensorrt.gate import AGREEMENT, RELATIVE, accept, compare
 from inferd_engines.tensorrt.options import PRECISIONS
+from inferd_engines.tensorrt.profiles import profiles_for
+from inferd_engines.tensorrt.trial import drawn
 
 from tests.fakes.engine import DOUBLING, FakeEngine, double
 
@@ -69,32 +71,13 @@ def test_zeros_are_compared_as_they_are() -> None:
     assert problems(zeros, zeros + 1)
 
 
-def test_inputs_are_drawn_alike_from_one_seed_and_fit_the_signature() -> None:
-    signature = Signature(
-        (
-            Tensor("f", np.dtype(np.float32), (None, 3)),
-            Tensor("i", np.dtype(np.int64), (None, None)),
-            Tensor("b", np.dtype(np.bool_), (None,)),
-        ),
-        (),
-    )
-    first, again = (drawn(signature, (1, 4), np.random.default_rng(7)) for _ in range(2))
-    assert [{n: a.shape for n, a in run.items()} for run in first] == [
-        {"f": (1, 3), "i": (1, 1), "b": (1,)},
-        {"f": (4, 3), "i": (4, 1), "b": (4,)},
-    ]
-    for one, other in zip(first, again, strict=True):
-        assert all(np.array_equal(one[name], other[name]) for name in one)
-        assert {name: array.dtype for name, array in one.items()} == {
-            tensor.name: tensor.dtype for tensor in signature.inputs
-        }
-
-
 def test_both_engines_run_on_the_same_inputs() -> None:
     def wrong(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return {"OUTPUT0": inputs["INPUT0"] * 2.5}
 
-    inputs = drawn(DOUBLING, (1, 2), np.random.default_rng(0))
+    inputs = drawn(
+        DOUBLING, profiles_for(DOUBLING, (1, 2), {}, batched=True), np.random.default_rng(0)
+    )
     reference = FakeEngine(DOUBLING, double)
     assert accept(FakeEngine(DOUBLING, double), reference, inputs, "fp32").problems == []
     report = accept(FakeEngine(DOUBLING, wrong), reference, inputs, "fp32")

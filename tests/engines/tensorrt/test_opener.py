@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -22,11 +24,12 @@ from inferd_engines.tensorrt.errors import (
 )
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import key_of
-from inferd_engines.tensorrt.opener import GOLDEN, Gpu, TensorRTOpener, Wanted, wanted_on
+from inferd_engines.tensorrt.opener import Gpu, OnDevice, TensorRTOpener, Wanted, wanted_on
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import profiles_for
 from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
+from inferd_engines.tensorrt.trial import GOLDEN
 
 from tests.engines.tensorrt.bench import PLAN, Bench
 from tests.fakes.engine import DOUBLING, Compute, FakeEngine, double
@@ -39,6 +42,9 @@ ROW = {"INPUT0": np.ones((1, 4), np.float32)}
 
 class Host:
     """A host with a fake GPU, a store, and a builder that waits for the test."""
+
+    TICK = 0.25
+    """Seconds between any two looks at its clock."""
 
     def __init__(self, folder: Path) -> None:
         self.bench = Bench()
@@ -55,7 +61,14 @@ class Host:
         self.builds = Builds(self.build)
         self.builds.when_ended(self.built.put)
         gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
-        self.opener = TensorRTOpener(self.store, self.reference, self.builds, lambda: gpu)
+        ticks = count()
+        self.opener = TensorRTOpener(
+            self.store,
+            self.reference,
+            self.builds,
+            lambda: gpu,
+            lambda: next(ticks) * self.TICK,
+        )
         self.compute: Compute = double
 
     def reference(self, path: Path, options: EngineOptions) -> Engine:
@@ -138,6 +151,61 @@ def test_a_plan_is_compared_with_its_model_once(host: Host) -> None:
     assert len(host.references[-1].batches) == 2
     host.open().close()
     assert host.references[-1].batches == []
+
+
+def test_an_accepted_plan_says_how_long_its_buckets_take(host: Host, tmp_path: Path) -> None:
+    engine = host.open_built()
+    assert isinstance(engine, OnDevice)
+    assert [latency.rows for latency in engine.latencies] == [1, 4]
+    assert all(latency.best == latency.median == Host.TICK for latency in engine.latencies)
+    engine.close()
+    (path,) = (tmp_path / "plans").glob("*/accepted.json")
+    kept = json.loads(path.read_text())
+    assert kept["latency"][1] == {"rows": 4, "best": Host.TICK, "median": Host.TICK}
+    assert kept["outputs"][0]["output"] == "OUTPUT0"
+    again = host.open()
+    assert isinstance(again, OnDevice)
+    assert again.latencies == engine.latencies
+    again.close()
+
+
+def test_a_report_that_cannot_be_read_is_made_anew(host: Host, tmp_path: Path) -> None:
+    host.open_built().close()
+    (path,) = (tmp_path / "plans").glob("*/accepted.json")
+    for damaged in ("{", "[]", ""):
+        path.write_text(damaged)
+        host.open().close()
+        assert len(host.references[-1].batches) == 2
+        assert json.loads(path.read_text())["latency"]
+
+
+def refusing_negatives(error: Exception) -> Compute:
+    """Return a model that drawn inputs are none for."""
+
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if not (inputs["INPUT0"] >= 0).all():
+            raise error
+        return double(inputs)
+
+    return compute
+
+
+def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
+    np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
+    host.compute = refusing_negatives(host.bench.driver.LogicError("invalid argument"))
+    engine = host.open_built()
+    assert isinstance(engine, OnDevice)
+    assert engine.latencies == ()
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    engine.close()
+
+
+def test_an_error_that_ends_the_process_is_not_taken_for_an_untimed_plan(host: Host) -> None:
+    np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
+    host.compute = refusing_negatives(host.bench.driver.LaunchError("unspecified launch failure"))
+    with pytest.raises(EngineError, match="launch failure") as failed:
+        host.open_built()
+    assert failed.value.fatal
 
 
 def test_a_plan_with_other_answers_never_serves(host: Host) -> None:

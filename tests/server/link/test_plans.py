@@ -1,0 +1,77 @@
+"""Requests of fronts in front of a plan, over the doubles of pycuda and TensorRT."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from inferd_server.scheduler.decision import Limits
+from inferd_server.worker.overlap import Overlap
+from inferd_server.worker.station import TableStation
+
+from tests.engines.tensorrt.bench import Bench as Gpu
+from tests.fakes.engine import DOUBLING, double
+from tests.server.callers import ANSWERED_WITHIN, rows_of
+from tests.server.link.bench import Bench, Target, bench
+
+SIZES = (1, 2, 4)
+
+
+class Plan:
+    """A plan whose worker thread has the GPU."""
+
+    def __init__(self, made: Bench) -> None:
+        self.copied: list[int] = []
+        self._station = TableStation(made.intake, made.links, time.monotonic, lambda: None)
+        self._made = made
+        self.queue = self._station.line(DOUBLING, Limits(4, 0.0, SIZES))
+        self.target = Target(self._station.number(self.queue))
+        self._thread = threading.Thread(target=self._live)
+        self._thread.start()
+
+    def end(self) -> None:
+        self.queue.close()
+        self._thread.join(ANSWERED_WITHIN)
+        assert not self._thread.is_alive()
+
+    def _live(self) -> None:
+        gpu = Gpu()
+        copy = gpu.driver.memcpy_htod_async
+
+        def watched(dest: object, source: object, stream: object) -> None:
+            self.copied.append(source.ctypes.data)  # type: ignore[attr-defined]
+            copy(dest, source, stream)  # type: ignore[arg-type]
+
+        gpu.driver.memcpy_htod_async = watched  # type: ignore[method-assign]
+        engine = gpu.open(DOUBLING, double, buckets=SIZES)
+        self.copied.clear()
+        runner = self._station.runner(engine, self.queue, True, self._made.executions.append)
+        Overlap(self.queue, runner).run()
+        engine.close()
+        assert gpu.driver.registered == []
+        gpu.close()
+
+
+def test_batches_overlap_and_full_ones_are_read_where_the_fronts_wrote_them() -> None:
+    with bench(2) as made:
+        plan = Plan(made)
+        for start in range(0, 120, 6):
+            # Alone, a request that fills a bucket is its own batch.
+            alone = made.fronts[start // 6 % 2].send(plan.target, 1.0, 2.0)
+            assert alone.wait().output == rows_of(2, 4)
+            values = [float(start + index) for index in range(6)]
+            sent = [
+                made.fronts[index % 2].send(plan.target, value, value + 0.5)
+                for index, value in enumerate(values)
+            ]
+            for value, caller in zip(values, sent, strict=True):
+                assert caller.wait().output == rows_of(2 * value, 2 * value + 1)
+        plan.end()
+        places = [link.inputs.ctypes for link in made.links.values()]
+        sizes = [link.inputs.nbytes for link in made.links.values()]
+        inside = [
+            any(p.data <= at < p.data + size for p, size in zip(places, sizes, strict=True))
+            for at in plan.copied
+        ]
+        assert sum(inside) >= 20
+    assert sum(run.rows for run in made.executions) == 280
