@@ -44,8 +44,9 @@ test: check tools ## everything but what is slow or needs a GPU
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
 
-test-gpu: install tools ## what needs a GPU
+test-gpu: install tools ## what needs a GPU, and in the end its figures as tables
 	$(BIN)/pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu --or-skip
 
 bench: install ## served throughput as a ratio to bare ONNX Runtime
 	$(BIN)/python -m benchmarks.served
