@@ -125,10 +125,16 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 		npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent && touch $@; \
 		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
 
+# What pycuda is built with. The oldest headers of CUDA 13: a symbol that is newer than a driver would
+# keep pycuda from being imported there.
+PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
+
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
-	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra server --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
+	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' tritonclient==2.48.0 nvidia-cuda-runtime-cu12 | $(LOCK) --no-deps - -o requirements/perf-analyzer.txt
 	for peer in nvidia-pytriton kserve mlserver; do \
