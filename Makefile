@@ -8,11 +8,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 NODE := tests/conformance/node
 PROTOS := $(shell find proto -name '*.proto')
 PEERS := $(TOOLS)/peers
+PYCUDA := $(VENV)/pycuda
 FLAGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers tools clean
+.PHONY: help install install-gpu serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +26,16 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+install-gpu: install ## add TensorRT-RTX and pycuda to .venv; needs g++ and Python's headers, but no GPU
+	rm -rf $(PYCUDA)
+	$(PYTHON) -m venv $(PYCUDA)
+	$(PYCUDA)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/gpu-build.txt
+	$(PYCUDA)/bin/python scripts/configure_pycuda.py $(PYCUDA)/home
+	XDG_CONFIG_HOME="$${XDG_CONFIG_HOME:-$$HOME/.config}" HOME=$(CURDIR)/$(PYCUDA)/home \
+		$(PYCUDA)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation \
+		--require-hashes --wheel-dir $(PYCUDA)/wheels -r requirements/gpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index $(PYCUDA)/wheels/*.whl
 
 serve: install ## serve the shipped models on HOST:PORT
 	$(BIN)/inferd serve --host $(HOST) --grpc-port $(PORT)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from inferd_engines.arrays import shape_of
 from inferd_engines.engine import Array, EngineOptions, Signature
 from inferd_engines.onnx import open_onnx
 from inferd_engines.tensorrt.builder import Builder
 from inferd_engines.tensorrt.engine import TensorRTEngine
-from inferd_engines.tensorrt.gate import drawn
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.opener import Gpu, wanted_on
 from inferd_engines.tensorrt.options import BuildOptions
@@ -42,8 +42,11 @@ class Subject:
         return load(gpu.library, gpu.device, self.plan, self.signature, self.options, used)
 
     def inputs(self, rows: int, generator: np.random.Generator) -> dict[str, Array]:
-        """Draw inputs of so many rows; free dimensions besides them are 1."""
-        return drawn(self.signature, (rows,), generator)[0]
+        """Draw inputs of so many rows, from 0 to 1; free dimensions besides them are 1."""
+        return {
+            tensor.name: generator.random(shape_of(tensor, rows)).astype(tensor.dtype)
+            for tensor in self.signature.inputs
+        }
 
 
 def build(gpu: Gpu, name: str, model: Path, options: BuildOptions) -> Subject:

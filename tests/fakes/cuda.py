@@ -352,12 +352,6 @@ class FakeDriver:
         self._pin(array)
         return array
 
-    def module_from_buffer(self, code: bytes) -> Module:
-        """Load a module, which may hold nothing but a kernel that breaks the context."""
-        self.check("module_from_buffer")
-        assert b"st.global" in code
-        return Module(self)
-
     def Stream(self, flags: int = 0) -> Stream:  # noqa: N802 pycuda calls it that
         """Make a stream."""
         return Stream(self, flags)
@@ -365,6 +359,12 @@ class FakeDriver:
     def Event(self, flags: int = 0) -> Event:  # noqa: N802 pycuda calls it that
         """Make an event."""
         return Event(self, flags)
+
+    def module_from_buffer(self, code: bytes) -> Module:
+        """Load a module, which may hold nothing but a kernel that breaks the context."""
+        self.check("module_from_buffer")
+        assert b"st.global" in code
+        return Module(self)
 
     def memcpy_htod_async(self, dest: Any, src: Any, stream: Stream) -> None:
         """Copy to the device, some time."""

@@ -1,4 +1,4 @@
-"""Plans on hardware: the contract, right answers, and two runs under way."""
+"""Plans on hardware: the contract, right answers, graphs, and two runs under way."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from inferd_engines.tensorrt.gate import accept, drawn
 from inferd_engines.tensorrt.opener import Gpu
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Range
+from inferd_server.settings.model import shipped_models
 
 from benchmarks import resnet50
-from benchmarks.gpu.subject import build
 from tests import models
 from tests.engines.cases import CASES, FREE_DIMS, NO_BATCH, Case
 from tests.engines.contract import EngineContract
-from tests.gpu.subjects import DIGITS
+from tests.gpu.hardware import opened
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]
+DIGITS = shipped_models() / "digits/1/model.onnx"
 SUPPORTED = ("FP32", "FP16", "INT32", "INT64", "BOOL", "BF16")
 
 
@@ -49,7 +50,7 @@ class TestTensorRT(EngineContract):
         models.save(case.model, path)
         ranges = {"INPUT0": Range((1,), (64,), (100_000,))} if case is FREE_DIMS else {}
         options = BuildOptions(buckets=(1, 8, 64), ranges=ranges, batched=case is not NO_BATCH)
-        self._engines.append(build(self._found, case.name, path, options).engine(graphs=True))
+        self._engines.append(opened(self._found, path, options))
         return self._engines[-1]
 
 
@@ -59,8 +60,8 @@ def test_answers_are_those_of_onnx_runtime_on_fresh_random_inputs(
     gpu: Gpu, tmp_path: Path, name: str, precision: str
 ) -> None:
     model = DIGITS if name == "digits" else resnet50.write(tmp_path)
-    options = BuildOptions(precision, buckets=(1, 4, 8))
-    engine = build(gpu, name, model, options).engine(graphs=True)
+    buckets = (1, 4, 8)
+    engine = opened(gpu, model, BuildOptions(precision, buckets=buckets))
     reference = open_onnx(model, EngineOptions())
     inputs = drawn(reference.signature, (1, 3, 8), np.random.default_rng())
     report = accept(engine, reference, inputs, precision)
@@ -68,8 +69,21 @@ def test_answers_are_those_of_onnx_runtime_on_fresh_random_inputs(
     assert report.problems == []
 
 
+def test_graphs_give_what_plain_runs_give(gpu: Gpu) -> None:
+    options = BuildOptions(buckets=(1, 8))
+    with_graphs = opened(gpu, DIGITS, options)
+    without = opened(gpu, DIGITS, options, graphs=False)
+    for inputs in drawn(without.signature, (1, 5, 8), np.random.default_rng()):
+        rows = len(next(iter(inputs.values())))
+        one, other = with_graphs.run(inputs, {}, rows), without.run(inputs, {}, rows)
+        for name in one:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-5, atol=1e-6)
+    with_graphs.close()
+    without.close()
+
+
 def test_two_runs_under_way_give_their_own_rows(gpu: Gpu) -> None:
-    engine = build(gpu, "digits", DIGITS, BuildOptions(buckets=(1, 8))).engine(graphs=True)
+    engine = opened(gpu, DIGITS, BuildOptions(buckets=(1, 8)))
     first, second = drawn(engine.signature, (8, 8), np.random.default_rng())
     expected = [engine.run(inputs, {}, 8) for inputs in (first, second)]
     pending = [engine.begin(inputs, 8) for inputs in (first, second)]
