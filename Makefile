@@ -8,11 +8,12 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 NODE := tests/conformance/node
 PROTOS := $(shell find proto -name '*.proto')
 PEERS := $(TOOLS)/peers
+PYCUDA := $(VENV)/pycuda
 FLAGS ?=
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +26,16 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
+
+install-gpu: install ## add TensorRT-RTX and pycuda to .venv; needs g++ and Python's headers, but no GPU
+	rm -rf $(PYCUDA)
+	$(PYTHON) -m venv $(PYCUDA)
+	$(PYCUDA)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/gpu-build.txt
+	$(PYCUDA)/bin/python scripts/configure_pycuda.py $(PYCUDA)/home
+	XDG_CONFIG_HOME="$${XDG_CONFIG_HOME:-$$HOME/.config}" HOME=$(CURDIR)/$(PYCUDA)/home \
+		$(PYCUDA)/bin/python -m pip wheel --quiet --disable-pip-version-check --no-build-isolation \
+		--require-hashes --wheel-dir $(PYCUDA)/wheels -r requirements/gpu.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-index $(PYCUDA)/wheels/*.whl
 
 serve: install ## serve the shipped models on HOST:PORT
 	$(BIN)/inferd serve --host $(HOST) --grpc-port $(PORT)
@@ -44,8 +55,9 @@ test: check tools ## everything but what is slow or needs a GPU
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
 
-test-gpu: install tools ## what needs a GPU
+test-gpu: install tools ## what needs a GPU, and in the end its figures as tables
 	$(BIN)/pytest -m gpu
+	$(BIN)/python -m benchmarks.gpu --or-skip
 
 bench: install ## served throughput as a ratio to bare ONNX Runtime
 	$(BIN)/python -m benchmarks.served
@@ -127,10 +139,16 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 		npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent && touch $@; \
 		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
 
+# What pycuda is built with. The oldest headers of CUDA 13: a symbol that is newer than a driver would
+# keep pycuda from being imported there.
+PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
+
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
-	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra server --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
+	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' tritonclient==2.48.0 nvidia-cuda-runtime-cu12 | $(LOCK) --no-deps - -o requirements/perf-analyzer.txt
 	for peer in nvidia-pytriton kserve mlserver; do \

@@ -24,6 +24,10 @@ KUBECTL = ROOT / ".tools" / "kubectl"
 VALUE_SETS: dict[str, Values] = {
     "default": {},
     "gpu": {"gpu": {"enabled": True, "count": 2, "runtimeClassName": "nvidia"}},
+    "plans": {
+        "gpu": {"enabled": True},
+        "planStore": {"existingClaim": "plans", "subPath": "rtx"},
+    },
     "claim": {"modelRepository": {"existingClaim": "models", "subPath": "team/a"}},
     "headless": {"replicas": 3, "service": {"headless": {"enabled": True}}},
     "no account": {"serviceAccount": {"create": False}},
@@ -40,6 +44,8 @@ VALUE_SETS: dict[str, Values] = {
         "fullnameOverride": "y",
         "extraEnv": [{"name": "N", "value": "n"}],
         "modelRepository": {"existingClaim": "n"},
+        "gpu": {"enabled": True},
+        "planStore": {"existingClaim": "y", "subPath": "on"},
         "nodeSelector": {"y": "on"},
         "podAnnotations": {"off": "y"},
         "settings": {"extra": {"n": "y", "rows": 1000000}},

@@ -127,7 +127,7 @@ def make_base(folder: Path) -> Path:
     """Return the root file system of a small Debian with Python, made unless one is named."""
     if BASE_TAR in os.environ:
         return Path(os.environ[BASE_TAR])
-    packages = "python3,python3-venv,ca-certificates"
+    packages = "python3,python3-venv,python3-dev,g++,ca-certificates"
     base = folder / "base.tar"
     run("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", base)
     return base
@@ -143,10 +143,10 @@ def copy_sources(context: Path) -> None:
 
 
 def download_wheels(wheelhouse: Path) -> None:
-    """Fetch every wheel that the build installs."""
+    """Fetch everything that the build installs: wheels, and the source of pycuda."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
-    # The base's Python need not be this one.
-    target = ["--only-binary", ":all:", "--python-version", PYTHON]
-    files = [ROOT / "requirements" / name for name in ("build.txt", "server.txt")]
-    wanted = [part for file in files for part in ("--requirement", file)]
-    run(*pip, "--dest", wheelhouse, "--require-hashes", *target, *wanted)
+    # The base's Python need not be this one, for which pip wants to look at no dependencies.
+    target = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON]
+    for name in ("build.txt", "gpu-build.txt", "gpu.txt"):
+        wanted = ["--no-binary", "pycuda", "--requirement", ROOT / "requirements" / name]
+        run(*pip, "--dest", wheelhouse, "--require-hashes", *target, *wanted)

@@ -63,16 +63,48 @@ def test_the_server_gets_the_signal_itself() -> None:
 
 def test_every_download_is_checked_against_its_hash() -> None:
     runs = " && ".join(" ".join(words[1:]) for words in instructions() if words[0] == "RUN")
-    installs = [step for step in runs.split(" && ") if " install " in step and "pip" in step]
-    assert len(installs) == 3
-    for step in installs:
-        assert "--require-hashes" in step or "--no-deps --no-index" in step
+    steps = [step for step in runs.split(" && ") if "bin/pip " in step]
+    assert len(steps) == 5
+    for step in steps:
+        # What was not downloaded is of this build: nothing is looked for anywhere.
+        own = step.endswith((".whl", " ."))
+        assert ("--no-deps" in step) if own else ("--require-hashes" in step)
+        assert not step.endswith(".whl") or "--no-index" in step
+
+
+def test_what_builds_is_left_behind() -> None:
+    stages = " ".join(" ".join(words) for words in instructions()).split("FROM ")
+    final = stages[-1]
+    assert "--from=build /opt/inferd /opt/inferd" in final
+    assert "apt-get" not in final
+    assert "g++" not in final
+    assert final.count("COPY") == 1
+
+
+def test_pycuda_is_built_with_headers_no_newer_than_the_base() -> None:
+    base = re.search(r"nvidia/cuda:(\d+\.\d+)\.", DOCKERFILE.read_text())
+    locked = (ROOT / "requirements/gpu-build.txt").read_text()
+    headers = re.search(r"^nvidia-cuda-runtime==(\d+\.\d+)\.", locked, re.MULTILINE)
+    assert base is not None
+    assert headers is not None
+    assert base[1] == headers[1]
+
+
+def test_the_gpu_image_serves_with_the_packages_of_the_server() -> None:
+    server, gpu = (pins(f"requirements/{name}.txt") for name in ("server", "gpu"))
+    assert server < gpu
+    assert {pin.split("==")[0] for pin in gpu - server} >= {"pycuda", "tensorrt-rtx-cu13-libs"}
+
+
+def pins(file: str) -> set[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return {line for line in lines if "==" in line and not line.startswith(" ")}
 
 
 def test_the_requirements_and_sources_are_in_the_build_context() -> None:
     allowed = {line.removeprefix("!") for line in context_rules() if line.startswith("!")}
     copied = {
-        Path(source).parts[0]
+        source if source.startswith("scripts/") else Path(source).parts[0]
         for words in instructions()
         if words[0] == "COPY" and not words[1].startswith("--from")
         for source in words[1:-1]

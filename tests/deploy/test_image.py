@@ -76,6 +76,26 @@ for name in ("inferd", "inferd_client", "inferd_engines", "inferd_server", "onnx
     assert [line.split()[1] for line in told.splitlines()] == ["True"] * 5
 
 
+def test_plans_are_built_in_it_and_the_missing_driver_is_named(store: Store) -> None:
+    program = """
+from inferd_engines.tensorrt.device import load_driver
+from inferd_engines.tensorrt.errors import DeviceMissing
+from inferd_engines.tensorrt.shim import find
+print(find().flavour, find().builds)
+try:
+    load_driver()
+except DeviceMissing as error:
+    print(error)
+"""
+    built, driver = shell(store, f"python -c {shlex.quote(program)}").splitlines()
+    assert built == "tensorrt_rtx True"
+    # Of the library that pycuda asks for, and not of a symbol that it misses.
+    assert driver.startswith("there is no NVIDIA driver here (libcuda.so.1: cannot open")
+    model = "$(python -c 'from inferd_server.settings.model import *; print(shipped_models())')"
+    command = f"inferd build {model}/digits/1/model.onnx --output /tmp/plans --target 8.9 2>&1"
+    assert "/tmp/plans/" in shell(store, command).splitlines()[-1]
+
+
 def test_it_holds_no_installer_and_no_wheels(store: Store) -> None:
     script = "command -v pip; ls /build 2>/dev/null; find / -xdev -name '*.whl'"
     told = shell(store, f"({script}) 2>/dev/null || true")

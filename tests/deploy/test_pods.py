@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import yaml
+from inferd_server.settings.sources import load_settings
 
 from tests.deploy.helm import VALUE_SETS, Helm, Object, Values, each_value_set
 
@@ -122,6 +126,36 @@ def test_nothing_of_a_gpu_is_there_without_the_switch(helm: Helm) -> None:
     assert helm.pod({"gpu": unused}) == helm.pod({})
     assert {"nodeSelector", "tolerations", "runtimeClassName"}.isdisjoint(helm.pod({}))
     assert "nvidia" not in helm.text({})
+
+
+def test_plans_are_kept_where_the_server_can_write_them(helm: Helm) -> None:
+    pod = helm.pod(VALUE_SETS["plans"])
+    claim = {"name": "plans", "persistentVolumeClaim": {"claimName": "plans"}}
+    mount = {"name": "plans", "mountPath": "/plans", "subPath": "rtx"}
+    assert claim in pod["volumes"]
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert helm.settings(VALUE_SETS["plans"])["plan_store"] == "/plans"
+
+
+def test_plans_live_as_long_as_their_pod_without_a_claim(helm: Helm) -> None:
+    values = {"gpu": {"enabled": True}, "planStore": {"sizeLimit": "2Gi"}}
+    pod = helm.pod(values)
+    assert {"name": "plans", "emptyDir": {"sizeLimit": "2Gi"}} in pod["volumes"]
+    assert {"name": "plans", "mountPath": "/plans"} in pod["containers"][0]["volumeMounts"]
+
+
+def test_there_is_no_plan_store_without_gpus(helm: Helm) -> None:
+    values = {"planStore": {"existingClaim": "plans"}}
+    assert helm.pod(values) == helm.pod({})
+    assert "plan_store" not in helm.settings(values)
+
+
+@pytest.mark.parametrize("name", ["default", "claim", "plans"])
+def test_the_server_takes_its_settings(helm: Helm, tmp_path: Path, name: str) -> None:
+    file = tmp_path / "inferd.yaml"
+    file.write_text(yaml.safe_dump(helm.settings(VALUE_SETS[name])))
+    settings = load_settings({"config": str(file)}, {})
+    assert settings.engine.plan_store == ("/plans" if name == "plans" else "")
 
 
 def test_models_come_from_a_claim_where_one_is_named(helm: Helm) -> None:

@@ -53,7 +53,7 @@ def model(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("find", "words"),
     [
-        (without_tensorrt, "TensorRT: TensorRT cannot be imported: no_such_tensorrt"),
+        (without_tensorrt, "TensorRT: TensorRT cannot be imported: none of no_such_tensorrt is"),
         (host(missing), "TensorRT: pycuda is not installed"),
         (host(without_driver), "TensorRT: there is no NVIDIA driver here"),
         (host(lambda _: FakeDriver(devices=0)), "TensorRT: the NVIDIA driver finds no GPU"),

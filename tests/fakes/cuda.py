@@ -23,6 +23,7 @@ FIRST_ADDRESS = 0x7F00_0000_0000
 GRAIN = 512
 """Bytes that allocations are aligned to."""
 PAGE = 4096
+DISABLE_TIMING = 2
 
 Operation = Callable[[], None]
 
@@ -138,7 +139,12 @@ class Stream:
     def run(self) -> None:
         """Do everything that is pending."""
         while self.pending:
-            self.pending.popleft()()
+            self.step()
+
+    def step(self) -> None:
+        """Do the next thing that is pending, which takes a millisecond of the device's clock."""
+        self.driver.now_ms += 1
+        self.pending.popleft()()
 
     def synchronize(self) -> None:
         """Wait for everything that was added."""
@@ -165,11 +171,17 @@ class Mark:
 
     stream: Stream
     reached: bool = False
+    at_ms: float = 0.0
 
     def reach(self) -> None:
         """Do everything of the stream up to here."""
         while not self.reached and self.stream.pending:
-            self.stream.pending.popleft()()
+            self.stream.step()
+
+    def arrive(self) -> None:
+        """Be here now."""
+        self.reached = True
+        self.at_ms = self.stream.driver.now_ms
 
 
 class Event:
@@ -185,7 +197,7 @@ class Event:
         """Stand for everything that the stream was given so far."""
         mark = Mark(stream)
         self.mark = mark
-        stream.enqueue(lambda: setattr(mark, "reached", True))
+        stream.enqueue(mark.arrive)
         return self
 
     def synchronize(self) -> None:
@@ -198,6 +210,15 @@ class Event:
         """True once it was reached."""
         self.driver.check("query")
         return self.mark is None or self.mark.reached
+
+    def time_till(self, later: Event) -> float:
+        """Milliseconds to a later event; both keep the time, and were reached."""
+        self.driver.check("time_till")
+        ends = [event.mark for event in (self, later) if not event.flags & DISABLE_TIMING]
+        reached = [mark.at_ms for mark in ends if mark is not None and mark.reached]
+        if len(reached) < 2:
+            raise LogicError("cuEventElapsedTime failed: invalid resource handle or not ready")
+        return reached[1] - reached[0]
 
 
 @dataclass
@@ -228,6 +249,25 @@ class Device:
 
 
 @dataclass
+class Module:
+    """Code on the device."""
+
+    driver: FakeDriver
+
+    def get_function(self, name: str) -> Callable[..., None]:
+        """Return a kernel, which writes where nothing is."""
+        del name
+
+        def launch(*, block: tuple[int, int, int], grid: tuple[int, int]) -> None:
+            del block, grid
+            self.driver.check("launch")
+            # A launch returns at once: those who come later hear of it.
+            self.driver.sticky = "cuCtxSynchronize failed: an illegal memory access was encountered"
+
+        return launch
+
+
+@dataclass
 class FakeDriver:
     """The module `pycuda.driver`, of a host with one device unless told otherwise."""
 
@@ -244,6 +284,8 @@ class FakeDriver:
     retained: int = 0
     sticky: str = ""
     """The error that every call fails with from now on; "" for none."""
+    now_ms: float = 0.0
+    """The device's clock."""
 
     Error = Error
     LogicError = LogicError
@@ -253,7 +295,7 @@ class FakeDriver:
     device_attribute = SimpleNamespace(MULTIPROCESSOR_COUNT="multiprocessors")
     host_alloc_flags = SimpleNamespace(PORTABLE=1, DEVICEMAP=2, WRITECOMBINED=4)
     mem_host_register_flags = SimpleNamespace(PORTABLE=1, DEVICEMAP=2)
-    event_flags = SimpleNamespace(DEFAULT=0, BLOCKING_SYNC=1, DISABLE_TIMING=2)
+    event_flags = SimpleNamespace(DEFAULT=0, BLOCKING_SYNC=1, DISABLE_TIMING=DISABLE_TIMING)
 
     def __post_init__(self) -> None:
         self._local = threading.local()
@@ -347,6 +389,12 @@ class FakeDriver:
     def Event(self, flags: int = 0) -> Event:  # noqa: N802 pycuda calls it that
         """Make an event."""
         return Event(self, flags)
+
+    def module_from_buffer(self, code: bytes) -> Module:
+        """Load a module, which may hold nothing but a kernel that breaks the context."""
+        self.check("module_from_buffer")
+        assert b"st.global" in code
+        return Module(self)
 
     def memcpy_htod_async(self, dest: Any, src: Any, stream: Stream) -> None:
         """Copy to the device, some time."""

@@ -1,4 +1,4 @@
-"""The GPU of this host, if TensorRT and pycuda can use it."""
+"""The GPU of this host, if TensorRT and pycuda can use it, and doubles of it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import pytest
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.opener import Gpu, find_gpu
 
-from tests.gpu import hardware
+from benchmarks.gpu.host import add_tools
+from benchmarks.gpu.subject import Subject, build
+from tests.gpu.subjects import DIGITS, OPTIONS, doubles
 
 
 @pytest.fixture(scope="session")
 def found() -> Gpu:
     """TensorRT, the first GPU and its graphs; retained once."""
-    hardware.add_tools()
+    add_tools()
     try:
         return find_gpu()
     except TensorRTError as error:
@@ -26,3 +28,22 @@ def gpu(found: Gpu) -> Iterator[Gpu]:
     """The GPU, with its context current."""
     with found.device.current():
         yield found
+
+
+@pytest.fixture(scope="session")
+def digits(found: Gpu) -> Subject:
+    """Digits built for this GPU, once."""
+    with found.device.current():
+        return build(found, "digits", DIGITS, OPTIONS)
+
+
+@pytest.fixture(params=["doubles", pytest.param("hardware", marks=pytest.mark.gpu)])
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A plan on doubles, and on hardware where there is some: the same code runs on both."""
+    if request.param == "doubles":
+        with doubles() as made:
+            yield made
+        return
+    request.getfixturevalue("gpu")
+    digits: Subject = request.getfixturevalue("digits")
+    yield digits

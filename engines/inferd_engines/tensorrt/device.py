@@ -64,7 +64,7 @@ def load_driver(load: Callable[[str], Any] = import_module) -> Any:
     try:
         cuda = load(DRIVER)
     except ModuleNotFoundError as error:
-        raise DeviceMissing(f"pycuda is not installed ({error})") from error
+        raise DeviceMissing(f"pycuda is not installed ({error}); the extra gpu has it") from error
     except ImportError as error:
         raise DeviceMissing(f"there is no NVIDIA driver here ({error})") from error
     try:

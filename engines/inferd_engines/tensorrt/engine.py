@@ -27,8 +27,9 @@ LANES = 2
 class Pending:
     """A run that was begun."""
 
-    lane: int
-    """Index."""
+    lane: Lane
+    index: int
+    """Of the lane."""
     shapes: Shapes
     rows: int
     bucket: int
@@ -119,9 +120,9 @@ class TensorRTEngine:
             EngineError: the device failed, a buffer does not fit, or an output lacks rows.
         """
         try:
-            return self._finish(self._lanes[begun.lane], begun, outputs)
+            return self._finish(begun, outputs)
         finally:
-            self._free.append(begun.lane)
+            self._free.append(begun.index)
 
     def register(self, memory: Array) -> bool:
         """Read inputs in this memory where they lie, as `Registering` has it."""
@@ -181,9 +182,10 @@ class TensorRTEngine:
             with suppress(self._device.cuda.Error):
                 lane.stream.synchronize()
             raise self._fault(error) from error
-        return Pending(index, shapes, rows if bucket else 0, bucket)
+        return Pending(lane, index, shapes, rows if bucket else 0, bucket)
 
-    def _finish(self, lane: Lane, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _finish(self, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
+        lane = begun.lane
         try:
             lane.done.synchronize()
         except self._device.cuda.Error as error:

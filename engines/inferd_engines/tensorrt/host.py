@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 
 from inferd_engines.tensorrt.device import LIBCUDA, load_driver, open_device
+from inferd_engines.tensorrt.errors import DeviceMissing
 from inferd_engines.tensorrt.key import Gpu, Host
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library
@@ -30,7 +31,20 @@ def host_of(
     """
     cuda = "" if library.ahead_of_time else cuda_version()
     own = not library.ahead_of_time or CURRENT in options.targets
-    return Host(library.flavour, library.version, cuda, (find_gpu or first_gpu)() if own else None)
+    gpu = own_gpu(find_gpu or first_gpu) if own else None
+    return Host(library.flavour, library.version, cuda, gpu)
+
+
+def own_gpu(find_gpu: Callable[[], Gpu]) -> Gpu:
+    """Return this host's GPU.
+
+    Raises:
+        DeviceMissing: there is none, and the plan would be for it.
+    """
+    try:
+        return find_gpu()
+    except DeviceMissing as error:
+        raise DeviceMissing(f"the plan would be for the GPU of this host, and {error}") from error
 
 
 def first_gpu() -> Gpu:

@@ -62,18 +62,24 @@ def find(names: Sequence[str] = FLAVOURS, load: Callable[[str], Any] = import_mo
     """Import the first flavour that can be.
 
     Raises:
-        LibraryMissing: none can, with the reason of each.
+        LibraryMissing: none can, with the reason of each that is installed.
     """
     reasons = []
     for name in names:
         try:
             module = load(name)
+        except ModuleNotFoundError as error:
+            # Its own absence needs no words; something that it needs does.
+            if error.name != name:
+                reasons.append(f"{name}: {error}")
+            continue
         except (ImportError, OSError, RuntimeError) as error:
             # A wheel without its library fails in any of these ways.
             reasons.append(f"{name}: {error}")
             continue
         return Library(module, name.removesuffix(BINDINGS), str(module.__version__))
-    raise LibraryMissing("TensorRT cannot be imported: " + "; ".join(reasons))
+    absent = f"none of {', '.join(names)} is installed (pip install 'inferd[gpu]')"
+    raise LibraryMissing("TensorRT cannot be imported: " + ("; ".join(reasons) or absent))
 
 
 def required(

@@ -27,3 +27,16 @@ runtimeClassName: {{ . | quote }}
 {{- end -}}
 {{- toYaml $resources -}}
 {{- end }}
+
+{{/* Plans outlive their pod on a claim only. */}}
+{{- define "inferd.planVolume" -}}
+{{- with .Values.planStore -}}
+{{- if .existingClaim -}}
+persistentVolumeClaim:
+  claimName: {{ .existingClaim | quote }}
+{{- else -}}
+emptyDir:
+  sizeLimit: {{ .sizeLimit | quote }}
+{{- end -}}
+{{- end -}}
+{{- end }}

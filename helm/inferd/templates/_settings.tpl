@@ -6,6 +6,9 @@ metrics_port: 8002
 {{- if .Values.modelRepository.existingClaim }}
 model_repository: /models
 {{- end }}
+{{- if .Values.gpu.enabled }}
+plan_store: /plans
+{{- end }}
 {{- with .Values.settings }}
 drain_delay_s: {{ .drainDelaySeconds }}
 drain_timeout_s: {{ .drainTimeoutSeconds }}

@@ -118,7 +118,7 @@ def test_a_missing_wait_would_be_seen(
     finder: TensorRTEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pending = finder.begin(positives(1, 2), 1)
-    monkeypatch.setattr(type(finder._lanes[pending.lane].done), "synchronize", lambda _: None)
+    monkeypatch.setattr(type(pending.lane.done), "synchronize", lambda _: None)
     found = finder.finish(pending, {})["AT"].tolist()
     assert len(found) == 2
     assert found != [1, 2]
@@ -144,7 +144,7 @@ def test_a_shape_that_is_not_told_is_not_that_of_the_run_before(bench: Bench) ->
 
 
 def test_such_a_run_could_not_be_captured(bench: Bench, finder: TensorRTEngine) -> None:
-    stream = finder._lanes[finder.begin(positives(1), 1).lane].stream
+    stream = finder.begin(positives(1), 1).lane.stream
     bench.graphs.begin(stream.handle)
     with pytest.raises(bench.driver.LogicError, match="capturing"):
         # The first context is the one that told the shapes at load.

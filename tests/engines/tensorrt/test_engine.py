@@ -123,7 +123,7 @@ def test_a_run_that_was_begun_takes_nothing_of_its_inputs_any_more(engine: Tenso
 def test_a_missing_wait_would_be_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = bench.open(DOUBLING, double, graphs=False)
     pending = engine.begin(rows(1), 1)
-    monkeypatch.setattr(type(engine._lanes[pending.lane].done), "synchronize", lambda _: None)
+    monkeypatch.setattr(type(pending.lane.done), "synchronize", lambda _: None)
     assert first(engine.finish(pending, {})) != [2]
 
 

@@ -18,13 +18,16 @@ from inferd_engines.tensorrt.errors import (
     TensorRTError,
 )
 from inferd_engines.tensorrt.faults import Fault, classify
+from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.key import Gpu
 from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.recording import Recording
-from inferd_engines.tensorrt.shim import find, required
+from inferd_engines.tensorrt.shim import Library, find, required
 from inferd_engines.tensorrt.texts import flags_of, options_from, others
 
 from tests.fakes.cuda import FakeDriver
+from tests.fakes.tensorrt import FakeTensorRT
 
 SHAPES = st.lists(st.integers(1, 99), min_size=1, max_size=3)
 RANGES = SHAPES.map(lambda s: Range(tuple(s), tuple(s), tuple(2 * size for size in s)))
@@ -113,6 +116,17 @@ def test_a_library_that_is_not_there_is_said_for_every_flavour() -> None:
         find(("a", "b"), load)
 
 
+def test_only_flavours_that_are_installed_give_a_reason() -> None:
+    def load(name: str) -> object:
+        wanted = "cuda_runtime" if name == "b" else name
+        raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted)
+
+    with pytest.raises(LibraryMissing, match=r"imported: b: No module named 'cuda_runtime'$"):
+        find(("a", "b"), load)
+    with pytest.raises(LibraryMissing, match=r"none of a, c is installed \(pip install 'inferd"):
+        find(("a", "c"), load)
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -188,6 +202,15 @@ def test_a_context_is_current_only_where_it_was_entered() -> None:
     with device.current():
         assert device.free_bytes() == driver.total
     assert driver.stack == []
+
+
+def test_a_plan_for_the_gpu_of_a_host_without_one_says_so() -> None:
+    def find_gpu() -> Gpu:
+        raise DeviceMissing("the NVIDIA driver finds no GPU")
+
+    library = Library(FakeTensorRT(FakeDriver(), {}), "tensorrt", "0")
+    with pytest.raises(DeviceMissing, match=r"for the GPU of this host, and the NVIDIA driver"):
+        host_of(library, BuildOptions(), find_gpu)
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:

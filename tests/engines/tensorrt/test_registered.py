@@ -186,7 +186,7 @@ def test_a_run_that_nobody_finished_is_waited_for_before_memory_is_let_go_of(
 ) -> None:
     engine = bench.open(DOUBLING, double)
     engine.register(memory)
-    stream = engine._lanes[engine.begin(rows_in(memory, 2), 2).lane].stream
+    stream = engine.begin(rows_in(memory, 2), 2).lane.stream
     engine.close()
     assert stream.is_done()
     assert bench.driver.registered == []
