@@ -43,15 +43,22 @@ class InferdError(Exception):
         reason: the same for machines, in capitals, finer than the class where it is given;
             empty: the class says it all.
         facts: what the reason is about, such as the limit that was met, by name.
+        retry_after: seconds after which the same request may succeed; None: nobody knows.
     """
 
     def __init__(
-        self, text: str = "", *, reason: str = "", facts: Mapping[str, str] = NOTHING
+        self,
+        text: str = "",
+        *,
+        reason: str = "",
+        facts: Mapping[str, str] = NOTHING,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(text)
         self.reason = reason
         # A plain one: errors travel between processes.
         self.facts = dict(facts)
+        self.retry_after = retry_after
 
 
 class InvalidInput(InferdError):
@@ -143,8 +150,9 @@ class EngineFailure(InferdError):
         *,
         reason: str = "",
         facts: Mapping[str, str] = NOTHING,
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(text, reason=reason, facts=facts)
+        super().__init__(text, reason=reason, facts=facts, retry_after=retry_after)
 
 
 class StartupError(InferdError):

@@ -14,7 +14,7 @@ CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 @pytest.mark.parametrize("kind", [kind for kind in CLASSES if issubclass(kind, InferdError)])
 def test_an_error_survives_being_sent_to_another_process(kind: type[InferdError]) -> None:
     error = kind("a sentence")
-    error.reason, error.facts = "WHY", {"limit": "3"}
+    error.reason, error.facts, error.retry_after = "WHY", {"limit": "3"}, 1.5
     sent = pickle.loads(pickle.dumps(error))
     assert (type(sent), str(sent)) == (kind, "a sentence")
-    assert (sent.reason, sent.facts) == ("WHY", {"limit": "3"})
+    assert (sent.reason, sent.facts, sent.retry_after) == ("WHY", {"limit": "3"}, 1.5)

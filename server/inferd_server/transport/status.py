@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import grpc
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
 from inferd_server import errors
@@ -30,6 +31,8 @@ CODES: dict[type[InferdError], grpc.StatusCode] = {
 ERROR_KEY = "inferd-error"
 # Trailing metadata with google.rpc.Status, which gRPC's own libraries read.
 DETAILS_KEY = "grpc-status-details-bin"
+# Trailing metadata that gRPC's own retries wait for (gRFC A6).
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
 DOMAIN = "inferd"
 
 # Clients refuse headers above 8 KiB, and would report that in the place of the error. The
@@ -76,7 +79,16 @@ def trailers(error: InferdError) -> Metadata:
         facts = {}
     status = Status(code=status_code(error).value[0], message=sentence(error))
     status.details.add().Pack(ErrorInfo(reason=reason(error), domain=DOMAIN, metadata=facts))
-    return ((ERROR_KEY, type(error).__name__), (DETAILS_KEY, status.SerializeToString()))
+    pushback: Metadata = ()
+    if error.retry_after is not None:
+        # Up, because a retry that comes too early is refused again.
+        wait = math.ceil(max(0.0, error.retry_after) * 1000)
+        retry = RetryInfo()
+        retry.retry_delay.FromMilliseconds(wait)
+        status.details.add().Pack(retry)
+        pushback = ((PUSHBACK_KEY, str(wait)),)
+    named = (ERROR_KEY, type(error).__name__)
+    return (named, (DETAILS_KEY, status.SerializeToString()), *pushback)
 
 
 def given_up() -> ShuttingDown:

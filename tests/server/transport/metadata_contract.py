@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import grpc
 import pytest
-from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from inferd_server.errors import EngineFailure, InvalidInput, QueueFull
 from inferd_server.transport.call import Call, Metadata, Routes
-from inferd_server.transport.status import DETAILS_KEY, ERROR_KEY
+from inferd_server.transport.status import DETAILS_KEY, ERROR_KEY, PUSHBACK_KEY
 
 from tests.server.serving import failure
 from tests.server.transport.client import PATIENCE, Held, Recorders, Requests, Serve
@@ -159,6 +159,18 @@ class MetadataContract(TransportContract):
         with serve(Routes(unary={PATH: lambda call: call.fail(refusal)})) as client:
             _, info = details(failure(lambda: client.call(PATH)))
             assert (info.reason, dict(info.metadata)) == ("TOO_MANY_ROWS", {"limit": "32"})
+
+    @pytest.mark.parametrize(("seconds", "wait"), [(1.5, 1500), (0.0004, 1), (0.0, 0), (-2.0, 0)])
+    def test_an_error_says_when_to_try_again(self, serve: Serve, seconds: float, wait: int) -> None:
+        full = QueueFull("full", retry_after=seconds)
+        with serve(Routes(unary={PATH: lambda call: call.fail(full)})) as client:
+            trailing = dict(failure(lambda: client.call(PATH)).trailing_metadata())
+            assert trailing[PUSHBACK_KEY] == str(wait)
+            info, retry = Status.FromString(trailing[DETAILS_KEY]).details
+            assert info.Is(ErrorInfo.DESCRIPTOR)
+            unpacked = RetryInfo()
+            assert retry.Unpack(unpacked)
+            assert unpacked.retry_delay.ToMilliseconds() == wait
 
     @pytest.mark.parametrize("letter", ["a", "\xe4", "\U0001f600"])
     def test_however_long_an_error_is_it_arrives_with_all_its_parts(
