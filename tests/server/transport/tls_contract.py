@@ -11,7 +11,7 @@ import pytest
 import trustme
 from inferd_server.errors import CredentialsError
 from inferd_server.transport.call import Routes
-from inferd_server.transport.tls import Credentials
+from inferd_server.transport.credentials import Credentials
 
 from tests.server.serving import failure
 from tests.server.transport.client import PATIENCE, Client, connect
