@@ -86,7 +86,7 @@ def check(credentials: Credentials) -> None:
             ) from error
     if credentials.client_ca is not None:
         try:
-            context.load_verify_locations(cadata=credentials.client_ca.decode("ascii", "replace"))
+            context.load_verify_locations(cadata=credentials.client_ca.decode("ascii", "ignore"))
         except (ssl.SSLError, ValueError) as error:
             raise CredentialsError(
                 f"tls_client_ca must be certificates of authorities, in PEM ({error})"
