@@ -59,7 +59,7 @@ class Watched(Generic[T]):
             try:
                 self._content = self._read(self._path)
             except InferdError as error:
-                log.error("a changed file is not used; the old one stays", extra={"error": str(error)})
+                log.error("a changed file is not used; the old one stays: %s", error)
             else:
                 log.info("a changed file is used", extra={"file": str(self._path)})
 
