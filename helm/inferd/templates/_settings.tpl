@@ -6,6 +6,9 @@ metrics_port: 8002
 {{- if .Values.modelRepository.existingClaim }}
 model_repository: /models
 {{- end }}
+{{- with include "inferd.security.settings" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.settings }}
 drain_delay_s: {{ .drainDelaySeconds }}
 drain_timeout_s: {{ .drainTimeoutSeconds }}
