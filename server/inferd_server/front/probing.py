@@ -27,5 +27,5 @@ class ProbePort:
 
     def stop(self) -> None:
         """Listen no more; the last thing of a server, which is alive while it finishes calls."""
-        if self._transport is not None:
+        if self._transport is not None and self.port >= 0:
             self._transport.stop(0.0)
