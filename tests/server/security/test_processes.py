@@ -12,6 +12,7 @@ from tests.server.security.certificates import Files, issued, trusting
 from tests.server.security.named import entry, written
 from tests.server.security.secured import calling, repository, told
 from tests.server.serving import failure
+from tests.server.supervisor.split import Split
 
 ARRANGEMENTS = {"one": ("threads",), "split": ("split", "--fronts", "2")}
 
@@ -49,6 +50,16 @@ def test_certificates_tokens_and_probes_work_in_one_process_and_in_several(
         assert (probe.returncode, probe.stdout) == (0, "SERVING\n")
         process.terminate()
         assert process.exit_code() == 0
+
+
+def test_the_port_for_probes_does_not_die_with_a_front(models: Path, files: Files) -> None:
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in files.settings().items()]
+    arranged = ("--processes", *ARRANGEMENTS["split"], "--probe-port", "0")
+    with ready_process(models, *arranged, *flags) as (process, where):
+        Split(process, where).kill("front-0")
+        assert process.wait_for("lost")["child"] == "front-0"
+        with calling(where["probe_port"]) as caller:
+            assert caller.serving()
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.server.transport.client import PATIENCE
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
+DATA, HEADERS, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 4, 6, 7, 9
 ACK, END_STREAM, END_HEADERS = 1, 1, 4
 ENHANCE_YOUR_CALM = 11
 

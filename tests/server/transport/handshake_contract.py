@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import trustme
 from inferd_server.transport.call import Routes
@@ -17,10 +19,12 @@ from tests.server.transport.contract import (
 from tests.server.transport.frames import (
     ACK,
     BEGUN,
+    CONTINUATION,
     HEADERS,
     PING,
     PREFACE,
     SETTINGS,
+    Connection,
     connected,
     frame,
     literal,
@@ -36,6 +40,18 @@ UNFINISHED = {
 }
 # The head of a TLS record of 512 bytes, of which the first begins a ClientHello.
 HELLO = bytes((22, 3, 1, 2, 0, 1))
+
+
+# More than come through before the connection is closed.
+DROPS = 1000
+
+
+def drip(connection: Connection, drop: bytes) -> None:
+    """Send the same little thing again and again."""
+    pause = threading.Event()
+    for _ in range(DROPS):
+        connection.send(drop)
+        pause.wait(0.02)
 
 
 class HandshakeContract(TransportContract):
@@ -72,6 +88,21 @@ class HandshakeContract(TransportContract):
         with serve(holding(Held())) as client, connected(client.address, begun) as connection:
             assert_still_serves(client)
             connection.await_end()
+            assert_still_serves(client)
+
+    def test_headers_that_come_drop_by_drop_end_with_the_age_of_their_connection(self) -> None:
+        begun = ESTABLISHED + frame(HEADERS, 0, 1, literal(":method") + literal("POST", b""))
+        drop = frame(CONTINUATION, 0, 1, literal("a") + literal("b", b""))
+        serve = self.serve_with(
+            max_connection_age=0.3,
+            keepalive_time=0.2,
+            keepalive_timeout=0.2,
+            max_metadata_bytes=1 << 20,
+        )
+        with serve(holding(Held())) as client, connected(client.address, begun) as connection:
+            assert_still_serves(client)
+            with pytest.raises(ConnectionError):
+                drip(connection, drop)
             assert_still_serves(client)
 
     def test_an_established_connection_outlives_the_time_for_that(self) -> None:
