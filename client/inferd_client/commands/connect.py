@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how long one call may take (default: %(default)g)",
     )
     add = parser.add_argument_group("security").add_argument
-    add("--tls", action="store_true", help="speak TLS; the three below do, too")
+    add("--tls", action="store_true", help="speak TLS; the four below do, too")
     add("--tls-ca", default="", metavar="FILE", help="PEM of the authorities to trust")
     add("--tls-certificate", default="", metavar="FILE", help="PEM to show to the server")
     add("--tls-private-key", default="", metavar="FILE", help="PEM of its key")
@@ -71,10 +71,9 @@ def shown(arguments: argparse.Namespace) -> Metadata:
 
 def tls(arguments: argparse.Namespace) -> Tls | None:
     """Return the TLS that those flags ask for; None for plaintext."""
-    files = arguments.tls_ca, arguments.tls_certificate, arguments.tls_private_key
-    if not (arguments.tls or any(files)):
-        return None
-    return Tls.from_files(*files, arguments.tls_server_name)
+    own = arguments.tls_certificate, arguments.tls_private_key
+    given = (arguments.tls_ca, *own, arguments.tls_server_name)
+    return Tls.from_files(*given) if arguments.tls or any(given) else None
 
 
 def token(arguments: argparse.Namespace) -> str | None:

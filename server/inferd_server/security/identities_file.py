@@ -60,7 +60,9 @@ def read_identities(path: Path) -> Identities:
     Raises:
         SettingsError: it cannot be read, is not such a file, or two of it are recognised alike.
     """
-    entries = validated(IdentitiesFile, read_mapping(path), str(path)).identities
+    # Somebody may have written a token in the place of its hash.
+    content = validated(IdentitiesFile, read_mapping(path), str(path), secret=True)
+    entries = content.identities
     _distinct(path, "name", [(entry.name, entry.name) for entry in entries])
     return Identities(
         _by(path, "token", entries, lambda e: [bytes.fromhex(h) for h in e.tokens_sha256]),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """What a server shows its callers, and what it asks of them; PEM."""
 
-    private_key: bytes
+    private_key: bytes = field(repr=False)
     certificate_chain: bytes
     """The server's certificate first."""
     client_ca: bytes | None = None

@@ -62,6 +62,14 @@ def test_a_mistake_is_named_with_the_file(
     assert sentence in str(caught.value)
 
 
+def test_a_token_written_in_the_place_of_its_hash_is_not_told_to_the_log(tmp_path: Path) -> None:
+    path = written(tmp_path / "file.yaml", entry("a", "read", tokens_sha256=["my-token"]))
+    with pytest.raises(SettingsError) as caught:
+        read_identities(path)
+    assert "tokens_sha256.0" in str(caught.value)
+    assert "my-token" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", "identities: 5", "[]", "a: [", "tokens: []"])
 def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "file.yaml"
