@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -54,11 +55,12 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
         worker.run()
     else:
         from inferd_server.front.process import FrontProcess
-        from inferd_server.security.opening import credentials_of
+        from inferd_server.security.opening import await_files, credentials_of
         from inferd_server.transport.chosen import choose_transport
         from inferd_server.transport.making import for_probes, make
         from inferd_server.transport.options import transport_options
 
+        await_files(place.settings, time.sleep)
         listen, credentials = place.settings.listen, credentials_of(place.settings)
         options = transport_options(listen, reuse_port=True, credentials=credentials)
         name = choose_transport(listen.transport, options)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inferd_server.address import is_loopback
-from inferd_server.errors import InferdError, SettingsError
+from inferd_server.errors import InferdError, SettingsError, StartupError
 from inferd_server.security.access import Access, Fixed
 from inferd_server.security.certificates import CertificateFiles
 from inferd_server.security.guard import Guard
@@ -15,7 +15,7 @@ from inferd_server.security.identities_file import read_identities
 from inferd_server.security.identity import Identity
 from inferd_server.security.limits import Limits
 from inferd_server.security.permissions import Permission, anonymous_grants, covered
-from inferd_server.security.watched import Watched
+from inferd_server.security.watched import LOOK_S, Watched
 from inferd_server.settings.model import Settings
 from inferd_server.transport.credentials import Credentials
 
@@ -52,6 +52,34 @@ def credentials_of(settings: Settings) -> Callable[[], Credentials] | None:
         CredentialsError: the files cannot be used.
     """
     return CertificateFiles(settings.security) if settings.security.tls else None
+
+
+def await_files(settings: Settings, pause: Callable[[float], object]) -> None:
+    """Wait until the files can be used, for a process that starts anew beside others that serve.
+
+    They were good when the server started: it must not end for one that is just being replaced.
+
+    Args:
+        settings: name the files.
+        pause: waits for some seconds.
+    """
+    told = ""
+    while problem := _problem(settings):
+        if problem != told:
+            log.error("waiting for files that can be used", extra={"error": problem})
+            told = problem
+        pause(LOOK_S)
+
+
+def _problem(settings: Settings) -> str:
+    path = settings.security.identities_file
+    try:
+        credentials_of(settings)
+        if path:
+            read_identities(Path(path))
+    except StartupError as error:
+        return str(error)
+    return ""
 
 
 def check_security(settings: Settings) -> None:

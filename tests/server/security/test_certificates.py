@@ -9,7 +9,7 @@ import pytest
 import trustme
 from inferd_server.errors import CredentialsError, InferdError, SettingsError
 from inferd_server.security.certificates import CertificateFiles
-from inferd_server.security.opening import check_security, credentials_of
+from inferd_server.security.opening import await_files, check_security, credentials_of
 from inferd_server.settings.security import SecuritySettings
 from inferd_server.settings.sources import load_settings
 
@@ -105,6 +105,26 @@ def test_a_start_finds_files_that_cannot_be_used(files: Files, tmp_path: Path) -
     files.key.unlink()
     assert isinstance(refusal(**files.settings()), CredentialsError)
     assert isinstance(refusal(identities_file=str(tmp_path / "none")), SettingsError)
+
+
+def test_a_process_that_starts_anew_waits_for_files_that_are_being_replaced(
+    files: Files, tmp_path: Path, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    identities = written(tmp_path / "identities.yaml", entry("a", "read"))
+    given = {**files.settings(), "identities_file": str(identities)}
+    files.key.write_bytes(b"half")
+    identities.write_text("identities: [")
+    repairs = iter(
+        [
+            lambda: None,
+            lambda: files.put(issued(authority, "127.0.0.1")),
+            lambda: written(identities, entry("a", "read")),
+        ]
+    )
+    await_files(load_settings(given, {}), lambda _: next(repairs)())
+    assert next(repairs, None) is None
+    told = [record.error for record in caplog.records if record.levelname == "ERROR"]  # type: ignore[attr-defined]
+    assert [text.split()[0] for text in told] == ["tls_certificate", str(identities)]
 
 
 def test_without_certificates_there_is_no_tls() -> None:

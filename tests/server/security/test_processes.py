@@ -62,6 +62,23 @@ def test_the_port_for_probes_does_not_die_with_a_front(models: Path, files: File
             assert caller.serving()
 
 
+def test_a_front_that_starts_anew_waits_for_its_certificates_while_others_serve(
+    models: Path, files: Files, authority: trustme.CA
+) -> None:
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in files.settings().items()]
+    with ready_process(models, "--processes", *ARRANGEMENTS["split"], *flags) as (process, where):
+        good = files.key.read_bytes()
+        files.key.write_bytes(b"half")
+        Split(process, where).kill("front-0")
+        assert "tls_private_key" in process.wait_for("waiting for files that can be used")["error"]
+        with calling(where["grpc_port"], trusting(authority)) as caller:
+            caller.infer()
+        files.key.write_bytes(good)
+        Split(process, where).kill("front-1")
+        process.wait_for("not ready")
+        process.wait_for("ready")
+
+
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_a_start_with_files_that_cannot_be_used_fails_in_one_line(
     arrangement: str, models: Path, files: Files
