@@ -23,6 +23,7 @@ from inferd_client.information import (
 from inferd_client.ledger import StreamItem
 from inferd_client.requests import Request
 from inferd_client.results import Result
+from inferd_client.security import Tls
 
 __all__ = [
     "DEFAULT_TIMEOUT",
@@ -41,4 +42,5 @@ __all__ = [
     "ServerStatus",
     "StreamItem",
     "TensorInfo",
+    "Tls",
 ]

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import suppress
 from typing import Self
 
-import grpc
 import numpy.typing as npt
 
 from inferd_client import connection, operations
@@ -31,6 +30,7 @@ from inferd_client.operations import Answer, Operation
 from inferd_client.parameters import Parameters
 from inferd_client.requests import Request, merge_inputs
 from inferd_client.results import Result
+from inferd_client.security import Tls, authorization
 
 
 class AsyncClient:
@@ -49,10 +49,17 @@ class AsyncClient:
         metadata: Metadata = (),
         wait_for_ready: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
+        token_in_the_clear: bool = False,
     ) -> None:
         self.address = address
-        self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
-        self._channel = grpc.aio.insecure_channel(address, connection.options(max_message_bytes))
+        shown = authorization(token, address, tls, in_the_clear=token_in_the_clear)
+        self._options = connection.CallOptions(timeout, (*metadata, *shown), wait_for_ready)
+        # A token in the clear is for the server alone.
+        direct = bool(shown) and tls is None
+        arguments = connection.options(max_message_bytes, direct=direct)
+        self._channel = connection.open_aio_channel(address, tls, arguments)
         self._methods = connection.methods(self._channel)
         self._closed = False
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
-import grpc
 import numpy.typing as npt
 
 from inferd_client import connection, operations
@@ -30,6 +29,7 @@ from inferd_client.operations import Answer, Operation
 from inferd_client.parameters import Parameters
 from inferd_client.requests import Request, merge_inputs
 from inferd_client.results import Result
+from inferd_client.security import Tls, authorization
 
 
 class Client:
@@ -44,6 +44,12 @@ class Client:
         metadata: sent with every call.
         wait_for_ready: wait for a connection, within the timeout, instead of failing at once.
         max_message_bytes: largest request and response; must fit the server's own limit.
+        tls: None for plaintext.
+        token: says who calls; over plaintext it is sent to this host only.
+        token_in_the_clear: send it over plaintext to others, too.
+
+    Raises:
+        ValueError: the token cannot be sent, or would travel in the clear.
     """
 
     def __init__(
@@ -54,10 +60,17 @@ class Client:
         metadata: Metadata = (),
         wait_for_ready: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        tls: Tls | None = None,
+        token: str | None = None,
+        token_in_the_clear: bool = False,
     ) -> None:
         self.address = address
-        self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
-        self._channel = grpc.insecure_channel(address, connection.options(max_message_bytes))
+        shown = authorization(token, address, tls, in_the_clear=token_in_the_clear)
+        self._options = connection.CallOptions(timeout, (*metadata, *shown), wait_for_ready)
+        # A token in the clear is for the server alone.
+        direct = bool(shown) and tls is None
+        arguments = connection.options(max_message_bytes, direct=direct)
+        self._channel = connection.open_channel(address, tls, arguments)
         self._methods = connection.methods(self._channel)
         self._closed = False
 

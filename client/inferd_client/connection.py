@@ -15,6 +15,7 @@ from inferd.v1 import server_pb2_grpc
 
 from inferd_client import errors
 from inferd_client.errors import Cancelled, DeadlinePassed, InferdError
+from inferd_client.security import Tls
 
 # The server's default too.
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
@@ -27,9 +28,31 @@ _FIRST_LOOK = 0.05
 _LONGEST_WAIT = 1.0
 
 
-def options(max_message_bytes: int) -> list[tuple[str, int]]:
-    """Return the channel arguments for messages of up to so many bytes either way."""
+def open_channel(
+    address: str, tls: Tls | None, arguments: Sequence[tuple[str, int | str]]
+) -> grpc.Channel:
+    """Open a blocking channel; `tls` None is plaintext."""
+    if tls is None:
+        return grpc.insecure_channel(address, arguments)
+    return grpc.secure_channel(address, tls.credentials(), [*arguments, *tls.options()])
+
+
+def open_aio_channel(
+    address: str, tls: Tls | None, arguments: Sequence[tuple[str, int | str]]
+) -> grpc.aio.Channel:
+    """Do the same for asyncio."""
+    if tls is None:
+        return grpc.aio.insecure_channel(address, arguments)
+    return grpc.aio.secure_channel(address, tls.credentials(), [*arguments, *tls.options()])
+
+
+def options(max_message_bytes: int, *, direct: bool = False) -> list[tuple[str, int | str]]:
+    """Return the channel arguments for messages of up to so many bytes either way.
+
+    With `direct`, what the environment says of proxies is passed over.
+    """
     return [
+        *([("grpc.enable_http_proxy", 0)] if direct else []),
         ("grpc.max_send_message_length", max_message_bytes),
         ("grpc.max_receive_message_length", max_message_bytes),
     ]

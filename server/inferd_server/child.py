@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from dataclasses import replace
+import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -55,14 +55,17 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
         worker.run()
     else:
         from inferd_server.front.process import FrontProcess
+        from inferd_server.security.opening import await_files, credentials_of
         from inferd_server.transport.chosen import choose_transport
-        from inferd_server.transport.making import make
+        from inferd_server.transport.making import for_probes, make
         from inferd_server.transport.options import transport_options
 
-        listen = place.settings.listen
-        options = replace(transport_options(listen), reuse_port=True)
-        transport = make(choose_transport(listen.transport, options), options)
-        FrontProcess(place, channel, transport, logs).run()
+        await_files(place.settings, time.sleep)
+        listen, credentials = place.settings.listen, credentials_of(place.settings)
+        options = transport_options(listen, reuse_port=True, credentials=credentials)
+        name = choose_transport(listen.transport, options)
+        probe = make(name, for_probes(options)) if place.probe_address else None
+        FrontProcess(place, channel, make(name, options), logs, probe).run()
 
 
 def die_with(parent: int) -> None:

@@ -12,6 +12,7 @@ from inferd_engines.cores import usable_cores
 from inferd_server import environment
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
 from inferd_server.settings.sources import add_flags, load_settings
 from inferd_server.supervisor.policy import Arrangement, arrange
@@ -52,6 +53,8 @@ def run(arguments: argparse.Namespace) -> int:
     logs = LogControl(settings.log)
     logs.start()
     try:
+        # Before any process starts that would find the same.
+        check_security(settings)
         return serve(settings, logs, arrangement)
     except StartupError as error:
         log.error("cannot start", extra={"error": str(error)})

@@ -13,12 +13,13 @@ from inferd_engines.standard import standard_engines
 
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.repository.layout import name_of
+from inferd_server.security.opening import credentials_of
 from inferd_server.server import Server
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
 from inferd_server.transport.choice import COMPLETION_QUEUE
 from inferd_server.transport.chosen import choose_transport
-from inferd_server.transport.making import make
+from inferd_server.transport.making import for_probes, make
 from inferd_server.transport.options import transport_options
 from inferd_server.worker.inline import InlineLoop
 
@@ -36,7 +37,8 @@ def serve(settings: Settings, logs: LogControl) -> int:
     server = build(settings, logs)
     port, metrics_port = server.start()
     where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
-    log.info("listening", extra=where)
+    probe = {"probe_port": server.probe_port} if server.probe_port >= 0 else {}
+    log.info("listening", extra={**where, **probe})
     # On a thread of its own, so that a signal ends a start that takes long.
     threading.Thread(target=server.load, name="load", daemon=True).start()
     signals.wait()
@@ -50,13 +52,14 @@ def serve(settings: Settings, logs: LogControl) -> int:
 def build(settings: Settings, logs: LogControl) -> Server:
     """Put a server together with the engines and the transport of this host."""
     inline = InlineLoop(time.monotonic)
-    options = transport_options(settings.listen)
+    options = transport_options(settings.listen, credentials=credentials_of(settings))
     name = choose_transport(settings.listen.transport, options)
     transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
     engines = standard_engines(settings.engine.plan_store)
     hosted = inline if takes_turns else None
-    server = Server(settings, engines.opener, transport, logs, inline=hosted)
+    probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
+    server = Server(settings, engines.opener, transport, logs, inline=hosted, probe=probe)
     engines.when_ended(lambda model: server.repository.load(name_of(model)))
     return server
 

@@ -1,9 +1,14 @@
-"""`python -m inferd_server.probe`: ask a server for its health; the exit code answers."""
+"""`python -m inferd_server.probe`: ask a server for its health; the exit code answers.
+
+In plaintext: of a server with TLS it asks the port for probes.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -30,11 +35,25 @@ def probe(address: str, service: str, timeout: float) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
+def default_port(environment: Mapping[str, str]) -> int:
+    """Return the port where a server with these settings in its environment answers probes."""
+    for name in ("INFERD_PROBE_PORT", "INFERD_GRPC_PORT"):
+        text = environment.get(name, "")
+        if text.isdecimal() and int(text):
+            return int(text)
+    return 8001
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Parse the flags, probe, and return 0 for SERVING."""
     parser = argparse.ArgumentParser("python -m inferd_server.probe", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=default_port(os.environ),
+        help="INFERD_PROBE_PORT sets it, else INFERD_GRPC_PORT (default: %(default)s)",
+    )
     parser.add_argument("--service", default="", help="empty: the server as a whole")
     parser.add_argument("--timeout", type=float, default=3.0, help="seconds")
     given = parser.parse_args(arguments)

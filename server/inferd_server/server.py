@@ -11,11 +11,13 @@ from inferd_engines.engine import Opener
 
 from inferd_server.address import join_address
 from inferd_server.control.blocking import BlockingThread
+from inferd_server.errors import InferdError
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState, own_counters
 from inferd_server.front.outcome import Telemetry
+from inferd_server.front.probing import ProbePort
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.monitoring.logs import LogControl
@@ -24,8 +26,10 @@ from inferd_server.repository.control import control_allowed
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.readiness import still_missing
 from inferd_server.repository.repository import Repository
+from inferd_server.security.opening import open_access
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
+from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
 
@@ -46,6 +50,7 @@ class Server:
         logs: LogControl,
         clock: Callable[[], float] = time.monotonic,
         inline: InlineLoop | None = None,
+        probe: Transport | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -56,6 +61,7 @@ class Server:
             logs: started.
             clock: monotonic seconds.
             inline: whose turns the transport takes; None if it takes none.
+            probe: for the port of probes, not started; None if there is none.
         """
         self._settings = settings
         self._transport = transport
@@ -64,6 +70,7 @@ class Server:
         self._metrics = Metrics()
         self._metrics_server = MetricsServer(self._metrics)
         self._health = HealthBoard()
+        self._probe = ProbePort(probe, self._health)
         self._blocking = BlockingThread()
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
@@ -93,11 +100,14 @@ class Server:
         self._publish_health()
         metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
         try:
+            access = open_access(self._settings, self._clock, self._refused)
+            self._probe.start(join_address(listen.host, self._settings.security.probe_port))
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
-                routes(self._services(), self._blocking.submit),
+                routes(self._services(), self._blocking.submit, access=access),
             )
         except BaseException:
+            self._probe.stop()
             self._metrics_server.stop()
             raise
         self._blocking.start()
@@ -119,6 +129,11 @@ class Server:
             log.info("ready")
         elif not self._draining.is_set():
             log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
+
+    @property
+    def probe_port(self) -> int:
+        """Where probes are answered in plaintext; -1 if nowhere."""
+        return self._probe.port
 
     @property
     def repository(self) -> Repository:
@@ -168,8 +183,12 @@ class Server:
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
+        self._probe.stop()
         self._metrics_server.stop()
         return closed and ended
+
+    def _refused(self, error: InferdError) -> None:
+        self._metrics.refused(None, code_name(error))
 
     def _services(self) -> Services:
         settings, repository = self._settings, self._repository
@@ -180,7 +199,8 @@ class Server:
             ready=lambda: self.ready,
             draining=self._draining.is_set,
         )
-        allowed = control_allowed(settings.repository.model_control, settings.listen.host)
+        control, says_who = settings.repository.model_control, settings.security.says_who
+        allowed = control_allowed(control, settings.listen.host, says_who)
         return Services(
             infer=self._infer,
             inspection=Inspection(repository, state, own_counters),

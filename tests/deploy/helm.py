@@ -30,6 +30,13 @@ VALUE_SETS: dict[str, Values] = {
     },
     "claim": {"modelRepository": {"existingClaim": "models", "subPath": "team/a"}},
     "headless": {"replicas": 3, "service": {"headless": {"enabled": True}}},
+    "secured": {
+        "security": {
+            "tlsSecret": "inferd-tls",
+            "clientCertificates": True,
+            "identitiesSecret": "inferd-identities",
+        }
+    },
     "no account": {"serviceAccount": {"create": False}},
     "pinned": {
         "image": {"repository": "r.test/team/inferd", "digest": "sha256:" + "0" * 64},

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from inferd_server.settings.sources import load_settings
+from inferd_server.settings.sources import fields, load_settings
 
 from tests.deploy.helm import VALUE_SETS, Helm, Object, Values, each_value_set
 
@@ -166,6 +166,41 @@ def test_models_come_from_a_claim_where_one_is_named(helm: Helm) -> None:
     assert {"name": "models", "persistentVolumeClaim": claim} in pod["volumes"]
     assert mount in pod["containers"][0]["volumeMounts"]
     assert helm.settings(values)["model_repository"] == "/models"
+
+
+def test_certificates_and_identities_come_from_secrets_and_probes_get_a_port(helm: Helm) -> None:
+    values = VALUE_SETS["secured"]
+    pod = helm.pod(values)
+    [container] = pod["containers"]
+    volumes = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
+    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
+    for name, secret in (("tls", "inferd-tls"), ("identities", "inferd-identities")):
+        assert volumes[name] == {"secretName": secret, "defaultMode": 0o440}
+        # A part of a volume would never be renewed.
+        assert mounts[name].keys() == {"name", "mountPath", "readOnly"}
+    tls, identities = (mounts[name]["mountPath"] for name in ("tls", "identities"))
+    settings = helm.settings(values)
+    assert settings["tls_certificate"] == f"{tls}/tls.crt"
+    assert settings["tls_private_key"] == f"{tls}/tls.key"
+    assert settings["tls_client_ca"] == f"{tls}/ca.crt"
+    assert settings["identities_file"] == f"{identities}/identities.yaml"
+    assert settings["probe_port"] == 8003
+    assert {"name": "probe", "containerPort": 8003} in container["ports"]
+    asked = [container[name]["grpc"]["port"] for name in container if name.endswith("Probe")]
+    assert asked == [8003] * 3
+
+
+def test_the_settings_of_security_are_those_that_the_server_has(helm: Helm) -> None:
+    assert set(helm.settings(VALUE_SETS["secured"])) <= set(fields())
+
+
+def test_identities_need_no_certificates_but_client_certificates_do(helm: Helm) -> None:
+    settings = helm.settings({"security": {"identitiesSecret": "s"}})
+    assert "identities_file" in settings
+    assert {"tls_certificate", "probe_port"}.isdisjoint(settings)
+    done = helm.template({"security": {"clientCertificates": True}})
+    assert done.returncode != 0
+    assert "security.clientCertificates needs security.tlsSecret" in done.stderr
 
 
 def test_a_digest_pins_the_image_and_else_the_tag_is_the_charts_version(helm: Helm) -> None:

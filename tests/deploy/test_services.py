@@ -56,6 +56,14 @@ def test_the_test_pod_asks_the_service_for_its_health(helm: Helm) -> None:
     assert container["args"] == ["--host", "inferd", "--port", "80"]
 
 
+def test_with_certificates_it_asks_the_port_for_probes(helm: Helm) -> None:
+    values = VALUE_SETS["secured"]
+    [service] = services(helm, values).values()
+    assert {"name": "probe", "port": 8003, "targetPort": "probe"} in service["ports"]
+    [container] = helm.object("Pod", values)["spec"]["containers"]
+    assert container["args"] == ["--host", "inferd", "--port", "8003"]
+
+
 def test_the_account_is_made_or_taken_as_told(helm: Helm) -> None:
     def account(**values: object) -> str:
         return str(helm.pod({"serviceAccount": values})["serviceAccountName"])

@@ -40,6 +40,8 @@ WRONG: dict[str, Values] = {
     "pull policy of another case": {"image": {"pullPolicy": "always"}},
     "pull secret by name alone": {"imagePullSecrets": ["registry"]},
     "rollout that cannot go on": {"updateStrategy": {"maxSurge": 0, "maxUnavailable": "0%"}},
+    "probes on the port of calls": {"security": {"tlsSecret": "t", "probePort": 8001}},
+    "security that the chart makes": {"settings": {"extra": {"tls_client_ca": "/ca"}}},
     "path out of the volume": {"modelRepository": {"subPath": "/etc"}},
     "plans out of the volume": {"planStore": {"subPath": "/etc"}},
     "plans without a size": {"planStore": {"sizeLimit": 0}},

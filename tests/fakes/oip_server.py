@@ -65,7 +65,7 @@ class OipServer(
     `metadata` are those of the last call.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.infer: Infer = echo
         self.stream_infer: StreamInfer = echo_each
         self.answers: dict[str, Any] = {}
@@ -79,7 +79,11 @@ class OipServer(
             futures.ThreadPoolExecutor(8), options=options(MAX_MESSAGE_BYTES)
         )
         self._add_services()
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if credentials is None:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            port = self._server.add_secure_port("127.0.0.1:0", credentials)
+        self.address = f"127.0.0.1:{port}"
 
     def __enter__(self) -> Self:
         self._server.start()

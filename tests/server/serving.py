@@ -25,10 +25,12 @@ from inferd.tensors import (
 from inferd_engines.engine import EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.security.opening import credentials_of
 from inferd_server.server import Server
 from inferd_server.settings.sources import load_settings
-from inferd_server.transport.aio import AioTransport
-from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.transport.choice import AIO, COMPLETION_QUEUE
+from inferd_server.transport.completion_queue.server import NoTurns
+from inferd_server.transport.making import for_probes, make
 from inferd_server.transport.options import transport_options
 from inferd_server.worker.inline import InlineLoop
 
@@ -80,12 +82,12 @@ def running(
     """
     flags = {"model_repository": repository, "grpc_port": 0, "metrics_port": 0, **settings}
     given = load_settings({name: str(value) for name, value in flags.items()}, {})
-    options = transport_options(given.listen)
-    transport = (
-        AioTransport(options) if inline is None else CompletionQueueTransport(options, inline)
-    )
+    options = transport_options(given.listen, credentials=credentials_of(given))
+    name = AIO if inline is None else COMPLETION_QUEUE
+    probe = make(name, for_probes(options)) if given.security.probe_port >= 0 else None
+    transport = make(name, options, NoTurns() if inline is None else inline)
     logs = LogControl(given.log, io.StringIO())
-    server = Server(given, opener, transport, logs, inline=inline)
+    server = Server(given, opener, transport, logs, inline=inline, probe=probe)
     port, metrics_port = server.start()
     handles = []
     try:

@@ -19,7 +19,9 @@ class Choice:
     reason: str = ""
 
 
-def choose(asked: str, address: str, *, installed: bool, needs: str = "") -> Choice:
+def choose(
+    asked: str, address: str, *, installed: bool, needs: str = "", secured: bool = False
+) -> Choice:
     """Choose: `auto` takes the fast client where it can do what is asked.
 
     Args:
@@ -27,11 +29,12 @@ def choose(asked: str, address: str, *, installed: bool, needs: str = "") -> Cho
         address: the server's, as gRPC takes it.
         installed: whether the fast client's own dependency is there.
         needs: the flag that only the fast client knows, if one was given.
+        secured: whether the server is to be met over TLS or with a token.
 
     Raises:
         ValueError: the client that was asked for cannot do it; says why.
     """
-    reason = _hindrance(address, installed=installed)
+    reason = _hindrance(address, installed=installed, secured=secured)
     if asked == GRPC or (asked == AUTO and reason and not needs):
         if needs:
             raise ValueError(f"{needs} needs the fast client")
@@ -58,7 +61,9 @@ def split_address(address: str) -> tuple[str, int]:
     return match["v6"] or match["host"], int(match["port"])
 
 
-def _hindrance(address: str, *, installed: bool) -> str:
+def _hindrance(address: str, *, installed: bool, secured: bool) -> str:
+    if secured:
+        return "it speaks neither TLS nor tokens"
     if not installed:
         return "the package hpack is not installed (pip install 'inferd[bench]')"
     try:

@@ -16,19 +16,19 @@ import grpc
 from inferd_client.bench.plan import Plan, Schedule
 from inferd_client.bench.samples import Samples
 from inferd_client.bench.senders import Sender, StreamSender, UnarySender
-from inferd_client.connection import MAX_MESSAGE_BYTES, options
+from inferd_client.connection import MAX_MESSAGE_BYTES, open_aio_channel, options
 
 
 async def drive(plan: Plan) -> Samples:
     """Warm up, then run the plan and return what was measured."""
     async with AsyncExitStack() as stack:
         channels = [
-            await stack.enter_async_context(_channel(plan.address))
+            await stack.enter_async_context(_channel(plan))
             for _ in range(min(plan.concurrency, plan.connections))
         ]
         kind = StreamSender if plan.stream else UnarySender
         senders: list[Sender] = [
-            kind(channels[index % len(channels)], plan.request, plan.timeout)
+            kind(channels[index % len(channels)], plan.request, plan.timeout, plan.metadata)
             for index in range(plan.concurrency)
         ]
         for sender in senders:
@@ -38,10 +38,12 @@ async def drive(plan: Plan) -> Samples:
         return await measure(plan, senders)
 
 
-def _channel(address: str) -> grpc.aio.Channel:
+def _channel(plan: Plan) -> grpc.aio.Channel:
     # Without its own pool a channel shares the connection of the others.
     own = ("grpc.use_local_subchannel_pool", 1)
-    return grpc.aio.insecure_channel(address, [*options(MAX_MESSAGE_BYTES), own])
+    direct = bool(plan.metadata) and plan.tls is None
+    arguments = options(MAX_MESSAGE_BYTES, direct=direct)
+    return open_aio_channel(plan.address, plan.tls, [*arguments, own])
 
 
 async def measure(

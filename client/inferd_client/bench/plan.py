@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from inferd_client.connection import DEFAULT_TIMEOUT
+from inferd_client.security import Metadata, Tls
 
 # Servers that share a port among processes spread connections, not requests.
 MAX_CONNECTIONS = 8
@@ -30,6 +31,8 @@ class Plan:
         connections: of each process at most.
         per_stream: places that share one stream; more than one needs the fast client.
         check: compare answers; needs the fast client.
+        tls: None for plaintext; otherwise needs gRPC's client.
+        metadata: sent with every call; needs gRPC's client.
     """
 
     address: str
@@ -45,6 +48,8 @@ class Plan:
     connections: int = MAX_CONNECTIONS
     per_stream: int = 1
     check: bool = False
+    tls: Tls | None = None
+    metadata: Metadata = ()
 
     @property
     def limit(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Protocol
 
 import grpc
@@ -12,6 +13,7 @@ from inferd_client import errors
 from inferd_client.bench.samples import OK
 from inferd_client.errors import DeadlinePassed, InferdError, Unavailable
 from inferd_client.final_status import FinalStatus
+from inferd_client.security import Metadata
 
 SERVICE = "/inference.GRPCInferenceService"
 
@@ -32,8 +34,15 @@ class Sender(Protocol):
 class UnarySender:
     """A ModelInfer for each request; bytes pass through unparsed."""
 
-    def __init__(self, channel: grpc.aio.Channel, request: bytes, timeout: float) -> None:
-        self._method: Any = channel.unary_unary(f"{SERVICE}/ModelInfer")
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        request: bytes,
+        timeout: float,
+        metadata: Metadata = (),
+    ) -> None:
+        method: Any = channel.unary_unary(f"{SERVICE}/ModelInfer")
+        self._method = partial(method, metadata=metadata or None)
         self._request = request
         self._timeout = timeout
 
@@ -52,8 +61,15 @@ class UnarySender:
 class StreamSender:
     """One ModelStreamInfer, opened anew after it broke."""
 
-    def __init__(self, channel: grpc.aio.Channel, request: bytes, timeout: float) -> None:
-        self._method: Any = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        request: bytes,
+        timeout: float,
+        metadata: Metadata = (),
+    ) -> None:
+        method: Any = channel.stream_stream(f"{SERVICE}/ModelStreamInfer")
+        self._method = partial(method, metadata=metadata or None)
         self._request = request
         self._timeout = timeout
         self._call: Any = None

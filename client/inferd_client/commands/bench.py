@@ -46,7 +46,13 @@ def _choice(arguments: argparse.Namespace) -> Choice:
     if arguments.per_stream > 1 and not arguments.stream:
         raise InvalidInput("--per-stream needs --stream")
     try:
-        return choose(arguments.client, arguments.url, installed=is_installed(), needs=needs)
+        return choose(
+            arguments.client,
+            arguments.url,
+            installed=is_installed(),
+            needs=needs,
+            secured=connect.secured(arguments),
+        )
     except ValueError as error:
         raise InvalidInput(str(error)) from error
 
@@ -81,6 +87,8 @@ def _plan(arguments: argparse.Namespace, inputs: dict[str, Array], client: str) 
         connections=arguments.connections,
         per_stream=arguments.per_stream,
         check=arguments.check,
+        tls=connect.tls(arguments),
+        metadata=connect.shown(arguments),
     )
 
 

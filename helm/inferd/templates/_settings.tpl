@@ -9,6 +9,9 @@ model_repository: /models
 {{- if .Values.gpu.enabled }}
 plan_store: /plans
 {{- end }}
+{{- with include "inferd.security.settings" . | trim }}
+{{ . }}
+{{- end }}
 {{- with .Values.settings }}
 drain_delay_s: {{ .drainDelaySeconds }}
 drain_timeout_s: {{ .drainTimeoutSeconds }}

@@ -24,6 +24,8 @@ class Place:
     wake_worker: int
     address: str
     """Of the gRPC services; a front listens there beside the others."""
+    probe_address: str = ""
+    """Of the health service for probes, likewise; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.measurements import Measured
-from inferd_server.errors import WorkerLost
+from inferd_server.errors import InferdError, WorkerLost
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
@@ -20,6 +20,7 @@ from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState
 from inferd_server.front.outcome import Telemetry
+from inferd_server.front.probing import ProbePort
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.link.memory import LinkMemory
@@ -27,7 +28,9 @@ from inferd_server.link.sending import FrontLink
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.control import control_allowed
+from inferd_server.security.opening import open_access
 from inferd_server.transport.call import Transport
+from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -37,7 +40,12 @@ class FrontProcess:
     """The parts of a front, put together."""
 
     def __init__(
-        self, place: messages.Place, channel: Channel, transport: Transport, logs: LogControl
+        self,
+        place: messages.Place,
+        channel: Channel,
+        transport: Transport,
+        logs: LogControl,
+        probe: Transport | None = None,
     ) -> None:
         self._place = place
         self._channel = channel
@@ -50,6 +58,7 @@ class FrontProcess:
         self._regions = RegionTable()
         self._metrics = Metrics()
         self._health = HealthBoard()
+        self._probe = ProbePort(probe, self._health)
         self._publishing = threading.Lock()
         self._listening = False
         self._blocking, self._asking = BlockingThread(), BlockingThread()
@@ -63,11 +72,14 @@ class FrontProcess:
 
     def _listen(self) -> None:
         """Take calls; the process ends if it cannot."""
+        settings = self._place.settings
         try:
+            access = open_access(settings, time.monotonic, self._refused)
             self._transport.start(
                 self._place.address,
-                routes(self._services(), self._blocking.submit, self._asking.submit),
+                routes(self._services(), self._blocking.submit, self._asking.submit, access),
             )
+            self._probe.start(self._place.probe_address)
         except Exception:
             log.exception("cannot listen")
             self._channel.close()
@@ -108,7 +120,11 @@ class FrontProcess:
                 return self._measure()
             case messages.Stop(grace):
                 self._transport.stop(grace)
+                self._probe.stop()
         return None
+
+    def _refused(self, error: InferdError) -> None:
+        self._metrics.refused(None, code_name(error))
 
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
@@ -136,7 +152,8 @@ class FrontProcess:
             ready=lambda: self._condition.ready,
             draining=lambda: self._condition.draining,
         )
-        allowed = control_allowed(settings.repository.model_control, settings.listen.host)
+        control, says_who = settings.repository.model_control, settings.security.says_who
+        allowed = control_allowed(control, settings.listen.host, says_who)
         return Services(
             infer=self._infer,
             inspection=Inspection(self._catalog, state, RemoteCounters(self._channel)),

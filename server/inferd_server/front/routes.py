@@ -20,11 +20,14 @@ from inferd_server.front.stream import StreamInfer
 from inferd_server.front.unary import Elsewhere, unary
 from inferd_server.repository.entries import Entry
 from inferd_server.repository.readiness import model_statuses
-from inferd_server.transport.call import Routes, UnaryHandler
+from inferd_server.security.access import Access, Fixed
+from inferd_server.security.permissions import Permission
+from inferd_server.transport.call import Routes, StreamHandler, UnaryHandler
 
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 LIVENESS = "liveness"
+OPEN_TO_ALL = Fixed(frozenset(Permission))
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 
@@ -40,13 +43,19 @@ class Services:
     health: HealthBoard
 
 
-def routes(services: Services, blocking: Elsewhere, asking: Elsewhere | None = None) -> Routes:
+def routes(
+    services: Services,
+    blocking: Elsewhere,
+    asking: Elsewhere | None = None,
+    access: Access = OPEN_TO_ALL,
+) -> Routes:
     """Return the table that a transport serves.
 
     Args:
         services: the parts that answer.
         blocking: runs the methods that load models.
         asking: runs those that ask other processes; None where there are none.
+        access: decides who may call what.
     """
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
@@ -56,14 +65,25 @@ def routes(services: Services, blocking: Elsewhere, asking: Elsewhere | None = N
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
     reflection = Reflection(service_names())
+    streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
+    streams: dict[str, StreamHandler] = {
+        # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
+        streaming: StreamInfer(access.unary(streaming, services.infer)),
+        f"/{HEALTH.full_name}/Watch": services.health.watch,
+        f"/{REFLECTION}/ServerReflectionInfo": reflection,
+        f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
+    }
     return Routes(
-        unary=unary_handlers,
-        streams={
-            f"/{INFERENCE.full_name}/ModelStreamInfer": StreamInfer(services.infer),
-            f"/{HEALTH.full_name}/Watch": services.health.watch,
-            f"/{REFLECTION}/ServerReflectionInfo": reflection,
-            f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
-        },
+        unary={path: access.unary(path, handler) for path, handler in unary_handlers.items()},
+        streams={path: access.stream(path, handler) for path, handler in streams.items()},
+    )
+
+
+def health_routes(health: HealthBoard) -> Routes:
+    """Return the table of a port for probes: a look at one service, and nothing else."""
+    return Routes(
+        unary={f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, health.check)},
+        streams={f"/{HEALTH.full_name}/Watch": health.watch},
     )
 
 

@@ -138,6 +138,11 @@ class StreamedCall:
         return self._stream.peer
 
     @property
+    def certificate_names(self) -> Sequence[str]:
+        """Of the stream."""
+        return self._stream.certificate_names
+
+    @property
     def deadline(self) -> float | None:
         """Of the stream."""
         return self._stream.deadline

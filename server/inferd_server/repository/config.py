@@ -161,8 +161,8 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
-    """Check values against a model.
+def validated(model: type[M], values: Mapping[str, Any], source: str, *, secret: bool = False) -> M:
+    """Check values against a model; `secret` ones are not repeated in the error.
 
     Raises:
         SettingsError: with one clause for each thing that is wrong.
@@ -172,7 +172,7 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
     except ValidationError as error:
         clauses = [
             # What concerns several values has no place of its own.
-            f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item)}"
+            f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item, secret)}"
             if item["loc"]
             else item["msg"]
             for item in error.errors()
@@ -180,7 +180,7 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
         raise SettingsError(f"{source}: {'; '.join(clauses)}") from error
 
 
-def _explain(model: type[BaseModel], item: Any) -> str:
+def _explain(model: type[BaseModel], item: Any, secret: bool) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown; known are {', '.join(sorted(model.model_fields))}"
-    return f"{item['msg']} (it is {item['input']!r})"
+    return str(item["msg"]) if secret else f"{item['msg']} (it is {item['input']!r})"

@@ -6,35 +6,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from inferd_server.link.blocks import class_of
 from inferd_server.link.layout import Layout, aligned
 from inferd_server.repository.config import Delay
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-# A day is more than anyone waits, and threads wait for finite times only.
-Seconds = Annotated[float, Field(ge=0, le=86_400)]
+from inferd_server.settings.section import Port, Seconds, Section
+from inferd_server.settings.security import SecuritySettings
 
 
 def shipped_models() -> Path:
     """Return the folder of the models inside this package."""
     return Path(str(files("inferd_server") / "models"))
-
-
-class Section(BaseModel):
-    """Base of the sections: unknown names and impossible values are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse yes and no where a number is meant, which pydantic takes for 1 and 0."""
-        kind = cls.model_fields[info.field_name or ""].annotation
-        if isinstance(value, bool) and kind in (int, float):
-            raise ValueError("a number was expected")
-        return value
 
 
 class ListenSettings(Section):
@@ -61,6 +44,9 @@ class ListenSettings(Section):
     max_concurrent_streams: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         4096, description="calls of one connection at a time; 0 is no limit"
     )
+    handshake_timeout_s: Seconds = Field(
+        10.0, description="seconds a new connection gets to become TLS and HTTP/2; 0 is no limit"
+    )
     keepalive_time_s: Seconds = Field(
         60.0, description="seconds of silence after which a connection is pinged; 0 is never"
     )
@@ -86,7 +72,9 @@ class RepositorySettings(Section):
         description="folder of NAME/VERSION/model.onnx (default: the models that come with inferd)",
     )
     model_control: Literal["auto", "on", "off"] = Field(
-        "auto", description="loading and unloading by callers; auto: on a loopback host only"
+        "auto",
+        description="loading and unloading by callers; auto: on a loopback host, "
+        "elsewhere by callers with the permission admin",
     )
     strict_readiness: bool = Field(
         True, description="not ready while any model of the start failed to load"
@@ -198,6 +186,7 @@ class Settings(Section):
     """All sections. Every name is unique, so that files, flags and environment are flat."""
 
     listen: ListenSettings = ListenSettings()
+    security: SecuritySettings = SecuritySettings()
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()

@@ -6,7 +6,7 @@ import argparse
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -123,7 +123,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _split(name: str, value: Any) -> Any:
     """Lists are written with commas in flags and environment."""
-    if name == "engine_providers" and isinstance(value, str):
+    known = fields().get(name)
+    if isinstance(value, str) and known and get_origin(known[1].annotation) is tuple:
         return tuple(part.strip() for part in value.split(",") if part.strip())
     return value
 

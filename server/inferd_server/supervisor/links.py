@@ -34,9 +34,12 @@ class Links:
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 
     def for_front(
-        self, link: int, settings: Settings, address: str
+        self, link: int, settings: Settings, address: str, probe_address: str = ""
     ) -> tuple[Place, tuple[int, ...]]:
         """Return a front's place, and the descriptors to inherit."""
         memory, wake = self._memories[link], self._wake_fronts[link]
-        place = Place(settings, link, self._layout, (memory,), (wake,), self._wake_worker, address)
+        memories, wakes = (memory,), (wake,)
+        place = Place(
+            settings, link, self._layout, memories, wakes, self._wake_worker, address, probe_address
+        )
         return place, (memory, wake, self._wake_worker)

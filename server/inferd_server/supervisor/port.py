@@ -11,14 +11,14 @@ from inferd_server.transport.listening import check_free, unavailable
 class ReservedPort:
     """A port bound and never listened on: fronts beside it share what arrives there."""
 
-    def __init__(self, host: str, port: int) -> None:
-        """Bind the port; 0 takes a free one.
+    def __init__(self, host: str, port: int, setting: str = "grpc_port") -> None:
+        """Bind the port; 0 takes a free one. `setting` is where it stands, for the sentence.
 
         Raises:
             AddressInUse: it cannot be had, or somebody else shares it already.
         """
         wanted = join_address(host, port)
-        check_free(wanted)
+        check_free(wanted, setting=setting)
         family, *_, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -26,7 +26,7 @@ class ReservedPort:
             self._socket.bind(place)
         except OSError as error:
             self._socket.close()
-            raise unavailable(wanted, error) from error
+            raise unavailable(wanted, error, setting) from error
         self.port = int(self._socket.getsockname()[1])
         self.address = join_address(host, self.port)
 

@@ -50,6 +50,7 @@ class Supervisor:
         self._logs = logs
         self._told_failure = failed
         self._port: ReservedPort | None = None
+        self._probe_port: ReservedPort | None = None
         self._links = Links(fronts, settings.split.layout)
         self._metrics = Metrics()
         self._lock = threading.RLock()
@@ -76,6 +77,8 @@ class Supervisor:
         listen = self._settings.listen
         model_names(self._settings.repository.model_repository)
         self._port = ReservedPort(listen.host, listen.grpc_port)
+        if (probe_port := self._settings.security.probe_port) >= 0:
+            self._probe_port = ReservedPort(listen.host, probe_port, "probe_port")
         self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
         self._fleet.start()
 
@@ -108,8 +111,9 @@ class Supervisor:
             answers([worker.channel.ask(messages.Stop(0.0))], ANSWER_S)
         self._fleet.end()
         self._metrics_server.stop()
-        if self._port is not None:
-            self._port.close()
+        for port in (self._port, self._probe_port):
+            if port is not None:
+                port.close()
 
     def _stop_fronts(self, grace: float, patience: float) -> None:
         stops = [front.channel.ask(messages.Stop(grace)) for front in self._fleet.live_fronts()]
@@ -124,7 +128,10 @@ class Supervisor:
         assert self._port is not None
         if role == WORKER:
             return spawn(role, *self._links.for_worker(self._settings, self._port.address))
-        child = spawn(role, *self._links.for_front(index, self._settings, self._port.address))
+        probe = "" if self._probe_port is None else self._probe_port.address
+        child = spawn(
+            role, *self._links.for_front(index, self._settings, self._port.address, probe)
+        )
         self._regions.tell(child)
         with self._lock:
             child.channel.tell(messages.Models(self._records))
@@ -211,6 +218,8 @@ class Supervisor:
         if first and self._port is not None:
             host = self._settings.listen.host
             where = {"grpc_port": self._port.port, "metrics_port": self._metrics_port}
+            if self._probe_port is not None:
+                where["probe_port"] = self._probe_port.port
             log.info("listening", extra={"host": host, **where, "fronts": self._links.count})
         self._fleet.useful(child)
         self._update()

@@ -28,6 +28,13 @@ class Context(Protocol):
         """The caller's address as the transport writes it."""
 
     @property
+    def certificate_names(self) -> Sequence[str]:
+        """Names in the certificate that the caller showed and an authority vouched for.
+
+        Subject alternative names, or the common name where there are none; () without one.
+        """
+
+    @property
     def deadline(self) -> float | None:
         """Monotonic seconds, or None for a call without a deadline."""
 

@@ -11,8 +11,10 @@ HOPELESS = {errno.EADDRINUSE, errno.EACCES}
 """What no other address of the same name makes good."""
 
 
-def check_free(address: str, reuse_port: bool = False) -> None:
+def check_free(address: str, reuse_port: bool = False, setting: str = "grpc_port") -> None:
     """See whether "host:port" can be listened on; with `reuse_port`, beside others that say so.
+
+    `setting` is where the port stands, for the sentence.
 
     Raises:
         AddressInUse: it cannot, with the reason.
@@ -23,19 +25,20 @@ def check_free(address: str, reuse_port: bool = False) -> None:
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except socket.gaierror as error:
-        raise unavailable(address, error) from error
+        raise unavailable(address, error, setting) from error
     for family, _, _, _, place in places:
         try:
             _bind(family, place, reuse_port)
         except OSError as error:
             if error.errno in HOPELESS or len(places) == 1:
-                raise unavailable(address, error) from error
+                raise unavailable(address, error, setting) from error
 
 
-def unavailable(address: str, error: OSError) -> AddressInUse:
+def unavailable(address: str, error: OSError, setting: str = "grpc_port") -> AddressInUse:
     """Return the sentence for an address that cannot be had."""
+    flag = "--" + setting.replace("_", "-")
     return AddressInUse(
-        f"grpc_port: {address} cannot be had: {error.strerror}; choose another with --grpc-port"
+        f"{setting}: {address} cannot be had: {error.strerror}; choose another with {flag}"
     )
 
 

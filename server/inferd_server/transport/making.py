@@ -13,6 +13,9 @@ from inferd_server.transport.completion_queue.server import NoTurns, Turns
 from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.selftest import selftest
 
+PROBE_BYTES = 1 << 16
+"""More than the largest question for a health."""
+
 
 def decide(asked: str, options: TransportOptions) -> Choice:
     """Choose, with the self-test where it matters; `asked` is the setting `transport`."""
@@ -32,6 +35,16 @@ def make(
 ) -> Transport:
     """Make the transport of that name; only the completion queue takes turns."""
     return AioTransport(options) if name == AIO else CompletionQueueTransport(options, turns)
+
+
+def for_probes(options: TransportOptions) -> TransportOptions:
+    """Return the options of a plaintext port where the health of the server is asked for."""
+    return replace(
+        private(options),
+        max_message_bytes=PROBE_BYTES,
+        reuse_port=options.reuse_port,
+        port_setting="probe_port",
+    )
 
 
 def private(options: TransportOptions) -> TransportOptions:

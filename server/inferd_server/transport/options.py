@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from inferd_server.settings.model import ListenSettings
-from inferd_server.transport.tls import Credentials
+from inferd_server.transport.credentials import Credentials
 
 ChannelArguments: TypeAlias = tuple[tuple[str, int], ...]
 UNLIMITED = 2**31 - 1
@@ -31,6 +31,8 @@ class TransportOptions:
     """Size of a caller's metadata: names, values and 32 for each pair."""
     max_concurrent_streams: int = 0
     """Calls of one connection at a time; a caller's gRPC keeps the others back."""
+    handshake_timeout: float = 10.0
+    """Time that a new connection gets for TLS and the settings of HTTP/2."""
     keepalive_time: float = 0.0
     """Silence after which a connection is pinged; 0: never."""
     keepalive_timeout: float = 20.0
@@ -47,6 +49,8 @@ class TransportOptions:
     credentials: Callable[[], Credentials] | None = None
     """Asked at the start and again for each connection, so that certificates can be renewed;
     None serves without TLS."""
+    port_setting: str = "grpc_port"
+    """Where the port stands in the settings, for errors."""
     more: ChannelArguments = ()
     """Further arguments of gRPC core, for measurements."""
 
@@ -63,6 +67,9 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams or UNLIMITED),
+        # To their arrival, and then to the acknowledgement of ours.
+        ("grpc.server_handshake_timeout_ms", milliseconds(options.handshake_timeout)),
+        ("grpc.http2.settings_timeout", milliseconds(options.handshake_timeout)),
         ("grpc.keepalive_time_ms", milliseconds(options.keepalive_time)),
         ("grpc.keepalive_timeout_ms", milliseconds(options.keepalive_timeout)),
         # The keepalive's own timeout alone does not close a connection (grpcio 1.85.1).
@@ -97,6 +104,7 @@ def transport_options(
         max_in_flight_bytes=listen.max_in_flight_bytes,
         max_metadata_bytes=listen.max_metadata_bytes,
         max_concurrent_streams=listen.max_concurrent_streams,
+        handshake_timeout=listen.handshake_timeout_s,
         keepalive_time=listen.keepalive_time_s,
         keepalive_timeout=listen.keepalive_timeout_s,
         min_ping_interval=listen.min_ping_interval_s,

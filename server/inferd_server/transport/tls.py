@@ -4,32 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
 
+from inferd_server.transport.credentials import Credentials
+
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """What a server shows its callers, and what it asks of them; PEM."""
-
-    private_key: bytes
-    certificate_chain: bytes
-    """The server's certificate first."""
-    client_ca: bytes | None = None
-    """Certificates of the authorities that vouch for callers."""
-    require_client: bool = False
-    """Refuse callers without such a certificate. gRPC core for Python knows nothing between
-    this and not asking, so that it goes together with `client_ca`."""
-
-    def __post_init__(self) -> None:
-        """Refuse what would not be what it seems."""
-        if self.require_client != (self.client_ca is not None):
-            raise ValueError("client_ca and require_client go together")
 
 
 def server_credentials(source: Callable[[], Credentials]) -> grpc.ServerCredentials:
@@ -43,6 +25,11 @@ def configuration(credentials: Credentials) -> grpc.ServerCertificateConfigurati
     """Return gRPC's form of the certificates."""
     pair = credentials.private_key, credentials.certificate_chain
     return grpc.ssl_server_certificate_configuration([pair], credentials.client_ca)
+
+
+def text_names(identities: Iterable[bytes] | None) -> tuple[str, ...]:
+    """Return the names in a caller's certificate, as gRPC hands them over, as text."""
+    return tuple(name.decode(errors="replace") for name in identities or ())
 
 
 class Renewal:

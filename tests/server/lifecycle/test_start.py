@@ -11,6 +11,7 @@ import grpc
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from inferd_server.probe import default_port
 from inferd_server.settings.sources import fields
 
 from tests import models
@@ -53,13 +54,27 @@ def test_the_probe_tells_by_its_exit_code(repository: Path) -> None:
         assert (unknown.stdout, unknown.returncode) == ("NOT_FOUND\n", 1)
 
 
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [
+        ({}, 8001),
+        ({"INFERD_GRPC_PORT": "9001"}, 9001),
+        ({"INFERD_GRPC_PORT": "9001", "INFERD_PROBE_PORT": "9003"}, 9003),
+        ({"INFERD_GRPC_PORT": "9001", "INFERD_PROBE_PORT": "-1"}, 9001),
+        ({"INFERD_GRPC_PORT": "0"}, 8001),
+    ],
+)
+def test_the_probe_asks_where_probes_are_answered(environment: dict[str, str], port: int) -> None:
+    assert default_port(environment) == port
+
+
 def test_the_probe_tells_that_nobody_answers(taken: int) -> None:
     result = finished("--port", str(taken), "--timeout", "0.2", module="inferd_server.probe")
     assert result.returncode == 1
     assert result.stdout in {"DEADLINE_EXCEEDED\n", "UNAVAILABLE\n"}
 
 
-@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port"])
+@pytest.mark.parametrize("flag", ["--grpc-port", "--metrics-port", "--probe-port"])
 def test_a_port_in_use_is_said_in_one_line(repository: Path, taken: int, flag: str) -> None:
     with Process("--model-repository", str(repository), flag, str(taken)) as process:
         assert process.exit_code() == 1

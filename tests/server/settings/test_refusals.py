@@ -26,6 +26,8 @@ WRONG = [
     ("min_ping_interval_s", "inf"),
     ("max_connection_age_s", "-1"),
     ("max_connection_age_grace_s", "nan"),
+    ("handshake_timeout_s", "-1"),
+    ("probe_port", "-2"),
     ("model_control", "perhaps"),
     ("strict_readiness", "perhaps"),
     ("max_batch_size", "0"),
@@ -93,6 +95,23 @@ def test_a_value_of_another_type_in_a_file_is_named(text: str, tmp_path: Path) -
     path = written(tmp_path, text)
     name = text.partition(":")[0]
     assert refusal(path).startswith(f"the settings file {path}: {name}")
+
+
+@pytest.mark.parametrize(
+    ("text", "clause"),
+    [
+        (
+            "everything",
+            "anonymous_permissions.0: Input should be 'auto', 'infer', 'read' or 'admin'",
+        ),
+        ("infer, control", "anonymous_permissions.1: Input should be"),
+        ("auto, infer", "anonymous_permissions: Value error, auto stands alone"),
+    ],
+)
+def test_permissions_that_nobody_can_be_given_are_named(text: str, clause: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load_settings({"anonymous_permissions": text}, {})
+    assert clause in str(caught.value)
 
 
 def test_everything_wrong_in_a_section_is_told_at_once(tmp_path: Path) -> None:

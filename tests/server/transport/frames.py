@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from tests.server.transport.client import PATIENCE
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, PING, GOAWAY = 0, 1, 4, 6, 7
+DATA, HEADERS, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 4, 6, 7, 9
 ACK, END_STREAM, END_HEADERS = 1, 1, 4
 ENHANCE_YOUR_CALM = 11
 
@@ -55,13 +55,16 @@ def literal(text: str, prefix: bytes = b"\0") -> bytes:
     return prefix + bytes((len(text),)) + text.encode()
 
 
+BEGUN = PREFACE + frame(SETTINGS)
+
+
 class Connection:
     """A connection that acknowledges nothing by itself."""
 
-    def __init__(self, raw: socket.socket) -> None:
+    def __init__(self, raw: socket.socket, begun: bytes) -> None:
         self._raw = raw
         self._reader = raw.makefile("rb")
-        self.send(PREFACE + frame(SETTINGS))
+        self.send(begun)
 
     def send(self, data: bytes) -> None:
         """Send bytes; they are in the kernel when this returns."""
@@ -77,6 +80,12 @@ class Connection:
         """Return the next frame of a kind with these flags."""
         return next(f for f in self.frames() if f.kind == kind and f.flags & flags == flags)
 
+    def await_end(self) -> None:
+        """Pass over what arrives until the server closes the connection."""
+        with suppress(ConnectionResetError):
+            while self._reader.read1():
+                pass
+
     def close(self) -> None:
         """Close the connection."""
         self._reader.close()
@@ -84,10 +93,10 @@ class Connection:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Connection]:
-    """Connect to "host:port"."""
+def connected(address: str, begun: bytes = BEGUN) -> Iterator[Connection]:
+    """Connect to "host:port" and send some bytes, which begin HTTP/2 unless given."""
     host, _, port = address.rpartition(":")
-    connection = Connection(socket.create_connection((host, int(port)), PATIENCE))
+    connection = Connection(socket.create_connection((host, int(port)), PATIENCE), begun)
     try:
         yield connection
     finally:

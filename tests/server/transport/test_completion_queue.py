@@ -10,6 +10,7 @@ from inferd_server.transport.options import TransportOptions
 from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.end_contract import EndContract
+from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
 from tests.server.transport.metadata_contract import MetadataContract
 from tests.server.transport.stop_contract import StopContract
@@ -45,6 +46,10 @@ class TestCompletionQueueMetadata(Made, MetadataContract):
 
 
 class TestCompletionQueueConnection(Made, ConnectionContract):
+    pass
+
+
+class TestCompletionQueueHandshake(Made, HandshakeContract):
     pass
 
 

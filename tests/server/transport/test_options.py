@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import pytest
 from inferd_server.settings.model import ListenSettings
 from inferd_server.transport.choice import COMPLETION_QUEUE, Choice
+from inferd_server.transport.credentials import Credentials
 from inferd_server.transport.making import decide, private
 from inferd_server.transport.options import (
     UNLIMITED,
@@ -15,7 +16,6 @@ from inferd_server.transport.options import (
     milliseconds,
     transport_options,
 )
-from inferd_server.transport.tls import Credentials
 
 DEFAULTS = TransportOptions()
 
@@ -40,6 +40,12 @@ def arguments(**changes: object) -> dict[str, int]:
             2048,
         ),
         ("max_concurrent_streams", 7, ("grpc.max_concurrent_streams",), 7),
+        (
+            "handshake_timeout",
+            2.5,
+            ("grpc.server_handshake_timeout_ms", "grpc.http2.settings_timeout"),
+            2500,
+        ),
         ("keepalive_time", 1.5, ("grpc.keepalive_time_ms",), 1500),
         (
             "keepalive_timeout",
@@ -65,12 +71,14 @@ def test_an_option_sets_its_arguments_and_no_others(
 def test_what_is_zero_is_without_limit() -> None:
     unlimited = arguments(
         max_concurrent_streams=0,
+        handshake_timeout=0,
         keepalive_time=0,
         max_connection_age=0,
         max_connection_age_grace=0,
     )
     for name in (
         "grpc.max_concurrent_streams",
+        "grpc.server_handshake_timeout_ms",
         "grpc.keepalive_time_ms",
         "grpc.max_connection_age_ms",
         "grpc.max_connection_age_grace_ms",
@@ -98,17 +106,18 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
         max_in_flight_bytes=4000,
         max_metadata_bytes=5000,
         max_concurrent_streams=6,
-        keepalive_time_s=7,
-        keepalive_timeout_s=8,
-        min_ping_interval_s=9,
-        max_connection_age_s=10,
-        max_connection_age_grace_s=11,
+        handshake_timeout_s=7,
+        keepalive_time_s=8,
+        keepalive_timeout_s=9,
+        min_ping_interval_s=10,
+        max_connection_age_s=11,
+        max_connection_age_grace_s=12,
     )
     options = transport_options(listen, reuse_port=True, credentials=source)
     assert [getattr(options, field.name) for field in fields(options)] == [
         *(2000, 3, 4000, 5000, 6),
-        *(7, 8, 9, 10, 11),
-        *(True, source, ()),
+        *(7, 8, 9, 10, 11, 12),
+        *(True, source, "grpc_port", ()),
     ]
 
 

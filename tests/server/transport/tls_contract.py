@@ -10,15 +10,16 @@ import grpc
 import pytest
 import trustme
 from inferd_server.errors import CredentialsError
-from inferd_server.transport.call import Routes
-from inferd_server.transport.tls import Credentials
+from inferd_server.transport.call import Context, Routes
+from inferd_server.transport.credentials import Credentials
 
 from tests.server.serving import failure
 from tests.server.transport.client import PATIENCE, Client, connect
 from tests.server.transport.contract import OPTIONS, PATH, TransportContract, echo
 from tests.server.transport.stream_contract import Echoing, echo_stream
 
-ROUTES = Routes(unary={PATH: echo}, streams={"/test.Service/S": lambda s: Echoing(s, echo_stream)})
+STREAM = "/test.Service/S"
+ROUTES = Routes(unary={PATH: echo}, streams={STREAM: lambda s: Echoing(s, echo_stream)})
 Source = Callable[[], Credentials]
 
 
@@ -27,7 +28,10 @@ def root(authority: trustme.CA) -> bytes:
 
 
 def issued(authority: trustme.CA, client_ca: bytes | None = None) -> Credentials:
-    certificate = authority.issue_cert("127.0.0.1")
+    return credentials(authority.issue_cert("127.0.0.1"), client_ca)
+
+
+def credentials(certificate: trustme.LeafCert, client_ca: bytes | None = None) -> Credentials:
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     key = certificate.private_key_pem.bytes()
     return Credentials(key, chain, client_ca, require_client=client_ca is not None)
@@ -95,6 +99,39 @@ class TlsContract(TransportContract):
             assert echoed(client, trusting(authority, issued(authority))) == b"hello"
             assert refused(client, trusting(authority))
             assert refused(client, trusting(authority, issued(stranger)))
+
+    def test_a_handler_knows_the_names_in_the_callers_certificate(
+        self, authority: trustme.CA
+    ) -> None:
+        def tell(caller: Context) -> bytes:
+            return ",".join(caller.certificate_names).encode()
+
+        routes = Routes(
+            unary={PATH: lambda call: call.reply((tell(call),))},
+            streams={STREAM: lambda s: Echoing(s, lambda s, _: s.send((tell(s),)))},
+        )
+        mutual = issued(authority, client_ca=root(authority))
+        for names, common_name, told in (
+            (("b.test", "a.test"), None, {b"b.test,a.test", b"a.test,b.test"}),
+            (("a.test",), "A", {b"a.test"}),
+            ((), "A", {b"A"}),
+        ):
+            shown = credentials(authority.issue_cert(*names, common_name=common_name))
+            with (
+                self.serve_with(credentials=lambda: mutual)(routes) as client,
+                connect(client.address, trusting(authority, shown)) as channel,
+            ):
+                assert channel.unary_unary(PATH)(b"", timeout=PATIENCE) in told
+                answers = channel.stream_stream(STREAM)(iter([b"1"]), timeout=PATIENCE)
+                assert set(answers) <= told
+
+    def test_a_caller_without_a_certificate_has_no_names(self, authority: trustme.CA) -> None:
+        routes = Routes(unary={PATH: lambda c: c.reply((repr(c.certificate_names).encode(),))})
+        own = issued(authority)
+        with self.serve_with(credentials=lambda: own)(routes) as client:
+            assert echoed(client, trusting(authority)) == b"()"
+        with self.serve_with()(routes) as client:
+            assert echoed(client, None) == b"()"
 
     def test_new_certificates_serve_new_connections_and_old_connections_go_on(
         self, authority: trustme.CA, stranger: trustme.CA

@@ -19,6 +19,7 @@ from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import given_up, sentence, status_code, trailers
+from inferd_server.transport.tls import text_names
 
 log = logging.getLogger(__name__)
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
@@ -41,6 +42,11 @@ class AioContext:
     def peer(self) -> str:
         """The caller's address, such as "ipv4:127.0.0.1:4711"."""
         return self._context.peer()
+
+    @property
+    def certificate_names(self) -> Sequence[str]:
+        """Names in the certificate that the caller showed; () without one."""
+        return text_names(self._context.peer_identities())
 
     @property
     def cancelled(self) -> bool:

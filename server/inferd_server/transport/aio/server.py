@@ -49,7 +49,7 @@ class AioTransport:
             AddressInUse: the address cannot be bound.
             CredentialsError: the key or the certificates cannot be used.
         """
-        check_free(address, self._options.reuse_port)
+        check_free(address, self._options.reuse_port, self._options.port_setting)
         source = self._options.credentials
         credentials = None if source is None else server_credentials(source)
         loop = asyncio.new_event_loop()

@@ -18,6 +18,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from inferd_server.transport.call import Metadata
 from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.options import ChannelArguments
+from inferd_server.transport.tls import text_names
 
 TESTED = ("1.85.1",)
 NAMES = {
@@ -34,6 +35,7 @@ NAMES = {
     "SendMessageOperation": (),
     "SendStatusFromServerOperation": (),
     "CompletionType": ("queue_timeout", "queue_shutdown"),
+    "peer_identities": (),
 }  # fmt: skip
 
 Event: TypeAlias = Any
@@ -96,6 +98,11 @@ class CoreCall:
     def peer(self) -> str:
         """The caller's address, such as "ipv4:127.0.0.1:4711"."""
         return str(self._call.peer().decode())
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """Names in the certificate that the caller showed; () without one."""
+        return text_names(cygrpc.peer_identities(self._call))
 
     def deadline(self) -> float | None:
         """Return the deadline in monotonic seconds, or None."""

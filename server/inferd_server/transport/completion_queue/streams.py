@@ -119,6 +119,11 @@ class QueueStream:
         return self._core.peer
 
     @property
+    def certificate_names(self) -> Sequence[str]:
+        """Names in the certificate that the caller showed; () without one."""
+        return self._core.certificate_names
+
+    @property
     def deadline(self) -> float | None:
         """Monotonic seconds, or None for a call without a deadline."""
         return self._core.deadline()

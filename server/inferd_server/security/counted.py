@@ -1,0 +1,75 @@
+"""A call that tells when it was answered."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from inferd.tensors import Buffer
+
+from inferd_server.errors import InferdError
+from inferd_server.transport.call import Call, Metadata
+
+
+class Counted:
+    """Passes everything on to a call, and calls back once, just before its answer leaves."""
+
+    __slots__ = ("_answered", "_call", "_claim")
+
+    def __init__(self, call: Call, answered: Callable[[], None]) -> None:
+        self._call = call
+        self._answered = answered
+        self._claim = threading.Lock()
+
+    @property
+    def request(self) -> bytes:
+        """Of the call."""
+        return self._call.request
+
+    @property
+    def metadata(self) -> Metadata:
+        """Of the call."""
+        return self._call.metadata
+
+    @property
+    def peer(self) -> str:
+        """Of the call."""
+        return self._call.peer
+
+    @property
+    def certificate_names(self) -> Sequence[str]:
+        """Of the call."""
+        return self._call.certificate_names
+
+    @property
+    def deadline(self) -> float | None:
+        """Of the call."""
+        return self._call.deadline
+
+    @property
+    def cancelled(self) -> bool:
+        """Of the call."""
+        return self._call.cancelled
+
+    def on_cancel(self, callback: Callable[[], None]) -> None:
+        """Of the call, which is still counted: what runs for it runs on."""
+        self._call.on_cancel(callback)
+
+    def send_initial_metadata(self, metadata: Metadata) -> None:
+        """Of the call."""
+        self._call.send_initial_metadata(metadata)
+
+    def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
+        """Answer the call; counted no more before its caller can know."""
+        self.over()
+        self._call.reply(parts, trailing)
+
+    def fail(self, error: InferdError) -> None:
+        """Answer the call; counted no more before its caller can know."""
+        self.over()
+        self._call.fail(error)
+
+    def over(self) -> None:
+        """Call back unless that was done."""
+        if self._claim.acquire(blocking=False):
+            self._answered()

@@ -1,0 +1,106 @@
+"""From the settings to what stands before the handlers, and what is wrong with the settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from inferd_server.address import is_loopback
+from inferd_server.errors import InferdError, SettingsError, StartupError
+from inferd_server.security.access import Access, Fixed
+from inferd_server.security.certificates import CertificateFiles
+from inferd_server.security.guard import Guard
+from inferd_server.security.identities_file import read_identities
+from inferd_server.security.identity import Identity
+from inferd_server.security.limits import Limits
+from inferd_server.security.permissions import Permission, anonymous_grants, covered
+from inferd_server.security.watched import LOOK_S, Watched
+from inferd_server.settings.model import Settings
+from inferd_server.transport.credentials import Credentials
+
+log = logging.getLogger(__name__)
+
+
+def open_access(
+    settings: Settings, clock: Callable[[], float], refused: Callable[[InferdError], None]
+) -> Access:
+    """Return what decides on calls.
+
+    Args:
+        settings: checked.
+        clock: monotonic seconds.
+        refused: told of every request for inference that is refused.
+
+    Raises:
+        SettingsError: the identities file cannot be used.
+    """
+    security, loopback = settings.security, is_loopback(settings.listen.host)
+    named = bool(security.identities_file)
+    permissions = covered(anonymous_grants(security.anonymous_permissions, named, loopback))
+    if not named:
+        # Where nothing is said of callers, model_control alone decides on loading.
+        return Fixed(permissions if security.says_who else permissions | {Permission.CONTROL})
+    identities = Watched(Path(security.identities_file), read_identities, clock)
+    return Guard(identities, Identity("", permissions), Limits(clock), refused)
+
+
+def credentials_of(settings: Settings) -> Callable[[], Credentials] | None:
+    """Return what a transport asks for its certificates; None without TLS.
+
+    Raises:
+        CredentialsError: the files cannot be used.
+    """
+    return CertificateFiles(settings.security) if settings.security.tls else None
+
+
+def await_files(settings: Settings, pause: Callable[[float], object]) -> None:
+    """Wait until the files can be used, for a process that starts anew beside others that serve.
+
+    They were good when the server started: it must not end for one that is just being replaced.
+
+    Args:
+        settings: name the files.
+        pause: waits for some seconds.
+    """
+    told = ""
+    while problem := _problem(settings):
+        if problem != told:
+            log.error("waiting for files that can be used", extra={"error": problem})
+            told = problem
+        pause(LOOK_S)
+
+
+def _problem(settings: Settings) -> str:
+    path = settings.security.identities_file
+    try:
+        credentials_of(settings)
+        if path:
+            read_identities(Path(path))
+    except StartupError as error:
+        return str(error)
+    return ""
+
+
+def check_security(settings: Settings) -> None:
+    """See whether a server can start like this, and say what is open that need not be.
+
+    Raises:
+        StartupError: says which setting or file is wrong, and how.
+    """
+    security = settings.security
+    if bool(security.tls_certificate) != bool(security.tls_private_key):
+        raise SettingsError("tls_certificate and tls_private_key go together: one is missing")
+    if security.tls_client_ca and not security.tls:
+        raise SettingsError(
+            "tls_client_ca asks callers for certificates, which needs TLS: set "
+            "tls_certificate and tls_private_key, too"
+        )
+    credentials_of(settings)
+    if not security.identities_file:
+        return
+    known = read_identities(Path(security.identities_file))
+    if known.by_certificate and not security.tls_client_ca:
+        log.warning("identities by certificate are never met: tls_client_ca is not set")
+    if known.by_token and not (security.tls or is_loopback(settings.listen.host)):
+        log.warning("tokens travel in the clear: there is no TLS on an address that others reach")

@@ -1,0 +1,54 @@
+"""The settings of TLS, of callers and of what they may do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, field_validator
+
+from inferd_server.settings.section import Section
+
+AUTO: Final = "auto"
+
+
+class SecuritySettings(Section):
+    """TLS, and who may do what."""
+
+    tls_certificate: str = Field(
+        "", description="PEM file of the server's certificate and its chain; empty: no TLS"
+    )
+    tls_private_key: str = Field("", description="PEM file of its private key, unencrypted")
+    tls_client_ca: str = Field(
+        "", description="PEM file of authorities; callers need a certificate of one of them"
+    )
+    identities_file: str = Field(
+        "",
+        description="YAML file of callers, by token or certificate, and what each may do "
+        "(docs/security.md)",
+    )
+    anonymous_permissions: tuple[Literal["auto", "infer", "read", "admin"], ...] = Field(
+        (AUTO,),
+        description="what callers without an identity may do: infer, read, admin, with commas "
+        "between; auto: nothing where there is an identities_file, else infer and read, and "
+        "admin on a loopback host",
+    )
+    probe_port: Annotated[int, Field(ge=-1, le=65535)] = Field(
+        -1, description="port of a plaintext health service and nothing else; -1: none"
+    )
+
+    @field_validator("anonymous_permissions")
+    @classmethod
+    def _alone(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if AUTO in value and len(value) > 1:
+            raise ValueError("auto stands alone")
+        return value
+
+    @property
+    def says_who(self) -> bool:
+        """True if the operator said what callers may do, all or some of them."""
+        return bool(self.identities_file) or self.anonymous_permissions != (AUTO,)
+
+    @property
+    def tls(self) -> bool:
+        """True if callers speak TLS."""
+        return bool(self.tls_certificate)

@@ -1,0 +1,240 @@
+"""What stands before the handlers lets calls through, refuses them, and counts them."""
+
+from __future__ import annotations
+
+import pytest
+from inferd_server.errors import InferdError, PermissionDenied, ResourceExhausted, Unauthenticated
+from inferd_server.front.routes import OPEN_TO_ALL
+from inferd_server.security.access import Fixed
+from inferd_server.security.guard import Guard
+from inferd_server.security.identity import Identities, Identity
+from inferd_server.security.limits import Limits
+from inferd_server.security.permissions import METHODS, Permission, covered
+from inferd_server.transport.call import Call, Receiver, Stream
+
+from tests.fakes.call import FakeCall, FakeStream
+from tests.fakes.clock import FakeClock
+from tests.server.security.named import digest
+
+INFER = "/inference.GRPCInferenceService/ModelInfer"
+READY = "/inference.GRPCInferenceService/ServerReady"
+REGISTER = "/inference.GRPCInferenceService/SystemSharedMemoryRegister"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+CHECK = "/grpc.health.v1.Health/Check"
+WATCH = "/grpc.health.v1.Health/Watch"
+
+
+def echo(call: Call) -> None:
+    call.reply((call.request,))
+
+
+class Holding:
+    """Handlers that keep what they get."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.streams: list[Stream] = []
+
+    def call(self, call: Call) -> None:
+        self.calls.append(call)
+
+    def stream(self, stream: Stream) -> Receiver:
+        self.streams.append(stream)
+        return Nothing()
+
+
+class Nothing:
+    """A receiver."""
+
+    def message(self, data: bytes) -> None:
+        pass
+
+    half_closed = drain = cancel = lambda self: None
+
+
+class Callers:
+    """A guard, and identities that the test may change."""
+
+    def __init__(self, *identities: Identity, anonymous: tuple[str, ...] = ()) -> None:
+        self.tell(*identities)
+        self.clock = FakeClock()
+        self.refused: list[InferdError] = []
+        nobody = Identity("", covered(anonymous))
+        self.guard = Guard(lambda: self.known, nobody, Limits(self.clock), self.refused.append)
+
+    def tell(self, *identities: Identity) -> None:
+        self.known = Identities(
+            {bytes.fromhex(digest(who.name)): who for who in identities},
+            {f"{who.name}.internal": who for who in identities},
+        )
+
+
+def inferring(**limits: float) -> Identity:
+    return Identity("a", covered(["infer"]), **limits)  # type: ignore[arg-type]
+
+
+def test_a_call_of_an_identity_that_may_reaches_its_handler_as_it_is() -> None:
+    holding = Holding()
+    handler = Callers(inferring()).guard.unary(INFER, holding.call)
+    calls = [FakeCall("a"), FakeCall(names=("a.internal",))]
+    for call in calls:
+        handler(call)
+    assert holding.calls == calls
+
+
+@pytest.mark.parametrize(
+    ("call", "method", "kind", "reason"),
+    [
+        (FakeCall(), INFER, Unauthenticated, "CREDENTIALS_MISSING"),
+        (FakeCall("b"), INFER, Unauthenticated, "TOKEN_UNKNOWN"),
+        (FakeCall("a", scheme="Basic"), INFER, Unauthenticated, "CREDENTIALS_MISSING"),
+        (FakeCall(names=("b",)), INFER, Unauthenticated, "CERTIFICATE_UNKNOWN"),
+        (FakeCall("a"), READY, PermissionDenied, "PERMISSION_MISSING"),
+        (FakeCall("a"), REGISTER, PermissionDenied, "PERMISSION_MISSING"),
+        (FakeCall("a"), "/new.Service/Method", PermissionDenied, "METHOD_CLOSED"),
+    ],
+)
+def test_others_are_refused_before_their_handler(
+    call: FakeCall, method: str, kind: type[InferdError], reason: str
+) -> None:
+    holding = Holding()
+    callers = Callers(inferring())
+    callers.guard.unary(method, holding.call)(call)
+    (error,) = call.errors
+    assert (type(error), error.reason) == (kind, reason)
+    assert holding.calls == []
+    assert callers.refused == ([error] if method == INFER else [])
+
+
+def test_a_stream_is_decided_on_when_it_opens() -> None:
+    holding = Holding()
+    callers = Callers(inferring())
+    handler = callers.guard.stream(STREAM, holding.stream)
+    good, bad = FakeStream("a"), FakeStream("b")
+    handler(good)
+    receiver = handler(bad)
+    assert holding.streams == [good]
+    assert bad.reasons == ["TOKEN_UNKNOWN"]
+    receiver.message(b"on its way before the refusal was seen")
+    receiver.half_closed()
+    receiver.cancel()
+    assert len(callers.refused) == 1
+
+
+def test_what_is_open_is_not_even_wrapped() -> None:
+    guard, holding = Callers().guard, Holding()
+    assert guard.unary(CHECK, echo) is echo
+    watch = holding.stream
+    assert guard.stream(WATCH, watch) is watch
+
+
+def test_callers_without_an_identity_may_do_what_the_operator_says() -> None:
+    holding = Holding()
+    callers = Callers(inferring(), anonymous=("read",))
+    call, other = FakeCall(), FakeCall()
+    callers.guard.unary(READY, holding.call)(call)
+    callers.guard.unary(INFER, holding.call)(other)
+    assert holding.calls == [call]
+    assert other.reasons == ["CREDENTIALS_MISSING"]
+
+
+def test_a_permission_that_is_taken_away_counts_for_the_next_call() -> None:
+    callers = Callers(inferring())
+    handler = callers.guard.unary(INFER, echo)
+    before, after = FakeCall("a"), FakeCall("a")
+    handler(before)
+    callers.tell()
+    handler(after)
+    assert before.replies == [b"request"]
+    assert after.reasons == ["TOKEN_UNKNOWN"]
+
+
+def test_requests_above_the_rate_are_exhausted() -> None:
+    callers = Callers(inferring(requests_per_second=2))
+    handler = callers.guard.unary(INFER, echo)
+    calls = [FakeCall("a") for _ in range(3)]
+    for call in calls:
+        handler(call)
+    assert [len(call.replies) for call in calls] == [1, 1, 0]
+    (error,) = calls[2].errors
+    assert isinstance(error, ResourceExhausted)
+    assert (error.reason, error.retry_after) == ("RATE_LIMIT", 0.5)
+    assert callers.refused == [error]
+
+
+@pytest.mark.parametrize("answer", ["reply", "fail", "raise"])
+def test_a_request_is_in_flight_until_it_is_answered_however_that_is(answer: str) -> None:
+    holding = Holding()
+    callers = Callers(inferring(max_in_flight=1))
+    handler = callers.guard.unary(INFER, holding.call)
+    handler(FakeCall("a"))
+    second = FakeCall("a")
+    handler(second)
+    assert second.reasons == ["IN_FLIGHT_LIMIT"]
+    (held,) = holding.calls
+    if answer == "reply":
+        held.reply((b"",))
+        # The first answer counts, and so does only its end.
+        held.fail(InferdError())
+    elif answer == "fail":
+        held.fail(InferdError())
+    else:
+        held.fail(InferdError())
+        with pytest.raises(ZeroDivisionError):
+            callers.guard.unary(INFER, lambda _: 1 // 0)(FakeCall("a"))  # type: ignore[arg-type, return-value]
+    handler(FakeCall("a"))
+    assert len(holding.calls) == 2
+    third = FakeCall("a")
+    handler(third)
+    assert third.reasons == ["IN_FLIGHT_LIMIT"]
+
+
+def test_a_counted_call_is_the_call_in_everything() -> None:
+    holding = Holding()
+    Callers(inferring(max_in_flight=1)).guard.unary(INFER, holding.call)(call := FakeCall("a"))
+    (counted,) = holding.calls
+    assert counted is not call
+    for name in ("request", "metadata", "peer", "certificate_names", "deadline", "cancelled"):
+        assert getattr(counted, name) == getattr(call, name)
+    counted.on_cancel(lambda: None)
+    counted.send_initial_metadata(())
+    counted.reply((b"an", b"swer"))
+    assert call.replies == [b"answer"]
+
+
+def test_an_answer_that_cannot_be_sent_leaves_the_call_to_be_answered() -> None:
+    class Fussy(FakeCall):
+        def reply(self, parts: object, trailing: object = ()) -> None:
+            raise ValueError("metadata")
+
+    holding = Holding()
+    callers = Callers(inferring(max_in_flight=1))
+    handler = callers.guard.unary(INFER, holding.call)
+    handler(call := Fussy("a"))
+    with pytest.raises(ValueError, match="metadata"):
+        holding.calls[0].reply((b"",))
+    holding.calls[0].fail(InferdError())
+    assert len(call.errors) == 1
+    handler(FakeCall("a"))
+    assert len(holding.calls) == 2
+
+
+def test_what_is_the_same_for_all_costs_nothing_where_it_is_open() -> None:
+    holding = Holding()
+    for method in METHODS:
+        assert OPEN_TO_ALL.unary(method, echo) is echo
+        watch = holding.stream
+        assert OPEN_TO_ALL.stream(method, watch) is watch
+
+
+def test_what_is_the_same_for_all_is_refused_where_it_is_closed() -> None:
+    access = Fixed(covered(["infer"]))
+    call, stream = FakeCall("a"), FakeStream()
+    assert access.unary(INFER, echo) is echo
+    access.unary(REGISTER, echo)(call)
+    access.stream("/new.Service/Method", Holding().stream)(stream)
+    assert call.reasons == stream.reasons == ["METHOD_CLOSED"]
+    assert isinstance(call.errors[0], PermissionDenied)
+    assert "identities_file" in str(call.errors[0])
+    assert access.unary(CHECK, echo) is echo
+    assert METHODS[REGISTER] is Permission.ADMIN
