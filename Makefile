@@ -125,7 +125,7 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
 
 lock: install ## pin every dependency anew, with hashes
-	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
+	$(LOCK) --extra server --extra redis pyproject.toml -o requirements/server.txt
 	$(LOCK) --all-extras pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt

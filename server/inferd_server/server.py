@@ -10,7 +10,9 @@ from collections.abc import Callable
 from inferd_engines.engine import Opener
 
 from inferd_server.address import join_address
+from inferd_server.cache.making import make_cache
 from inferd_server.control.blocking import BlockingThread
+from inferd_server.front.cacheable import owners
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
@@ -76,7 +78,9 @@ class Server:
         )
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
-        self._infer = Infer(self._repository, self._regions, telemetry)
+        self._cache = make_cache(settings.cache, clock, time.time)
+        self._metrics.watch(self._cache.gauges)
+        self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
         # Models that the start could not load.
         self._failed: frozenset[str] = frozenset()
@@ -167,6 +171,7 @@ class Server:
         self._draining.set()
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
+        self._cache.close()
         ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
         self._metrics_server.stop()
         return closed and ended
@@ -192,6 +197,7 @@ class Server:
 
     def _models_changed(self) -> None:
         self._infer.forget()
+        self._cache.retain(owners(self._repository.entries()))
         self._publish_health()
 
     def _publish_health(self) -> None:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from inferd.tensors import Buffer
 
+from inferd_server.cache.key import Form
 from inferd_server.front.admission import Admitted, Input
 from inferd_server.front.answer import Target
 from inferd_server.front.fill import Located, RegionElements
@@ -56,6 +57,8 @@ class Plan:
     """For each input of the signature; None if every such request must be checked anew."""
     places: tuple[Place, ...] = ()
     """Regions that all of this is true of, outputs first."""
+    form: Form | None = None
+    """What the response cache knows of such requests; None: they all run."""
 
     def current(self, regions: RegionTable) -> bool:
         """True while all its regions are registered as they were.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ SECONDS = (
     1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+# What became of requests that the response cache was asked about.
+HIT, SHARED_HIT, MERGED, MISS = "hit", "shared_hit", "merged", "miss"
 
 # The histograms of a model version: a name, and the upper bounds of its buckets.
 REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH = range(6)
@@ -46,6 +50,8 @@ class SeriesSnapshot:
     """In the order of BOUNDS."""
     codes: dict[str, Count] = field(default_factory=dict)
     """Requests answered after admission, by the name of their status."""
+    cached: dict[str, int] = field(default_factory=dict)
+    """What the response cache did, by what it was."""
 
 
 class Series:
@@ -60,6 +66,7 @@ class Series:
         self._totals = [0.0] * len(BOUNDS)
         self._codes: dict[str, int] = {}
         self._began: dict[str, float] = {}
+        self._cached: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -88,6 +95,11 @@ class Series:
                 self._codes[code] = 0
             self._codes[code] += 1
 
+    def cached(self, result: str) -> None:
+        """Count what the response cache did with a request: HIT, SHARED_HIT, MERGED or MISS."""
+        with self._lock:
+            self._cached[result] = self._cached.get(result, 0) + 1
+
     def executed(self, run: Execution) -> None:
         """Count a batch."""
         with self._lock:
@@ -107,6 +119,7 @@ class Series:
                     for counts, total in zip(self._counts, self._totals, strict=True)
                 ),
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
+                dict(self._cached),
             )
 
     def _observe(self, which: int, value: float) -> None:
@@ -135,4 +148,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
             for one, two in zip(first.histograms, second.histograms, strict=True)
         ),
         codes,
+        dict(Tally(first.cached) + Tally(second.cached)),
     )

@@ -24,6 +24,19 @@ Positive = Annotated[int, Field(ge=1)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
 M = TypeVar("M", bound=BaseModel)
+HIDDEN = "hidden"
+"""The type of errors about values that must not be shown."""
+
+
+class ResponseCacheConfig(BaseModel):
+    """How long and how many answers of a model are kept for equal requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 60.0
+    """Seconds that an answer may be used."""
+    max_bytes: Positive | None = None
+    """Of the answers kept in each process; None: as many as the server keeps in all."""
 
 
 class ModelConfig(BaseModel):
@@ -51,6 +64,8 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
+    response_cache: ResponseCacheConfig | None = None
+    """Keep answers, and let equal requests in flight share one run; None: do not."""
 
     @field_validator("versions", mode="wrap")
     @classmethod
@@ -115,4 +130,6 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
 def _explain(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown; known are {', '.join(sorted(model.model_fields))}"
+    if item["type"] == HIDDEN:
+        return str(item["msg"])
     return f"{item['msg']} (it is {item['input']!r})"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
@@ -12,6 +12,7 @@ from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.digest import FileState, digest_of, file_states
 from inferd_server.repository.handle import Bounds, Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.scheduler.job import Execution
@@ -78,6 +79,7 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
+        before = file_states(path.parent) if config.response_cache is not None else []
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
         loading.arrange(self._engine.processes, self._inline, self._station)
         instances = [
@@ -97,6 +99,8 @@ class Loader:
             raise
         handle = loading.handle()
         handle.instances = instances
+        if config.response_cache is not None:
+            handle.digest = stable_digest(path.parent, config.engine_options, before)
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine)
@@ -176,7 +180,9 @@ class Loading:
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
-        if self._inline is None:
+        # Requests whose answers are kept may be admitted by a thread that cannot wake the
+        # transport's.
+        if self._inline is None or self._config.response_cache is not None:
             return None
         seconds = run_seconds(engine, 1, self._clock)
         if seconds is not None and seconds <= LONGEST_S:
@@ -215,6 +221,25 @@ class Loading:
     def _executed(self, run: Execution) -> None:
         self.handle().statistics.executed(run)
         self._metrics.executed(self._name, self._version, run)
+
+
+def stable_digest(folder: Path, options: Mapping[str, str], before: Sequence[FileState]) -> str:
+    """Return the digest of files that an engine has read; "" if they may have changed since.
+
+    Args:
+        folder: of the version.
+        options: of the engine.
+        before: the files before they were read.
+    """
+    try:
+        digest = digest_of(folder, options)
+        if file_states(folder) == before:
+            return digest
+        why = "its files changed while it was loaded"
+    except OSError as error:
+        why = f"its files cannot be read: {error.strerror}"
+    log.warning("answers are not kept", extra={"folder": str(folder), "why": why})
+    return ""
 
 
 def bounds_of(
