@@ -22,10 +22,12 @@ YAML = "response_cache: {ttl_s: 3600}\n"
 
 
 @contextmanager
-def running_cached(folder: Path, **options: object) -> Iterator[tuple[Running, FakeEngine]]:
+def running_cached(
+    folder: Path, yaml: str = YAML, **options: object
+) -> Iterator[tuple[Running, FakeEngine]]:
     """Serve `fake`, whose answers are kept."""
-    (folder / "fake").mkdir()
-    (folder / "fake" / "model.yaml").write_text(YAML)
+    (folder / "fake").mkdir(parents=True)
+    (folder / "fake" / "model.yaml").write_text(yaml)
     with running_fake(folder, **options) as (server, engine):
         yield server, engine
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pytest
 from inferd.oip.v2.inference_pb2 import (
     ModelInferRequest,
     RepositoryModelLoadRequest,
@@ -143,12 +142,9 @@ def test_messages_of_a_stream_are_merged_and_hit_too(tmp_path: Path) -> None:
         assert (found.cache_hit.count, found.cache_miss.count) == (49, 1)
 
 
-@pytest.mark.parametrize("fronts", [1, 2])
-def test_each_front_process_has_its_own_cache_and_all_count_together(
-    tmp_path: Path, fronts: int
-) -> None:
+def test_each_front_process_has_its_own_cache_and_all_count_together(tmp_path: Path) -> None:
     folder = repository(tmp_path)
-    with running_split(folder, fronts=fronts) as server:
+    with running_split(folder) as server:
         assert how(server, scaled(1.0)) == ""
         assert how(server, scaled(1.0)) == "hit"
         assert results(server, "scaled") == {"miss": 1, "hit": 1}
