@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -129,7 +129,17 @@ def validated(model: type[M], values: Mapping[str, Any], source: str) -> M:
 
 def _explain(model: type[BaseModel], item: Any) -> str:
     if item["type"] == "extra_forbidden":
-        return f"unknown; known are {', '.join(sorted(model.model_fields))}"
+        inner = _inner(model, item["loc"][:-1])
+        return f"unknown; known are {', '.join(sorted(inner.model_fields))}"
     if item["type"] == HIDDEN:
         return str(item["msg"])
     return f"{item['msg']} (it is {item['input']!r})"
+
+
+def _inner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    """Return the model of a field of a field."""
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        kinds = (annotation, *get_args(annotation))
+        model = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return model

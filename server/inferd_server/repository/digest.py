@@ -3,9 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
+
+log = logging.getLogger(__name__)
+
+
+class ModelFiles:
+    """The files of a version from before its engine reads them."""
+
+    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
+        """Look at them; `options` are the engine's."""
+        self._folder = folder
+        self._options = options
+        self._before = self._states()
+
+    def digest(self) -> str:
+        """Return the digest of what the engine has read; "" if that is not known for sure."""
+        try:
+            digest = digest_of(self._folder, self._options)
+        except OSError as error:
+            why = f"its files cannot be read: {error.strerror}"
+        else:
+            if self._before is not None and self._states() == self._before:
+                return digest
+            why = "its files changed while it was loaded"
+        log.warning("answers are not kept", extra={"folder": str(self._folder), "why": why})
+        return ""
+
+    def _states(self) -> list[FileState] | None:
+        try:
+            return file_states(self._folder)
+        except OSError:
+            return None
 
 
 class FileState(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, Signature
@@ -12,7 +12,7 @@ from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.digest import FileState, digest_of, file_states
+from inferd_server.repository.digest import ModelFiles
 from inferd_server.repository.handle import Bounds, Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.scheduler.job import Execution
@@ -79,7 +79,8 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
-        before = file_states(path.parent) if config.response_cache is not None else []
+        cached = config.response_cache is not None
+        files = ModelFiles(path.parent, config.engine_options) if cached else None
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
         loading.arrange(self._engine.processes, self._inline, self._station)
         instances = [
@@ -99,8 +100,8 @@ class Loader:
             raise
         handle = loading.handle()
         handle.instances = instances
-        if config.response_cache is not None:
-            handle.digest = stable_digest(path.parent, config.engine_options, before)
+        if files is not None:
+            handle.digest = files.digest()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine)
@@ -221,25 +222,6 @@ class Loading:
     def _executed(self, run: Execution) -> None:
         self.handle().statistics.executed(run)
         self._metrics.executed(self._name, self._version, run)
-
-
-def stable_digest(folder: Path, options: Mapping[str, str], before: Sequence[FileState]) -> str:
-    """Return the digest of files that an engine has read; "" if they may have changed since.
-
-    Args:
-        folder: of the version.
-        options: of the engine.
-        before: the files before they were read.
-    """
-    try:
-        digest = digest_of(folder, options)
-        if file_states(folder) == before:
-            return digest
-        why = "its files changed while it was loaded"
-    except OSError as error:
-        why = f"its files cannot be read: {error.strerror}"
-    log.warning("answers are not kept", extra={"folder": str(folder), "why": why})
-    return ""
 
 
 def bounds_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from inferd.oip.v2.inference_pb2 import (
     ModelInferRequest,
     RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest,
+    SystemSharedMemoryRegisterRequest,
 )
 from inferd.tensors import Array
 
@@ -154,3 +156,23 @@ def test_each_front_process_has_its_own_cache_and_all_count_together(tmp_path: P
         load(server)
         assert output(server, scaled(1.0)).tolist() == [[3.0] * 4]
         assert samples(server)["inferd_cache_entries"] == 1
+
+
+def test_shared_memory_is_read_anew_each_time(tmp_path: Path) -> None:
+    segment = Path("/dev/shm") / f"inferd-test-{uuid.uuid4().hex}"
+    segment.write_bytes(rows(1.0)["INPUT0"].tobytes())
+    try:
+        with running(repository(tmp_path)) as server:
+            server.stub.SystemSharedMemoryRegister(
+                SystemSharedMemoryRegisterRequest(name="r", key=f"/{segment.name}", byte_size=16)
+            )
+            request = scaled(1.0)
+            del request.raw_input_contents[:]
+            request.inputs[0].parameters["shared_memory_region"].string_param = "r"
+            request.inputs[0].parameters["shared_memory_byte_size"].int64_param = 16
+            assert output(server, request).tolist() == [[2.0] * 4]
+            segment.write_bytes(rows(5.0)["INPUT0"].tobytes())
+            assert output(server, request).tolist() == [[10.0] * 4]
+            assert results(server, "scaled") == {}
+    finally:
+        segment.unlink()

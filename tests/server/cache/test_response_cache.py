@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from inferd_server.cache.key import Owner
+from inferd_server.cache.remote import Stored
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -217,3 +220,69 @@ def test_an_answer_of_a_model_that_is_gone_is_not_kept() -> None:
     herd.finish(b"late")
     assert during.answer == b"late"
     assert len(herd.store) == 0
+
+
+class Level:
+    """A second level whose lookups end when a test says so."""
+
+    available = True
+
+    def __init__(self, worth_it: bool = True) -> None:
+        self.worth_it = worth_it
+        self.lookups: list[Callable[[Stored | None], None]] = []
+        self.stored: list[tuple[bytes, float]] = []
+
+    def lookup(self, key: bytes, found: Callable[[Stored | None], None]) -> bool:
+        if self.worth_it:
+            self.lookups.append(found)
+        return self.worth_it
+
+    def store(self, key: bytes, value: bytes, ttl: float) -> None:
+        self.stored.append((value, ttl))
+
+
+def test_a_herd_waits_for_one_lookup_and_what_it_finds_is_kept_no_longer_than_there() -> None:
+    level = Level()
+    herd = Herd(remote=level)
+    calls = [herd.ask(b"same", ident=b"%d" % n) for n in range(3)]
+    assert (len(level.lookups), herd.running) == (1, [])
+    level.lookups.pop()(Stored(b"answer", 5.0))
+    assert [call.answer for call in calls] == [b"answer0", b"answer1", b"answer2"]
+    assert herd.results == {"shared_hit": 1, "merged": 2}
+    herd.clock.advance(4.0)
+    assert herd.ask(b"same").answer == b"answer"
+    herd.clock.advance(1.0)
+    assert herd.ask(b"same").answers == []
+    assert level.stored == []
+
+
+def test_what_no_level_knows_runs_once_and_is_stored_in_both() -> None:
+    level = Level()
+    herd = Herd(remote=level)
+    calls = [herd.ask(b"same") for _ in range(2)]
+    level.lookups.pop()(None)
+    calls.append(herd.ask(b"same"))
+    herd.finish(b"answer")
+    assert [call.answer for call in calls] == [b"answer"] * 3
+    assert level.stored == [(b"answer", TTL)]
+    assert herd.ask(b"same").answer == b"answer"
+    assert herd.results == {"miss": 1, "merged": 2, "hit": 1}
+
+
+def test_a_second_level_that_is_not_worth_asking_delays_nothing() -> None:
+    herd = Herd(remote=Level(worth_it=False))
+    herd.ask(b"same")
+    assert len(herd.running) == 1
+
+
+def test_a_leader_of_a_lookup_in_vain_may_be_refused_like_any_other() -> None:
+    level = Level()
+    herd = Herd(remote=level)
+    leader, follower = herd.ask(b"same"), herd.ask(b"same")
+    herd.refusal = DeadlinePassed()
+    herd.clock.advance(1.0)
+    level.lookups.pop()(None)
+    # Both were offered the lead, and neither could take it.
+    assert isinstance(leader.answer, DeadlinePassed)
+    assert isinstance(follower.answer, DeadlinePassed)
+    assert herd.flights.waiting == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from inferd.oip.v2.inference_pb2 import ModelConfigRequest
-from inferd_engines.engine import EngineError
+from inferd_engines.engine import EngineError, EngineOptions
 from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
@@ -25,7 +25,15 @@ from tests.server.cache.cached import (
     statistics,
     value,
 )
-from tests.server.serving import PATIENCE, Running, arrays, failure, infer_request, rows
+from tests.server.serving import (
+    PATIENCE,
+    FakeEngines,
+    Running,
+    arrays,
+    failure,
+    infer_request,
+    rows,
+)
 
 Served = tuple[Running, FakeEngine]
 N = 64
@@ -187,3 +195,40 @@ def test_no_answer_names_another_version(served: Served) -> None:
         answer = server.infer(request_of(1.0, 2.0))
         assert (answer.model_name, answer.model_version) == ("fake", "1")
         assert arrays(answer)["OUTPUT0"].tolist() == [[2.0] * 4, [4.0] * 4]
+
+
+def test_a_follower_that_goes_away_is_forgotten_at_once(served: Served) -> None:
+    server, engine = served
+    engine.hold()
+    herd = [ask(server, request_of(7.0)) for _ in range(3)]
+    await_waiting(server, 2)
+    herd[2].cancel()
+    await_waiting(server, 1)
+    engine.release()
+    assert [value(future) for future in herd[:2]] == [("", [14.0])] * 2
+
+
+def test_a_model_whose_answers_are_kept_has_a_thread(tmp_path: Path) -> None:
+    # Another thread may admit its requests, which wakes no transport.
+    inline = InlineLoop(time.monotonic)
+    with running_cached(tmp_path, inline=inline, processes="inline") as (server, _):
+        assert server.server is not None
+        assert server.server.repository.resolve("fake", "").arrangement == "threads"
+        assert how(server, request_of(1.0)) == ""
+
+
+class Meddling(FakeEngines):
+    """Opens engines of models whose files change meanwhile."""
+
+    def __call__(self, path: Path, options: EngineOptions) -> FakeEngine:
+        (path.parent / "data").write_bytes(b"new")
+        return super().__call__(path, options)
+
+
+def test_nothing_is_kept_of_a_model_that_may_not_be_the_file_that_was_digested(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running_cached(tmp_path, engines=Meddling()) as (server, engine):
+        assert "answers are not kept" in caplog.text
+        assert [how(server, request_of(1.0)), how(server, request_of(1.0))] == ["", ""]
+        assert len(engine.batches) == 2
