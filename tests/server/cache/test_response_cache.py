@@ -286,3 +286,22 @@ def test_a_leader_of_a_lookup_in_vain_may_be_refused_like_any_other() -> None:
     assert isinstance(leader.answer, DeadlinePassed)
     assert isinstance(follower.answer, DeadlinePassed)
     assert herd.flights.waiting == 0
+
+
+def test_an_answer_that_lands_while_it_is_looked_for_is_found_after_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    herd = Herd()
+    herd.ask(b"same")
+    look = herd.store.get
+
+    def land_after(key: bytes, now: float) -> bytes | None:
+        found = look(key, now)
+        if herd.running:
+            herd.finish(b"answer")
+        return found
+
+    monkeypatch.setattr(herd.store, "get", land_after)
+    assert herd.ask(b"same", ident=b"!").answer == b"answer!"
+    assert herd.results == {"miss": 1, "hit": 1}
+    assert herd.running == []
