@@ -197,13 +197,13 @@ class Server:
 
     def _models_changed(self) -> None:
         self._infer.forget()
-        self._cache.retain(owners(self._repository.entries()))
         self._publish_health()
 
     def _publish_health(self) -> None:
-        """Tell health and metrics what is true now."""
+        """Tell health, metrics and the cache what is true now."""
         with self._publishing:
             ready = self.ready
             entries = self._repository.entries()
+            self._cache.retain(owners(entries))
             self._health.update(statuses(entries, ready, self._draining.is_set()))
             self._metrics.ready(ready)

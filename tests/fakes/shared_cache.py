@@ -6,7 +6,8 @@ import threading
 from collections.abc import Sequence
 
 from inferd_server.cache.key import Key
-from inferd_server.cache.remote import RemoteError, Stored
+from inferd_server.cache.lookup import Stored
+from inferd_server.cache.remote import RemoteError
 
 HELD_AT_MOST = 30.0
 

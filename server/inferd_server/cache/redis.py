@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inferd_server.cache.key import Key
-from inferd_server.cache.remote import RemoteError, Stored
+from inferd_server.cache.lookup import Stored
+from inferd_server.cache.remote import RemoteError
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -35,7 +36,8 @@ class RedisClient:
 
         try:
             answers = self._ask(wanted, stored)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, ValueError) as error:
+            # ValueError: a password that is no text, or an option of the URL that is none.
             self.close()
             raise RemoteError(f"{type(error).__name__}: {error}") from error
         refused = [answer for answer in answers if isinstance(answer, Exception)]

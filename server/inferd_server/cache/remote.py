@@ -6,14 +6,14 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from inferd_server.cache import frame
-from inferd_server.cache.alarms import Alarm, Alarms
+from inferd_server.cache.alarms import Alarms
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Key
+from inferd_server.cache.lookup import Found, Lookup, Stored
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +30,6 @@ class RemoteError(Exception):
     """The shared cache did not do what it was asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What was found under a key, and the seconds that it may still be used."""
-
-    data: bytes
-    ttl: float
-
-
 class Client(Protocol):
     """Talks to the shared cache. Used by one thread."""
 
@@ -52,32 +44,6 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Let the connection go."""
-
-
-Found = Callable[[Stored | None], None]
-
-
-class Lookup:
-    """A question that is answered once: by the shared cache, or by the end of patience."""
-
-    def __init__(self, key: Key, found: Found) -> None:
-        self.key = key
-        self.alarm: Alarm | None = None
-        self._found = found
-        self._open = threading.Lock()
-
-    def settle(self, stored: Stored | None) -> bool:
-        """Answer; False if that was done before."""
-        # A lock that is never released: the first to take it answers.
-        if not self._open.acquire(blocking=False):
-            return False
-        if self.alarm is not None:
-            self.alarm.cancel()
-        try:
-            self._found(stored)
-        except Exception:
-            log.exception("what was looked up could not be used")
-        return True
 
 
 class Remote:

@@ -12,7 +12,8 @@ from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Admit, Asker, Flights
 from inferd_server.cache.key import Form, Owner
 from inferd_server.cache.lead import Lead
-from inferd_server.cache.remote import Remote, Stored
+from inferd_server.cache.lookup import Stored
+from inferd_server.cache.remote import Remote
 from inferd_server.cache.store import Entry, Store
 from inferd_server.errors import Cancelled, DeadlinePassed, InferdError
 from inferd_server.monitoring.series import HIT, MERGED, MISS, SHARED_HIT
@@ -108,13 +109,14 @@ class ResponseCache:
 
     def gauges(self) -> Mapping[str, float]:
         """Return what /metrics tells of this moment."""
-        shared = {} if self._remote is None else {"inferd_cache_redis_available": self._available()}
-        return {
+        gauges: dict[str, float] = {
             "inferd_cache_bytes": self._store.nbytes,
             "inferd_cache_entries": len(self._store),
             "inferd_cache_waiting_requests": self._flights.waiting,
-            **shared,
         }
+        if self._remote is not None:
+            gauges["inferd_cache_redis_available"] = self._remote.available
+        return gauges
 
     def close(self) -> None:
         """Let threads and connections go."""
@@ -207,6 +209,3 @@ class ResponseCache:
                 heir.admit(self._missed(heir, self._clock()), heir.started, heir.attempt)
                 return
             leader = heir
-
-    def _available(self) -> float:
-        return float(self._remote is not None and self._remote.available)

@@ -95,12 +95,8 @@ class Infer:
                 slot.free()
                 raise
             done = self._submit(call, identity, plan, slot, deadline, started)
-        except InferdError as error:
-            self._refuse(call, plan.handle, error)
-            done = True
-        except Exception:
-            log.exception("a request could not be admitted")
-            self._refuse(call, plan.handle, EngineFailure())
+        except Exception as error:
+            self._refuse(call, plan.handle, told(error))
             done = True
         if not done and plan.form is not None:
             # Others may follow this call, so it goes on as what it has become.
@@ -133,11 +129,8 @@ class Infer:
                     remember(templates, call.request, parts, plan)
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
-        except InferdError as error:
-            self._refuse(call, handle, error)
-        except Exception:
-            log.exception("a request could not be admitted")
-            self._refuse(call, handle, EngineFailure())
+        except Exception as error:
+            self._refuse(call, handle, told(error))
 
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
@@ -222,6 +215,14 @@ class Infer:
     def _resume(self, call: Call, started: float, attempt: int) -> None:
         """Admit a call that waited for an equal one, or for Redis, in vain; any thread."""
         self._check(call, None, started, attempt)
+
+
+def told(error: Exception) -> InferdError:
+    """Return what a caller is told; what was not raised on purpose goes to the log."""
+    if isinstance(error, InferdError):
+        return error
+    log.error("a request could not be admitted", exc_info=error)
+    return EngineFailure()
 
 
 def remember(

@@ -151,10 +151,10 @@ class FrontProcess:
 
     def _changed(self) -> None:
         self._infer.forget()
-        self._cache.retain(owners(self._catalog.entries()))
         self._publish()
 
     def _publish(self) -> None:
         with self._publishing:
-            now = self._condition
-            self._health.update(statuses(self._catalog.entries(), now.ready, now.draining))
+            now, entries = self._condition, self._catalog.entries()
+            self._cache.retain(owners(entries))
+            self._health.update(statuses(entries, now.ready, now.draining))

@@ -8,20 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from inferd_server.repository.config import ModelConfig
+
 log = logging.getLogger(__name__)
 
 
 class ModelFiles:
-    """The files of a version from before its engine reads them."""
+    """The files of a version from before its engine reads them, if its answers are kept."""
 
-    def __init__(self, folder: Path, options: Mapping[str, str]) -> None:
-        """Look at them; `options` are the engine's."""
+    def __init__(self, folder: Path, config: ModelConfig) -> None:
+        """Look at them, unless nothing is kept."""
         self._folder = folder
-        self._options = options
-        self._before = self._states()
+        self._options = config.engine_options
+        self._wanted = config.response_cache is not None
+        self._before = self._states() if self._wanted else None
 
     def digest(self) -> str:
-        """Return the digest of what the engine has read; "" if that is not known for sure."""
+        """Return the digest of what the engine has read; "" if nothing is kept, or can be."""
+        if not self._wanted:
+            return ""
         try:
             digest = digest_of(self._folder, self._options)
         except OSError as error:

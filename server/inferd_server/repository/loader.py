@@ -79,8 +79,7 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
-        cached = config.response_cache is not None
-        files = ModelFiles(path.parent, config.engine_options) if cached else None
+        files = ModelFiles(path.parent, config)
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
         loading.arrange(self._engine.processes, self._inline, self._station)
         instances = [
@@ -100,8 +99,7 @@ class Loader:
             raise
         handle = loading.handle()
         handle.instances = instances
-        if files is not None:
-            handle.digest = files.digest()
+        handle.digest = files.digest()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine)

@@ -106,6 +106,16 @@ def test_successes_make_a_breaker_forget_failures() -> None:
     assert told == []
 
 
+def test_a_breaker_allows_one_attempt_in_a_rest_however_long_it_takes() -> None:
+    clock = FakeClock()
+    breaker = Breaker(1, 5.0, clock, lambda _: None)
+    breaker.failed("gone")
+    clock.advance(5.0)
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+    clock.advance(5.0)
+    assert [breaker.allows(), breaker.allows()] == [True, False]
+
+
 def test_the_digest_is_of_all_files_their_names_and_the_options(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "model.onnx").write_bytes(b"graph")

@@ -11,8 +11,9 @@ import grpc
 import pytest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.cache import making
+from inferd_server.cache.lookup import Stored
 from inferd_server.cache.redis import PREFIX, RedisClient, connector
-from inferd_server.cache.remote import RemoteError, Stored
+from inferd_server.cache.remote import RemoteError
 from redis import Redis
 
 from tests import models

@@ -9,7 +9,8 @@ import pytest
 from inferd_server.cache import frame, remote
 from inferd_server.cache.alarms import Alarms
 from inferd_server.cache.breaker import Breaker
-from inferd_server.cache.remote import Remote, Stored
+from inferd_server.cache.lookup import Stored
+from inferd_server.cache.remote import Remote
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.shared_cache import FakeClient
@@ -111,6 +112,7 @@ def test_after_failures_in_a_row_it_is_left_alone_for_a_while(bench: Bench) -> N
     assert bench.look()
     assert bench.next() is None
     assert len(bench.client.exchanges) == 5
+    assert not any(stored for _, stored in bench.client.exchanges)
 
 
 def test_an_error_that_nobody_thought_of_is_a_miss(

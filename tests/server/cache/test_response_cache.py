@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from inferd_server.cache.alarms import SPARE
 from inferd_server.cache.key import Owner
-from inferd_server.cache.remote import Stored
+from inferd_server.cache.lookup import Stored
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -143,6 +144,14 @@ def test_a_follower_is_answered_at_its_own_deadline() -> None:
     herd.clock.advance(100.0)
     assert herd.alarms.ring() is None
     assert len(hasty.answers) == len(patient.answers) == 1
+
+
+def test_deadlines_of_those_who_have_their_answer_are_forgotten() -> None:
+    herd = Herd()
+    for _ in range(1000):
+        herd.ask(b"same", deadline=1e9)
+    herd.finish(b"answer")
+    assert len(herd.alarms._heap) <= 2 * SPARE
 
 
 def test_a_follower_that_goes_away_leaves_alone() -> None:

@@ -69,6 +69,11 @@ class StoreMachine(RuleBasedStateMachine):
     def holds_what_it_should_within_its_budget(self) -> None:
         assert self.store.nbytes == self.weight() <= MAX_BYTES
         assert len(self.store) == len(self.known)
+        # In the order of use, of which random sizes alone show too little.
+        assert list(self.store._entries) == list(self.known)
+        for owner in self.owners:
+            keys = [key for key, (whose, _, _) in self.known.items() if whose == owner]
+            assert list(self.store._shelves[owner].keys) == keys
 
     def weight(self, owner: Owner | None = None) -> int:
         return sum(len(v) + OVERHEAD for o, v, _ in self.known.values() if owner in (None, o))
