@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,14 +71,23 @@ def results(server: Running, model: str = "fake") -> dict[str, float]:
 
 def await_waiting(server: Running, count: int) -> None:
     """Return once so many requests wait for an equal one."""
-    now = -1.0
+    await_number(server, lambda: samples(server)["inferd_cache_waiting_requests"], count)
+
+
+def await_queued(server: Running, count: int) -> None:
+    """Return once so many rows wait for the engine."""
+    assert server.server is not None
+    queue = server.server.repository.resolve("fake", "").queue
+    await_number(server, lambda: queue.rows, count)
+
+
+def await_number(server: Running, read: Callable[[], float], wanted: float) -> None:
     for _ in range(1000):
-        now = samples(server)["inferd_cache_waiting_requests"]
-        if now == count:
+        if read() == wanted:
             return
         # Each round trip lets the server's thread work off what came before.
         server.stub.ServerLive(ServerLiveRequest(), timeout=PATIENCE)
-    raise AssertionError(f"{now} wait")
+    raise AssertionError(f"{read()} instead of {wanted}")
 
 
 def statistics(server: Running, model: str = "fake") -> InferStatistics:
