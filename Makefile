@@ -144,8 +144,8 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
 
 lock: install ## pin every dependency anew, with hashes
-	$(LOCK) --extra server pyproject.toml -o requirements/server.txt
-	$(LOCK) --extra server --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) --extra server --extra redis pyproject.toml -o requirements/server.txt
+	$(LOCK) --extra server --extra redis --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt

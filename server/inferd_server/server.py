@@ -10,8 +10,10 @@ from collections.abc import Callable
 from inferd_engines.engine import Opener
 
 from inferd_server.address import join_address
+from inferd_server.cache.making import make_cache
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.errors import InferdError
+from inferd_server.front.cacheable import owners
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
@@ -83,7 +85,9 @@ class Server:
         )
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
-        self._infer = Infer(self._repository, self._regions, telemetry)
+        self._cache = make_cache(settings.cache, clock, time.time)
+        self._metrics.watch(self._cache.gauges)
+        self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
         # Models that the start could not load.
         self._failed: frozenset[str] = frozenset()
@@ -182,6 +186,7 @@ class Server:
         self._draining.set()
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
+        self._cache.close()
         ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
         self._probe.stop()
         self._metrics_server.stop()
@@ -215,9 +220,10 @@ class Server:
         self._publish_health()
 
     def _publish_health(self) -> None:
-        """Tell health and metrics what is true now."""
+        """Tell health, metrics and the cache what is true now."""
         with self._publishing:
             ready = self.ready
             entries = self._repository.entries()
+            self._cache.retain(owners(entries))
             self._health.update(statuses(entries, ready, self._draining.is_set()))
             self._metrics.ready(ready)

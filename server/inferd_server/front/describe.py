@@ -52,6 +52,8 @@ def model_config(handle: Handle) -> config.ModelConfig:
         ],
         default_model_filename="model.onnx",
     )
+    if handle.config.response_cache is not None:
+        answer.response_cache.enable = True
     if handle.batched:
         answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
         sizes = bounds.sizes or (bounds.limits.max_rows,)
@@ -126,6 +128,8 @@ def statistics(handle: Handle, now: Snapshot) -> oip.ModelStatistics:
             compute_input=_duration(now.gather),
             compute_infer=_duration(now.compute),
             compute_output=_duration(now.encode),
+            cache_hit=_duration(now.hit),
+            cache_miss=_duration(now.miss),
         ),
         batch_stats=[
             oip.InferBatchStatistics(

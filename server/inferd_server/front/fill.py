@@ -6,10 +6,11 @@ from typing import Protocol, TypeAlias
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import InferTensorContents
-from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes
+from inferd.tensors import BYTES, DATATYPES, Array, Buffer, decode_bytes
 
 from inferd_server.errors import InvalidInput
 from inferd_server.front.admission import Admitted, Input, contents_array, payload_bytes
+from inferd_server.front.answer import tensor_bytes
 from inferd_server.front.parameters import RegionRange
 from inferd_server.front.regions import Region, RegionTable
 from inferd_server.front.wire import is_text
@@ -37,6 +38,11 @@ class Elements:
         if self._array.dtype != OBJECT:
             return self._array.nbytes
         return self._array.nbytes + sum(map(len, self._array))
+
+    @property
+    def encoded(self) -> Buffer:
+        """The elements as they travel in raw contents, whichever way they came."""
+        return tensor_bytes(self._array)
 
     def write(self, target: Array) -> None:
         """Copy the elements into the slot."""

@@ -9,6 +9,8 @@ from functools import partial
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
+from inferd_server.cache.lead import Lead
+from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.errors import (
     EngineFailure,
     InferdError,
@@ -16,8 +18,9 @@ from inferd_server.errors import (
 )
 from inferd_server.front.admission import admit, requested_outputs
 from inferd_server.front.answer import plan_outputs
+from inferd_server.front.cacheable import encoded, form_of, payloads
 from inferd_server.front.door import earliest
-from inferd_server.front.fill import Checked, locate, row_specs
+from inferd_server.front.fill import Checked, Located, locate, row_specs
 from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
 from inferd_server.front.parameters import urgency
 from inferd_server.front.plan import Plan, find_places, find_sources
@@ -44,8 +47,11 @@ SWAPS = 3
 class Infer:
     """Handler of ModelInfer. Called on one thread."""
 
-    def __init__(self, models: Models, regions: RegionTable, telemetry: Telemetry) -> None:
+    def __init__(
+        self, models: Models, regions: RegionTable, telemetry: Telemetry, cache: ResponseCache
+    ) -> None:
         self._models = models
+        self._cache = cache
         self._regions = regions
         self._telemetry = telemetry
         self._metrics = telemetry.metrics
@@ -78,6 +84,14 @@ class Infer:
             if plan.places and not plan.current(self._regions):
                 self.forget()
                 return False
+            if plan.form is not None:
+                elements = payloads(plan, template, message, rest)
+                lead = self._cache.enter(
+                    call, identity, plan.form, elements, started, 1, self._resume
+                )
+                if lead is None:
+                    return True
+                call = lead
             deadline = earliest(call.deadline, started, plan.urgency.timeout)
             slot = reserve(plan, deadline, started)
             try:
@@ -85,33 +99,43 @@ class Infer:
             except BaseException:
                 slot.free()
                 raise
-            return self._submit(call, identity, plan, slot, deadline, started)
-        except InferdError as error:
-            self._refuse(call, plan.handle, error)
-        except Exception:
-            log.exception("a request could not be admitted")
-            self._refuse(call, plan.handle, EngineFailure())
-        return True
+            done = self._submit(call, identity, plan, slot, deadline, started)
+        except Exception as error:
+            self._refuse(call, plan.handle, told(error))
+            done = True
+        if not done and plan.form is not None:
+            # Others may follow this call, so it goes on as what it has become.
+            self._check(call, parts, started)
+            done = True
+        return done
 
     def _check(self, call: Call, parts: Parts | None, started: float, attempt: int = 1) -> None:
         """Parse a request, look its model up, and admit it or refuse it."""
         handle: Handle | None = None
         try:
             request, raw = parse(call.request)
+            identity = identity_field(request.id)
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(request.model_name, request.model_version)
-                plan = self._admit(call, request, raw, handle, started, attempt)
-                if plan is not None:
+                plan, elements, inputs = self._examine(request, raw, handle)
+                if plan.form is not None:
+                    lead = self._cache.enter(
+                        call, identity, plan.form, encoded(elements), started, attempt, self._resume
+                    )
+                    if lead is None:
+                        remember(templates, call.request, parts, plan)
+                        return
+                    call = lead
+                elif isinstance(call, Lead):
+                    call = self._cache.dismiss(call)
+                if self._admit(call, identity, plan, inputs, started, attempt):
                     remember(templates, call.request, parts, plan)
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
-        except InferdError as error:
-            self._refuse(call, handle, error)
-        except Exception:
-            log.exception("a request could not be admitted")
-            self._refuse(call, handle, EngineFailure())
+        except Exception as error:
+            self._refuse(call, handle, told(error))
 
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
@@ -120,27 +144,22 @@ class Infer:
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
-    def _admit(
-        self,
-        call: Call,
-        request: ModelInferRequest,
-        raw: Sequence[Buffer],
-        handle: Handle,
-        started: float,
-        attempt: int,
-    ) -> Plan | None:
-        """Check a request and queue it; None if the handle was retired meanwhile."""
+    def _examine(
+        self, request: ModelInferRequest, raw: Sequence[Buffer], handle: Handle
+    ) -> tuple[Plan, Sequence[Located], Sequence[Checked]]:
+        """Check a request; return what is known of it, and its inputs, unread and to be written."""
         admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
         wanted = requested_outputs(request, handle.signature)
         targets = plan_outputs(wanted, handle.signature, handle.config.labels, self._regions)
         elements = locate(admitted, self._regions)
+        series = self._metrics.of(handle.name, handle.version)
         stateful = handle.config.sequence is not None
         step = step_of(request.parameters, admitted.rows, stateful=stateful)
         specs = [*row_specs(admitted, handle.batched), *(hidden_specs() if stateful else ())]
         plan = Plan(
             handle,
             handle.arena,
-            self._metrics.of(handle.name, handle.version),
+            series,
             tuple(specs),
             admitted.rows,
             sum(item.nbytes for item in elements),
@@ -150,21 +169,33 @@ class Infer:
             urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
             step,
             find_places(admitted, targets, elements),
+            form_of(request, handle, admitted, targets, series),
         )
+        pairs = zip(admitted.inputs, elements, strict=True)
+        return plan, elements, [Checked(item, located) for item, located in pairs]
+
+    def _admit(
+        self,
+        call: Call,
+        identity: bytes,
+        plan: Plan,
+        inputs: Sequence[Checked],
+        started: float,
+        attempt: int,
+    ) -> bool:
+        """Queue a checked request; False if the handle was retired meanwhile."""
         deadline = earliest(call.deadline, started, plan.urgency.timeout)
         slot = reserve(plan, deadline, started)
         try:
             # A step of a sequence has more inputs than its caller gave.
-            for item, source, target in zip(admitted.inputs, elements, slot.inputs, strict=False):
-                Checked(item, source).write(target)
-            if step is not None:
-                step.write(slot.inputs[len(admitted.inputs) :], self._clock())
+            for item, target in zip(inputs, slot.inputs, strict=False):
+                item.write(target)
+            if plan.step is not None:
+                plan.step.write(slot.inputs[len(inputs) :], self._clock())
         except BaseException:
             slot.free()
             raise
-        identity = identity_field(request.id)
-        queued = self._submit(call, identity, plan, slot, deadline, started, attempt)
-        return plan if queued else None
+        return self._submit(call, identity, plan, slot, deadline, started, attempt)
 
     def _submit(
         self,
@@ -203,6 +234,18 @@ class Infer:
     def _again(self, call: Call, started: float, attempt: int) -> None:
         """Admit a call anew whose model was replaced in the worker before it ran; any thread."""
         self._check(call, None, started, attempt + 1)
+
+    def _resume(self, call: Call, started: float, attempt: int) -> None:
+        """Admit a call that waited for an equal one, or for Redis, in vain; any thread."""
+        self._check(call, None, started, attempt)
+
+
+def told(error: Exception) -> InferdError:
+    """Return what a caller is told; what was not raised on purpose goes to the log."""
+    if isinstance(error, InferdError):
+        return error
+    log.error("a request could not be admitted", exc_info=error)
+    return EngineFailure()
 
 
 def remember(

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from inferd.tensors import Buffer
 
+from inferd_server.cache.key import Form
 from inferd_server.front.admission import Admitted, Input
 from inferd_server.front.answer import Target
 from inferd_server.front.fill import Located, RegionElements
@@ -60,6 +61,8 @@ class Plan:
     """Its place in a sequence."""
     places: tuple[Place, ...] = ()
     """Regions that all of this is true of, outputs first."""
+    form: Form | None = None
+    """What the response cache knows of such requests; None: they all run."""
 
     def current(self, regions: RegionTable) -> bool:
         """True while all its regions are registered as they were.

@@ -8,11 +8,13 @@ import threading
 import time
 from dataclasses import replace
 
+from inferd_server.cache.making import make_cache
 from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.measurements import Measured
 from inferd_server.errors import InferdError, WorkerLost
+from inferd_server.front.cacheable import owners
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
@@ -63,7 +65,8 @@ class FrontProcess:
         self._listening = False
         self._blocking, self._asking = BlockingThread(), BlockingThread()
         telemetry = Telemetry(self._metrics, time.monotonic, time.time)
-        self._infer = Infer(self._catalog, self._regions, telemetry)
+        self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
+        self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
@@ -139,7 +142,7 @@ class FrontProcess:
             "inferd_input_bytes_held": self._link.inputs.held,
         }
         return Measured(
-            replace(self._metrics.snapshot(), gauges=held),
+            replace(self._metrics.snapshot(), gauges={**held, **self._cache.gauges()}),
             {h.number: h.statistics.read() for h in handles if h is not None},
         )
 
@@ -169,5 +172,6 @@ class FrontProcess:
 
     def _publish(self) -> None:
         with self._publishing:
-            now = self._condition
-            self._health.update(statuses(self._catalog.entries(), now.ready, now.draining))
+            now, entries = self._condition, self._catalog.entries()
+            self._cache.retain(owners(entries))
+            self._health.update(statuses(entries, now.ready, now.draining))

@@ -55,7 +55,7 @@ class Responses:
         self._known: tuple[Part, ...] = ()
 
     def encode(self, identity: bytes, outputs: Mapping[str, Array]) -> list[Buffer]:
-        """Return the parts of a response; large tensors are views of `outputs`.
+        """Return the parts of a response, the id last; large tensors are views of `outputs`.
 
         Args:
             identity: the id as a field of the message, tag and length included; b"" for none.

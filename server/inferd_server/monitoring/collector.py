@@ -47,6 +47,7 @@ class SnapshotCollector(Collector):
         for which, name, text in HISTOGRAMS:
             yield histogram(now, which, name, text)
         yield requests(now)
+        yield from cached(now)
         in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
         for model, series in now.series.items():
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
@@ -135,6 +136,17 @@ def requests(now: MetricsSnapshot) -> Metric:
         metric.add_sample("inferd_requests_total", labels, count.value)
         metric.add_sample("inferd_requests_created", labels, count.created)
     return metric
+
+
+def cached(now: MetricsSnapshot) -> Iterator[Metric]:
+    """Write the counter of what the response cache did, if any model has one."""
+    metric = Metric("inferd_cache_requests", "Requests that the cache was asked about", "counter")
+    for model, series in now.series.items():
+        for result, count in series.cached.items():
+            labels = {**labels_of(*model), "result": result}
+            metric.add_sample("inferd_cache_requests_total", labels, count)
+    if metric.samples:
+        yield metric
 
 
 def counted(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter as Tally
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
@@ -31,6 +31,7 @@ class Metrics:
         self._engines: Tally[tuple[str, str, str, str]] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
+        self._gauges: Callable[[], Mapping[str, float]] = dict
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.snapshot))
@@ -39,6 +40,10 @@ class Metrics:
         """Tell what runs."""
         with self._lock:
             self._info = {"version": version, "transport": transport}
+
+    def watch(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+        """Take these into every snapshot, by their names in GAUGES."""
+        self._gauges = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -108,5 +113,6 @@ class Metrics:
                 frozenset(found[:3] for found in self._engines),
                 self._ready,
                 dict(self._info),
+                self._gauges(),
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +15,9 @@ SECONDS = (
     1.0, 2.5, 5.0, 10.0,
 )  # fmt: skip
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
+
+# What became of requests that the response cache was asked about.
+HIT, SHARED_HIT, MERGED, MISS = "hit", "shared_hit", "merged", "miss"
 
 # The histograms of a model version: a name, and the upper bounds of its buckets.
 REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH = range(6)
@@ -50,6 +54,8 @@ class SeriesSnapshot:
     """Rows of batches that nobody asked for."""
     steered: tuple[int, float] | None = None
     """Batch size and delay in seconds that a target latency has led to."""
+    cached: dict[str, int] = field(default_factory=dict)
+    """What the response cache did, by what it was."""
 
 
 class Series:
@@ -66,6 +72,7 @@ class Series:
         self._began: dict[str, float] = {}
         self._padding = 0
         self._steered: tuple[int, float] | None = None
+        self._cached: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -94,6 +101,11 @@ class Series:
                 self._codes[code] = 0
             self._codes[code] += 1
 
+    def cached(self, result: str) -> None:
+        """Count what the response cache did with a request: HIT, SHARED_HIT, MERGED or MISS."""
+        with self._lock:
+            self._cached[result] = self._cached.get(result, 0) + 1
+
     def executed(self, run: Execution, padding: int = 0) -> None:
         """Count a batch, and the rows that it was padded with."""
         with self._lock:
@@ -120,6 +132,7 @@ class Series:
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
                 self._padding,
                 self._steered,
+                dict(self._cached),
             )
 
     def _observe(self, which: int, value: float) -> None:
@@ -150,4 +163,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         codes,
         first.padding + second.padding,
         first.steered or second.steered,
+        dict(Tally(first.cached) + Tally(second.cached)),
     )

@@ -12,6 +12,10 @@ V = TypeVar("V", int, float)
 GAUGES: Mapping[str, str] = {
     "inferd_slots_in_use": "Requests of front processes that hold shared memory",
     "inferd_input_bytes_held": "Shared memory set aside for inputs, idle lanes among it",
+    "inferd_cache_bytes": "Answers kept for equal requests, and what keeping them costs",
+    "inferd_cache_entries": "Answers kept for equal requests",
+    "inferd_cache_waiting_requests": "Requests that wait for an equal one in flight",
+    "inferd_cache_redis_available": "Processes that ask Redis; the others leave it alone a while",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""

@@ -40,6 +40,10 @@ class Snapshot:
     gather: Duration = field(default_factory=Duration)
     compute: Duration = field(default_factory=Duration)
     encode: Duration = field(default_factory=Duration)
+    hit: Duration = field(default_factory=Duration)
+    """Answers without a run of their own, and finding them; `success` counts them, too."""
+    miss: Duration = field(default_factory=Duration)
+    """Runs after the response cache was asked, and the asking."""
     rows: int = 0
     executions: int = 0
     last: float = 0.0
@@ -58,6 +62,9 @@ class Statistics:
         self._rows = 0
         self._last = 0.0
         self._fail = Duration()
+        self._hit = Duration()
+        self._hit_total = 0.0
+        self._miss = Duration()
         self._executions = 0
         self._batches: dict[int, BatchTimes] = {}
         self._lock = threading.Lock()
@@ -77,6 +84,18 @@ class Statistics:
             self._rows += rows
             self._last = wall
 
+    def hit(self, total: float, lookup: float, wall: float) -> None:
+        """Count a request that was answered without a run; `lookup`: what finding it took."""
+        with self._lock:
+            self._hit.add(lookup)
+            self._hit_total += total
+            self._last = wall
+
+    def missed(self, lookup: float) -> None:
+        """Count a request that has to run after it was looked up for so many seconds."""
+        with self._lock:
+            self._miss.add(lookup)
+
     def failed(self, total: float) -> None:
         """Count a request that got an error."""
         with self._lock:
@@ -95,12 +114,14 @@ class Statistics:
         with self._lock:
             count = self._successes
             return Snapshot(
-                success=Duration(count, self._total),
+                success=Duration(count + self._hit.count, self._total + self._hit_total),
                 fail=copied(self._fail),
                 queue=Duration(count, self._queue),
                 gather=Duration(count, self._gather),
                 compute=Duration(count, self._compute),
                 encode=Duration(count, self._encode),
+                hit=copied(self._hit),
+                miss=copied(self._miss),
                 rows=self._rows,
                 executions=self._executions,
                 last=self._last,
@@ -120,7 +141,7 @@ def merge(snapshots: Iterable[Snapshot]) -> Snapshot:
     """Return the counters of one model version in several processes as those of one."""
     merged = Snapshot()
     for one in snapshots:
-        for name in ("success", "fail", "queue", "gather", "compute", "encode"):
+        for name in ("success", "fail", "queue", "gather", "compute", "encode", "hit", "miss"):
             duration: Duration = getattr(one, name)
             getattr(merged, name).add(duration.seconds, duration.count)
         merged.rows += one.rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -25,6 +25,19 @@ Positive = Annotated[int, Field(ge=1)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
 M = TypeVar("M", bound=BaseModel)
+HIDDEN = "hidden"
+"""The type of errors about values that must not be shown."""
+
+
+class ResponseCacheConfig(BaseModel):
+    """How long and how many answers of a model are kept for equal requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 60.0
+    """Seconds that an answer may be used."""
+    max_bytes: Positive | None = None
+    """Of the answers kept in each process; None: as many as the server keeps in all."""
 
 
 class StateConfig(BaseModel):
@@ -90,6 +103,8 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
+    response_cache: ResponseCacheConfig | None = None
+    """Keep answers, and let equal requests in flight share one run; None: do not."""
 
     @property
     def usual_priority(self) -> int:
@@ -182,5 +197,16 @@ def validated(model: type[M], values: Mapping[str, Any], source: str, *, secret:
 
 def _explain(model: type[BaseModel], item: Any, secret: bool) -> str:
     if item["type"] == "extra_forbidden":
-        return f"unknown; known are {', '.join(sorted(model.model_fields))}"
-    return str(item["msg"]) if secret else f"{item['msg']} (it is {item['input']!r})"
+        inner = _inner(model, item["loc"][:-1])
+        return f"unknown; known are {', '.join(sorted(inner.model_fields))}"
+    hidden = secret or item["type"] == HIDDEN
+    return str(item["msg"]) if hidden else f"{item['msg']} (it is {item['input']!r})"
+
+
+def _inner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
+    """Return the model of a field of a field."""
+    for name in path:
+        annotation = model.model_fields[name].annotation
+        kinds = (annotation, *get_args(annotation))
+        model = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+    return model

@@ -68,6 +68,8 @@ class Description:
     """Who runs the batches: "threads" of its own, or "inline" the transport's."""
     number: int = field(default=0, kw_only=True)
     """By which other processes know it."""
+    digest: str = field(default="", kw_only=True)
+    """Of the files that it was loaded from, if its answers are kept; "": they are not."""
 
     @property
     def batched(self) -> bool:

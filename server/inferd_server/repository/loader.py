@@ -20,6 +20,7 @@ from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.digest import ModelFiles
 from inferd_server.repository.handle import Bounds, Handle
 from inferd_server.repository.line import LocalStation, Runner, Station
 from inferd_server.scheduler.forecast import Forecast
@@ -95,6 +96,7 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
+        files = ModelFiles(path.parent, config)
         loading = Loading(name, version, config, self._batching, self._metrics, self._clock, lost)
         loading.arrange(self._engine.processes, self._inline, self._station, self._turns)
         instances = [
@@ -114,6 +116,7 @@ class Loader:
             raise
         handle = loading.handle()
         handle.instances = instances
+        handle.digest = files.digest()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
@@ -244,8 +247,10 @@ class Loading:
 
     def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
-        if self._inline is None or self._turns.concurrent:
-            # The transport's thread waits for no turn.
+        # The transport's thread waits for no turn; and requests whose answers are kept may be
+        # admitted by a thread that cannot wake it.
+        cached = self._config.response_cache is not None
+        if self._inline is None or self._turns.concurrent or cached:
             return None
         seconds = run_seconds(engine, 1, self._clock)
         if seconds is not None and seconds <= LONGEST_S:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from inferd_server.link.blocks import class_of
 from inferd_server.link.layout import Layout, aligned
-from inferd_server.repository.config import Delay
+from inferd_server.repository.config import HIDDEN, Delay
 from inferd_server.settings.section import Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
 
@@ -160,6 +163,55 @@ class SplitSettings(Section):
         return Layout(self.max_requests, class_of(self.input_bytes), aligned(self.answer_bytes))
 
 
+class CacheSettings(Section):
+    """Answers kept for equal requests, of the models whose model.yaml asks for it."""
+
+    cache_bytes: Annotated[int, Field(ge=0, le=2**40)] = Field(
+        256 * 1024 * 1024, description="bytes of answers that each process with callers may keep"
+    )
+    cache_max_waiting: Annotated[int, Field(ge=0, le=2**20)] = Field(
+        1024, description="requests that may wait for an equal one in flight"
+    )
+    cache_redis_url: str = Field(
+        "",
+        description="redis://, rediss:// or unix:// of a Redis that servers share as the second "
+        "level; empty: none",
+    )
+    cache_redis_password_file: str = Field(
+        "", description="file with the password of Redis, read for each connection"
+    )
+    cache_redis_timeout_ms: Annotated[float, Field(ge=1, le=10_000)] = Field(
+        100.0, description="how long a request waits for Redis before it runs"
+    )
+
+    @field_validator("cache_redis_url")
+    @classmethod
+    def _url(cls, value: str) -> str:
+        """Refuse what cannot be used; the value is not shown, because it may hold a password."""
+        problem = redis_problem(value)
+        if problem:
+            raise PydanticCustomError(HIDDEN, "{problem}", {"problem": problem})
+        return value
+
+
+def redis_problem(url: str) -> str:
+    """Say why Redis cannot be used at a URL; "" if it can, or if the URL is empty."""
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 raises
+    except ValueError:
+        return "this is no URL"
+    if parts.scheme not in {"redis", "rediss", "unix"}:
+        return "redis://, rediss:// or unix:// was expected"
+    if parts.password is not None or "password" in parse_qs(parts.query):
+        return "a password belongs into the file that cache_redis_password_file names"
+    if find_spec("redis") is None:
+        return "this needs the package redis: install inferd[redis]"
+    return ""
+
+
 class LifecycleSettings(Section):
     """Start and stop."""
 
@@ -191,5 +243,6 @@ class Settings(Section):
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
+    cache: CacheSettings = CacheSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from inferd_server.errors import SettingsError
-from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
 from inferd_server.repository.layout import is_version, model_names, read_source, select_versions
 
 VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
@@ -117,6 +117,7 @@ def test_a_model_yaml_is_read(tmp_path: Path) -> None:
         labels: {OUTPUT0: [cat, dog]}
         versions: [1, 10]
         engine_options: {session.intra_op.allow_spinning: "0"}
+        response_cache: {ttl_s: 5, max_bytes: 1000}
     """
     source = read_source(configured(tmp_path, text), "m")
     config = source.config
@@ -124,6 +125,7 @@ def test_a_model_yaml_is_read(tmp_path: Path) -> None:
     assert (config.instances, list(config.warm_up or ())) == (2, [1, 8])
     assert config.labels == {"OUTPUT0": ["cat", "dog"]}
     assert config.engine_options == {"session.intra_op.allow_spinning": "0"}
+    assert config.response_cache == ResponseCacheConfig(ttl_s=5.0, max_bytes=1000)
     assert list(source.versions) == [1, 10]
 
 
@@ -158,6 +160,10 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
         ("versions: 1", VERSIONS + "1)"),
         ("versions: ['1']", VERSIONS + "['1'])"),
         ("engine_options: {threads: 1}", "engine_options.threads: "),
+        ("response_cache: true", "response_cache: "),
+        ("response_cache: {ttl: 5}", "response_cache.ttl: unknown; known are max_bytes, ttl_s"),
+        ("response_cache: {ttl_s: 0}", "response_cache.ttl_s: Input should be greater than 0"),
+        ("response_cache: {max_bytes: 0}", "response_cache.max_bytes: "),
     ],
 )
 def test_what_is_wrong_in_a_model_yaml_is_told(text: str, sentence: str, tmp_path: Path) -> None:

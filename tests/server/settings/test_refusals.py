@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from inferd_server.errors import SettingsError
+from inferd_server.settings import model
 from inferd_server.settings.sources import load_settings
 
 WRONG = [
@@ -38,6 +39,9 @@ WRONG = [
     ("max_queue_wait_ms", "-1"),
     ("concurrent_runs", "-1"),
     ("engine_threads", "-1"),
+    ("cache_bytes", "-1"),
+    ("cache_max_waiting", "-1"),
+    ("cache_redis_timeout_ms", "0"),
     ("drain_delay_s", "-0.1"),
     ("drain_timeout_s", "inf"),
     ("drain_timeout_s", "nan"),
@@ -187,3 +191,29 @@ def test_deep_nesting_is_a_sentence_too(tmp_path: Path) -> None:
 def test_an_empty_file_is_the_defaults(name: str, tmp_path: Path) -> None:
     path = written(tmp_path, "# nothing\n", name)
     assert load_settings({"config": str(path)}, {}) == load_settings({}, {})
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("redis://:hunter2@cache", "a password belongs into the file"),
+        ("redis://somebody:hunter2@cache:6379/0", "a password belongs into the file"),
+        ("redis://cache?password=hunter2", "a password belongs into the file"),
+        ("http://hunter2", "redis://, rediss:// or unix:// was expected"),
+        ("hunter2", "redis://, rediss:// or unix:// was expected"),
+        ("redis://cache:hunter2", "this is no URL"),
+    ],
+)
+def test_a_wrong_url_of_redis_is_refused_and_never_shown(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match="cache_redis_url: ") as caught:
+        load_settings({"cache_redis_url": url}, {})
+    assert why in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_redis_without_its_package_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(model, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r"install inferd\[redis\]"):
+        load_settings({"cache_redis_url": "redis://cache"}, {})

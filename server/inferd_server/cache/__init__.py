@@ -1,0 +1,1 @@
+"""Answers kept for equal requests, and equal requests in flight answered by one execution."""
