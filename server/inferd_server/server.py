@@ -11,6 +11,7 @@ from inferd_engines.engine import Opener
 
 from inferd_server.address import join_address
 from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.later import after
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
@@ -23,6 +24,7 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.readiness import still_missing
+from inferd_server.repository.recovery import Recovery
 from inferd_server.repository.repository import Repository
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
@@ -71,8 +73,9 @@ class Server:
         self._loading = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
+        recovery = Recovery(self._load_again, after, clock)
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._models_changed
+            settings.repository.model_repository, loader, self._models_changed, recovery.lost
         )
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
@@ -119,6 +122,9 @@ class Server:
             log.info("ready")
         elif not self._draining.is_set():
             log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
+
+    def _load_again(self, model: str) -> None:
+        self._repository.load(model)
 
     @property
     def repository(self) -> Repository:

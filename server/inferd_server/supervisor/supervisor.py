@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inferd_server.control import messages
@@ -35,7 +35,12 @@ class Supervisor:
     """Speaks for the processes of one server. Any thread may call any method."""
 
     def __init__(
-        self, settings: Settings, logs: LogControl, fronts: int, failed: Callable[[], None]
+        self,
+        settings: Settings,
+        logs: LogControl,
+        fronts: int,
+        failed: Callable[[], None],
+        spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -44,7 +49,9 @@ class Supervisor:
             logs: started.
             fronts: how many.
             failed: called when the server cannot go on; `failure` says why.
+            spawn_child: starts a process of a role, given its place and what it inherits.
         """
+        self._spawn_child = spawn_child
         self.failure = ""
         self._settings = settings
         self._logs = logs
@@ -123,8 +130,10 @@ class Supervisor:
     def _spawn(self, role: str, index: int) -> Child:
         assert self._port is not None
         if role == WORKER:
-            return spawn(role, *self._links.for_worker(self._settings, self._port.address))
-        child = spawn(role, *self._links.for_front(index, self._settings, self._port.address))
+            place, inherited = self._links.for_worker(self._settings, self._port.address)
+            return self._spawn_child(role, place, inherited)
+        place, inherited = self._links.for_front(index, self._settings, self._port.address)
+        child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
         with self._lock:
             child.channel.tell(messages.Models(self._records))

@@ -58,9 +58,10 @@ class Split:
 
 
 @contextmanager
-def split_process(repository: Path, *flags: str) -> Iterator[Split]:
+def split_process(repository: Path, *flags: str, module: str = "inferd_server") -> Iterator[Split]:
     """Start a server of several processes and wait until it is ready."""
-    with ready_process(repository, "--processes", "split", *flags) as (process, where):
+    many = ("--processes", "split", *flags)
+    with ready_process(repository, *many, module=module) as (process, where):
         yield Split(process, where)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from inferd_server.supervisor.faults import cause
 from inferd_server.supervisor.policy import LIMIT, LONGEST_S, arrange, restart_delay
 
 GPU = ("CUDAExecutionProvider",)
@@ -42,3 +43,17 @@ def test_restarts_come_ever_later_and_end() -> None:
     between = [delay for delay in delays if delay is not None]
     assert between == sorted(between)
     assert between[-1] <= LONGEST_S
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (70, "its engine failed for good"),
+        (1, "it ended with exit code 1"),
+        (-9, "killed by SIGKILL, as the kernel does where memory runs out"),
+        (-15, "killed by SIGTERM"),
+        (-300, "killed by signal 300"),
+    ],
+)
+def test_the_end_of_a_process_is_told_in_words(code: int, told: str) -> None:
+    assert cause(code) == told
