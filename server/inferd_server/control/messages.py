@@ -87,6 +87,13 @@ class Disconnected:
 
 
 @dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Requests that are refused: fingerprints, and until when. From a front, and on to others."""
+
+    marks: tuple[tuple[bytes, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Attach:
     """Told to the worker: serve this link."""
 

@@ -11,15 +11,17 @@ from dataclasses import replace
 from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
+from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
-from inferd_server.errors import WorkerLost
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.front.dispatch import Dispatch
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState
 from inferd_server.front.outcome import Telemetry
+from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.link.memory import LinkMemory
@@ -46,7 +48,17 @@ class FrontProcess:
         self._started = time.monotonic()
         self._condition = messages.Condition(ready=False, draining=False)
         self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
-        self._catalog = Catalog(self._link, self._changed)
+        survival = place.settings.survival
+        self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
+        self._dispatch = Dispatch(
+            self._link,
+            self._quarantine,
+            survival.retry_wait_s,
+            time.monotonic,
+            after,
+            lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
+        )
+        self._catalog = Catalog(self._dispatch, self._changed)
         self._regions = RegionTable()
         self._metrics = Metrics()
         self._health = HealthBoard()
@@ -90,6 +102,8 @@ class FrontProcess:
         match message:
             case messages.Models(records):
                 self._catalog.update(records)
+            case messages.Quarantined(marks):
+                self._quarantine.learn(marks)
             case messages.Condition():
                 self._condition = message
                 self._publish()
@@ -98,6 +112,13 @@ class FrontProcess:
                     self._listen()
             case messages.WorkerGone(reason):
                 self._lose(reason)
+            case _:
+                return self._do(message)
+        return None
+
+    def _do(self, message: object) -> object:
+        """Do or answer what all processes are asked."""
+        match message:
             case messages.Region(name, key, offset, byte_size):
                 self._regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
@@ -113,7 +134,7 @@ class FrontProcess:
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
         self._catalog.lose(reason)
-        self._link.lose(WorkerLost(f"{reason}; the request may be sent again"))
+        self._dispatch.lose(reason)
         self._channel.tell(messages.Disconnected())
 
     def _measure(self) -> Measured:
@@ -149,6 +170,7 @@ class FrontProcess:
     def _changed(self) -> None:
         self._infer.forget()
         self._publish()
+        self._dispatch.settle(self._catalog.successor)
 
     def _publish(self) -> None:
         with self._publishing:

@@ -164,6 +164,19 @@ class SplitSettings(Section):
         return Layout(self.max_requests, class_of(self.input_bytes), aligned(self.answer_bytes))
 
 
+class SurvivalSettings(Section):
+    """What happens to requests when a worker process dies."""
+
+    retry_wait_s: Seconds = Field(
+        10.0,
+        description="seconds that a request may wait for the next worker process, after its own "
+        "died before it was answered; 0: it is answered UNAVAILABLE at once",
+    )
+    quarantine_s: Seconds = Field(
+        300.0, description="seconds for which a request is refused that ended two worker processes"
+    )
+
+
 class LifecycleSettings(Section):
     """Start and stop."""
 
@@ -194,5 +207,6 @@ class Settings(Section):
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
+    survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.errors import ModelNotReady
+from inferd_server.front.quarantine import Quarantine
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -66,6 +68,7 @@ class Supervisor:
         self._totals = Totals(self._fleet.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals)
         self._regions = Registry()
+        self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._records: tuple[messages.ModelRecord, ...] = ()
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
@@ -135,6 +138,7 @@ class Supervisor:
         place, inherited = self._links.for_front(index, self._settings, self._port.address)
         child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
+        child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
         with self._lock:
             child.channel.tell(messages.Models(self._records))
             # The last, because the front listens as soon as it knows it.
@@ -153,6 +157,10 @@ class Supervisor:
                 ).start()
             case messages.Listening(transport):
                 self._heard(child, transport)
+            case messages.Quarantined(marks):
+                self._quarantine.learn(marks)
+                for front in self._fleet.live_fronts():
+                    front.channel.tell(message)
             case messages.Disconnected():
                 self._fleet.disconnected(child)
             case _:

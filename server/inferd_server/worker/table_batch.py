@@ -73,6 +73,7 @@ class TableRunner:
     def _execute(
         self, requests: Table, taken: float, waited: float
     ) -> tuple[tuple[Array, ...], Execution]:
+        self._waiting.begin(requests)
         views = self._gather(requests)
         if not self._batched:
             views = tuple(view.reshape(view.shape[1:]) for view in views)

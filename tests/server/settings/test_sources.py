@@ -43,6 +43,8 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "max_requests": ("16", 16),
     "input_bytes": ("65536", 65536),
     "answer_bytes": ("65537", 65537),
+    "retry_wait_s": ("3.5", 3.5),
+    "quarantine_s": ("60", 60.0),
     "drain_delay_s": ("8.5", 8.5),
     "drain_timeout_s": ("9", 9.0),
     "log_level": ("debug", "debug"),

@@ -11,11 +11,20 @@ from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.worker.fatal import EXIT_CODE
 
 from tests import models
-from tests.fakes.faulty import LOSES_ONCE
+from tests.fakes.faulty import KILLS, KILLS_ONCE, LOSES_ONCE
 from tests.server.lifecycle.process import PATIENCE, ready_process
 from tests.server.serving import arrays, failure, infer_request, rows
-from tests.server.supervisor.split import NOT_SERVING, SERVING, Readiness, Split, split_process
+from tests.server.supervisor.split import (
+    NOT_SERVING,
+    SERVING,
+    Callers,
+    Readiness,
+    Split,
+    split_process,
+)
 
+CONNECTIONS = 8
+"""So many that the kernel hands some to each of two fronts, all but surely."""
 FAULTY = "tests.server.supervisor.faulty_server"
 
 
@@ -42,14 +51,42 @@ def test_an_engine_that_is_lost_ends_its_worker_at_once_and_another_one_serves(
 ) -> None:
     readiness = Readiness(server)
     readiness.wait_for(SERVING)
-    assert failure(lambda: ask(server, LOSES_ONCE)).code() == grpc.StatusCode.UNAVAILABLE
+    # Sent again to the next worker, which survives it.
+    assert ask(server, LOSES_ONCE, 3.0) == [2 * LOSES_ONCE, 6.0]
     lost = server.process.wait_for("lost")
     assert (lost["code"], lost["cause"]) == (EXIT_CODE, "its engine failed for good")
     readiness.wait_for(NOT_SERVING)
     readiness.wait_for(SERVING)
     readiness.close()
-    assert ask(server, LOSES_ONCE, 3.0) == [2 * LOSES_ONCE, 6.0]
     assert server.metrics()['inferd_restarts_total{process="worker"}'] == 1
+
+
+def test_a_stream_is_answered_though_the_worker_dies_under_it(server: Split) -> None:
+    requests = [infer_request("scaled", rows(value)) for value in (1.0, KILLS_ONCE, 2.0)]
+    with server.channel() as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        answers = list(stub.ModelStreamInfer(iter(requests), timeout=PATIENCE))
+    assert [answer.error_message for answer in answers] == ["", "", ""]
+    found = [float(arrays(answer.infer_response)["OUTPUT0"][0, 0]) for answer in answers]
+    assert sorted(found) == [2.0, 4.0, 2 * KILLS_ONCE]
+    assert server.metrics()['inferd_restarts_total{process="worker"}'] == 1
+
+
+def test_a_request_that_kills_two_workers_is_refused_by_every_front_and_others_are_answered(
+    server: Split,
+) -> None:
+    with Callers(server) as callers:
+        callers.answered(20)
+        error = failure(lambda: ask(server, KILLS))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "refused" in error.details()
+        callers.answered(20)
+    assert callers.wrong == []
+    # Only who came while there was no worker was turned away.
+    assert set(callers.codes) <= {"OK", "UNAVAILABLE"}
+    for _ in range(CONNECTIONS):
+        assert failure(lambda: ask(server, KILLS)).code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert server.metrics()['inferd_restarts_total{process="worker"}'] == 2
 
 
 @pytest.mark.parametrize("processes", ["inline", "threads"])
