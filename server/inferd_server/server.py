@@ -12,6 +12,7 @@ from inferd_engines.engine import Opener
 from inferd_server.address import join_address
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.later import after
+from inferd_server.front.canary import Canaries
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
@@ -19,13 +20,14 @@ from inferd_server.front.inspection import Inspection, ServerState, own_counters
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
+from inferd_server.front.verdict import Outcome, Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.loader import Loader
-from inferd_server.repository.readiness import still_missing
+from inferd_server.repository.readiness import enough_serve, still_missing
 from inferd_server.repository.recovery import Recovery
-from inferd_server.repository.repository import Repository
+from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
 from inferd_server.version import VERSION
@@ -70,13 +72,18 @@ class Server:
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._draining = threading.Event()
+        self._ended = threading.Event()
         self._loading = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
-        recovery = Recovery(self._load_again, after, clock)
+        # Versions that fail their trials, and why; models that are not loaded again.
+        self._sick: dict[tuple[str, int], str] = {}
+        self._given_up: set[str] = set()
+        recovery = Recovery(self._load_again, after, clock, self._give_up)
         self._repository = Repository(
             settings.repository.model_repository, loader, self._models_changed, recovery.lost
         )
+        self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
         self._infer = Infer(self._repository, self._regions, telemetry)
@@ -104,6 +111,7 @@ class Server:
             self._metrics_server.stop()
             raise
         self._blocking.start()
+        threading.Thread(target=self._try_models, name="canary", daemon=True).start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -123,6 +131,26 @@ class Server:
         elif not self._draining.is_set():
             log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
 
+    def _try_models(self) -> None:
+        """Try the models that answered nobody, every so often, until the end."""
+        interval = self._settings.survival.canary_interval_s
+        while interval and not self._ended.wait(interval):
+            self._canaries.round(interval)
+
+    def _judged(self, verdict: Verdict) -> None:
+        version = verdict.model, verdict.version
+        if verdict.outcome in {Outcome.FAILED, Outcome.LATE}:
+            where = {"model": verdict.model, "version": verdict.version}
+            log.error("a trial failed", extra={**where, "why": verdict.why})
+            self._sick[version] = verdict.why
+        elif verdict.outcome is not Outcome.BUSY:
+            self._sick.pop(version, None)
+        self._publish_health()
+
+    def _give_up(self, model: str) -> None:
+        self._given_up.add(model)
+        self._publish_health()
+
     def _load_again(self, model: str) -> None:
         self._repository.load(model)
 
@@ -136,8 +164,15 @@ class Server:
         """True while requests should be sent here."""
         if self._draining.is_set() or not self._loaded.is_set():
             return False
-        missing = still_missing(self._failed, self._repository.entries())
-        return not (self._settings.repository.strict_readiness and missing)
+        entries = self._repository.entries()
+        ready = [(e.name, e.version) for e in entries if e.state is State.READY]
+        strict = self._settings.repository.strict_readiness
+        return enough_serve(self._failed, ready, self._sick, strict)
+
+    @property
+    def live(self) -> bool:
+        """True unless a model was lost that only another process may have a use of."""
+        return not still_missing(self._given_up, self._repository.entries())
 
     def drain(self, hurry: threading.Event) -> bool:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -171,6 +206,7 @@ class Server:
             False if an engine is still at work: it cannot be interrupted.
         """
         self._draining.set()
+        self._ended.set()
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
@@ -185,6 +221,8 @@ class Server:
             uptime=lambda: self._clock() - self._started,
             ready=lambda: self.ready,
             draining=self._draining.is_set,
+            live=lambda: self.live,
+            sick=lambda: dict(self._sick),
         )
         allowed = control_allowed(settings.repository.model_control, settings.listen.host)
         return Services(
@@ -205,5 +243,6 @@ class Server:
         with self._publishing:
             ready = self.ready
             entries = self._repository.entries()
-            self._health.update(statuses(entries, ready, self._draining.is_set()))
+            draining = self._draining.is_set()
+            self._health.update(statuses(entries, ready, draining, self.live, self._sick))
             self._metrics.ready(ready)

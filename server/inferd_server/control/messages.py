@@ -57,6 +57,23 @@ class Condition:
 
     ready: bool
     draining: bool
+    live: bool = True
+    """False once the server cannot repair itself."""
+    sick: tuple[tuple[str, int, str], ...] = ()
+    """Model versions that are loaded and do not answer: name, version, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Told to a process, which tells the same as soon as it reads that."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryModels:
+    """Told to a front: try the models that answered nobody lately, and tell what that says."""
+
+    seconds: float
+    """For all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
+from inferd_server.front.canary import Canaries
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.dispatch import Dispatch
@@ -65,6 +68,8 @@ class FrontProcess:
         self._publishing = threading.Lock()
         self._listening = False
         self._blocking, self._asking = BlockingThread(), BlockingThread()
+        self._trying = BlockingThread()
+        self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
         telemetry = Telemetry(self._metrics, time.monotonic, time.time)
         self._infer = Infer(self._catalog, self._regions, telemetry)
 
@@ -87,6 +92,7 @@ class FrontProcess:
         self._listening = True
         self._blocking.start()
         self._asking.start()
+        self._trying.start()
         self._channel.tell(messages.Listening(self._transport.name))
 
     def _answer(self) -> None:
@@ -100,6 +106,10 @@ class FrontProcess:
 
     def _handle(self, message: object) -> object:
         match message:
+            case messages.Ping():
+                self._channel.tell(message)
+            case messages.TryModels(seconds):
+                self._trying.submit(partial(self._canaries.round, seconds))
             case messages.Models(records):
                 self._catalog.update(records)
             case messages.Quarantined(marks):
@@ -156,6 +166,8 @@ class FrontProcess:
             uptime=lambda: time.monotonic() - self._started,
             ready=lambda: self._condition.ready,
             draining=lambda: self._condition.draining,
+            live=lambda: self._condition.live,
+            sick=lambda: sick_of(self._condition),
         )
         allowed = control_allowed(settings.repository.model_control, settings.listen.host)
         return Services(
@@ -175,4 +187,10 @@ class FrontProcess:
     def _publish(self) -> None:
         with self._publishing:
             now = self._condition
-            self._health.update(statuses(self._catalog.entries(), now.ready, now.draining))
+            entries = self._catalog.entries()
+            self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
+
+
+def sick_of(condition: messages.Condition) -> Mapping[tuple[str, int], str]:
+    """Return the versions that do not answer, and why."""
+    return {(model, version): why for model, version, why in condition.sick}

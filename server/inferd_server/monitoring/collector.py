@@ -62,6 +62,8 @@ class SnapshotCollector(Collector):
             gauge = Metric(name, GAUGES[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
+        if now.trials:
+            yield tried(now.trials)
         if now.restarts:
             yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
@@ -74,6 +76,15 @@ def restarted(restarts: Mapping[str, int]) -> Metric:
     metric = Metric("inferd_restarts", "Processes started again", "counter")
     for process, count in restarts.items():
         metric.add_sample("inferd_restarts_total", {"process": process}, count)
+    return metric
+
+
+def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:
+    """Write the counter of what trial inferences said."""
+    metric = Metric("inferd_canary_runs", "Trial inferences, none of any caller", "counter")
+    for (model, version, outcome), count in sorted(trials.items()):
+        labels = {**labels_of(model, version), "outcome": outcome}
+        metric.add_sample("inferd_canary_runs_total", labels, count)
     return metric
 
 

@@ -36,6 +36,7 @@ class Recovery:
         load: Callable[[str], None],
         later: Callable[[float, Callable[[], None]], None],
         clock: Callable[[], float],
+        gave_up: Callable[[str], None],
     ) -> None:
         """Know how to load.
 
@@ -43,7 +44,9 @@ class Recovery:
             load: loads a model by name; blocks.
             later: calls a function after some seconds, on another thread.
             clock: monotonic seconds.
+            gave_up: called with the name of a model that is not loaded again.
         """
+        self._gave_up = gave_up
         self._load = load
         self._later = later
         self._clock = clock
@@ -59,6 +62,7 @@ class Recovery:
         delay = reload_delay(losses)
         if delay is None:
             log.error("not loaded again", extra={"model": name, "losses": losses})
+            self._gave_up(name)
             return
         log.warning("loading again", extra={"model": name, "delay_s": delay})
         self._later(delay, lambda: self._reload(name))

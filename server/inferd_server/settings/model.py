@@ -165,7 +165,7 @@ class SplitSettings(Section):
 
 
 class SurvivalSettings(Section):
-    """What happens to requests when a worker process dies."""
+    """What is done about processes that die or hang, and about their requests."""
 
     retry_wait_s: Seconds = Field(
         10.0,
@@ -174,6 +174,21 @@ class SurvivalSettings(Section):
     )
     quarantine_s: Seconds = Field(
         300.0, description="seconds for which a request is refused that ended two worker processes"
+    )
+    canary_interval_s: Seconds = Field(
+        10.0,
+        description="seconds after which a model that answered nobody is tried with one row of "
+        "zeros, and for the answer; a model that fails it is not ready; 0: never",
+    )
+    hang_timeout_s: Seconds = Field(
+        120.0,
+        description="seconds without any sign of life after which a process is ended and started "
+        "anew; must be longer than the longest run of a model; 0: never",
+    )
+    repair_timeout_s: Seconds = Field(
+        300.0,
+        description="seconds without a worker process that serves after which liveness fails; "
+        "must be longer than the models take to load; 0: never",
     )
 
 

@@ -12,18 +12,21 @@ from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.errors import ModelNotReady
 from inferd_server.front.quarantine import Quarantine
+from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.entries import State
 from inferd_server.repository.layout import model_names
 from inferd_server.settings.model import Settings
+from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.port import ReservedPort
 from inferd_server.supervisor.regions import Registry
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
+from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,10 @@ class Supervisor:
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
+        self._vigil = Vigil(settings.survival, time.monotonic, self._fleet.live_fronts)
+        # When the worker served last, once it has.
+        self._served: float | None = None
+        self._ended = threading.Event()
         self._draining = False
         self._listening = False
         self._metrics_port = 0
@@ -88,6 +95,7 @@ class Supervisor:
         self._port = ReservedPort(listen.host, listen.grpc_port)
         self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
         self._fleet.start()
+        threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 
     def drain(self, hurry: threading.Event) -> None:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -111,6 +119,7 @@ class Supervisor:
 
     def end(self) -> None:
         """End every process now. Safe to call twice."""
+        self._ended.set()
         self._fleet.stop()
         with self._lock:
             worker = self._fleet.worker
@@ -157,6 +166,11 @@ class Supervisor:
                 ).start()
             case messages.Listening(transport):
                 self._heard(child, transport)
+            case messages.Ping():
+                self._vigil.heard(child)
+            case Verdict():
+                self._vigil.judged(message)
+                self._update()
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
                 for front in self._fleet.live_fronts():
@@ -238,6 +252,7 @@ class Supervisor:
             self._transports.pop(child, None)
             if child.role == WORKER:
                 self._failed = None
+                self._vigil.forget_models()
         if child.role == WORKER:
             self._tell_models(
                 tuple(
@@ -257,10 +272,22 @@ class Supervisor:
         self.failure = self.failure or reason
         self._told_failure()
 
+    def _watch(self) -> None:
+        """Look after the processes until the end."""
+        while not self._ended.wait(TICK_S):
+            self._look()
+
+    def _look(self) -> None:
+        self._vigil.look(self._fleet.everyone())
+        for child, why in self._vigil.hung(self._fleet.worker):
+            log.error("killed", extra={"child": child.name, "why": why})
+            child.process.kill()
+        self._update()
+
     def _update(self) -> None:
         """Tell everybody when the server became ready, or is so no more."""
         with self._lock:
-            now = messages.Condition(self._ready(), self._draining)
+            now = diagnose(self._facts())
             before, self._condition = self._condition, now
             if now == before:
                 return
@@ -270,10 +297,21 @@ class Supervisor:
         if now.ready != before.ready and not now.draining:
             log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
 
-    def _ready(self) -> bool:
-        if self._draining or self._failed is None or not self._listening:
-            return False
-        if not self._fleet.serving:
-            return False
-        ready = {record.name for record in self._records if record.state == State.READY.value}
-        return not (self._settings.repository.strict_readiness and self._failed - ready)
+    def _facts(self) -> Facts:
+        silent = self._vigil.silent(self._fleet.worker)
+        serving = self._fleet.serving
+        now = time.monotonic()
+        if serving and not silent and self._failed is not None:
+            self._served = now
+        return Facts(
+            draining=self._draining,
+            listening=self._listening,
+            serving=serving,
+            silent=silent,
+            failed=self._failed,
+            records=self._records,
+            sick=self._vigil.sick(),
+            strict=self._settings.repository.strict_readiness,
+            down_s=0.0 if self._served is None else now - self._served,
+            repair_timeout_s=self._settings.survival.repair_timeout_s,
+        )

@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from inferd_engines.engine import Opener
+from inferd_engines.engine import EngineError, Opener
 
 from inferd_server.control import messages
 from inferd_server.control.channel import Channel, PeerLost
@@ -61,7 +61,7 @@ class WorkerProcess:
             time.monotonic,
             station=station,
         )
-        recovery = Recovery(self._load_one, after, time.monotonic)
+        recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
         self._repository = Repository(
             settings.repository.model_repository, loader, self._tell_models, recovery.lost
         )
@@ -83,6 +83,10 @@ class WorkerProcess:
     def _load_one(self, name: str) -> None:
         self._repository.load(name)
 
+    def _give_up(self, name: str) -> None:
+        # Another process may do better.
+        end_process(EngineError(f"model {name!r} loses its engine again and again"))
+
     def _load(self) -> None:
         try:
             failed = self._repository.load_all()
@@ -93,6 +97,8 @@ class WorkerProcess:
 
     def _handle(self, message: object) -> object:
         match message:
+            case messages.Ping():
+                self._channel.tell(message)
             case messages.Attach(link):
                 self._intake.attach(link)
             case messages.Detach(link):

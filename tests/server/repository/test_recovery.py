@@ -22,9 +22,13 @@ class Loads:
         self.clock = FakeClock(1.0)
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.loaded: list[str] = []
+        self.given_up: list[str] = []
         self.error: InferdError | None = None
         self.recovery = Recovery(
-            self.load, lambda seconds, task: self.later.append((seconds, task)), self.clock
+            self.load,
+            lambda seconds, task: self.later.append((seconds, task)),
+            self.clock,
+            self.given_up.append,
         )
 
     def load(self, name: str) -> None:
@@ -47,8 +51,13 @@ def test_a_lost_model_is_loaded_again_and_serves(bench: Bench) -> None:
     bench.submit(1.0).wait()
     bench.await_changes(3)
     later: list[Callable[[], None]] = []
-    Recovery(bench.repository.load, lambda _, task: later.append(task), FakeClock()).lost(handle)
+    given_up: list[str] = []
+    recovery = Recovery(
+        bench.repository.load, lambda _, task: later.append(task), FakeClock(), given_up.append
+    )
+    recovery.lost(handle)
     later[0]()
+    assert given_up == []
     assert bench.submit(1.0).wait().output == rows_of(2.0)
 
 
@@ -64,6 +73,7 @@ def test_a_model_that_cannot_be_loaded_is_tried_ever_later_and_then_left(bench: 
     assert delays == [reload_delay(losses) for losses in range(1, LIMIT + 1)]
     assert delays == sorted(delays)
     assert loads.loaded == ["m"] * LIMIT
+    assert loads.given_up == ["m"]
 
 
 def test_losses_long_ago_are_forgotten(bench: Bench) -> None:

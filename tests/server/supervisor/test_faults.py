@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.worker.fatal import EXIT_CODE
 
 from tests import models
-from tests.fakes.faulty import KILLS, KILLS_ONCE, LOSES_ONCE
+from tests.fakes.faulty import HANGS_ONCE, KILLS, KILLS_ONCE, LOSES_ONCE
 from tests.server.lifecycle.process import PATIENCE, ready_process
 from tests.server.serving import arrays, failure, infer_request, rows
 from tests.server.supervisor.split import (
@@ -25,6 +28,8 @@ from tests.server.supervisor.split import (
 
 CONNECTIONS = 8
 """So many that the kernel hands some to each of two fronts, all but surely."""
+STOPPED_S = 3.0
+"""Room for a busy machine: a look every 0.25 s, and four of them tell."""
 FAULTY = "tests.server.supervisor.faulty_server"
 
 
@@ -87,6 +92,65 @@ def test_a_request_that_kills_two_workers_is_refused_by_every_front_and_others_a
     for _ in range(CONNECTIONS):
         assert failure(lambda: ask(server, KILLS)).code() == grpc.StatusCode.INVALID_ARGUMENT
     assert server.metrics()['inferd_restarts_total{process="worker"}'] == 2
+
+
+def test_a_stopped_worker_is_told_within_about_a_second_and_when_it_goes_on(
+    server: Split,
+) -> None:
+    whole, model = Readiness(server), Readiness(server, "scaled")
+    for watch in (whole, model):
+        watch.wait_for(SERVING)
+    server.kill("worker", signal.SIGSTOP)
+    stopped = time.monotonic()
+    for watch in (whole, model):
+        watch.wait_for(NOT_SERVING)
+    assert time.monotonic() - stopped < STOPPED_S
+    server.kill("worker", signal.SIGCONT)
+    for watch in (whole, model):
+        watch.wait_for(SERVING)
+        watch.close()
+    assert ask(server, 1.0) == [2.0]
+    assert server.metrics()['inferd_restarts_total{process="worker"}'] == 0
+
+
+def test_a_worker_that_hangs_in_an_engine_is_found_by_a_trial_and_replaced(
+    tmp_path: Path,
+) -> None:
+    repository = models.repository(tmp_path / "models", {"scaled": models.scale(2.0)})
+    flags = ("--fronts", "2", "--canary-interval-s", "0.5", "--hang-timeout-s", "1")
+    with split_process(repository, *flags, module=FAULTY) as server:
+        model, live = Readiness(server, "scaled"), Readiness(server, "liveness")
+        model.wait_for(SERVING)
+        live.wait_for(SERVING)
+        # It hangs the first worker, and the second one answers it.
+        assert ask(server, HANGS_ONCE) == [2 * HANGS_ONCE]
+        model.wait_for(NOT_SERVING)
+        model.wait_for(SERVING)
+        assert "answers nobody" in server.process.wait_for("killed")["why"]
+        tried = 'inferd_canary_runs_total{model="scaled",outcome="late",version="1"}'
+        assert server.metrics()[tried] >= 1
+        # No caller's request.
+        assert server.metrics()['inferd_requests_total{code="OK",model="scaled",version="1"}'] == 1
+        model.close()
+        live.close()
+
+
+def test_liveness_fails_when_no_worker_comes_back(tmp_path: Path) -> None:
+    repository = models.repository(tmp_path / "models", {"scaled": models.scale(2.0)})
+    flags = ("--fronts", "1", "--repair-timeout-s", "0.5", "--hang-timeout-s", "0")
+    with split_process(repository, *flags, module=FAULTY) as server:
+        live = Readiness(server, "liveness")
+        live.wait_for(SERVING)
+        server.kill("worker", signal.SIGSTOP)
+        live.wait_for(NOT_SERVING)
+        with server.channel() as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            assert not stub.ServerLive(oip.ServerLiveRequest(), timeout=PATIENCE).live
+            model = oip.ModelReadyRequest(name="scaled")
+            assert not stub.ModelReady(model, timeout=PATIENCE).ready
+        server.kill("worker", signal.SIGCONT)
+        live.wait_for(SERVING)
+        live.close()
 
 
 @pytest.mark.parametrize("processes", ["inline", "threads"])
