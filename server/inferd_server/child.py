@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from inferd_server.control.channel import Channel
 from inferd_server.control.messages import Place
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.settings.model import Settings
 
 if TYPE_CHECKING:
     from inferd_engines.standard import Engines
@@ -24,7 +23,7 @@ PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str], engines: Callable[[Settings], Engines] | None = None) -> int:
+def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None) -> int:
     """Run one role until the supervisor is gone.
 
     Args:
@@ -57,13 +56,13 @@ def run(
     place: Place,
     channel: Channel,
     logs: LogControl,
-    engines_for: Callable[[Settings], Engines],
+    engines_for: Callable[[Place], Engines],
 ) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
         from inferd_server.worker.process import WorkerProcess
 
-        engines = engines_for(place.settings)
+        engines = engines_for(place)
         worker = WorkerProcess(place, channel, engines.opener, logs)
         engines.when_ended(worker.reload)
         worker.run()
@@ -79,11 +78,13 @@ def run(
         FrontProcess(place, channel, transport, logs).run()
 
 
-def engines_of(settings: Settings) -> Engines:
+def engines_of(place: Place) -> Engines:
     """Return the engines of a worker."""
-    from inferd_engines.standard import standard_engines
+    from inferd_engines.standard import cpu_engines, standard_engines
 
-    return standard_engines(settings.engine.plan_store)
+    if place.without_gpu:
+        return cpu_engines(place.without_gpu)
+    return standard_engines(place.settings.engine.plan_store)
 
 
 def die_with(parent: int) -> None:

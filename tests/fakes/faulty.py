@@ -51,3 +51,8 @@ class Faulty(Delegate):
 def open_faulty(path: Path, options: EngineOptions) -> Engine:
     """Open a model in ONNX Runtime."""
     return Faulty(open_onnx(path, options), path.parents[3])
+
+
+def open_on_dead_gpu(path: Path, options: EngineOptions) -> Engine:
+    """Fail as every call does on a device that is gone."""
+    raise EngineError(f"{path} on {options.providers}: the device is lost", fatal=True)

@@ -24,6 +24,8 @@ class Place:
     wake_worker: int
     address: str
     """Of the gRPC services; a front listens there beside the others."""
+    without_gpu: str = ""
+    """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,11 @@ class EngineSettings(Section):
         description="folder of TensorRT plans: models run on TensorRT, and on ONNX Runtime where "
         "that cannot be or while their plan is built; empty: ONNX Runtime alone",
     )
+    cpu_fallback: bool = Field(
+        True,
+        description="serve on the processor where a GPU was asked for and worker processes that "
+        "use it end again and again before they serve",
+    )
 
 
 class SplitSettings(Section):

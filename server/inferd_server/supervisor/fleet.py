@@ -102,6 +102,11 @@ class Fleet:
                 self._join(child.index)
         self._changed()
 
+    def failures(self, name: str) -> int:
+        """Return how often in a row a process ended before it was of any use."""
+        with self._lock:
+            return self._failures[name]
+
     def live_fronts(self) -> list[Child]:
         """Return the fronts that live."""
         with self._lock:

@@ -26,10 +26,19 @@ class Links:
         """Begin a link anew; neither front nor worker may be at work on it."""
         self._mapped[link].reset()
 
-    def for_worker(self, settings: Settings, address: str) -> tuple[Place, tuple[int, ...]]:
+    def for_worker(
+        self, settings: Settings, address: str, without_gpu: str = ""
+    ) -> tuple[Place, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
         place = Place(
-            settings, 0, self._layout, self._memories, self._wake_fronts, self._wake_worker, address
+            settings,
+            0,
+            self._layout,
+            self._memories,
+            self._wake_fronts,
+            self._wake_worker,
+            address,
+            without_gpu,
         )
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 

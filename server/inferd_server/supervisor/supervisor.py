@@ -22,6 +22,7 @@ from inferd_server.settings.model import Settings
 from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.links import Links
+from inferd_server.supervisor.policy import wants_gpu, without_gpu
 from inferd_server.supervisor.port import ReservedPort
 from inferd_server.supervisor.regions import Registry
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
@@ -142,7 +143,12 @@ class Supervisor:
     def _spawn(self, role: str, index: int) -> Child:
         assert self._port is not None
         if role == WORKER:
-            place, inherited = self._links.for_worker(self._settings, self._port.address)
+            engine = self._settings.engine
+            failures = self._fleet.failures(WORKER)
+            why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
+            if why:
+                log.error("the next worker leaves the GPU alone", extra={"why": why})
+            place, inherited = self._links.for_worker(self._settings, self._port.address, why)
             return self._spawn_child(role, place, inherited)
         place, inherited = self._links.for_front(index, self._settings, self._port.address)
         child = self._spawn_child(role, place, inherited)

@@ -11,6 +11,9 @@ import grpc
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from inferd.v1.server_pb2 import StatusRequest
+from inferd.v1.server_pb2_grpc import ServerServiceStub
+from inferd_server.supervisor.policy import FAILURES_ON_GPU
 from inferd_server.worker.fatal import EXIT_CODE
 
 from tests import models
@@ -167,3 +170,20 @@ def test_an_engine_that_is_lost_in_one_process_ends_it_with_a_code_of_its_own(
             "illegal memory access"
             in process.wait_for("the engine failed for good: the process ends")["error"]
         )
+
+
+def test_the_processor_serves_where_workers_on_the_gpu_end_again_and_again(tmp_path: Path) -> None:
+    repository = models.repository(tmp_path / "models", {"scaled": models.scale(2.0)})
+    flags = ("--fronts", "1", "--plan-store", str(tmp_path / "plans"))
+    with split_process(repository, *flags, module=FAULTY) as server:
+        assert ask(server, 1.0) == [2.0]
+        with server.channel() as channel:
+            stub = ServerServiceStub(channel)
+            (model,) = stub.Status(StatusRequest(), timeout=PATIENCE).models
+        assert model.engine == "onnxruntime/CPUExecutionProvider"
+        assert model.engine_reason == (
+            f"the GPU: {FAILURES_ON_GPU} worker processes in a row ended before they served"
+        )
+        assert model.plan_state == "FALLBACK"
+        restarts = server.metrics()['inferd_restarts_total{process="worker"}']
+        assert restarts == FAILURES_ON_GPU
