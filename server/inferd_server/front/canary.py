@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from inferd.tensors import BYTES, DATATYPES, Array
 
@@ -15,6 +16,7 @@ from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.job import Job, Phases
 from inferd_server.scheduler.rows import RowSpec
 
+log = logging.getLogger(__name__)
 TEXT = DATATYPES[BYTES]
 Clock = Callable[[], float]
 
@@ -149,9 +151,15 @@ class Canaries:
             for handle in tried
         }
         canaries = [canary for _, canary in self._canaries.values()]
-        for canary in canaries:
-            canary.begin(seconds)
-        until = self._clock() + seconds
+        try:
+            for canary in canaries:
+                canary.begin(seconds)
+            self._conclude(canaries, self._clock() + seconds)
+        except Exception:
+            # The next round must come all the same.
+            log.exception("models could not be tried")
+
+    def _conclude(self, canaries: Sequence[Canary], until: float) -> None:
         for canary in canaries:
             verdict = canary.end(until)
             if verdict is not None:

@@ -97,7 +97,8 @@ class Dispatch:
         for one, what in zip(lost, fates, strict=True):
             if what is not Fate.RETRY:
                 self._answer(one, what, reason)
-        self._later(self._wait_s, lambda: self._expire(death))
+        if Fate.RETRY in fates:
+            self._later(self._wait_s, lambda: self._expire(death))
 
     def settle(self, successor: Successor) -> None:
         """Send what waits to models that serve again, those that ran when a worker died last."""

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
-from inferd_server.errors import ModelNotReady
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
@@ -25,16 +24,15 @@ from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.policy import wants_gpu, without_gpu
 from inferd_server.supervisor.port import ReservedPort
 from inferd_server.supervisor.regions import Registry
+from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
-ANSWER_S = 5.0
-"""Seconds that a process gets to do what takes milliseconds."""
 HURRY_S = 1.0
-"""The same, when there is no time."""
+"""As ANSWER_S, when there is no time."""
 
 
 class Supervisor:
@@ -60,7 +58,6 @@ class Supervisor:
         self._spawn_child = spawn_child
         self.failure = ""
         self._settings = settings
-        self._logs = logs
         self._told_failure = failed
         self._port: ReservedPort | None = None
         self._links = Links(fronts, settings.split.layout)
@@ -72,6 +69,7 @@ class Supervisor:
         self._totals = Totals(self._fleet.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals)
         self._regions = Registry()
+        self._relay = Relay(self._fleet, self._regions, logs, self._totals)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._records: tuple[messages.ModelRecord, ...] = ()
         self._failed: frozenset[str] | None = None
@@ -184,42 +182,8 @@ class Supervisor:
             case messages.Disconnected():
                 self._fleet.disconnected(child)
             case _:
-                return self._asked(message)
+                return self._relay.answer(message)
         return None
-
-    def _asked(self, message: object) -> object:
-        """Answer what a front asks on behalf of its caller, or the worker."""
-        fronts = self._fleet.live_fronts()
-        match message:
-            case messages.Load() | messages.Unload():
-                return self._ask_worker(message)
-            case messages.Region():
-                self._regions.register(message, fronts)
-            case messages.NoRegion(name):
-                self._regions.unregister(name, fronts)
-            case messages.LogChange(changes):
-                self._logs.change(changes)
-                everyone = self._fleet.everyone()
-                answers([child.channel.ask(message) for child in everyone], ANSWER_S)
-            case messages.Measurements():
-                return self._totals.measured()
-            case messages.Caught():
-                self._catch_up()
-        return None
-
-    def _ask_worker(self, message: object) -> object:
-        with self._lock:
-            worker = self._fleet.worker
-        if worker is None:
-            raise ModelNotReady(WORKER_LOST)
-        answer = worker.channel.ask(message).result()
-        self._catch_up()
-        return answer
-
-    def _catch_up(self) -> None:
-        """Wait until every front knows what it was told."""
-        fronts = self._fleet.live_fronts()
-        answers([front.channel.ask(messages.Caught()) for front in fronts], ANSWER_S)
 
     def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
         with self._lock:
@@ -229,7 +193,7 @@ class Supervisor:
         self._update()
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
-        self._catch_up()
+        self._relay.catch_up()
         with self._lock:
             if self._fleet.worker is not child:
                 return
@@ -281,7 +245,10 @@ class Supervisor:
     def _watch(self) -> None:
         """Look after the processes until the end."""
         while not self._ended.wait(TICK_S):
-            self._look()
+            try:
+                self._look()
+            except Exception:
+                log.exception("a look at the processes failed")
 
     def _look(self) -> None:
         self._vigil.look(self._fleet.everyone())
