@@ -20,7 +20,8 @@ from inferd_server.front.inspection import Inspection, ServerState, own_counters
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
-from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.front.sick import SickModels
+from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
@@ -76,8 +77,8 @@ class Server:
         self._loading = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
-        # Versions that fail their trials, and why; models that are not loaded again.
-        self._sick: dict[tuple[str, int], str] = {}
+        self._sick = SickModels(clock)
+        # Models that are not loaded again.
         self._given_up: set[str] = set()
         recovery = Recovery(self._load_again, after, clock, self._give_up)
         self._repository = Repository(
@@ -138,13 +139,7 @@ class Server:
             self._canaries.round(interval)
 
     def _judged(self, verdict: Verdict) -> None:
-        version = verdict.model, verdict.version
-        if verdict.outcome in {Outcome.FAILED, Outcome.LATE}:
-            where = {"model": verdict.model, "version": verdict.version}
-            log.error("a trial failed", extra={**where, "why": verdict.why})
-            self._sick[version] = verdict.why
-        elif verdict.outcome is not Outcome.BUSY:
-            self._sick.pop(version, None)
+        self._sick.judged(verdict)
         self._publish_health()
 
     def _give_up(self, model: str) -> None:
@@ -167,7 +162,7 @@ class Server:
         entries = self._repository.entries()
         ready = [(e.name, e.version) for e in entries if e.state is State.READY]
         strict = self._settings.repository.strict_readiness
-        return enough_serve(self._failed, ready, self._sick, strict)
+        return enough_serve(self._failed, ready, self._sick.why(), strict)
 
     @property
     def live(self) -> bool:
@@ -222,7 +217,7 @@ class Server:
             ready=lambda: self.ready,
             draining=self._draining.is_set,
             live=lambda: self.live,
-            sick=lambda: dict(self._sick),
+            sick=self._sick.why,
         )
         allowed = control_allowed(settings.repository.model_control, settings.listen.host)
         return Services(
@@ -236,6 +231,9 @@ class Server:
 
     def _models_changed(self) -> None:
         self._infer.forget()
+        entries = self._repository.entries()
+        ready = {(e.name, e.version) for e in entries if e.state is State.READY}
+        self._sick.keep(ready)
         self._publish_health()
 
     def _publish_health(self) -> None:
@@ -244,5 +242,5 @@ class Server:
             ready = self.ready
             entries = self._repository.entries()
             draining = self._draining.is_set()
-            self._health.update(statuses(entries, ready, draining, self.live, self._sick))
+            self._health.update(statuses(entries, ready, draining, self.live, self._sick.why()))
             self._metrics.ready(ready)

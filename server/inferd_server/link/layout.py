@@ -26,7 +26,6 @@ import numpy as np
 LINE = 64
 """Bytes of a cache line; counters and tensors begin on one."""
 
-
 CANCELLED, ALONE = 1, 2
 """Marks of a ticket: its caller went away; it shares its run with no other."""
 
@@ -42,6 +41,8 @@ class Counter(IntEnum):
     """Answers that the front has copied out."""
     ROOM_WANTED = 3
     """1 while the worker waits for the front to copy answers out."""
+    SUSPECTS = 4
+    """Requests that the front marked ALONE: while there was none, nobody looks for them."""
 
 
 class Status(IntEnum):

@@ -101,16 +101,22 @@ class WorkerLink:
         """Tell of each ticket whether its caller went away."""
         return self._marked(tickets, CANCELLED)
 
+    @property
+    def suspects(self) -> bool:
+        """True once there was a request that shares its run with no other."""
+        return self._memory.read(Counter.SUSPECTS) > 0
+
     def alone(self, tickets: Array) -> Array:
         """Tell of each ticket whether it shares its run with no other."""
         return self._marked(tickets, ALONE)
 
     def begin(self, requests: Table) -> None:
         """Note that requests of this link run from now on, who may end this process."""
+        tickets = requests["ticket"]
+        places = tickets % self._memory.layout.requests
         with self._lock:
-            if self.attached and int(requests["epoch"][0]) == self.epoch:
-                tickets = requests["ticket"]
-                self._memory.begun[tickets % self._memory.layout.requests] = tickets
+            if self.attached and requests["epoch"].item(0) == self.epoch:
+                self._memory.begun[places] = tickets
 
     def rows(self, lane: int, block: int, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
         """Return the arrays that a lane's requests are rows of."""

@@ -218,8 +218,10 @@ class FrontLink:
         self._pending[place] = Pending(ticket, job, target, history)
         self._places[id(job)] = place
         # Looked at after the place is known: a caller who goes away now marks it himself.
-        gone = CANCELLED if job.cancelled else 0
-        self._memory.marks[place] = gone | (ALONE if history.suspect else 0)
+        self._memory.marks[place] = CANCELLED if job.cancelled else 0
+        if history.suspect:
+            self._memory.marks[place] |= ALONE
+            self._memory.advance(Counter.SUSPECTS)
         layout = self._memory.layout
         SUBMISSION_RECORD.pack_into(
             self._memory.bytes,

@@ -183,7 +183,8 @@ class SurvivalSettings(Section):
     canary_interval_s: Seconds = Field(
         10.0,
         description="seconds after which a model that answered nobody is tried with one row of "
-        "zeros, and for the answer; a model that fails it is not ready; 0: never",
+        "zeros, and for the answer; a model that fails it is not ready; must be longer than a "
+        "run of any model; 0: never",
     )
     hang_timeout_s: Seconds = Field(
         120.0,

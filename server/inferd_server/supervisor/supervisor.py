@@ -173,7 +173,7 @@ class Supervisor:
             case messages.Ping():
                 self._vigil.heard(child)
             case Verdict():
-                self._vigil.judged(message)
+                self._vigil.models.judged(message)
                 self._update()
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
@@ -188,6 +188,9 @@ class Supervisor:
     def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
         with self._lock:
             self._records = records
+            self._vigil.models.keep(
+                {(r.name, r.version) for r in records if r.state == State.READY.value}
+            )
             for front in self._fleet.live_fronts():
                 front.channel.tell(messages.Models(records))
         self._update()
@@ -222,7 +225,6 @@ class Supervisor:
             self._transports.pop(child, None)
             if child.role == WORKER:
                 self._failed = None
-                self._vigil.forget_models()
         if child.role == WORKER:
             self._tell_models(
                 tuple(
@@ -283,7 +285,7 @@ class Supervisor:
             silent=silent,
             failed=self._failed,
             records=self._records,
-            sick=self._vigil.sick(),
+            sick=self._vigil.models.why(),
             strict=self._settings.repository.strict_readiness,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inferd_server.control import messages
-from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.front.sick import SickModels
 from inferd_server.settings.model import SurvivalSettings
 from inferd_server.supervisor.spawn import Child
 
-log = logging.getLogger(__name__)
 TICK_S = 0.25
 """Seconds between two looks."""
 MISSED = 3
@@ -31,7 +29,7 @@ class Pulse:
 
 
 class Vigil:
-    """Looks after processes and models. Any thread may call any method."""
+    """Looks after the processes, and has the models looked after. Any thread may call."""
 
     def __init__(
         self,
@@ -50,8 +48,8 @@ class Vigil:
         self._clock = clock
         self._fronts = fronts
         self._pulses: dict[Child, Pulse] = {}
-        self._sick: dict[tuple[str, int], str] = {}
-        self._late: dict[tuple[str, int], float] = {}
+        self.models = SickModels(clock)
+        """What trials said."""
         self._tried = clock()
         self._turn = 0
         self._lock = threading.Lock()
@@ -79,33 +77,6 @@ class Vigil:
             pulse = None if child is None else self._pulses.get(child)
             return pulse is not None and pulse.known and pulse.missed >= MISSED
 
-    def judged(self, verdict: Verdict) -> None:
-        """Know what a trial says of a model version."""
-        version = verdict.model, verdict.version
-        with self._lock:
-            if verdict.outcome in {Outcome.OK, Outcome.SERVED, Outcome.UNFIT}:
-                self._sick.pop(version, None)
-            elif verdict.outcome is not Outcome.BUSY:
-                if version not in self._sick:
-                    where = {"model": verdict.model, "version": verdict.version}
-                    log.error("a trial failed", extra={**where, "why": verdict.why})
-                self._sick[version] = verdict.why
-            if verdict.outcome is Outcome.LATE:
-                self._late.setdefault(version, self._clock())
-            elif verdict.outcome is not Outcome.BUSY:
-                self._late.pop(version, None)
-
-    def sick(self) -> Mapping[tuple[str, int], str]:
-        """Return the versions whose trials fail, and why."""
-        with self._lock:
-            return dict(self._sick)
-
-    def forget_models(self) -> None:
-        """Know nothing of the models: the worker died."""
-        with self._lock:
-            self._sick.clear()
-            self._late.clear()
-
     def hung(self, worker: Child | None) -> list[tuple[Child, str]]:
         """Return the processes that have not answered for too long, and why that is said."""
         limit = self._survival.hang_timeout_s
@@ -118,11 +89,10 @@ class Vigil:
                 for child, pulse in self._pulses.items()
                 if pulse.known and pulse.asked is not None and now - pulse.asked >= limit
             ]
-            for (model, _), since in self._late.items():
-                if worker is not None and now - since >= limit:
-                    found.append(
-                        (worker, f"model {model!r} answers nobody for {now - since:.0f} s")
-                    )
+        if worker is not None:
+            for model, seconds in self.models.late().items():
+                if seconds >= limit:
+                    found.append((worker, f"model {model!r} answers nobody for {seconds:.0f} s"))
         return found
 
     def _try(self, now: float) -> None:

@@ -40,7 +40,8 @@ class Waiting:
             chosen = requests["lane"] == lane
             first = requests[chosen][0]
             requests["key"][chosen] = self._key(first)
-        self._part(requests)
+        if self._links[int(requests["link"][0])].suspects:
+            self._part(requests)
         mixed = len(self.table) and requests["arrived"][0] < self.table["arrived"][-1]
         self.table = np.concatenate([self.table, requests]) if len(self.table) else requests
         if mixed or len(np.unique(self.table["link"])) > 1:
@@ -63,7 +64,11 @@ class Waiting:
     def begin(self, requests: Table) -> None:
         """Note that requests run from now on."""
         links = requests["link"]
-        for link in [links[0]] if (links == links[0]).all() else np.unique(links):
+        first = links.item(0)
+        if (links == first).all():
+            self._links[first].begin(requests)
+            return
+        for link in np.unique(links):
             self._links[int(link)].begin(requests[links == link])
 
     def forget(self, link: int) -> None:

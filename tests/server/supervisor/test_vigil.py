@@ -41,7 +41,7 @@ class Watched:
         return self.vigil.silent(self.worker.child)
 
     def judged(self, outcome: Outcome) -> None:
-        self.vigil.judged(Verdict("m", 1, outcome, outcome.value))
+        self.vigil.models.judged(Verdict("m", 1, outcome, outcome.value))
 
     @property
     def hung(self) -> list[str]:
@@ -151,7 +151,7 @@ def test_a_model_is_sick_from_a_failed_trial_to_a_good_one(
 ) -> None:
     for outcome in outcomes:
         watched.judged(outcome)
-    assert (("m", 1) in watched.vigil.sick()) is sick
+    assert (("m", 1) in watched.vigil.models.why()) is sick
 
 
 def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched) -> None:
@@ -167,9 +167,11 @@ def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched
     assert watched.hung == []
 
 
-def test_the_models_of_a_dead_worker_are_forgotten(watched: Watched) -> None:
+def test_models_that_are_not_loaded_any_more_are_forgotten(watched: Watched) -> None:
     watched.judged(Outcome.LATE)
-    watched.vigil.forget_models()
+    watched.vigil.models.keep({("m", 1)})
+    assert watched.vigil.models.why() == {("m", 1): "late"}
+    watched.vigil.models.keep({("m", 2)})
     watched.clock.advance(10_000.0)
-    assert watched.vigil.sick() == {}
+    assert watched.vigil.models.why() == {}
     assert watched.hung == []
