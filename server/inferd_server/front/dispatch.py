@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 
-from inferd_server.errors import Cancelled, DeadlinePassed, HandleRetired
+from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, HandleRetired
 from inferd_server.front.quarantine import Quarantine, fingerprint, quarantined
 from inferd_server.front.retry import Fate, fate, worker_lost
 from inferd_server.link.rows import InputMemory
 from inferd_server.link.sending import FrontLink, Lost, Target
 from inferd_server.scheduler.job import Job
 
+log = logging.getLogger(__name__)
 Successor = Callable[[Target], Target | None]
 """Finds the line of the next worker that takes the same requests as another; None: not yet."""
 Later = Callable[[float, Callable[[], None]], None]
@@ -97,7 +99,12 @@ class Dispatch:
         for one, what in zip(lost, fates, strict=True):
             if what is not Fate.RETRY:
                 self._answer(one, what, reason)
-        if Fate.RETRY in fates:
+        suspects = sum(one.history.suspect for one in lost)
+        held = fates.count(Fate.RETRY)
+        log.warning(
+            "taken back", extra={"requests": len(lost), "began": suspects, "sent_again": held}
+        )
+        if held:
             self._later(self._wait_s, lambda: self._expire(death))
 
     def settle(self, successor: Successor) -> None:
@@ -135,7 +142,14 @@ class Dispatch:
 
     def _refuse(self, lost: Lost) -> None:
         line = lost.target
-        mark = fingerprint(line.name, line.version, lost.job.slot.inputs)
+        try:
+            mark = fingerprint(line.name, line.version, lost.job.slot.inputs)
+        except Exception:
+            # The others must be answered all the same.
+            log.exception("a request could not be recognised")
+            lost.job.fail(EngineFailure())
+            return
         until = self._quarantine.add(mark)
         self._found(mark, until)
+        log.error("quarantined", extra={"model": line.name, "version": line.version})
         lost.job.fail(quarantined(line.name, until - self._clock()))

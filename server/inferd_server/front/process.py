@@ -152,6 +152,7 @@ class FrontProcess:
         held = {
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
+            "inferd_requests_held": self._dispatch.held,
         }
         return Measured(
             replace(self._metrics.snapshot(), gauges=held),

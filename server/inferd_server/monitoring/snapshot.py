@@ -13,6 +13,7 @@ V = TypeVar("V", int, float)
 GAUGES: Mapping[str, str] = {
     "inferd_slots_in_use": "Requests of front processes that hold shared memory",
     "inferd_input_bytes_held": "Shared memory set aside for inputs, idle lanes among it",
+    "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""

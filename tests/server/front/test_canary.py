@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inferd_engines.engine import EngineError
+from inferd_engines.onnx import open_onnx
 from inferd_server.front.canary import Canaries
 from inferd_server.front.verdict import Outcome, Verdict
 from inferd_server.scheduler.job import Execution, Phases
 
+from tests import models
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
 from tests.server.repository.bench import WITHIN, Bench
@@ -159,3 +161,18 @@ def test_a_reloaded_model_is_tried_anew(trials: Trials) -> None:
     first.release()
     reload.join(WITHIN)
     assert not reload.is_alive()
+
+
+def test_models_of_every_kind_are_tried(tmp_path: Path) -> None:
+    kinds = {
+        "fixed": models.identity("FP32", dims=("batch", 4)),
+        "free": models.identity("INT64", dims=("batch", "size")),
+        "text": models.identity("BYTES", dims=("batch", 1)),
+        "flags": models.identity("BOOL", dims=(2, 3)),
+    }
+    bench = Bench(models.repository(tmp_path, kinds), open_onnx)
+    assert bench.repository.load_all() == frozenset()
+    trials = Trials(bench)
+    assert trials.round() == [Outcome.OK] * len(kinds)
+    assert {model for model, _, _ in trials.counted} == set(kinds)
+    bench.close()
