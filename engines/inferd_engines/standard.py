@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from inferd_engines.tensorrt.opener import Gpu, Wanted
 
 CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,30 @@ def standard_engines(
     builds = Builds(partial(build or build_apart, folder))
     plans = TensorRTOpener(PlanStore(folder), open_onnx_only, builds, find or find_gpu)
     return Engines(FirstOf([("TensorRT", plans), ("ONNX Runtime", open_onnx_best)]), builds)
+
+
+def cpu_engines(why: str) -> Engines:
+    """Return the engines of a server that was asked to use a GPU and leaves it alone.
+
+    Args:
+        why: it does; every engine tells.
+    """
+    from inferd_engines.tensorrt.errors import DeviceMissing
+
+    def refuse(path: Path, options: EngineOptions) -> Engine:
+        del path, options
+        raise DeviceMissing(why)
+
+    return Engines(FirstOf([("the GPU", refuse), ("ONNX Runtime", open_onnx_cpu)]), None)
+
+
+def open_onnx_cpu(path: Path, options: EngineOptions) -> Engine:
+    """Open a model in ONNX Runtime on the processor, whatever its options ask for.
+
+    Raises:
+        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+    """
+    return open_onnx_only(path, replace(options, providers=(CPU,)))
 
 
 def open_onnx_only(path: Path, options: EngineOptions) -> Engine:

@@ -8,19 +8,28 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inferd_server.control.channel import Channel
 from inferd_server.control.messages import Place
 from inferd_server.monitoring.logs import LogControl
 
+if TYPE_CHECKING:
+    from inferd_engines.standard import Engines
+
 PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str]) -> int:
-    """Run one role until the supervisor is gone."""
+def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None) -> int:
+    """Run one role until the supervisor is gone.
+
+    Args:
+        arguments: role, descriptor of the connection, and process id of the supervisor.
+        engines: returns those of a worker; None: the standard ones.
+    """
     role, descriptor, parent = arguments[0], int(arguments[1]), int(arguments[2])
     die_with(parent)
     # The supervisor is told to stop, and tells us: a terminal or a service manager signals all.
@@ -32,7 +41,7 @@ def main(arguments: list[str]) -> int:
     logs = LogControl(place.settings.log, part=name)
     logs.start()
     try:
-        run(role, place, Channel(connection), logs)
+        run(role, place, Channel(connection), logs, engines or engines_of)
     except BaseException:
         log.exception("the process ends")
         raise
@@ -42,14 +51,18 @@ def main(arguments: list[str]) -> int:
     os._exit(0)
 
 
-def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
+def run(
+    role: str,
+    place: Place,
+    channel: Channel,
+    logs: LogControl,
+    engines_for: Callable[[Place], Engines],
+) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
-        from inferd_engines.standard import standard_engines
-
         from inferd_server.worker.process import WorkerProcess
 
-        engines = standard_engines(place.settings.engine.plan_store)
+        engines = engines_for(place)
         worker = WorkerProcess(place, channel, engines.opener, logs)
         engines.when_ended(worker.reload)
         worker.run()
@@ -66,6 +79,15 @@ def run(role: str, place: Place, channel: Channel, logs: LogControl) -> None:
         name = choose_transport(listen.transport, options)
         probe = make(name, for_probes(options)) if place.probe_address else None
         FrontProcess(place, channel, make(name, options), logs, probe).run()
+
+
+def engines_of(place: Place) -> Engines:
+    """Return the engines of a worker."""
+    from inferd_engines.standard import cpu_engines, standard_engines
+
+    if place.without_gpu:
+        return cpu_engines(place.without_gpu)
+    return standard_engines(place.settings.engine.plan_store)
 
 
 def die_with(parent: int) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from typing import NoReturn
 
-from inferd_engines.standard import standard_engines
+from inferd_engines.standard import Engines, standard_engines
 
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.repository.layout import name_of
@@ -21,20 +21,26 @@ from inferd_server.transport.choice import COMPLETION_QUEUE
 from inferd_server.transport.chosen import choose_transport
 from inferd_server.transport.making import for_probes, make
 from inferd_server.transport.options import transport_options
+from inferd_server.worker.fatal import EndsWithEngine, end_process
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Settings, logs: LogControl) -> int:
+def serve(settings: Settings, logs: LogControl, engines: Engines | None = None) -> int:
     """Start, wait for a signal, drain.
+
+    Args:
+        settings: checked.
+        logs: started.
+        engines: to serve with; None: the standard ones.
 
     Raises:
         StartupError: the server cannot start.
     """
     signals = StopSignals()
     signals.install()
-    server = build(settings, logs)
+    server = build(settings, logs, engines or standard_engines(settings.engine.plan_store))
     port, metrics_port = server.start()
     where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
     probe = {"probe_port": server.probe_port} if server.probe_port >= 0 else {}
@@ -49,17 +55,17 @@ def serve(settings: Settings, logs: LogControl) -> int:
     return 0
 
 
-def build(settings: Settings, logs: LogControl) -> Server:
-    """Put a server together with the engines and the transport of this host."""
+def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
+    """Put a server together with the transport of this host."""
     inline = InlineLoop(time.monotonic)
     options = transport_options(settings.listen, credentials=credentials_of(settings))
     name = choose_transport(settings.listen.transport, options)
     transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
-    engines = standard_engines(settings.engine.plan_store)
     hosted = inline if takes_turns else None
+    opener = EndsWithEngine(engines.opener, end_process)
     probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
-    server = Server(settings, engines.opener, transport, logs, inline=hosted, probe=probe)
+    server = Server(settings, opener, transport, logs, inline=hosted, probe=probe)
     engines.when_ended(lambda model: server.repository.load(name_of(model)))
     return server
 

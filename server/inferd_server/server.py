@@ -12,8 +12,10 @@ from inferd_engines.engine import Opener
 from inferd_server.address import join_address
 from inferd_server.cache.making import make_cache
 from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.later import after
 from inferd_server.errors import InferdError
 from inferd_server.front.cacheable import owners
+from inferd_server.front.canary import Canaries
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
@@ -22,12 +24,15 @@ from inferd_server.front.outcome import Telemetry
 from inferd_server.front.probing import ProbePort
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
+from inferd_server.front.sick import SickModels
+from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.loader import Loader
-from inferd_server.repository.readiness import still_missing
-from inferd_server.repository.repository import Repository
+from inferd_server.repository.readiness import enough_serve, still_missing
+from inferd_server.repository.recovery import Recovery
+from inferd_server.repository.repository import Repository, State
 from inferd_server.security.opening import open_access
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
@@ -77,12 +82,18 @@ class Server:
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._draining = threading.Event()
+        self._ended = threading.Event()
         self._loading = threading.Event()
         self._loaded = threading.Event()
         loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
+        self._sick = SickModels(clock)
+        # Models that are not loaded again.
+        self._given_up: set[str] = set()
+        recovery = Recovery(self._load_again, after, clock, self._give_up)
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._models_changed
+            settings.repository.model_repository, loader, self._models_changed, recovery.lost
         )
+        self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
         self._cache = make_cache(settings.cache, clock, time.time)
@@ -115,6 +126,7 @@ class Server:
             self._metrics_server.stop()
             raise
         self._blocking.start()
+        threading.Thread(target=self._try_models, name="canary", daemon=True).start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -134,6 +146,23 @@ class Server:
         elif not self._draining.is_set():
             log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
 
+    def _try_models(self) -> None:
+        """Try the models that answered nobody, every so often, until the end."""
+        interval = self._settings.survival.canary_interval_s
+        while interval and not self._ended.wait(interval):
+            self._canaries.round(interval)
+
+    def _judged(self, verdict: Verdict) -> None:
+        self._sick.judged(verdict)
+        self._publish_health()
+
+    def _give_up(self, model: str) -> None:
+        self._given_up.add(model)
+        self._publish_health()
+
+    def _load_again(self, model: str) -> None:
+        self._repository.load(model)
+
     @property
     def probe_port(self) -> int:
         """Where probes are answered in plaintext; -1 if nowhere."""
@@ -149,8 +178,15 @@ class Server:
         """True while requests should be sent here."""
         if self._draining.is_set() or not self._loaded.is_set():
             return False
-        missing = still_missing(self._failed, self._repository.entries())
-        return not (self._settings.repository.strict_readiness and missing)
+        entries = self._repository.entries()
+        ready = [(e.name, e.version) for e in entries if e.state is State.READY]
+        strict = self._settings.repository.strict_readiness
+        return enough_serve(self._failed, ready, self._sick.why(), strict)
+
+    @property
+    def live(self) -> bool:
+        """True unless a model was lost that only another process may have a use of."""
+        return not still_missing(self._given_up, self._repository.entries())
 
     def drain(self, hurry: threading.Event) -> bool:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -184,6 +220,7 @@ class Server:
             False if an engine is still at work: it cannot be interrupted.
         """
         self._draining.set()
+        self._ended.set()
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
         self._cache.close()
@@ -203,6 +240,8 @@ class Server:
             uptime=lambda: self._clock() - self._started,
             ready=lambda: self.ready,
             draining=self._draining.is_set,
+            live=lambda: self.live,
+            sick=self._sick.why,
         )
         control, says_who = settings.repository.model_control, settings.security.says_who
         allowed = control_allowed(control, settings.listen.host, says_who)
@@ -217,6 +256,9 @@ class Server:
 
     def _models_changed(self) -> None:
         self._infer.forget()
+        entries = self._repository.entries()
+        ready = {(e.name, e.version) for e in entries if e.state is State.READY}
+        self._sick.keep(ready)
         self._publish_health()
 
     def _publish_health(self) -> None:
@@ -225,5 +267,6 @@ class Server:
             ready = self.ready
             entries = self._repository.entries()
             self._cache.retain(owners(entries))
-            self._health.update(statuses(entries, ready, self._draining.is_set()))
+            draining = self._draining.is_set()
+            self._health.update(statuses(entries, ready, draining, self.live, self._sick.why()))
             self._metrics.ready(ready)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inferd_engines.engine import EngineOptions
-from inferd_engines.standard import standard_engines
+from inferd_engines.engine import EngineOptions, PlanState
+from inferd_engines.standard import cpu_engines, standard_engines
 from inferd_engines.tensorrt.device import load_driver, open_device
 from inferd_engines.tensorrt.opener import Gpu
 from inferd_engines.tensorrt.shim import find
@@ -78,3 +78,15 @@ def test_without_a_store_nobody_looks_for_tensorrt(model: Path) -> None:
 
     engine = standard_engines("", nobody).opener(model, EngineOptions())
     assert engine.reason == ""
+
+
+def test_a_server_that_leaves_the_gpu_alone_serves_on_the_processor_and_says_why(
+    model: Path,
+) -> None:
+    options = EngineOptions(
+        providers=("CUDAExecutionProvider",), extra={"tensorrt.precision": "fp16"}
+    )
+    engine = cpu_engines("its workers died").opener(model, options)
+    assert engine.name == "onnxruntime/CPUExecutionProvider"
+    assert engine.reason == "the GPU: its workers died"
+    assert engine.plan_state is PlanState.FALLBACK

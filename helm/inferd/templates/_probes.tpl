@@ -1,4 +1,4 @@
-{{/* Service "liveness" is served as long as the process answers; "" only while it takes requests. */}}
+{{/* Service "liveness" is served unless the server cannot repair itself; "" only while it takes requests. */}}
 {{- define "inferd.probes" -}}
 startupProbe:
   grpc:

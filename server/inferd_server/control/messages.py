@@ -26,6 +26,8 @@ class Place:
     """Of the gRPC services; a front listens there beside the others."""
     probe_address: str = ""
     """Of the health service for probes, likewise; empty: there is none."""
+    without_gpu: str = ""
+    """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,23 @@ class Condition:
 
     ready: bool
     draining: bool
+    live: bool = True
+    """False once the server cannot repair itself."""
+    sick: tuple[tuple[str, int, str], ...] = ()
+    """Model versions that are loaded and do not answer: name, version, why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Told to a process, which tells the same as soon as it reads that."""
+
+
+@dataclass(frozen=True, slots=True)
+class TryModels:
+    """Told to a front: try the models that answered nobody lately, and tell what that says."""
+
+    seconds: float
+    """For all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +105,13 @@ class WorkerGone:
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """Told by a front: done what `WorkerGone` says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """Requests that are refused: fingerprints, and until when. From a front, and on to others."""
+
+    marks: tuple[tuple[bytes, float], ...]
 
 
 @dataclass(frozen=True, slots=True)

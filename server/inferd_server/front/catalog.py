@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from inferd_server.control.messages import ModelRecord
-from inferd_server.link.sending import FrontLink
+from inferd_server.front.dispatch import Dispatch
+from inferd_server.link.sending import Target
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
 from inferd_server.repository.handle import Description, Handle
@@ -21,23 +22,32 @@ from inferd_server.scheduler.slot import Arena
 class RemoteLine:
     """The line of one model version in the worker."""
 
-    def __init__(self, link: FrontLink, description: Description) -> None:
+    def __init__(self, dispatch: Dispatch, description: Description) -> None:
+        self.name = description.name
+        self.version = description.version
+        self.signature = description.signature
         self.number = description.number
         self.batched = description.batched
         self.closed = False
         self.outputs: Sequence[tuple[str, np.dtype[Any]]] = [
             (tensor.name, tensor.dtype) for tensor in description.signature.outputs
         ]
-        self._link = link
+        self._dispatch = dispatch
 
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
-        return self._link.submit(request, self)
+        return self._dispatch.submit(request, self)
 
     def withdraw(self, request: Job) -> bool:
-        """Tell the worker that nobody waits for a request; its answer comes all the same."""
-        self._link.cancel(request)
-        return False
+        """Tell the worker that nobody waits for a request; its answer comes all the same.
+
+        True for a request that waits for the next worker: the caller has to answer it.
+        """
+        return self._dispatch.withdraw(request)
+
+    def takes_as(self, other: RemoteLine) -> bool:
+        """True if requests of another line are requests of this one."""
+        return (self.signature, self.batched) == (other.signature, other.batched)
 
     def take(self) -> None:
         """Return None: nothing runs here."""
@@ -61,14 +71,14 @@ class RemoteLine:
 class Catalog:
     """Every model version, and handles whose requests go over the link."""
 
-    def __init__(self, link: FrontLink, changed: Callable[[], None]) -> None:
+    def __init__(self, dispatch: Dispatch, changed: Callable[[], None]) -> None:
         """Begin with none.
 
         Args:
-            link: to the worker.
+            dispatch: to the worker.
             changed: called after anything changed.
         """
-        self._link = link
+        self._dispatch = dispatch
         self._entries = Entries(changed)
 
     def update(self, records: Iterable[ModelRecord]) -> None:
@@ -88,6 +98,16 @@ class Catalog:
             ModelRecord(entry.name, entry.version, State.UNAVAILABLE.value, reason, None)
             for entry in self.entries()
         )
+
+    def successor(self, line: Target) -> Target | None:
+        """Return the line that takes the same requests as one of a dead worker; None: not yet."""
+        assert isinstance(line, RemoteLine)
+        for entry in self.entries():
+            if (entry.name, entry.version) == (line.name, line.version) and entry.handle:
+                found = entry.handle.queue
+                assert isinstance(found, RemoteLine)
+                return found if entry.state is State.READY and found.takes_as(line) else None
+        return None
 
     def resolve(self, name: str, version: str) -> Handle:
         """Return the handle for a request; "" takes the highest version that is ready.
@@ -113,12 +133,12 @@ class Catalog:
         bounds = about.bounds
         return Handle(
             **{name: getattr(about, name) for name in Description.__dataclass_fields__},
-            queue=RemoteLine(self._link, about),
+            queue=RemoteLine(self._dispatch, about),
             arena=Arena(
                 bounds.max_queue_rows,
                 # Together they share one memory, of which no model's lanes may take all.
-                min(bounds.max_queue_bytes, self._link.inputs.size),
-                memory=self._link.inputs,
+                min(bounds.max_queue_bytes, self._dispatch.inputs.size),
+                memory=self._dispatch.inputs,
                 level_rows=bounds.level_rows,
             ),
             statistics=Statistics(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.oip.v2 import inference_pb2 as oip
@@ -32,6 +32,10 @@ class ServerState:
     """Seconds."""
     ready: Callable[[], bool]
     draining: Callable[[], bool]
+    live: Callable[[], bool]
+    """False once the server cannot repair itself."""
+    sick: Callable[[], Mapping[tuple[str, int], str]]
+    """Model versions that are loaded and do not answer, and why."""
 
 
 Counters = Callable[[Sequence[Handle]], Sequence[Snapshot]]
@@ -52,8 +56,8 @@ class Inspection:
         self._counters = counters
 
     def server_live(self, _: oip.ServerLiveRequest) -> oip.ServerLiveResponse:
-        """Say that this process answers."""
-        return oip.ServerLiveResponse(live=True)
+        """Say whether the server works, or will again without being started anew."""
+        return oip.ServerLiveResponse(live=self._state.live())
 
     def server_ready(self, _: oip.ServerReadyRequest) -> oip.ServerReadyResponse:
         """Say whether requests should be sent here."""
@@ -62,10 +66,11 @@ class Inspection:
     def model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         """Say whether a model serves; a model that is not known is not ready."""
         try:
-            self._models.resolve(request.name, request.version)
+            handle = self._models.resolve(request.name, request.version)
         except InferdError:
             return oip.ModelReadyResponse(ready=False)
-        return oip.ModelReadyResponse(ready=True)
+        sick = (handle.name, handle.version) in self._state.sick()
+        return oip.ModelReadyResponse(ready=not sick)
 
     def server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
         """Name the server and the extensions of the protocol that it has."""
@@ -97,13 +102,14 @@ class Inspection:
 
     def repository_index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """List every version of every model with its state."""
+        sick = self._state.sick()
         return oip.RepositoryIndexResponse(
             models=[
                 oip.RepositoryIndexResponse.ModelIndex(
                     name=entry.name,
                     version=str(entry.version or ""),
                     state=entry.state.value,
-                    reason=entry.reason,
+                    reason=_reason(entry, sick),
                 )
                 for entry in self._models.entries()
                 if entry.state is State.READY or not request.ready
@@ -112,13 +118,14 @@ class Inspection:
 
     def status(self, _: server_pb2.StatusRequest) -> server_pb2.StatusResponse:
         """Tell which engine serves each model, and why."""
+        sick = self._state.sick()
         return server_pb2.StatusResponse(
             version=self._state.version,
             transport=self._state.transport,
             uptime_seconds=self._state.uptime(),
             ready=self._state.ready(),
             draining=self._state.draining(),
-            models=[_status(entry) for entry in self._models.entries()],
+            models=[_status(entry, _reason(entry, sick)) for entry in self._models.entries()],
         )
 
     def _entries(self, name: str) -> list[Entry]:
@@ -131,12 +138,17 @@ class Inspection:
         return [entry.handle for entry in entries if entry.handle is not None]
 
 
-def _status(entry: Entry) -> server_pb2.ModelVersionStatus:
+def _reason(entry: Entry, sick: Mapping[tuple[str, int], str]) -> str:
+    """Return why a version is not ready: it is not loaded, or it does not answer."""
+    return entry.reason or sick.get((entry.name, entry.version), "")
+
+
+def _status(entry: Entry, reason: str) -> server_pb2.ModelVersionStatus:
     status = server_pb2.ModelVersionStatus(
         name=entry.name,
         version=str(entry.version or ""),
         state=entry.state.value,
-        reason=entry.reason,
+        reason=reason,
     )
     if entry.handle is not None:
         status.engine = entry.handle.engine

@@ -6,23 +6,29 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 from inferd_server.cache.making import make_cache
 from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
+from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
-from inferd_server.errors import InferdError, WorkerLost
+from inferd_server.errors import InferdError
 from inferd_server.front.cacheable import owners
+from inferd_server.front.canary import Canaries
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.front.dispatch import Dispatch
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
 from inferd_server.front.inspection import Inspection, ServerState
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.probing import ProbePort
+from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.link.memory import LinkMemory
@@ -56,7 +62,17 @@ class FrontProcess:
         self._started = time.monotonic()
         self._condition = messages.Condition(ready=False, draining=False)
         self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
-        self._catalog = Catalog(self._link, self._changed)
+        survival = place.settings.survival
+        self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
+        self._dispatch = Dispatch(
+            self._link,
+            self._quarantine,
+            survival.retry_wait_s,
+            time.monotonic,
+            after,
+            lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
+        )
+        self._catalog = Catalog(self._dispatch, self._changed)
         self._regions = RegionTable()
         self._metrics = Metrics()
         self._health = HealthBoard()
@@ -64,6 +80,8 @@ class FrontProcess:
         self._publishing = threading.Lock()
         self._listening = False
         self._blocking, self._asking = BlockingThread(), BlockingThread()
+        self._trying = BlockingThread()
+        self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
         telemetry = Telemetry(self._metrics, time.monotonic, time.time)
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
@@ -90,6 +108,7 @@ class FrontProcess:
         self._listening = True
         self._blocking.start()
         self._asking.start()
+        self._trying.start()
         self._channel.tell(messages.Listening(self._transport.name))
 
     def _answer(self) -> None:
@@ -103,8 +122,14 @@ class FrontProcess:
 
     def _handle(self, message: object) -> object:
         match message:
+            case messages.Ping():
+                self._channel.tell(message)
+            case messages.TryModels(seconds):
+                self._trying.submit(partial(self._canaries.round, seconds))
             case messages.Models(records):
                 self._catalog.update(records)
+            case messages.Quarantined(marks):
+                self._quarantine.learn(marks)
             case messages.Condition():
                 self._condition = message
                 self._publish()
@@ -113,6 +138,13 @@ class FrontProcess:
                     self._listen()
             case messages.WorkerGone(reason):
                 self._lose(reason)
+            case _:
+                return self._do(message)
+        return None
+
+    def _do(self, message: object) -> object:
+        """Do or answer what all processes are asked."""
+        match message:
             case messages.Region(name, key, offset, byte_size):
                 self._regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
@@ -132,7 +164,7 @@ class FrontProcess:
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
         self._catalog.lose(reason)
-        self._link.lose(WorkerLost(f"{reason}; the request may be sent again"))
+        self._dispatch.lose(reason)
         self._channel.tell(messages.Disconnected())
 
     def _measure(self) -> Measured:
@@ -140,6 +172,7 @@ class FrontProcess:
         held = {
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
+            "inferd_requests_held": self._dispatch.held,
         }
         return Measured(
             replace(self._metrics.snapshot(), gauges={**held, **self._cache.gauges()}),
@@ -154,6 +187,8 @@ class FrontProcess:
             uptime=lambda: time.monotonic() - self._started,
             ready=lambda: self._condition.ready,
             draining=lambda: self._condition.draining,
+            live=lambda: self._condition.live,
+            sick=lambda: sick_of(self._condition),
         )
         control, says_who = settings.repository.model_control, settings.security.says_who
         allowed = control_allowed(control, settings.listen.host, says_who)
@@ -169,9 +204,16 @@ class FrontProcess:
     def _changed(self) -> None:
         self._infer.forget()
         self._publish()
+        self._dispatch.settle(self._catalog.successor)
 
     def _publish(self) -> None:
         with self._publishing:
-            now, entries = self._condition, self._catalog.entries()
+            now = self._condition
+            entries = self._catalog.entries()
             self._cache.retain(owners(entries))
-            self._health.update(statuses(entries, now.ready, now.draining))
+            self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
+
+
+def sick_of(condition: messages.Condition) -> Mapping[tuple[str, int], str]:
+    """Return the versions that do not answer, and why."""
+    return {(model, version): why for model, version, why in condition.sick}

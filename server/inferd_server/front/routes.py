@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from grpc_health.v1 import health_pb2
@@ -87,10 +87,16 @@ def health_routes(health: HealthBoard) -> Routes:
     )
 
 
-def statuses(entries: Iterable[Entry], ready: bool, draining: bool) -> dict[str, bool]:
+def statuses(
+    entries: Iterable[Entry],
+    ready: bool,
+    draining: bool,
+    live: bool,
+    sick: Collection[tuple[str, int]],
+) -> dict[str, bool]:
     """Return what health tells of every service."""
-    models = model_statuses(entries, draining)
-    return {**models, "": ready, INFERENCE.full_name: ready, LIVENESS: True}
+    models = model_statuses(entries, draining, sick)
+    return {**models, "": ready, INFERENCE.full_name: ready, LIVENESS: live}
 
 
 def service_names() -> list[str]:

@@ -2,7 +2,8 @@
 
     counters      one per cache line, each written by one side only
     submissions   ring of requests, written by the front
-    cancelled     a byte for each ticket, written by the front
+    marks         a byte for each ticket, written by the front: CANCELLED, ALONE
+    begun         the ticket that last began to run in each place, written by the worker
     completions   ring of answers, written by the worker
     inputs        rows of requests; the front alone allocates here
     answers       rows of outputs; the worker alone allocates here, as a ring
@@ -25,6 +26,9 @@ import numpy as np
 LINE = 64
 """Bytes of a cache line; counters and tensors begin on one."""
 
+CANCELLED, ALONE = 1, 2
+"""Marks of a ticket: its caller went away; it shares its run with no other."""
+
 
 class Counter(IntEnum):
     """Counters, by their cache line."""
@@ -37,6 +41,8 @@ class Counter(IntEnum):
     """Answers that the front has copied out."""
     ROOM_WANTED = 3
     """1 while the worker waits for the front to copy answers out."""
+    SUSPECTS = 4
+    """Requests that the front marked ALONE: while there was none, nobody looks for them."""
 
 
 class Status(IntEnum):
@@ -61,6 +67,7 @@ class Status(IntEnum):
     """No more sequences can be open."""
 
 
+TICKET = np.dtype("u8")
 SUBMISSION = np.dtype(
     [
         ("ticket", "u8"), ("lane", "u8"), ("block", "u8"), ("arrived", "f8"), ("deadline", "f8"),
@@ -94,14 +101,19 @@ class Layout:
         return LINE * len(Counter)
 
     @property
-    def cancelled(self) -> int:
-        """Offset of the bytes that tell who went away."""
+    def marks(self) -> int:
+        """Offset of the marks."""
         return self.submissions + aligned(self.requests * SUBMISSION.itemsize)
+
+    @property
+    def begun(self) -> int:
+        """Offset of the tickets that began to run."""
+        return self.marks + aligned(self.requests)
 
     @property
     def completions(self) -> int:
         """Offset of the ring of answers."""
-        return self.cancelled + aligned(self.requests)
+        return self.begun + aligned(self.requests * TICKET.itemsize)
 
     @property
     def inputs(self) -> int:

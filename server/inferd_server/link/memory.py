@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.link.layout import COMPLETION, LINE, SUBMISSION, Counter, Layout
+from inferd_server.link.layout import COMPLETION, LINE, SUBMISSION, TICKET, Counter, Layout
 
 
 def create(layout: Layout) -> int:
@@ -39,8 +39,9 @@ class LinkMemory:
         self.completions: np.ndarray[Any, np.dtype[np.void]] = self._records(
             COMPLETION, layout.completions
         )
-        self.cancelled = whole[layout.cancelled : layout.cancelled + layout.requests]
-        self.cancellations = np.frombuffer(self.cancelled, np.uint8)
+        self.marks = whole[layout.marks : layout.marks + layout.requests]
+        self.marked = np.frombuffer(self.marks, np.uint8)
+        self.begun: Array = np.frombuffer(whole, TICKET, layout.requests, layout.begun)
         self.inputs = np.frombuffer(whole, np.uint8, layout.input_bytes, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_bytes, layout.answers)
         self._fence = threading.Lock()
@@ -66,7 +67,8 @@ class LinkMemory:
         """Begin anew; neither side may be at work."""
         for counter in Counter:
             self._counters[counter * LINE // 8] = 0
-        self.cancellations[:] = 0
+        self.marked[:] = 0
+        self.begun[:] = 0
 
     def _order(self) -> None:
         # Taking and releasing a lock keeps weakly ordered processors from swapping the two.

@@ -14,7 +14,7 @@ import numpy as np
 from inferd.tensors import Array
 
 from inferd_server.link.answers import AnswerRing, Part
-from inferd_server.link.layout import COMPLETION, SUBMISSION, Counter, Status
+from inferd_server.link.layout import ALONE, CANCELLED, COMPLETION, SUBMISSION, Counter, Status
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.rows import read_rows
 from inferd_server.scheduler.job import Execution
@@ -106,9 +106,24 @@ class WorkerLink:
 
     def cancelled(self, tickets: Array) -> Array:
         """Tell of each ticket whether its caller went away."""
+        return self._marked(tickets, CANCELLED)
+
+    @property
+    def suspects(self) -> bool:
+        """True once there was a request that shares its run with no other."""
+        return self._memory.read(Counter.SUSPECTS) > 0
+
+    def alone(self, tickets: Array) -> Array:
+        """Tell of each ticket whether it shares its run with no other."""
+        return self._marked(tickets, ALONE)
+
+    def begin(self, requests: Table) -> None:
+        """Note that requests of this link run from now on, who may end this process."""
+        tickets = requests["ticket"]
         places = tickets % self._memory.layout.requests
-        gone: Array = self._memory.cancellations[places] != 0
-        return gone
+        with self._lock:
+            if self.attached and requests["epoch"].item(0) == self.epoch:
+                self._memory.begun[places] = tickets
 
     def rows(self, lane: int, block: int, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
         """Return the arrays that a lane's requests are rows of."""
@@ -142,6 +157,10 @@ class WorkerLink:
         """Write answers that waited for room."""
         with self._lock:
             self._flush()
+
+    def _marked(self, tickets: Array, mark: int) -> Array:
+        found: Array = self._memory.marked[tickets % self._memory.layout.requests] & mark != 0
+        return found
 
     def _answer(self, requests: Table, answers: Answers) -> None:
         with self._lock:

@@ -27,7 +27,14 @@ from inferd_server.errors import (
     WorkerLost,
 )
 from inferd_server.link.answers import read_part
-from inferd_server.link.layout import COMPLETION_RECORD, SUBMISSION_RECORD, Counter, Status
+from inferd_server.link.layout import (
+    ALONE,
+    CANCELLED,
+    COMPLETION_RECORD,
+    SUBMISSION_RECORD,
+    Counter,
+    Status,
+)
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.rows import InputMemory, SharedRows
 from inferd_server.scheduler.job import Execution, Job, Phases
@@ -68,6 +75,14 @@ class Target(Protocol):
         """The worker's number of it."""
 
     @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def version(self) -> int:
+        """Of the model."""
+
+    @property
     def closed(self) -> bool:
         """True once it takes no more."""
 
@@ -81,12 +96,39 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class History:
+    """How often a request was sent to a worker, and how often it began to run there."""
+
+    sent: int = 0
+    begun: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        """True if a worker died while it ran."""
+        return self.begun > 0
+
+
+NEW = History()
+
+
+@dataclass(frozen=True, slots=True)
 class Pending:
     """A request that the worker has."""
 
     ticket: int
     job: Job
     target: Target
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A request whose worker died before it was answered."""
+
+    job: Job
+    target: Target
+    history: History
+    """This time included."""
 
 
 class FrontLink:
@@ -118,15 +160,18 @@ class FrontLink:
         """Requests that the worker has."""
         return self._size - len(self._free)
 
-    def submit(self, job: Job, target: Target) -> bool:
-        """Send a request to the worker; False if its model is closed, True if it is answered."""
+    def submit(self, job: Job, target: Target, history: History = NEW) -> bool:
+        """Send a request to the worker; False if its model is closed, True if it is answered.
+
+        One that ran when a worker died runs alone, lest it take others with it.
+        """
         assert isinstance(job.slot.place, SharedRows)
         job.slot.place.seal()
         with self._submitting:
             if target.closed:
                 return False
             if self._free:
-                self._write(job, job.slot.place, target)
+                self._write(job, job.slot.place, target, history)
                 return True
         job.fail(
             QueueFull(f"{self._size} requests are in flight at this front (max_requests): no room")
@@ -138,7 +183,7 @@ class FrontLink:
         with self._submitting:
             place = self._places.get(id(job))
             if place is not None:
-                self._memory.cancelled[place] = 1
+                self._memory.marks[place] |= CANCELLED
 
     def consume(self) -> bool:
         """Answer what the worker completed; True if there was anything."""
@@ -154,26 +199,40 @@ class FrontLink:
                     os.eventfd_write(self._wake_worker, 1)
         return count > 0
 
-    def lose(self, error: InferdError) -> None:
-        """Answer everything in flight, and begin anew: the worker is dead."""
+    def take_back(self) -> list[Lost]:
+        """Return what the dead worker left unanswered, in order of arrival, and begin anew."""
+        try:
+            # What it completed stays completed.
+            self.consume()
+        except Exception:
+            log.exception("answers of a worker that died could not be sent")
         # In this order: a request that is admitted anew is submitted while answers are consumed.
         with self._consuming, self._submitting:
-            lost = [pending for pending in self._pending if pending is not None]
-            for pending in lost:
+            left = [pending for pending in self._pending if pending is not None]
+            lost = [self._lost(pending) for pending in left]
+            for pending in left:
                 self._release(pending)
             self._submitted = self._consumed = 0
             self._part = (-1, ())
             self._memory.reset()
-        for pending in lost:
-            pending.job.fail(error)
+        return sorted(lost, key=lambda one: one.job.arrived)
 
-    def _write(self, job: Job, rows: SharedRows, target: Target) -> None:
+    def _lost(self, pending: Pending) -> Lost:
+        before = pending.history
+        ran = int(self._memory.begun[pending.ticket % self._size]) == pending.ticket
+        return Lost(pending.job, pending.target, History(before.sent + 1, before.begun + ran))
+
+    def _write(self, job: Job, rows: SharedRows, target: Target, history: History) -> None:
         place = self._free.popleft()
         self._rounds += 1
         ticket = self._rounds * self._size + place
-        self._pending[place] = Pending(ticket, job, target)
+        self._pending[place] = Pending(ticket, job, target, history)
         self._places[id(job)] = place
-        self._memory.cancelled[place] = 0
+        # Looked at after the place is known: a caller who goes away now marks it himself.
+        self._memory.marks[place] = CANCELLED if job.cancelled else 0
+        if history.suspect:
+            self._memory.marks[place] |= ALONE
+            self._memory.advance(Counter.SUSPECTS)
         layout = self._memory.layout
         SUBMISSION_RECORD.pack_into(
             self._memory.bytes,

@@ -64,6 +64,8 @@ class SnapshotCollector(Collector):
             gauge = Metric(name, GAUGES[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
+        if now.trials:
+            yield tried(now.trials)
         if now.restarts:
             yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
@@ -88,6 +90,15 @@ def steered(now: MetricsSnapshot) -> Iterator[Metric]:
             rows.add_sample(rows.name, labels_of(*model), series.steered[0])
             delay.add_sample(delay.name, labels_of(*model), series.steered[1])
     yield from (metric for metric in (rows, delay) if metric.samples)
+
+
+def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:
+    """Write the counter of what trial inferences said."""
+    metric = Metric("inferd_canary_runs", "Trial inferences, none of any caller", "counter")
+    for (model, version, outcome), count in sorted(trials.items()):
+        labels = {**labels_of(model, version), "outcome": outcome}
+        metric.add_sample("inferd_canary_runs_total", labels, count)
+    return metric
 
 
 def padded(now: MetricsSnapshot) -> Metric:

@@ -29,6 +29,8 @@ class Metrics:
         self._refused: dict[tuple[str, str, str], Count] = {}
         # Model, version, engine, and where the plan stands.
         self._engines: Tally[tuple[str, str, str, str]] = Tally()
+        # Model, version and outcome of trials.
+        self._trials: Tally[tuple[str, str, str]] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
@@ -95,6 +97,11 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
+    def tried(self, model: str, version: int, outcome: str) -> None:
+        """Count what a trial inference said, which is no caller's request."""
+        with self._lock:
+            self._trials[model, str(version), outcome] += 1
+
     def executed(self, model: str, version: int, run: Execution, padding: int = 0) -> None:
         """Count a batch, and the rows that it was padded with."""
         self.of(model, version).executed(run, padding)
@@ -115,4 +122,5 @@ class Metrics:
                 dict(self._info),
                 self._gauges(),
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
+                trials=dict(self._trials),
             )

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
+K = TypeVar("K")
 V = TypeVar("V", int, float)
 GAUGES: Mapping[str, str] = {
     "inferd_slots_in_use": "Requests of front processes that hold shared memory",
@@ -16,6 +17,7 @@ GAUGES: Mapping[str, str] = {
     "inferd_cache_entries": "Answers kept for equal requests",
     "inferd_cache_waiting_requests": "Requests that wait for an equal one in flight",
     "inferd_cache_redis_available": "Processes that ask Redis; the others leave it alone a while",
+    "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
@@ -41,6 +43,8 @@ class MetricsSnapshot:
     """Model, version and state of every plan."""
     restarts: Mapping[str, int] = field(default_factory=dict)
     """Processes that were started again, by what they are."""
+    trials: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    """What trial inferences said, by model, version and outcome."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -58,9 +62,11 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     info: dict[str, set[str]] = {}
     gauges: dict[str, float] = {}
     restarts: dict[str, int] = {}
+    trials: dict[tuple[str, str, str], int] = {}
     for snapshot in snapshots:
         add_values(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
+        add_values(trials, snapshot.trials)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -79,10 +85,11 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         gauges,
         plans,
         restarts,
+        trials,
     )
 
 
-def add_values(to: dict[str, V], values: Mapping[str, V]) -> None:
+def add_values(to: dict[K, V], values: Mapping[K, V]) -> None:
     """Add numbers to those of the same name; one that is zero is there, too."""
     for name, value in values.items():
         to[name] = to[name] + value if name in to else value
@@ -91,4 +98,4 @@ def add_values(to: dict[str, V], values: Mapping[str, V]) -> None:
 def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
     """Return what a process counted, without what was true of it only while it lived."""
     series = {model: replace(found, in_flight=0) for model, found in snapshot.series.items()}
-    return MetricsSnapshot(series, snapshot.refused)
+    return MetricsSnapshot(series, snapshot.refused, trials=snapshot.trials)

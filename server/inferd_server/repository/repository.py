@@ -26,14 +26,22 @@ log = logging.getLogger(__name__)
 class Repository:
     """Models by name and version. Every method may be called from any thread."""
 
-    def __init__(self, folder: Path, loader: Loader, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        loader: Loader,
+        changed: Callable[[], None],
+        lost: Callable[[Handle], None] = lambda _: None,
+    ) -> None:
         """Know a folder; nothing is loaded yet.
 
         Args:
             folder: of the models.
             loader: opens them.
             changed: called after any state changed, on the thread that changed it.
+            lost: called after a version that served lost an engine, on the engine's thread.
         """
+        self._was_lost = lost
         self._folder = folder
         self._loader = loader
         self._entries = Entries(changed)
@@ -202,3 +210,4 @@ class Repository:
         entry = Entry(handle.name, handle.version, State.UNAVAILABLE, handle.lost)
         if self._entries.replace(handle, entry):
             self._loader.forget(handle)
+            self._was_lost(handle)

@@ -136,6 +136,11 @@ class EngineSettings(Section):
         description="folder of TensorRT plans: models run on TensorRT, and on ONNX Runtime where "
         "that cannot be or while their plan is built; empty: ONNX Runtime alone",
     )
+    cpu_fallback: bool = Field(
+        True,
+        description="serve on the processor where a GPU was asked for and worker processes that "
+        "use it end again and again before they serve",
+    )
 
 
 class SplitSettings(Section):
@@ -212,6 +217,35 @@ def redis_problem(url: str) -> str:
     return ""
 
 
+class SurvivalSettings(Section):
+    """What is done about processes that die or hang, and about their requests."""
+
+    retry_wait_s: Seconds = Field(
+        10.0,
+        description="seconds that a request may wait for the next worker process, after its own "
+        "died before it was answered; 0: it is answered UNAVAILABLE at once",
+    )
+    quarantine_s: Seconds = Field(
+        300.0, description="seconds for which a request is refused that ended two worker processes"
+    )
+    canary_interval_s: Seconds = Field(
+        10.0,
+        description="seconds after which a model that answered nobody is tried with one row of "
+        "zeros, and for the answer; a model that fails it is not ready; must be longer than a "
+        "run of any model; 0: never",
+    )
+    hang_timeout_s: Seconds = Field(
+        120.0,
+        description="seconds without any sign of life after which a process is ended and started "
+        "anew; must be longer than the longest run of a model; 0: never",
+    )
+    repair_timeout_s: Seconds = Field(
+        300.0,
+        description="seconds without a worker process that serves after which liveness fails; "
+        "must be longer than the models take to load; 0: never",
+    )
+
+
 class LifecycleSettings(Section):
     """Start and stop."""
 
@@ -244,5 +278,6 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
+    survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()

@@ -12,7 +12,9 @@ from functools import partial
 
 from inferd_server.control import messages
 from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.later import after
 from inferd_server.errors import InferdError
+from inferd_server.supervisor.faults import cause
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.policy import restart_delay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, name_of
@@ -22,13 +24,6 @@ Spawn = Callable[[str, int], Child]
 CLOSE_S = 3.0
 """Seconds that processes get to end once they have nothing to do."""
 WORKER_LOST = "the worker process was lost; a new one starts"
-
-
-def after(seconds: float, task: Callable[[], None]) -> None:
-    """Call a function later."""
-    timer = threading.Timer(seconds, task)
-    timer.daemon = True
-    timer.start()
 
 
 class Fleet:
@@ -107,6 +102,11 @@ class Fleet:
                 self._join(child.index)
         self._changed()
 
+    def failures(self, name: str) -> int:
+        """Return how often in a row a process ended before it was of any use."""
+        with self._lock:
+            return self._failures[name]
+
     def live_fronts(self) -> list[Child]:
         """Return the fronts that live."""
         with self._lock:
@@ -176,7 +176,8 @@ class Fleet:
                 return
             self.restarts[child.role] += 1
             self._useful.discard(child)
-        log.error("lost", extra={"child": child.name, "pid": child.process.pid, "code": code})
+        where = {"child": child.name, "pid": child.process.pid, "code": code}
+        log.error("lost", extra={**where, "cause": cause(code)})
         if child.role == WORKER:
             self._worker_lost()
         else:

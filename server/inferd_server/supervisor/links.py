@@ -26,10 +26,19 @@ class Links:
         """Begin a link anew; neither front nor worker may be at work on it."""
         self._mapped[link].reset()
 
-    def for_worker(self, settings: Settings, address: str) -> tuple[Place, tuple[int, ...]]:
+    def for_worker(
+        self, settings: Settings, address: str, without_gpu: str = ""
+    ) -> tuple[Place, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
         place = Place(
-            settings, 0, self._layout, self._memories, self._wake_fronts, self._wake_worker, address
+            settings,
+            0,
+            self._layout,
+            self._memories,
+            self._wake_fronts,
+            self._wake_worker,
+            address,
+            without_gpu=without_gpu,
         )
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 
@@ -40,6 +49,13 @@ class Links:
         memory, wake = self._memories[link], self._wake_fronts[link]
         memories, wakes = (memory,), (wake,)
         place = Place(
-            settings, link, self._layout, memories, wakes, self._wake_worker, address, probe_address
+            settings,
+            link,
+            self._layout,
+            memories,
+            wakes,
+            self._wake_worker,
+            address,
+            probe_address=probe_address,
         )
         return place, (memory, wake, self._wake_worker)

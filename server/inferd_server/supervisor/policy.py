@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inferd_server.settings.model import EngineSettings
+
 FIRST_S, LONGEST_S = 0.1, 5.0
 """Seconds before the second attempt in a row, and before any."""
 LIMIT = 8
 """Starts in a row that may fail before the server gives up."""
+FAILURES_ON_GPU = 3
+"""Of these, so many before the processor is tried."""
 MANY_FRONTS = 12
 
 
@@ -62,6 +66,24 @@ def front_count(asked: int, cores: int, providers: Sequence[str]) -> int:
     if has_gpu(providers):
         return max(1, min(MANY_FRONTS, cores - 2))
     return max(1, min(MANY_FRONTS, cores // 4))
+
+
+def without_gpu(allowed: bool, gpu: bool, failures: int) -> str:
+    """Say why the next worker should leave the GPU alone; "" if it should not.
+
+    Args:
+        allowed: `cpu_fallback`.
+        gpu: one was asked for.
+        failures: workers in a row that ended before they served.
+    """
+    if not (allowed and gpu) or failures < FAILURES_ON_GPU:
+        return ""
+    return f"{failures} worker processes in a row ended before they served"
+
+
+def wants_gpu(engine: EngineSettings) -> bool:
+    """Tell whether a GPU was asked for: whoever names a store of plans means one."""
+    return bool(engine.plan_store) or has_gpu(engine.engine_providers)
 
 
 def has_gpu(providers: Sequence[str]) -> bool:

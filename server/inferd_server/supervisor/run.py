@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
+from inferd_server.supervisor.spawn import MODULE, spawn
 from inferd_server.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 
-def serve_split(settings: Settings, logs: LogControl, fronts: int) -> int:
+def serve_split(settings: Settings, logs: LogControl, fronts: int, module: str = MODULE) -> int:
     """Start every process, wait for a signal, drain; return the exit code.
+
+    Args:
+        settings: checked.
+        logs: started.
+        fronts: how many.
+        module: that the processes run.
 
     Raises:
         StartupError: the server cannot start.
     """
     signals = StopSignals()
     signals.install()
-    supervisor = Supervisor(settings, logs, fronts, signals.wake)
+    start = partial(spawn, module=module)
+    supervisor = Supervisor(settings, logs, fronts, signals.wake, start)
     try:
         supervisor.start()
         signals.wait()

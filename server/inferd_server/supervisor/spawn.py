@@ -38,19 +38,20 @@ def name_of(role: str, index: int) -> str:
     return role if role == WORKER else f"{role}-{index}"
 
 
-def spawn(role: str, place: Place, descriptors: Sequence[int]) -> Child:
+def spawn(role: str, place: Place, descriptors: Sequence[int], module: str = MODULE) -> Child:
     """Start a process anew, not by fork: gRPC and CUDA do not survive one.
 
     Args:
         role: WORKER or FRONT.
         place: its first message.
         descriptors: that it inherits, under the same numbers.
+        module: that it runs.
     """
     ours, theirs = socket.socketpair()
     with theirs:
         number = theirs.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", MODULE, role, str(number), str(os.getpid())],
+            [sys.executable, "-m", module, role, str(number), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             pass_fds=(number, *descriptors),
         )

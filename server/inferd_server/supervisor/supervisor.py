@@ -4,38 +4,47 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
-from inferd_server.errors import ModelNotReady
+from inferd_server.front.quarantine import Quarantine
+from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.entries import State
 from inferd_server.repository.layout import model_names
 from inferd_server.settings.model import Settings
+from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.links import Links
+from inferd_server.supervisor.policy import wants_gpu, without_gpu
 from inferd_server.supervisor.port import ReservedPort
 from inferd_server.supervisor.regions import Registry
+from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
+from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
-ANSWER_S = 5.0
-"""Seconds that a process gets to do what takes milliseconds."""
 HURRY_S = 1.0
-"""The same, when there is no time."""
+"""As ANSWER_S, when there is no time."""
 
 
 class Supervisor:
     """Speaks for the processes of one server. Any thread may call any method."""
 
     def __init__(
-        self, settings: Settings, logs: LogControl, fronts: int, failed: Callable[[], None]
+        self,
+        settings: Settings,
+        logs: LogControl,
+        fronts: int,
+        failed: Callable[[], None],
+        spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -44,10 +53,11 @@ class Supervisor:
             logs: started.
             fronts: how many.
             failed: called when the server cannot go on; `failure` says why.
+            spawn_child: starts a process of a role, given its place and what it inherits.
         """
+        self._spawn_child = spawn_child
         self.failure = ""
         self._settings = settings
-        self._logs = logs
         self._told_failure = failed
         self._port: ReservedPort | None = None
         self._probe_port: ReservedPort | None = None
@@ -60,10 +70,16 @@ class Supervisor:
         self._totals = Totals(self._fleet.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals)
         self._regions = Registry()
+        self._relay = Relay(self._fleet, self._regions, logs, self._totals)
+        self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._records: tuple[messages.ModelRecord, ...] = ()
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
+        self._vigil = Vigil(settings.survival, time.monotonic, self._fleet.live_fronts)
+        # When the worker served last, once it has.
+        self._served: float | None = None
+        self._ended = threading.Event()
         self._draining = False
         self._listening = False
         self._metrics_port = 0
@@ -81,6 +97,7 @@ class Supervisor:
             self._probe_port = ReservedPort(listen.host, probe_port, "probe_port")
         self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
         self._fleet.start()
+        threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 
     def drain(self, hurry: threading.Event) -> None:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -104,6 +121,7 @@ class Supervisor:
 
     def end(self) -> None:
         """End every process now. Safe to call twice."""
+        self._ended.set()
         self._fleet.stop()
         with self._lock:
             worker = self._fleet.worker
@@ -127,12 +145,18 @@ class Supervisor:
     def _spawn(self, role: str, index: int) -> Child:
         assert self._port is not None
         if role == WORKER:
-            return spawn(role, *self._links.for_worker(self._settings, self._port.address))
+            engine = self._settings.engine
+            failures = self._fleet.failures(WORKER)
+            why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
+            if why:
+                log.error("the next worker leaves the GPU alone", extra={"why": why})
+            place, inherited = self._links.for_worker(self._settings, self._port.address, why)
+            return self._spawn_child(role, place, inherited)
         probe = "" if self._probe_port is None else self._probe_port.address
-        child = spawn(
-            role, *self._links.for_front(index, self._settings, self._port.address, probe)
-        )
+        place, inherited = self._links.for_front(index, self._settings, self._port.address, probe)
+        child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
+        child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
         with self._lock:
             child.channel.tell(messages.Models(self._records))
             # The last, because the front listens as soon as it knows it.
@@ -151,55 +175,33 @@ class Supervisor:
                 ).start()
             case messages.Listening(transport):
                 self._heard(child, transport)
+            case messages.Ping():
+                self._vigil.heard(child)
+            case Verdict():
+                self._vigil.models.judged(message)
+                self._update()
+            case messages.Quarantined(marks):
+                self._quarantine.learn(marks)
+                for front in self._fleet.live_fronts():
+                    front.channel.tell(message)
             case messages.Disconnected():
                 self._fleet.disconnected(child)
             case _:
-                return self._asked(message)
+                return self._relay.answer(message)
         return None
-
-    def _asked(self, message: object) -> object:
-        """Answer what a front asks on behalf of its caller, or the worker."""
-        fronts = self._fleet.live_fronts()
-        match message:
-            case messages.Load() | messages.Unload():
-                return self._ask_worker(message)
-            case messages.Region():
-                self._regions.register(message, fronts)
-            case messages.NoRegion(name):
-                self._regions.unregister(name, fronts)
-            case messages.LogChange(changes):
-                self._logs.change(changes)
-                everyone = self._fleet.everyone()
-                answers([child.channel.ask(message) for child in everyone], ANSWER_S)
-            case messages.Measurements():
-                return self._totals.measured()
-            case messages.Caught():
-                self._catch_up()
-        return None
-
-    def _ask_worker(self, message: object) -> object:
-        with self._lock:
-            worker = self._fleet.worker
-        if worker is None:
-            raise ModelNotReady(WORKER_LOST)
-        answer = worker.channel.ask(message).result()
-        self._catch_up()
-        return answer
-
-    def _catch_up(self) -> None:
-        """Wait until every front knows what it was told."""
-        fronts = self._fleet.live_fronts()
-        answers([front.channel.ask(messages.Caught()) for front in fronts], ANSWER_S)
 
     def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
         with self._lock:
             self._records = records
+            self._vigil.models.keep(
+                {(r.name, r.version) for r in records if r.state == State.READY.value}
+            )
             for front in self._fleet.live_fronts():
                 front.channel.tell(messages.Models(records))
         self._update()
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
-        self._catch_up()
+        self._relay.catch_up()
         with self._lock:
             if self._fleet.worker is not child:
                 return
@@ -249,10 +251,25 @@ class Supervisor:
         self.failure = self.failure or reason
         self._told_failure()
 
+    def _watch(self) -> None:
+        """Look after the processes until the end."""
+        while not self._ended.wait(TICK_S):
+            try:
+                self._look()
+            except Exception:
+                log.exception("a look at the processes failed")
+
+    def _look(self) -> None:
+        self._vigil.look(self._fleet.everyone())
+        for child, why in self._vigil.hung(self._fleet.worker):
+            log.error("killed", extra={"child": child.name, "why": why})
+            child.process.kill()
+        self._update()
+
     def _update(self) -> None:
         """Tell everybody when the server became ready, or is so no more."""
         with self._lock:
-            now = messages.Condition(self._ready(), self._draining)
+            now = diagnose(self._facts())
             before, self._condition = self._condition, now
             if now == before:
                 return
@@ -262,10 +279,21 @@ class Supervisor:
         if now.ready != before.ready and not now.draining:
             log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
 
-    def _ready(self) -> bool:
-        if self._draining or self._failed is None or not self._listening:
-            return False
-        if not self._fleet.serving:
-            return False
-        ready = {record.name for record in self._records if record.state == State.READY.value}
-        return not (self._settings.repository.strict_readiness and self._failed - ready)
+    def _facts(self) -> Facts:
+        silent = self._vigil.silent(self._fleet.worker)
+        serving = self._fleet.serving
+        now = time.monotonic()
+        if serving and not silent and self._failed is not None:
+            self._served = now
+        return Facts(
+            draining=self._draining,
+            listening=self._listening,
+            serving=serving,
+            silent=silent,
+            failed=self._failed,
+            records=self._records,
+            sick=self._vigil.models.why(),
+            strict=self._settings.repository.strict_readiness,
+            down_s=0.0 if self._served is None else now - self._served,
+            repair_timeout_s=self._settings.survival.repair_timeout_s,
+        )

@@ -7,10 +7,11 @@ import threading
 import time
 from pathlib import Path
 
-from inferd_engines.engine import Opener
+from inferd_engines.engine import EngineError, Opener
 
 from inferd_server.control import messages
 from inferd_server.control.channel import Channel, PeerLost
+from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
 from inferd_server.errors import InferdError
 from inferd_server.link.memory import LinkMemory
@@ -20,7 +21,9 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry
 from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
+from inferd_server.repository.recovery import Recovery
 from inferd_server.repository.repository import Repository
+from inferd_server.worker.fatal import EndsWithEngine, end_process
 from inferd_server.worker.intake import Intake
 from inferd_server.worker.station import TableStation
 
@@ -51,15 +54,16 @@ class WorkerProcess:
             self._intake, {link.index: link for link in links}, time.monotonic, self._settle
         )
         loader = Loader(
-            opener,
+            EndsWithEngine(opener, end_process),
             settings.batching,
             settings.engine,
             self._metrics,
             time.monotonic,
             station=station,
         )
+        recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._tell_models
+            settings.repository.model_repository, loader, self._tell_models, recovery.lost
         )
 
     def run(self) -> None:
@@ -76,6 +80,13 @@ class WorkerProcess:
         """
         self._repository.load(name_of(model))
 
+    def _load_one(self, name: str) -> None:
+        self._repository.load(name)
+
+    def _give_up(self, name: str) -> None:
+        # Another process may do better.
+        end_process(EngineError(f"model {name!r} loses its engine again and again"))
+
     def _load(self) -> None:
         try:
             failed = self._repository.load_all()
@@ -86,6 +97,8 @@ class WorkerProcess:
 
     def _handle(self, message: object) -> object:
         match message:
+            case messages.Ping():
+                self._channel.tell(message)
             case messages.Attach(link):
                 self._intake.attach(link)
             case messages.Detach(link):

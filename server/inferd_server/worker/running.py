@@ -136,12 +136,20 @@ class Running(ABC, Generic[R]):
     def _gather(self, requests: R, waited: float) -> Batch[R]:
         arrived, taken = self._arrived(requests), self._clock()
         requests = self._arranged(requests)
+        self._begun(requests)
+        inputs = self._inputs(requests)
+        rows = self._rows(requests)
+        return Batch(requests, inputs, rows, waited, arrived, taken, self._clock())
+
+    def _inputs(self, requests: R) -> Mapping[str, Array]:
         views = self._views(requests)
         if not self._batched:
             views = tuple(view.reshape(view.shape[1:]) for view in views)
-        inputs = dict(zip(self._names, views, strict=True))
-        rows = self._rows(requests)
-        return Batch(requests, inputs, rows, waited, arrived, taken, self._clock())
+        return dict(zip(self._names, views, strict=True))
+
+    def _begun(self, requests: R) -> None:
+        """Note that requests run from now on, where somebody else asks for it later."""
+        del requests
 
     def _ended(self, batch: Batch[R], outputs: Mapping[str, Array]) -> Execution:
         if self._batched:
@@ -181,8 +189,7 @@ class Running(ABC, Generic[R]):
     def _drop_all(self, requests: R) -> None:
         if self._skip is not None and len(requests):
             for alone in self._apart(requests):
-                batch = self._gather(alone, 0.0)
-                self._skip(batch.inputs)
+                self._skip(self._inputs(alone))
         self._drop(requests)
 
     def _behind(self) -> int:

@@ -46,6 +46,9 @@ class TableRunner(Running[Table]):
         arranged: Table = requests[np.lexsort([requests[name] for name in ORDER])]
         return arranged
 
+    def _begun(self, requests: Table) -> None:
+        self._waiting.begin(requests)
+
     def _behind(self) -> int:
         return self._waiting.rows
 

@@ -14,6 +14,7 @@ from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.table import Table, TableDecision, next_table
 
 Links = Mapping[int, WorkerLink]
+LAST_KEY = 2**32 - 1
 
 
 class Waiting:
@@ -25,6 +26,8 @@ class Waiting:
         self._links = links
         self._dtypes = tuple(dtypes)
         self._keys: dict[tuple[tuple[int, ...], ...], int] = {}
+        # Keys of requests that share no run, counted down so that they meet no shape's.
+        self._alone = LAST_KEY
 
     @property
     def rows(self) -> int:
@@ -32,11 +35,13 @@ class Waiting:
         return int(self.table["rows"].sum())
 
     def add(self, requests: Table) -> None:
-        """Take requests in, at the place where each is due."""
+        """Take requests of one link in, each at the place where it is due."""
         for lane in np.unique(requests["lane"]) if len(requests) > 1 else requests["lane"]:
             chosen = requests["lane"] == lane
             first = requests[chosen][0]
             requests["key"][chosen] = self._key(first)
+        if self._links[int(requests["link"][0])].suspects:
+            self._part(requests)
         requests["due"] = requests["arrived"] + requests["level"] * self.limits.head_start
         mixed = len(self.table) and requests["due"][0] < self.table["due"][-1]
         self.table = np.concatenate([self.table, requests]) if len(self.table) else requests
@@ -67,6 +72,16 @@ class Waiting:
             gone[chosen] = self._links[int(link)].cancelled(requests["ticket"][chosen])
         return gone
 
+    def begin(self, requests: Table) -> None:
+        """Note that requests run from now on."""
+        links = requests["link"]
+        first = links.item(0)
+        if (links == first).all():
+            self._links[first].begin(requests)
+            return
+        for link in np.unique(links):
+            self._links[int(link)].begin(requests[links == link])
+
     def forget(self, link: int) -> None:
         """Drop the requests of a front that is gone."""
         self.table = self.table[self.table["link"] != link]
@@ -80,6 +95,13 @@ class Waiting:
         """Return the arrays that a request's inputs are rows of."""
         link = self._links[int(request["link"])]
         return link.rows(int(request["lane"]), int(request["block"]), self._dtypes)
+
+    def _part(self, requests: Table) -> None:
+        """Give requests of one link that are to run alone a key of their own."""
+        link = self._links[int(requests["link"][0])]
+        for index in np.flatnonzero(link.alone(requests["ticket"])):
+            requests["key"][index] = self._alone
+            self._alone -= 1
 
     def _key(self, request: np.void) -> int:
         shapes = tuple(array.shape[1:] for array in self.arrays(request))

@@ -8,12 +8,15 @@ import pytest
 from inferd_server.control.messages import ModelRecord
 from inferd_server.errors import ModelNotReady
 from inferd_server.front.catalog import Catalog
+from inferd_server.front.dispatch import Dispatch
+from inferd_server.front.quarantine import Quarantine
 from inferd_server.link.layout import Layout
 from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.sending import FrontLink
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Description
 
+from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
@@ -37,7 +40,9 @@ def changes() -> list[None]:
 def catalog(changes: list[None]) -> Catalog:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     link = FrontLink(LinkMemory(create(LAYOUT), LAYOUT), wake)
-    return Catalog(link, lambda: changes.append(None))
+    quarantine = Quarantine(60.0, FakeClock())
+    dispatch = Dispatch(link, quarantine, 0.0, FakeClock(), lambda _seconds, _task: None)
+    return Catalog(dispatch, lambda: changes.append(None))
 
 
 def test_a_version_that_is_told_again_keeps_its_handle(catalog: Catalog) -> None:

@@ -16,16 +16,21 @@ from typing import Any
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[3]
-SOURCES = os.pathsep.join(str(ROOT / name) for name in ("client", "engines", "server", "proto"))
+SOURCES = os.pathsep.join(str(ROOT / name) for name in ("", "client", "engines", "server", "proto"))
 
 
 class Process:
     """`python -m inferd_server` with its JSON log."""
 
-    def __init__(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        *flags: str,
+        environment: dict[str, str] | None = None,
+        module: str = "inferd_server",
+    ) -> None:
         ports = ("--grpc-port", "0", "--metrics-port", "0", "--log-format", "json")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "inferd_server", *ports, *flags],
+            [sys.executable, "-m", module, *ports, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,9 +81,11 @@ class Process:
 
 
 @contextmanager
-def ready_process(repository: Path, *flags: str) -> Iterator[tuple[Process, dict[str, Any]]]:
+def ready_process(
+    repository: Path, *flags: str, module: str = "inferd_server"
+) -> Iterator[tuple[Process, dict[str, Any]]]:
     """Start a process and wait until it is ready; gives it and where it listens."""
-    with Process("--model-repository", str(repository), *flags) as process:
+    with Process("--model-repository", str(repository), *flags, module=module) as process:
         where = process.wait_for("listening")
         process.wait_for("ready")
         yield process, where

@@ -31,6 +31,8 @@ class Target:
     """A model of the worker, as a front sends to it."""
 
     number: int
+    name: str = "m"
+    version: int = 1
     closed: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)

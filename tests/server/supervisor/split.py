@@ -58,16 +58,19 @@ class Split:
 
 
 @contextmanager
-def split_process(repository: Path, *flags: str) -> Iterator[Split]:
+def split_process(repository: Path, *flags: str, module: str = "inferd_server") -> Iterator[Split]:
     """Start a server of several processes and wait until it is ready."""
-    with ready_process(repository, "--processes", "split", *flags) as (process, where):
+    # Trials would be counted with a test's own requests; its flags come last and win.
+    many = ("--processes", "split", "--canary-interval-s", "0", *flags)
+    with ready_process(repository, *many, module=module) as (process, where):
         yield Split(process, where)
 
 
 class Readiness:
     """Follows what health tells, over connections that are made anew when they are lost."""
 
-    def __init__(self, server: Split) -> None:
+    def __init__(self, server: Split, service: str = "") -> None:
+        self._service = service
         self._channel = server.channel()
         self._stub = HealthStub(self._channel)
         self._stream = self._watch()
@@ -89,7 +92,7 @@ class Readiness:
 
     def _watch(self) -> Any:
         # It lives as long as the test does, whose own limit ends it.
-        return self._stub.Watch(HealthCheckRequest(), wait_for_ready=True)
+        return self._stub.Watch(HealthCheckRequest(service=self._service), wait_for_ready=True)
 
 
 class Callers:

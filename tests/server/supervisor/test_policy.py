@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.supervisor.policy import LIMIT, LONGEST_S, arrange, restart_delay
+from inferd_server.settings.model import EngineSettings
+from inferd_server.supervisor.faults import cause
+from inferd_server.supervisor.policy import (
+    FAILURES_ON_GPU,
+    LIMIT,
+    LONGEST_S,
+    arrange,
+    restart_delay,
+    wants_gpu,
+    without_gpu,
+)
 
 GPU = ("CUDAExecutionProvider",)
 
@@ -42,3 +52,47 @@ def test_restarts_come_ever_later_and_end() -> None:
     between = [delay for delay in delays if delay is not None]
     assert between == sorted(between)
     assert between[-1] <= LONGEST_S
+
+
+@pytest.mark.parametrize(
+    ("allowed", "gpu", "failures", "leaves"),
+    [
+        (True, True, FAILURES_ON_GPU - 1, False),
+        (True, True, FAILURES_ON_GPU, True),
+        (False, True, LIMIT, False),
+        (True, False, LIMIT, False),
+    ],
+)
+def test_the_gpu_is_left_alone_where_workers_on_it_do_not_live(
+    allowed: bool, gpu: bool, failures: int, leaves: bool
+) -> None:
+    assert bool(without_gpu(allowed, gpu, failures)) is leaves
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpu"),
+    [
+        (EngineSettings(), False),
+        (EngineSettings(engine_providers=("CPUExecutionProvider",)), False),
+        (EngineSettings(engine_providers=GPU), True),
+        (EngineSettings(plan_store="/plans"), True),
+    ],
+)
+def test_a_gpu_is_asked_for_by_a_provider_or_a_store_of_plans(
+    engine: EngineSettings, gpu: bool
+) -> None:
+    assert wants_gpu(engine) is gpu
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (70, "its engine failed for good"),
+        (1, "it ended with exit code 1"),
+        (-9, "killed by SIGKILL, as the kernel does where memory runs out"),
+        (-15, "killed by SIGTERM"),
+        (-300, "killed by signal 300"),
+    ],
+)
+def test_the_end_of_a_process_is_told_in_words(code: int, told: str) -> None:
+    assert cause(code) == told

@@ -1,0 +1,177 @@
+"""Trial inferences: one row of zeros by the way of real requests, where there were none lately."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from inferd.tensors import BYTES, DATATYPES, Array
+
+from inferd_server.errors import Cancelled, InferdError
+from inferd_server.front.verdict import Outcome, Verdict, judge
+from inferd_server.repository.entries import Models, State
+from inferd_server.repository.handle import Handle
+from inferd_server.scheduler.job import Job, Phases
+from inferd_server.scheduler.rows import RowSpec
+
+log = logging.getLogger(__name__)
+TEXT = DATATYPES[BYTES]
+Clock = Callable[[], float]
+
+
+class Trial:
+    """The answer to one trial. Any thread may give it."""
+
+    def __init__(self) -> None:
+        self.error: InferdError | None = None
+        self.answered = threading.Event()
+
+    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Know that the model answered; with what is not looked at."""
+        del outputs, phases
+        self.answered.set()
+
+    def fail(self, error: InferdError) -> None:
+        """Know why it did not."""
+        self.error = error
+        self.answered.set()
+
+
+class Canary:
+    """The trials of one loaded model version."""
+
+    def __init__(self, handle: Handle, clock: Clock) -> None:
+        self._handle = handle
+        self._clock = clock
+        self._specs, free = specs_of(handle)
+        # Who was warmed with zeros takes them.
+        self._proven = not free and handle.config.warm_up != []
+        self._unfit = False
+        self._successes = handle.statistics.read().success.count
+        self._open: tuple[Job, Trial] | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Send a trial that has so many seconds, unless the last one is still open."""
+        if self._open is None and not self._unfit and not self._served():
+            trial = Trial()
+            job = self._submit(trial, self._clock() + seconds)
+            self._open = None if job is None else (job, trial)
+
+    def end(self, until: float) -> Verdict | None:
+        """Wait until some time for the answer, and return what it says; None: nothing new."""
+        if self._open is None:
+            return self._verdict(Outcome.SERVED) if self._served(forget=True) else None
+        job, trial = self._open
+        if not trial.answered.wait(max(0.0, until - self._clock())):
+            return self._late(job)
+        self._open = None
+        outcome = judge(trial.error, self._proven)
+        self._proven = self._proven or outcome is Outcome.OK
+        self._unfit = outcome is Outcome.UNFIT
+        return self._verdict(outcome, str(trial.error or ""))
+
+    def _late(self, job: Job) -> Verdict:
+        # Nobody needs the answer. What runs stays open until it comes: one trial at a time.
+        job.cancelled = True
+        if self._handle.queue.withdraw(job):
+            job.fail(Cancelled("the trial took too long"))
+            self._open = None
+        if self._served(forget=True):
+            return self._verdict(Outcome.SERVED)
+        return self._verdict(Outcome.LATE, "a trial inference was not answered in time")
+
+    def _served(self, forget: bool = False) -> bool:
+        """True if the model answered callers since it was last looked at."""
+        now = self._handle.statistics.read().success.count
+        before = self._successes
+        if forget:
+            self._successes = now
+        return now > before
+
+    def _submit(self, trial: Trial, deadline: float) -> Job | None:
+        handle = self._handle
+        nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self._specs)
+        slot = handle.arena.reserve(self._specs, 1, nbytes)
+        if slot is None:
+            # Others fill it, and tell by their answers.
+            return None
+        for array in slot.inputs:
+            array[...] = b"" if array.dtype == TEXT else 0
+        key = self._specs if handle.batched else id(slot)
+        job = Job(slot, key, self._clock(), deadline, trial)
+        if not handle.queue.submit(job):
+            slot.free()
+            return None
+        return job
+
+    def _verdict(self, outcome: Outcome, why: str = "") -> Verdict:
+        return Verdict(self._handle.name, self._handle.version, outcome, why)
+
+
+class Canaries:
+    """Trials of every model that serves. Rounds are run by one thread."""
+
+    def __init__(
+        self,
+        models: Models,
+        clock: Clock,
+        tell: Callable[[Verdict], None],
+        count: Callable[[str, int, str], None],
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            models: to be tried.
+            clock: monotonic seconds.
+            tell: gets what a round found out of each model, where that says anything.
+            count: gets model, version and outcome of each verdict.
+        """
+        self._models = models
+        self._clock = clock
+        self._tell = tell
+        self._count = count
+        self._canaries: dict[int, tuple[Handle, Canary]] = {}
+
+    def round(self, seconds: float) -> None:
+        """Try every model that has answered nobody since the last round; blocks so long at most.
+
+        What runs inline is not tried: the thread that would is the one that answers probes.
+        """
+        handles = [
+            entry.handle
+            for entry in self._models.entries()
+            if entry.state is State.READY and entry.handle is not None
+        ]
+        tried = [handle for handle in handles if handle.arrangement != "inline"]
+        known = self._canaries
+        self._canaries = {
+            id(handle): known.get(id(handle)) or (handle, Canary(handle, self._clock))
+            for handle in tried
+        }
+        canaries = [canary for _, canary in self._canaries.values()]
+        try:
+            for canary in canaries:
+                canary.begin(seconds)
+            self._conclude(canaries, self._clock() + seconds)
+        except Exception:
+            # The next round must come all the same.
+            log.exception("models could not be tried")
+
+    def _conclude(self, canaries: Sequence[Canary], until: float) -> None:
+        for canary in canaries:
+            verdict = canary.end(until)
+            if verdict is not None:
+                self._count(verdict.model, verdict.version, verdict.outcome.value)
+                self._tell(verdict)
+
+
+def specs_of(handle: Handle) -> tuple[tuple[RowSpec, ...], bool]:
+    """Return the inputs of the smallest request, and whether dimensions of it were chosen."""
+    first = int(handle.batched)
+    shapes = [(tensor.dtype, tensor.shape[first:]) for tensor in handle.signature.inputs]
+    free = any(None in shape for _, shape in shapes)
+    return tuple(
+        (dtype, tuple(1 if size is None else size for size in shape)) for dtype, shape in shapes
+    ), free

@@ -1,0 +1,155 @@
+"""Sends requests to the worker, and once more to the next one if it dies."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, HandleRetired
+from inferd_server.front.quarantine import Quarantine, fingerprint, quarantined
+from inferd_server.front.retry import Fate, fate, worker_lost
+from inferd_server.link.rows import InputMemory
+from inferd_server.link.sending import FrontLink, Lost, Target
+from inferd_server.scheduler.job import Job
+
+log = logging.getLogger(__name__)
+Successor = Callable[[Target], Target | None]
+"""Finds the line of the next worker that takes the same requests as another; None: not yet."""
+Later = Callable[[float, Callable[[], None]], None]
+
+
+class Dispatch:
+    """A front's way to the worker. Any thread may call any method.
+
+    Requests whose worker died keep their slots, which are the front's own memory, and wait here
+    until the next worker serves their model.
+    """
+
+    def __init__(
+        self,
+        link: FrontLink,
+        quarantine: Quarantine,
+        wait_s: float,
+        clock: Callable[[], float],
+        later: Later,
+        found: Callable[[bytes, float], None] = lambda _mark, _until: None,
+    ) -> None:
+        """Begin with nothing in flight.
+
+        Args:
+            link: to the worker.
+            quarantine: of requests that are not to run.
+            wait_s: seconds that a request may wait for the next worker; 0: none is sent again.
+            clock: monotonic seconds.
+            later: calls a function after some seconds, on another thread.
+            found: told of a request that ended two workers: its fingerprint, and until when it
+                is refused.
+        """
+        self._link = link
+        self._quarantine = quarantine
+        self._wait_s = wait_s
+        self._clock = clock
+        self._later = later
+        self._found = found
+        # By the job, with the number of the death that they wait since.
+        self._held: dict[int, tuple[Lost, int]] = {}
+        self._deaths = 0
+        self._reason = ""
+        self._lock = threading.Lock()
+
+    @property
+    def inputs(self) -> InputMemory:
+        """The memory of the link for inputs."""
+        return self._link.inputs
+
+    @property
+    def held(self) -> int:
+        """Requests that wait for the next worker."""
+        return len(self._held)
+
+    def submit(self, job: Job, line: Target) -> bool:
+        """Send a request to the worker; False if its model is closed, True if it is answered."""
+        if self._quarantine.active:
+            refusal = self._quarantine.refusal(line.name, line.version, job.slot.inputs)
+            if refusal is not None:
+                job.fail(refusal)
+                return True
+        return self._link.submit(job, line)
+
+    def withdraw(self, job: Job) -> bool:
+        """Let go of a request that nobody waits for; True if the caller has to answer it."""
+        with self._lock:
+            if self._held.pop(id(job), None) is not None:
+                return True
+        self._link.cancel(job)
+        return False
+
+    def lose(self, reason: str) -> None:
+        """Take back what the dead worker had: it is answered, or waits for the next worker."""
+        lost = self._link.take_back()
+        now = self._clock()
+        fates = [fate(one, now, self._wait_s) for one in lost]
+        with self._lock:
+            self._deaths += 1
+            death, self._reason = self._deaths, reason
+            for one, what in zip(lost, fates, strict=True):
+                if what is Fate.RETRY:
+                    self._held[id(one.job)] = one, death
+        for one, what in zip(lost, fates, strict=True):
+            if what is not Fate.RETRY:
+                self._answer(one, what, reason)
+        suspects = sum(one.history.suspect for one in lost)
+        held = fates.count(Fate.RETRY)
+        log.warning(
+            "taken back", extra={"requests": len(lost), "began": suspects, "sent_again": held}
+        )
+        if held:
+            self._later(self._wait_s, lambda: self._expire(death))
+
+    def settle(self, successor: Successor) -> None:
+        """Send what waits to models that serve again, those that ran when a worker died last."""
+        with self._lock:
+            found = [(one, successor(one.target)) for one, _ in self._held.values()]
+            ready = [(one, line) for one, line in found if line is not None]
+            for one, _ in ready:
+                del self._held[id(one.job)]
+        for one, line in sorted(ready, key=lambda pair: pair[0].history.suspect):
+            if not self._link.submit(one.job, line, one.history):
+                # Replaced just now: it is admitted anew.
+                one.job.fail(HandleRetired("the model was replaced before the request ran"))
+
+    def _expire(self, death: int) -> None:
+        """Answer what has waited since a death for as long as it may."""
+        with self._lock:
+            late = [one for one, since in self._held.values() if since == death]
+            for one in late:
+                del self._held[id(one.job)]
+        for one in late:
+            why = f"no other one served its model within {self._wait_s:g} s"
+            one.job.fail(worker_lost(self._reason, one, why))
+
+    def _answer(self, lost: Lost, what: Fate, reason: str) -> None:
+        job = lost.job
+        if what is Fate.CANCELLED:
+            job.fail(Cancelled("the caller went away while the request waited"))
+        elif what is Fate.EXPIRED:
+            job.fail(DeadlinePassed("the deadline passed, and the worker process was lost"))
+        elif what is Fate.POISON:
+            self._refuse(lost)
+        else:
+            job.fail(worker_lost(reason, lost, "no time is left to try again"))
+
+    def _refuse(self, lost: Lost) -> None:
+        line = lost.target
+        try:
+            mark = fingerprint(line.name, line.version, lost.job.slot.inputs)
+        except Exception:
+            # The others must be answered all the same.
+            log.exception("a request could not be recognised")
+            lost.job.fail(EngineFailure())
+            return
+        until = self._quarantine.add(mark)
+        self._found(mark, until)
+        log.error("quarantined", extra={"model": line.name, "version": line.version})
+        lost.job.fail(quarantined(line.name, until - self._clock()))

@@ -1,0 +1,47 @@
+"""What is to be said of the server as a whole: a pure function of what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from inferd_server.control.messages import Condition, ModelRecord
+from inferd_server.repository.entries import State
+from inferd_server.repository.readiness import enough_serve
+
+SILENT = "the worker process does not answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known."""
+
+    draining: bool
+    listening: bool
+    """Every front has listened once."""
+    serving: bool
+    """The worker serves a front that listens."""
+    silent: bool
+    """The worker does not answer the supervisor."""
+    failed: frozenset[str] | None
+    """Models that the worker could not load at its start; None: it is at that."""
+    records: Sequence[ModelRecord]
+    sick: Mapping[tuple[str, int], str]
+    """Versions whose trials fail, and why."""
+    strict: bool
+    """`strict_readiness`."""
+    down_s: float
+    """Seconds since the worker served last; 0 while it does, and before it first did."""
+    repair_timeout_s: float
+    """Seconds after which it will not come back; 0: it always may."""
+
+
+def diagnose(facts: Facts) -> Condition:
+    """Decide what health tells."""
+    ready = [(r.name, r.version) for r in facts.records if r.state == State.READY.value]
+    sick = dict.fromkeys(ready, SILENT) if facts.silent else facts.sick
+    shown = tuple((*version, why) for version, why in sorted(sick.items()) if version in ready)
+    serves = facts.serving and facts.listening and not facts.silent and not facts.draining
+    given_up = 0 < facts.repair_timeout_s <= facts.down_s
+    enough = facts.failed is not None and enough_serve(facts.failed, ready, sick, facts.strict)
+    return Condition(serves and enough, facts.draining, not given_up, shown)

@@ -1,0 +1,61 @@
+"""What a front asks on behalf of its caller, or the worker of the fronts, and its answer."""
+
+from __future__ import annotations
+
+from inferd_server.control import messages
+from inferd_server.control.channel import answers
+from inferd_server.errors import ModelNotReady
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
+from inferd_server.supervisor.regions import Registry
+from inferd_server.supervisor.totals import Totals
+
+ANSWER_S = 5.0
+"""Seconds that a process gets to do what takes milliseconds."""
+
+
+class Relay:
+    """Answers questions that concern several processes. Any thread may call; both methods block."""
+
+    def __init__(self, fleet: Fleet, regions: Registry, logs: LogControl, totals: Totals) -> None:
+        self._fleet = fleet
+        self._regions = regions
+        self._logs = logs
+        self._totals = totals
+
+    def answer(self, message: object) -> object:
+        """Return the answer to a question.
+
+        Raises:
+            InferdError: that it led to.
+        """
+        fronts = self._fleet.live_fronts()
+        match message:
+            case messages.Load() | messages.Unload():
+                return self._ask_worker(message)
+            case messages.Region():
+                self._regions.register(message, fronts)
+            case messages.NoRegion(name):
+                self._regions.unregister(name, fronts)
+            case messages.LogChange(changes):
+                self._logs.change(changes)
+                everyone = self._fleet.everyone()
+                answers([child.channel.ask(message) for child in everyone], ANSWER_S)
+            case messages.Measurements():
+                return self._totals.measured()
+            case messages.Caught():
+                self.catch_up()
+        return None
+
+    def catch_up(self) -> None:
+        """Wait until every front knows what it was told."""
+        fronts = self._fleet.live_fronts()
+        answers([front.channel.ask(messages.Caught()) for front in fronts], ANSWER_S)
+
+    def _ask_worker(self, message: object) -> object:
+        worker = self._fleet.worker
+        if worker is None:
+            raise ModelNotReady(WORKER_LOST)
+        answer = worker.channel.ask(message).result()
+        self.catch_up()
+        return answer

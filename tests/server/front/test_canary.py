@@ -1,0 +1,178 @@
+"""Trial inferences on real queues and instances, with fake engines."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inferd_engines.engine import EngineError
+from inferd_engines.onnx import open_onnx
+from inferd_server.front.canary import Canaries
+from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.scheduler.job import Execution, Phases
+
+from tests import models
+from tests.fakes.clock import FakeClock
+from tests.fakes.engine import FakeEngine
+from tests.server.repository.bench import WITHIN, Bench
+
+BRIEF = 0.01
+
+
+class Trials:
+    """Canaries of a repository, and what they told."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self.told: list[Verdict] = []
+        self.counted: list[tuple[str, int, str]] = []
+        self.canaries = Canaries(
+            bench.repository, FakeClock(), self.told.append, lambda *what: self.counted.append(what)
+        )
+
+    def round(self, seconds: float = WITHIN) -> list[Outcome]:
+        self.told.clear()
+        self.canaries.round(seconds)
+        return [verdict.outcome for verdict in self.told]
+
+    def serve(self) -> None:
+        """A caller is answered."""
+        phases = Phases(0.0, Execution(1, 0.0, 0.0, 0.0))
+        self.bench.repository.resolve("m", "").statistics.succeeded(1, 0.0, 0.0, phases, 0.0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def trials(bench: Bench) -> Trials:
+    bench.add("m", 1)
+    bench.repository.load("m")
+    bench.engines.last.batches.clear()
+    return Trials(bench)
+
+
+@pytest.fixture
+def engine(trials: Trials) -> FakeEngine:
+    return trials.bench.engines.last
+
+
+def test_a_model_is_tried_with_one_row_of_zeros(trials: Trials, engine: FakeEngine) -> None:
+    assert trials.round() == [Outcome.OK]
+    (batch,) = engine.batches
+    assert batch.rows == 1
+    assert batch.inputs["INPUT0"].tolist() == [[0.0] * 4]
+    assert trials.counted == [("m", 1, "ok")]
+    handle = trials.bench.repository.resolve("m", "")
+    assert handle.statistics.read().success.count == 0
+    assert handle.arena.rows == 0
+
+
+def test_a_model_that_answers_callers_is_not_tried(trials: Trials, engine: FakeEngine) -> None:
+    trials.round()
+    trials.serve()
+    assert trials.round() == [Outcome.SERVED]
+    assert len(engine.batches) == 1
+    assert trials.round() == [Outcome.OK]
+    assert len(engine.batches) == 2
+
+
+def test_an_engine_that_fails_is_told_and_one_that_recovered_too(
+    trials: Trials, engine: FakeEngine
+) -> None:
+    engine.fail(EngineError("out of memory"))
+    assert trials.round() == [Outcome.FAILED]
+    assert trials.round() == [Outcome.OK]
+
+
+def test_an_engine_that_does_not_answer_is_late_and_tried_once_until_it_does(
+    trials: Trials, engine: FakeEngine
+) -> None:
+    engine.hold()
+    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert engine.running.wait(WITHIN)
+    assert trials.round(BRIEF) == [Outcome.LATE]
+    engine.release()
+    # The answer to the first trial, which is good whenever it comes.
+    assert trials.round() == [Outcome.OK]
+    assert len(engine.batches) == 1
+    assert trials.round() == [Outcome.OK]
+    assert len(engine.batches) == 2
+
+
+def test_a_trial_that_waits_behind_callers_who_are_answered_is_not_late(
+    trials: Trials, engine: FakeEngine
+) -> None:
+    engine.hold()
+    running = trials.bench.submit(1.0)
+    assert engine.running.wait(WITHIN)
+    assert trials.round(BRIEF) == [Outcome.LATE]
+    trials.serve()
+    assert trials.round(BRIEF) == [Outcome.SERVED]
+    engine.release()
+    running.wait()
+
+
+def test_a_model_that_takes_no_zeros_is_not_tried_again(bench: Bench) -> None:
+    bench.add("m", 1, yaml="{max_batch_size: 0, warm_up: []}")
+    bench.repository.load("m")
+    trials, engine = Trials(bench), bench.engines.last
+    engine.batches.clear()
+    engine.fail(EngineError("no such token"))
+    assert trials.round() == [Outcome.UNFIT]
+    assert trials.round() == []
+    assert len(engine.batches) == 1
+
+
+def test_a_model_without_room_says_nothing(trials: Trials) -> None:
+    arena = trials.bench.repository.resolve("m", "").arena
+    rows = []
+    while (slot := arena.reserve([(np.dtype(np.float32), (4,))], 1, 16)) is not None:
+        rows.append(slot)
+    assert trials.round() == []
+    for slot in rows:
+        slot.free()
+    assert trials.round() == [Outcome.OK]
+
+
+def test_what_is_not_loaded_or_runs_inline_is_not_tried(trials: Trials) -> None:
+    trials.bench.repository.resolve("m", "").arrangement = "inline"
+    assert trials.round() == []
+    trials.bench.repository.unload("m")
+    assert trials.round() == []
+
+
+def test_a_reloaded_model_is_tried_anew(trials: Trials) -> None:
+    first = trials.bench.engines.last
+    first.hold()
+    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert first.running.wait(WITHIN)
+    reload = threading.Thread(target=trials.bench.repository.load, args=("m",))
+    reload.start()
+    trials.bench.await_changes(3)
+    assert trials.round() == [Outcome.OK]
+    first.release()
+    reload.join(WITHIN)
+    assert not reload.is_alive()
+
+
+def test_models_of_every_kind_are_tried(tmp_path: Path) -> None:
+    kinds = {
+        "fixed": models.identity("FP32", dims=("batch", 4)),
+        "free": models.identity("INT64", dims=("batch", "size")),
+        "text": models.identity("BYTES", dims=("batch", 1)),
+        "flags": models.identity("BOOL", dims=(2, 3)),
+    }
+    bench = Bench(models.repository(tmp_path, kinds), open_onnx)
+    assert bench.repository.load_all() == frozenset()
+    trials = Trials(bench)
+    assert trials.round() == [Outcome.OK] * len(kinds)
+    assert {model for model, _, _ in trials.counted} == set(kinds)
+    bench.close()

@@ -1,0 +1,177 @@
+"""Who is held to be silent, sick or hung, on a clock that a test moves."""
+
+from __future__ import annotations
+
+import pytest
+from inferd_server.control.messages import Ping, TryModels
+from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.settings.model import SurvivalSettings
+from inferd_server.supervisor.vigil import MISSED, TICK_S, Vigil
+
+from tests.fakes.child import FakeChild
+from tests.fakes.clock import FakeClock
+
+
+class Watched:
+    """A worker and two fronts."""
+
+    def __init__(self, **settings: float) -> None:
+        self.clock = FakeClock(1.0)
+        self.worker = FakeChild("worker", 0)
+        self.fronts = [FakeChild("front", 0), FakeChild("front", 1)]
+        survival = SurvivalSettings(**settings)  # type: ignore[arg-type]
+        self.vigil = Vigil(survival, self.clock, lambda: [f.child for f in self.fronts])
+
+    def look(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.advance(TICK_S)
+            self.vigil.look([self.worker.child, *(front.child for front in self.fronts)])
+
+    def answer(self) -> None:
+        self.vigil.heard(self.worker.child)
+
+    def told(self, child: FakeChild) -> list[object]:
+        found = []
+        while not child.channel.told.empty():
+            found.append(child.hears())
+        return found
+
+    @property
+    def silent(self) -> bool:
+        return self.vigil.silent(self.worker.child)
+
+    def judged(self, outcome: Outcome) -> None:
+        self.vigil.models.judged(Verdict("m", 1, outcome, outcome.value))
+
+    @property
+    def hung(self) -> list[str]:
+        return [child.name for child, _ in self.vigil.hung(self.worker.child)]
+
+
+@pytest.fixture
+def watched() -> Watched:
+    made = Watched()
+    made.look()
+    made.answer()
+    return made
+
+
+def test_a_worker_that_answers_is_asked_at_every_look_and_never_silent(watched: Watched) -> None:
+    watched.told(watched.worker)
+    for _ in range(10):
+        watched.look()
+        assert not watched.silent
+        watched.answer()
+    assert watched.told(watched.worker) == [Ping()] * 10
+
+
+def test_a_worker_that_stops_answering_is_silent_within_about_a_second(watched: Watched) -> None:
+    looks = 0
+    while not watched.silent:
+        watched.look()
+        looks += 1
+    assert looks * TICK_S <= 1.0
+    assert looks > MISSED
+    # It is asked once, so that nothing piles up before a process that reads nothing.
+    watched.look(20)
+    assert watched.told(watched.worker) == [Ping()] * 2
+    watched.answer()
+    assert not watched.silent
+
+
+def test_a_worker_that_never_answered_is_not_silent_but_starting() -> None:
+    made = Watched(hang_timeout_s=5.0)
+    made.look(100)
+    assert not made.silent
+    assert made.hung == []
+
+
+def test_a_process_that_is_gone_is_silent_no_more(watched: Watched) -> None:
+    watched.look(MISSED + 1)
+    assert watched.silent
+    watched.vigil.look([])
+    assert not watched.silent
+    assert not watched.vigil.silent(None)
+
+
+def test_a_process_that_answers_nothing_for_too_long_hangs() -> None:
+    made = Watched(hang_timeout_s=5.0)
+    made.look()
+    made.answer()
+    made.look()
+    made.clock.advance(4.5)
+    assert made.hung == []
+    made.clock.advance(0.5)
+    assert made.hung == ["worker"]
+
+
+def test_nothing_hangs_where_that_is_off() -> None:
+    made = Watched(hang_timeout_s=0.0)
+    made.look()
+    made.answer()
+    made.look()
+    made.judged(Outcome.LATE)
+    made.clock.advance(10_000.0)
+    assert made.hung == []
+
+
+def test_fronts_try_the_models_one_after_the_other(watched: Watched) -> None:
+    interval = SurvivalSettings().canary_interval_s
+    told = []
+    for _ in range(4):
+        watched.look(round(interval / TICK_S))
+        told.append([TryModels(interval) in watched.told(front) for front in watched.fronts])
+    assert sorted(told[:2]) == [[False, True], [True, False]]
+    assert told[2:] == told[:2]
+
+
+def test_models_are_not_tried_where_that_is_off_or_no_front_lives() -> None:
+    made = Watched(canary_interval_s=0.0)
+    made.look(1000)
+    assert all(TryModels(0.0) not in made.told(front) for front in made.fronts)
+    alone = Watched()
+    alone.fronts.clear()
+    alone.look(1000)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "sick"),
+    [
+        ([Outcome.FAILED], True),
+        ([Outcome.LATE], True),
+        ([Outcome.BUSY], False),
+        ([Outcome.UNFIT], False),
+        ([Outcome.FAILED, Outcome.BUSY], True),
+        ([Outcome.FAILED, Outcome.OK], False),
+        ([Outcome.LATE, Outcome.SERVED], False),
+    ],
+)
+def test_a_model_is_sick_from_a_failed_trial_to_a_good_one(
+    watched: Watched, outcomes: list[Outcome], sick: bool
+) -> None:
+    for outcome in outcomes:
+        watched.judged(outcome)
+    assert (("m", 1) in watched.vigil.models.why()) is sick
+
+
+def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched) -> None:
+    limit = SurvivalSettings().hang_timeout_s
+    watched.judged(Outcome.LATE)
+    watched.clock.advance(limit - 1)
+    watched.judged(Outcome.LATE)
+    assert watched.hung == []
+    watched.clock.advance(1)
+    assert watched.hung == ["worker"]
+    # A failure is an answer.
+    watched.judged(Outcome.FAILED)
+    assert watched.hung == []
+
+
+def test_models_that_are_not_loaded_any_more_are_forgotten(watched: Watched) -> None:
+    watched.judged(Outcome.LATE)
+    watched.vigil.models.keep({("m", 1)})
+    assert watched.vigil.models.why() == {("m", 1): "late"}
+    watched.vigil.models.keep({("m", 2)})
+    watched.clock.advance(10_000.0)
+    assert watched.vigil.models.why() == {}
+    assert watched.hung == []
