@@ -10,44 +10,14 @@ from inferd_engines.engine import Signature
 
 from inferd_server.errors import ShuttingDown, WorkerLost
 from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.bounds import Bounds
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.line import Line
-from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
 from inferd_server.worker.instance import Instance
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """The bounds of a model's queue."""
-
-    max_batch_size: int
-    """0: requests run one at a time."""
-    max_queue_delay: float
-    """Seconds."""
-    max_queue_rows: int
-    max_queue_bytes: int
-    preferred_batch_size: int = 0
-    """Rows that requests are put together to; 0: as many as may be in one batch."""
-    sizes: tuple[int, ...] = ()
-    """Batch sizes that the engine runs without padding, in rising order; empty: any."""
-    max_queue_wait: float = 0.0
-    """Seconds; 0: no bound."""
-    levels: int = 1
-    """Priorities."""
-    head_start: float = 0.0
-    """Seconds by which a priority goes before the next lower one."""
-    level_rows: Mapping[int, int] = field(default_factory=dict)
-    """Bounds of priorities in rows, by level from 0."""
-
-    @property
-    def limits(self) -> Limits:
-        """As the scheduler takes them."""
-        rows = self.preferred_batch_size or self.max_batch_size
-        return Limits(max(1, rows), self.max_queue_delay, self.sizes, self.levels, self.head_start)
 
 
 @dataclass(slots=True)

@@ -165,3 +165,8 @@ def deliver(tensor: Tensor, rows: Sequence[Array], outputs: Outputs) -> Array:
 def _alone(tensor: Tensor) -> Tensor:
     """Return a hidden input of a model without a batch dimension."""
     return replace(tensor, shape=tensor.shape[1:])
+
+
+def told(engine: Engine) -> Signature:
+    """Return what callers know of a model."""
+    return engine.told if isinstance(engine, StatefulEngine) else engine.signature

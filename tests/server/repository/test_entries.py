@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from inferd_server.errors import ModelNotFound, VersionNotFound
 from inferd_server.monitoring.statistics import Statistics
+from inferd_server.repository.bounds import Bounds
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.entries import Entries, Entry, State, choose
-from inferd_server.repository.handle import Bounds, Handle
+from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
