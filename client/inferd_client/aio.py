@@ -14,7 +14,7 @@ from typing import Self
 import grpc
 import numpy.typing as npt
 
-from inferd_client import connection, operations
+from inferd_client import connection, operations, service_config
 from inferd_client.aio_exchange import exchange
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import DeadlinePassed, Unavailable
@@ -49,11 +49,21 @@ class AsyncClient:
         metadata: Metadata = (),
         wait_for_ready: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        retries: bool = True,
+        check_health: bool = False,
     ) -> None:
         self.address = address
         self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
-        self._channel = grpc.aio.insecure_channel(address, connection.options(max_message_bytes))
-        self._methods = connection.methods(self._channel)
+        # The second, which connects when it is first used, is for calls that must not be repeated.
+        self._channels = [
+            grpc.aio.insecure_channel(
+                address,
+                service_config.options(max_message_bytes, repeat=repeat, check_health=check_health),
+            )
+            for repeat in (retries, False)
+        ]
+        repeating, once = (connection.methods(channel) for channel in self._channels)
+        self._methods = {True: repeating, False: once}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -65,7 +75,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls under way fail with Cancelled."""
         self._closed = True
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     async def infer(
         self,
@@ -108,7 +119,7 @@ class AsyncClient:
             InferdError: the stream as a whole failed.
         """
         connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
-        method = self._methods["ModelStreamInfer"]
+        method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
         return exchange(method(**arguments), requests, max_in_flight, self.address)
 
@@ -180,5 +191,7 @@ class AsyncClient:
         connection.require_usable(closed=self._closed)
         arguments = self._options.arguments(timeout, metadata)
         with connection.translated_await(self.address):
-            message = await self._methods[operation.method](operation.message, **arguments)
+            message = await self._methods[operation.repeatable][operation.method](
+                operation.message, **arguments
+            )
         return operation.read(message)

@@ -13,7 +13,7 @@ from typing import Self
 import grpc
 import numpy.typing as npt
 
-from inferd_client import connection, operations
+from inferd_client import connection, operations, service_config
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import DeadlinePassed, Unavailable
 from inferd_client.exchange import exchange
@@ -44,6 +44,11 @@ class Client:
         metadata: sent with every call.
         wait_for_ready: wait for a connection, within the timeout, instead of failing at once.
         max_message_bytes: largest request and response; must fit the server's own limit.
+        retries: call again, within the timeout and at most four times, when nobody could answer
+            (Unavailable). It holds for `infer` and for what only reads; never for requests of a
+            sequence (parameter `sequence_id`), streams, health, `load` and `unload`.
+        check_health: call only servers that say that they are ready, and none if none is: for
+            addresses behind which there are several servers.
     """
 
     def __init__(
@@ -54,11 +59,21 @@ class Client:
         metadata: Metadata = (),
         wait_for_ready: bool = False,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
+        retries: bool = True,
+        check_health: bool = False,
     ) -> None:
         self.address = address
         self._options = connection.CallOptions(timeout, metadata, wait_for_ready)
-        self._channel = grpc.insecure_channel(address, connection.options(max_message_bytes))
-        self._methods = connection.methods(self._channel)
+        # The second, which connects when it is first used, is for calls that must not be repeated.
+        self._channels = [
+            grpc.insecure_channel(
+                address,
+                service_config.options(max_message_bytes, repeat=repeat, check_health=check_health),
+            )
+            for repeat in (retries, False)
+        ]
+        repeating, once = (connection.methods(channel) for channel in self._channels)
+        self._methods = {True: repeating, False: once}
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -70,7 +85,8 @@ class Client:
     def close(self) -> None:
         """Close the connection; calls under way fail with Cancelled."""
         self._closed = True
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def infer(
         self,
@@ -121,7 +137,7 @@ class Client:
             InferdError: the stream as a whole failed.
         """
         connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
-        method = self._methods["ModelStreamInfer"]
+        method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
         return exchange(
             lambda feed: method(feed, **arguments), requests, max_in_flight, self.address
@@ -193,5 +209,7 @@ class Client:
         connection.require_usable(closed=self._closed)
         arguments = self._options.arguments(timeout, metadata)
         with connection.translated(self.address):
-            message = self._methods[operation.method](operation.message, **arguments)
+            message = self._methods[operation.repeatable][operation.method](
+                operation.message, **arguments
+            )
         return operation.read(message)
