@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,23 @@ class TensorRTOpener:
         )
         report = gate.accept(engine, reference, inputs, wanted.options.precision)
         if report.problems:
-            self._store.refuse(wanted.key, report.as_json())
+            self._keep(self._store.refuse, wanted, report)
             raise PlanRefused("the plan gives other answers: " + "; ".join(report.problems))
-        self._store.accept(wanted.key, report.as_json())
+        self._keep(self._store.accept, wanted, report)
         log.info("a plan was accepted", extra={"model": str(wanted.model)})
+
+    def _keep(
+        self,
+        note: Callable[[PlanKey, Mapping[str, Any]], None],
+        wanted: Wanted,
+        report: gate.Report,
+    ) -> None:
+        """Remember what a comparison found; a store that is full or read-only is no obstacle."""
+        try:
+            note(wanted.key, report.as_json())
+        except OSError as error:
+            where = {"model": str(wanted.model), "why": str(error)}
+            log.warning("a comparison could not be kept and will be made again", extra=where)
 
 
 class OnDevice(Delegate):

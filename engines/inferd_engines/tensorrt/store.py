@@ -134,8 +134,11 @@ class PlanStore:
     def _note(self, key: PlanKey, name: str, report: Mapping[str, Any]) -> None:
         target = self._folder / key.digest / name
         made = target.with_suffix(f".{os.getpid()}.{threading.get_ident()}")
-        write(made, text_of(report))
-        made.replace(target)
+        try:
+            write(made, text_of(report))
+            made.replace(target)
+        finally:
+            made.unlink(missing_ok=True)
 
     def _put(self, key: PlanKey, files: Mapping[str, bytes]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)

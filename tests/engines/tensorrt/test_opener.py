@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -132,6 +133,28 @@ def test_a_plan_is_compared_with_its_model_once(host: Host) -> None:
     assert len(host.references[-1].batches) == 2
     host.open().close()
     assert host.references[-1].batches == []
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_plan_serves_though_its_comparison_cannot_be_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.store, "accept", no_room)
+    engine = host.open_built()
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    engine.close()
+
+
+def test_a_plan_with_other_answers_is_refused_though_that_cannot_be_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.store, "refuse", no_room)
+    host.compute = lambda inputs: {"OUTPUT0": inputs["INPUT0"] * 2.1}
+    with pytest.raises(PlanRefused, match="other answers"):
+        host.open_built()
 
 
 def test_a_plan_with_other_answers_never_serves(host: Host) -> None:
