@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,8 @@ from inferd_client import Client, InferdError
 from tests.server.lifecycle.process import PATIENCE, Process
 
 SERVERS = 3
+PORTS = range(20_000, 32_000)
+"""Below those that Linux gives to callers."""
 
 
 class Member:
@@ -61,12 +64,15 @@ def cluster(repository: Path, *flags: str) -> Iterator[list[Member]]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens at."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Return ports that nobody listens at, nor any caller is given while a server restarts."""
+    found: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found
 
 
 class Load:

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 NOTICED = ("--drain-delay-s", "2")
 """Time for balancers to notice that a server is about to go."""
+SPLIT = ("--processes", "split", "--fronts", "2")
 BETWEEN = 200
 """Calls between two replacements, so that the one before is in use again."""
 
@@ -40,8 +41,9 @@ def replace_all(members: Sequence[Member], load: Load, end: Callable[[Member], N
         load.answered(BETWEEN)
 
 
-def test_the_client_takes_its_calls_elsewhere(repository: Path) -> None:
-    with cluster(repository) as members:
+@pytest.mark.parametrize("flags", [(), SPLIT], ids=["one process", "split"])
+def test_the_client_takes_its_calls_elsewhere(repository: Path, flags: tuple[str, ...]) -> None:
+    with cluster(repository, *flags) as members:
         with Load(target(members), check_health=True) as load:
             replace_all(members, load, Member.restart)
         assert load.failures == []

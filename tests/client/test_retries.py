@@ -110,6 +110,11 @@ def test_a_client_that_checks_health_calls_only_servers_that_are_ready() -> None
         assert (away.calls, there.calls) == (0, 10)
 
 
+def test_a_server_that_tells_no_health_is_taken_for_ready() -> None:
+    with FlakyServer() as server, Client(server.address, check_health=True) as client:
+        assert client.infer("m", x=[7])["x"].item() == 7
+
+
 def test_a_client_that_checks_health_says_that_nobody_is_ready() -> None:
     with FlakyServer(serving=False) as away:
         client = Client(away.address, check_health=True, retries=False)
