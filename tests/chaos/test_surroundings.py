@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -71,6 +73,21 @@ def test_a_server_whose_log_cannot_be_written_serves_and_ends_well(
         ask(client)
         process.terminate()
         assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("flags", [(), SPLIT], ids=["one process", "split"])
+def test_a_server_whose_log_nobody_reads_loads_models_and_ends_well(
+    repository: Path, flags: Sequence[str]
+) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(writer, "w") as stuck, serving(repository, stuck, flags) as (process, client):
+        for _ in range(30):
+            client.load("scaled")
+        ask(client)
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    os.close(reader)
 
 
 def faketime() -> Path:
