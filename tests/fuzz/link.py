@@ -7,67 +7,23 @@ order, refuse, run into a full ring, and die; the front may die, too.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from inferd.tensors import Array
-from inferd_server.errors import Cancelled, InferdError, QueueFull, WorkerLost
+from inferd_server.errors import Cancelled, QueueFull, WorkerLost
 from inferd_server.link.layout import Layout, Status
 from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import REFUSALS, FrontLink
-from inferd_server.scheduler.job import Execution, Job, Phases
-from inferd_server.scheduler.rows import RowSpec
+from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.table import Table
 
 from tests.fuzz.operations import Choices
+from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller, Model
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 15, answer_bytes=1 << 11)
-FLOAT, TEXT = np.dtype(np.float32), np.dtype(np.object_)
 RUN = Execution(1, 0.0, 0.0, 0.0)
-
-
-@dataclass
-class Model:
-    """A model of the worker, and how the front knows it."""
-
-    number: int
-    dtype: np.dtype
-    width: int
-    closed: bool = False
-    batched: bool = True
-
-    @property
-    def specs(self) -> list[RowSpec]:
-        return [(self.dtype, (self.width,))]
-
-    @property
-    def outputs(self) -> Sequence[tuple[str, np.dtype]]:
-        return [("OUTPUT0", self.dtype)]
-
-
-MODELS = [Model(0, FLOAT, 4), Model(1, TEXT, 2), Model(2, FLOAT, 100)]
-
-
-@dataclass
-class Caller:
-    """Who waits for an answer."""
-
-    expected: Array
-    outputs: list[Array] = field(default_factory=list)
-    errors: list[InferdError] = field(default_factory=list)
-
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        self.outputs.append(outputs["OUTPUT0"].copy())
-
-    def fail(self, error: InferdError) -> None:
-        self.errors.append(error)
-
-    @property
-    def answers(self) -> int:
-        return len(self.outputs) + len(self.errors)
 
 
 class Both:
