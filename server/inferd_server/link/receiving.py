@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
+from inferd_server.errors import Cancelled
 from inferd_server.link.answers import AnswerRing, Part
 from inferd_server.link.layout import ALONE, CANCELLED, COMPLETION, SUBMISSION, Counter, Status
 from inferd_server.link.memory import LinkMemory
@@ -59,7 +60,7 @@ class WorkerLink:
         self._completed = 0
         self._ring = AnswerRing(memory.layout.answer_bytes)
         self._backlog: deque[Answers] = deque()
-        self._lanes: dict[int, tuple[Array, ...]] = {}
+        self._lanes: dict[tuple[int, int], tuple[Array, ...]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -125,11 +126,19 @@ class WorkerLink:
             if self.attached and requests["epoch"].item(0) == self.epoch:
                 self._memory.begun[places] = tickets
 
-    def rows(self, lane: int, block: int, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
-        """Return the arrays that a lane's requests are rows of."""
+    def rows(self, request: np.void, dtypes: Sequence[np.dtype[Any]]) -> tuple[Array, ...]:
+        """Return the arrays that a request's inputs are rows of.
+
+        Raises:
+            Cancelled: the front that sent it is gone, and the memory may be the next one's.
+        """
+        # By epoch, too: the next front may begin right now, with lanes of the same numbers.
+        lane = int(request["epoch"]), int(request["lane"])
+        if lane[0] != self.epoch:
+            raise Cancelled("the front that sent this request is gone")
         found = self._lanes.get(lane)
         if found is None:
-            found = read_rows(self._memory.inputs, block, dtypes)
+            found = read_rows(self._memory.inputs, int(request["block"]), dtypes)
             if len(self._lanes) >= LANES:
                 del self._lanes[next(iter(self._lanes))]
             self._lanes[lane] = found

@@ -13,6 +13,7 @@ from typing import TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from inferd_server.errors import InvalidInput
+from inferd_server.monitoring.log_pipe import handler_of
 from inferd_server.settings.model import LogSettings
 
 ROOTS = ("inferd_server", "inferd_engines")
@@ -64,7 +65,7 @@ class LogControl:
         self._settings = settings
         self._lock = threading.Lock()
         self._loggers = [logging.getLogger(name) for name in ROOTS]
-        self._handler = logging.StreamHandler(stream)
+        self._handler = handler_of(stream)
         if part:
             self._handler.addFilter(partial(mark, part))
 
@@ -82,6 +83,7 @@ class LogControl:
             logger.removeHandler(self._handler)
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
+        self._handler.close()
 
     def read(self) -> Mapping[str, bool | int | str]:
         """Return the settings as Triton names them."""

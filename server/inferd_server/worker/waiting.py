@@ -93,8 +93,7 @@ class Waiting:
 
     def arrays(self, request: np.void) -> tuple[Array, ...]:
         """Return the arrays that a request's inputs are rows of."""
-        link = self._links[int(request["link"])]
-        return link.rows(int(request["lane"]), int(request["block"]), self._dtypes)
+        return self._links[int(request["link"])].rows(request, self._dtypes)
 
     def _part(self, requests: Table) -> None:
         """Give requests of one link that are to run alone a key of their own."""

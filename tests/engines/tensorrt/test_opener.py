@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -206,6 +207,28 @@ def test_an_error_that_ends_the_process_is_not_taken_for_an_untimed_plan(host: H
     with pytest.raises(EngineError, match="launch failure") as failed:
         host.open_built()
     assert failed.value.fatal
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_plan_serves_though_its_comparison_cannot_be_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.store, "accept", no_room)
+    engine = host.open_built()
+    assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    engine.close()
+
+
+def test_a_plan_with_other_answers_is_refused_though_that_cannot_be_kept(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host.store, "refuse", no_room)
+    host.compute = lambda inputs: {"OUTPUT0": inputs["INPUT0"] * 2.1}
+    with pytest.raises(PlanRefused, match="other answers"):
+        host.open_built()
 
 
 def test_a_plan_with_other_answers_never_serves(host: Host) -> None:

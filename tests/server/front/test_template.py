@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd_server.front.template import TemplateCache, learn, split
+
+from tests.server.front.alike import check_hit
 
 NAMES = st.sampled_from(["", "m", "digits", "a" * 126, "b" * 200, "\xe9"])
 PAYLOADS = st.lists(st.binary(max_size=6), max_size=3)
@@ -38,48 +39,6 @@ def messages(draw: st.DrawFn) -> bytes:
         if message:
             message[draw(st.integers(0, len(message) - 1))] = draw(st.integers(0, 255))
     return bytes(message)
-
-
-def parsed(message: bytes) -> ModelInferRequest | None:
-    try:
-        return ModelInferRequest.FromString(message)
-    except DecodeError:
-        return None
-
-
-def without_id_and_payloads(request: ModelInferRequest) -> ModelInferRequest:
-    copy = ModelInferRequest()
-    copy.CopyFrom(request)
-    copy.ClearField("id")
-    copy.ClearField("raw_input_contents")
-    return copy
-
-
-def check_hit(first: bytes, second: bytes) -> bool:
-    """Learn one message and look another up; whatever hits must be read alike."""
-    read, parts = parsed(first), split(first)
-    template = None if read is None or parts is None else learn(first, parts[1], "known")
-    if read is None or parts is None or template is None:
-        return False
-    cache: TemplateCache[str] = TemplateCache()
-    cache.add(first, parts, template)
-    places = split(second)
-    found = None if places is None else cache.find(second, places)
-    if places is None or found is None:
-        return False
-    other = parsed(second)
-    identity = second[places[0] : places[1]][2:]
-    if other is None:
-        # The id is the one thing that is read anew: it may be no text.
-        with pytest.raises(UnicodeDecodeError):
-            identity.decode()
-        return True
-    assert without_id_and_payloads(other) == without_id_and_payloads(read)
-    assert other.id == identity.decode()
-    count = len(found.payloads)
-    written = [bytes(found.elements(second, places[1], index)) for index in range(count)]
-    assert written == list(other.raw_input_contents)
-    return True
 
 
 @settings(max_examples=400)

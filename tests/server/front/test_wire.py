@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.errors import InvalidInput
 from inferd_server.front.wire import parse, varint
+
+from tests.server.front.alike import walked, whole
 
 RAW = 7
 
@@ -100,25 +100,6 @@ absurd = st.builds(
 )
 chunks = st.lists(st.one_of(messages, payload, unknown, absurd), max_size=6).map(b"".join)
 usual = st.lists(st.one_of(messages, payload), max_size=6).map(b"".join)
-
-
-def whole(data: bytes) -> bytes | None:
-    """What the generated class makes of it, in one form; None: it refuses."""
-    try:
-        return ModelInferRequest.FromString(data).SerializeToString(deterministic=True)
-    except DecodeError:
-        return None
-
-
-def walked(data: bytes) -> bytes | None:
-    """What `parse` makes of it, put together again."""
-    try:
-        request, raw = parse(data)
-    except InvalidInput:
-        return None
-    assert not request.raw_input_contents
-    request.raw_input_contents.extend(bytes(entry) for entry in raw)
-    return request.SerializeToString(deterministic=True)
 
 
 @settings(max_examples=500, deadline=None)

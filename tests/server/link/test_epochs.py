@@ -1,0 +1,58 @@
+"""What a dead front asked and the worker still has, when the next front has the memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from inferd_server.errors import Cancelled
+from inferd_server.link.memory import LinkMemory, create
+from inferd_server.link.receiving import WorkerLink
+from inferd_server.link.sending import FrontLink
+from inferd_server.scheduler.slot import Arena
+from inferd_server.scheduler.table import Table
+
+from tests.server.callers import job_of, rows_of
+from tests.server.link.bench import LAYOUT, Target
+
+FLOAT = [np.dtype(np.float32)]
+
+
+@pytest.fixture
+def memory() -> Iterator[LinkMemory]:
+    descriptor = create(LAYOUT)
+    yield LinkMemory(descriptor, LAYOUT)
+    os.close(descriptor)
+
+
+@pytest.fixture
+def bell() -> Iterator[int]:
+    descriptor = os.eventfd(0, os.EFD_NONBLOCK)
+    yield descriptor
+    os.close(descriptor)
+
+
+def asked(memory: LinkMemory, bell: int, worker: WorkerLink, value: float) -> Table:
+    """Let a new front send a request, and the worker take it."""
+    memory.reset()
+    front = FrontLink(memory, bell)
+    worker.attach()
+    assert front.submit(job_of(Arena(1000, 1 << 14, memory=front.inputs), [value]), Target(1))
+    return worker.take()
+
+
+def test_rows_of_a_dead_front_are_not_read_from_the_next_ones_memory(
+    memory: LinkMemory, bell: int
+) -> None:
+    worker = WorkerLink(0, memory, bell)
+    old = asked(memory, bell, worker, 1.0)
+    worker.detach()
+    new = asked(memory, bell, worker, 2.0)
+    # Both fronts begin to count their lanes at the same number.
+    assert old["lane"][0] == new["lane"][0]
+    with pytest.raises(Cancelled):
+        worker.rows(old[0], FLOAT)
+    (array,) = worker.rows(new[0], FLOAT)
+    assert array[: new["rows"][0]].tolist() == rows_of(2.0)
