@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
@@ -203,10 +203,17 @@ def _explain(model: type[BaseModel], item: Any, secret: bool) -> str:
     return str(item["msg"]) if hidden else f"{item['msg']} (it is {item['input']!r})"
 
 
-def _inner(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
-    """Return the model of a field of a field."""
+def _inner(model: type[BaseModel], path: Sequence[str | int]) -> type[BaseModel]:
+    """Return the model that a place lies in; keys and indices lead into no other one."""
     for name in path:
-        annotation = model.model_fields[name].annotation
-        kinds = (annotation, *get_args(annotation))
-        model = next(k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel))
+        field = model.model_fields.get(str(name))
+        if field is not None:
+            model = next(_models(field.annotation), model)
     return model
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

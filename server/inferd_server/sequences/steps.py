@@ -51,7 +51,7 @@ def read_steps(keys: Array, marks: Array) -> list[Step]:
 
 
 def step_of(parameters: Mapping[str, InferParameter], rows: int, *, stateful: bool) -> Step | None:
-    """Read a request's place in a sequence; None for a model without sequences.
+    """Read a request's place in a sequence; None for a model without any, as Triton does it.
 
     Args:
         parameters: of the request.
@@ -59,16 +59,12 @@ def step_of(parameters: Mapping[str, InferParameter], rows: int, *, stateful: bo
         stateful: whether its model has sequences.
 
     Raises:
-        InvalidInput: the model has sequences and the request names none, or the other way
-            round, or it brings several rows, or a parameter is of the wrong kind.
+        InvalidInput: the request names no sequence, or brings several rows, or a parameter is
+            of the wrong kind.
     """
-    key = _key(parameters[ID]) if ID in parameters else 0
     if not stateful:
-        if key:
-            raise InvalidInput(
-                f"the request: {ID} is given, and the model has no sequences (model.yaml: sequence)"
-            )
         return None
+    key = _key(parameters[ID]) if ID in parameters else 0
     if not key:
         raise InvalidInput(
             f"the request: {ID} is missing; requests of the model build on each other"

@@ -154,10 +154,11 @@ def two_rows() -> ModelInferRequest:
     return request
 
 
-def stateless() -> ModelInferRequest:
-    request = step(1.0, 5)
+def test_a_model_without_sequences_passes_over_their_parameters(served: Running) -> None:
+    request = step(3.0, 5)
     request.model_name = "scaled"
-    return request
+    assert value(served, request) == 6.0
+    assert value(served, request) == 6.0
 
 
 @pytest.mark.parametrize(
@@ -166,7 +167,6 @@ def stateless() -> ModelInferRequest:
         (lambda: infer_request("summing", rows(1.0)), "sequence_id is missing"),
         (lambda: step(1.0, 0), "sequence_id is missing"),
         (two_rows, "has 2 rows; a request of a sequence has one"),
-        (stateless, "the model has no sequences"),
     ],
 )
 def test_what_cannot_be_a_step_is_refused(
