@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from inferd_server.errors import DeadlinePassed, QueueFull, WouldBeLate
 from inferd_server.front.plan import Plan
+from inferd_server.scheduler.promise import Promise
 
 
 def earliest(deadline: float | None, started: float, timeout: float | None) -> float | None:
@@ -20,8 +21,11 @@ def earliest(deadline: float | None, started: float, timeout: float | None) -> f
     return own if deadline is None else min(own, deadline)
 
 
-def check_time(plan: Plan, deadline: float | None, now: float) -> None:
+def check_time(plan: Plan, deadline: float | None, now: float) -> Promise | None:
     """Refuse a request that is not expected to be answered in time.
+
+    Returns:
+        What those who are near their deadline are promised; None for all others.
 
     Raises:
         DeadlinePassed: its deadline has passed, or is too short for the run alone.
@@ -34,10 +38,10 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
     held = plan.arena.rows
     slack = float("inf") if deadline is None else deadline - now
     if not most_wait and not forecast.presses(slack, held):
-        return
+        return None
     expected = forecast.expect(plan.rows, held, now)
     if expected is None:
-        return
+        return None
     model = f"model {handle.name!r}"
     if expected.run > slack and not expected.wait:
         raise DeadlinePassed(
@@ -45,7 +49,7 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
             f"{milliseconds(slack)}",
             reason="DEADLINE_TOO_SHORT",
         )
-    late = expected.wait + expected.run > slack
+    late = expected.latest > slack
     if late or (most_wait and expected.wait > most_wait):
         bound = "the deadline is in" if late else "max_queue_wait_ms allows"
         raise WouldBeLate(
@@ -54,6 +58,7 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
             f"{milliseconds(slack if late else most_wait)}",
             retry_after=expected.wait,
         )
+    return None if deadline is None else Promise(forecast, expected.total, deadline)
 
 
 def queue_full(plan: Plan, now: float) -> QueueFull:

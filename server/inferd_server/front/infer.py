@@ -33,6 +33,7 @@ from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.expiry import Expiry
 from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
 from inferd_server.sequences.steps import hidden_specs, step_of
 from inferd_server.transport.call import Call
@@ -93,13 +94,13 @@ class Infer:
                     return True
                 call = lead
             deadline = earliest(call.deadline, started, plan.urgency.timeout)
-            slot = reserve(plan, deadline, started)
+            slot, promise = reserve(plan, deadline, started)
             try:
                 fill(slot, plan, template, message, rest)
             except BaseException:
                 slot.free()
                 raise
-            done = self._submit(call, identity, plan, slot, deadline, started)
+            done = self._submit(call, identity, plan, slot, deadline, started, 1, promise)
         except Exception as error:
             self._refuse(call, plan.handle, told(error))
             done = True
@@ -185,7 +186,7 @@ class Infer:
     ) -> bool:
         """Queue a checked request; False if the handle was retired meanwhile."""
         deadline = earliest(call.deadline, started, plan.urgency.timeout)
-        slot = reserve(plan, deadline, started)
+        slot, promise = reserve(plan, deadline, started)
         try:
             # A step of a sequence has more inputs than its caller gave.
             for item, target in zip(inputs, slot.inputs, strict=False):
@@ -195,7 +196,7 @@ class Infer:
         except BaseException:
             slot.free()
             raise
-        return self._submit(call, identity, plan, slot, deadline, started, attempt)
+        return self._submit(call, identity, plan, slot, deadline, started, attempt, promise)
 
     def _submit(
         self,
@@ -205,12 +206,13 @@ class Infer:
         slot: Slot,
         deadline: float | None,
         started: float,
-        attempt: int = 1,
+        attempt: int,
+        promise: Promise | None,
     ) -> bool:
         """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
         queue = plan.handle.queue
         again = self._again if attempt < SWAPS else None
-        answer = Answer(call, identity, plan, started, self._telemetry, again, attempt)
+        answer = Answer(call, identity, plan, started, self._telemetry, again, attempt, promise)
         key = plan.specs if plan.batched else id(slot)
         job = Job(
             slot,
@@ -219,7 +221,7 @@ class Infer:
             deadline,
             answer,
             plan.urgency.level,
-            ordered=plan.step is not None,
+            plan.step is not None,
         )
         plan.series.admitted()
         if not queue.submit(job):

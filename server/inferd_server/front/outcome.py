@@ -19,6 +19,7 @@ from inferd_server.front.plan import Plan
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.line import Line
 from inferd_server.scheduler.job import Job, Phases
+from inferd_server.scheduler.promise import Promise
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -39,7 +40,9 @@ class Telemetry:
 class Answer:
     """What happens when a job ends: the response, and the counters."""
 
-    __slots__ = ("_again", "_attempt", "_call", "_identity", "_plan", "_started", "_telemetry")
+    __slots__ = (
+        "_again", "_attempt", "_call", "_identity", "_plan", "_promise", "_started", "_telemetry",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Answer:
         telemetry: Telemetry,
         again: Callable[[Call, float, int], None] | None = None,
         attempt: int = 1,
+        promise: Promise | None = None,
     ) -> None:
         """Prepare.
 
@@ -62,12 +66,14 @@ class Answer:
             again: admits the call anew, given when it arrived and the attempts so far; None if
                 that was tried often enough.
             attempt: which one this is.
+            promise: what the request was told at the door, if that was close.
         """
         self._again = again
         self._attempt = attempt
         self._call = call
         self._identity = identity
         self._plan = plan
+        self._promise = promise
         self._started = started
         self._telemetry = telemetry
 
@@ -91,7 +97,11 @@ class Answer:
             plan.rows, total, now - ran, phases, self._telemetry.wall()
         )
         plan.series.answered("OK", total, phases)
-        plan.handle.forecast.learn(phases.run, ran)
+        forecast = plan.handle.forecast
+        if forecast.last is not phases.run:
+            forecast.learn(phases.run, ran)
+        if self._promise is not None:
+            self._settle(self._promise, total, now)
         try:
             self._call.reply(parts)
         except Exception:
@@ -99,13 +109,24 @@ class Answer:
             log.exception("a response could not be sent")
             self._call.fail(EngineFailure())
 
+    def _settle(self, promise: Promise, total: float, now: float) -> None:
+        """Tell whether a request was answered in time that was near its deadline."""
+        if self._call.cancelled:
+            # The caller's own clock ran out first.
+            promise.ended(total, now)
+        else:
+            promise.answered(total)
+
     def fail(self, error: InferdError) -> None:
         """Send an error; a request whose model was replaced before it ran is admitted anew."""
         if self._again is not None and isinstance(error, HandleRetired):
             self._plan.series.withdrawn()
             self._again(self._call, self._started, self._attempt)
             return
-        total = self._telemetry.clock() - self._started
+        now = self._telemetry.clock()
+        total = now - self._started
+        if self._promise is not None and isinstance(error, Cancelled | DeadlinePassed):
+            self._promise.ended(total, now)
         self._plan.handle.statistics.failed(total)
         self._plan.series.answered(code_name(error), total, None)
         self._call.fail(error)

@@ -6,11 +6,12 @@ from inferd_server.errors import InferdError, InvalidInput
 from inferd_server.front.door import check_time, queue_full
 from inferd_server.front.plan import Plan
 from inferd_server.front.template import Template
+from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
 
 
-def reserve(plan: Plan, deadline: float | None, now: float) -> Slot:
-    """Reserve a slot for a request.
+def reserve(plan: Plan, deadline: float | None, now: float) -> tuple[Slot, Promise | None]:
+    """Reserve a slot for a request, and return it with what the request is promised.
 
     Raises:
         DeadlinePassed: it came too late.
@@ -18,12 +19,13 @@ def reserve(plan: Plan, deadline: float | None, now: float) -> Slot:
         InvalidInput: it is larger than any slot.
         QueueFull: no room.
     """
+    promise = None
     if deadline is not None or plan.handle.bounds.max_queue_wait:
-        check_time(plan, deadline, now)
+        promise = check_time(plan, deadline, now)
     slot = plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
     if slot is None:
         raise no_room(plan, now)
-    return slot
+    return slot, promise
 
 
 def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest: int) -> None:

@@ -73,7 +73,6 @@ class Job:
         deadline: float | None,
         answer: Answering,
         level: int = 0,
-        *,
         ordered: bool = False,
     ) -> None:
         """Prepare.
