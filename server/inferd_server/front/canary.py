@@ -137,14 +137,19 @@ class Canaries:
     def round(self, seconds: float) -> None:
         """Try every model that has answered nobody since the last round; blocks so long at most.
 
-        What runs inline is not tried: the thread that would is the one that answers probes.
+        What runs inline is not tried: the thread that would is the one that answers probes. Nor is
+        a model with sequences: a trial would be a step of one.
         """
         handles = [
             entry.handle
             for entry in self._models.entries()
             if entry.state is State.READY and entry.handle is not None
         ]
-        tried = [handle for handle in handles if handle.arrangement != "inline"]
+        tried = [
+            handle
+            for handle in handles
+            if handle.arrangement != "inline" and handle.config.sequence is None
+        ]
         known = self._canaries
         self._canaries = {
             id(handle): known.get(id(handle)) or (handle, Canary(handle, self._clock))

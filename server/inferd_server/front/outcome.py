@@ -135,9 +135,6 @@ class Answer:
 def cancel(queue: Line, job: Job) -> None:
     """End a job whose caller went away, unless it runs already."""
     job.cancelled = True
-    if job.ordered:
-        # The runner drops it in its turn.
-        return
     if queue.withdraw(job):
         job.fail(Cancelled("the caller went away while the request waited"))
 
@@ -145,7 +142,7 @@ def cancel(queue: Line, job: Job) -> None:
 def expire(queue: Line, job: Job) -> None:
     """End a job whose time is over, whether it waits or runs."""
     error = DeadlinePassed("the deadline passed before the request was answered")
-    if not job.ordered and queue.withdraw(job):
+    if queue.withdraw(job):
         job.fail(error)
     else:
         # Its rows are in use until the engine is done with them.

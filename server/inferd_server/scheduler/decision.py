@@ -38,6 +38,10 @@ class Waiting(Protocol):
     def level(self) -> int:
         """Priority; 0 is the highest."""
 
+    @property
+    def ordered(self) -> bool:
+        """It belongs to a sequence."""
+
 
 W = TypeVar("W", bound=Waiting)
 

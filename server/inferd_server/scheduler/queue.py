@@ -57,7 +57,12 @@ class BatchQueue(Generic[W]):
         self._full = then
 
     def withdraw(self, request: W) -> bool:
-        """Take a request out; False if it runs already or was never here."""
+        """Take a request out; False if it stays, runs already or was never here.
+
+        One of a sequence stays until its turn, in which whoever runs it learns that it does not.
+        """
+        if request.ordered:
+            return False
         with self._lock:
             return self._remove(request)
 

@@ -188,9 +188,16 @@ class Running(ABC, Generic[R]):
 
     def _drop_all(self, requests: R) -> None:
         if self._skip is not None and len(requests):
-            for alone in self._apart(requests):
-                self._skip(self._inputs(alone))
+            self._skip_all(self._skip, requests)
         self._drop(requests)
+
+    def _skip_all(self, skip: Callable[[Mapping[str, Array]], None], requests: R) -> None:
+        for alone in self._apart(requests):
+            try:
+                skip(self._inputs(alone))
+            except Exception as error:
+                # Its front is gone, most likely, and its memory with it.
+                log.warning("a sequence was not ended", extra={"why": str(error)})
 
     def _behind(self) -> int:
         """Return the rows that wait, where those who sent them cannot count them."""

@@ -16,6 +16,7 @@ class Request:
     arrived: float = 0.0
     deadline: float | None = None
     level: int = 0
+    ordered: bool = False
     cancelled: bool = False
 
 

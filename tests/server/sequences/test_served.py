@@ -25,6 +25,7 @@ from tests.server.serving import (
     Running,
     arrays,
     infer_request,
+    metrics_text,
     rows,
     running,
     running_fake,
@@ -188,14 +189,19 @@ def test_no_more_sequences_open_than_may(served: Running) -> None:
     assert value(served, step(1.0, 2000, start=True, end=True)) == 1.0
 
 
-def test_a_step_whose_caller_went_away_ends_the_sequence(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+def test_a_step_that_ends_while_it_waits_ends_the_sequence(tmp_path: Path, how: str) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake/model.yaml").write_text("sequence: {}\n")
     with running_fake(tmp_path, FakeEngines()) as (server, engine):
 
-        def send(ident: float, *, start: bool = False, key: int = 1) -> grpc.Future:
+        def send(
+            ident: float, *, start: bool = False, key: int = 1, timeout: int = 0
+        ) -> grpc.Future:
             request = step(ident, key, start=start)
             request.model_name = "fake"
+            if timeout:
+                request.parameters["timeout"].int64_param = timeout
             return server.stub.ModelInfer.future(request, timeout=PATIENCE)
 
         send(1.0, start=True).result(PATIENCE)
@@ -203,13 +209,25 @@ def test_a_step_whose_caller_went_away_ends_the_sequence(tmp_path: Path) -> None
         engine.running.clear()
         busy = send(5.0, start=True, key=2)
         assert engine.running.wait(PATIENCE)
-        gone = send(2.0)
         queue = server.server.repository.resolve("fake", "").queue
-        await_rows(server, lambda: queue.rows == 1)
-        gone.cancel()
-        await_rows(server, lambda: next(iter(queue._levels[0].values())).cancelled)
+        if how == "cancelled":
+            gone = send(2.0)
+            await_rows(server, lambda: queue.rows == 1)
+            gone.cancel()
+            await_rows(server, lambda: next(iter(queue._levels[0].values())).cancelled)
+        else:
+            late = send(2.0, timeout=400_000)
+            assert late.exception(PATIENCE).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         engine.release()
         busy.result(PATIENCE)
-        error = send(3.0).exception(PATIENCE)
-        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert send(3.0).exception(PATIENCE).code() is grpc.StatusCode.NOT_FOUND
         assert send(4.0, start=True).result(PATIENCE)
+
+
+def test_models_with_sequences_stay_ready_though_nobody_tries_them(tmp_path: Path) -> None:
+    folder = models.repository(tmp_path, {"summing": summing()}, {"summing": YAML})
+    with running(folder) as server:
+        assert server.server is not None
+        server.server._canaries.round(PATIENCE)
+        assert server.server.ready
+        assert "inferd_canary_runs_total" not in metrics_text(server.metrics_port)
