@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.fuzz import kept
 from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
-KEPT = Path(__file__).parent / "corpus"
-"""In the repository, small; `test_replay.py` runs all of it."""
 FOUND = ROOT / ".fuzz"
 """On this machine, large."""
+KEPT = FOUND / "kept"
+"""What is in the repository, unpacked; `test_replay.py` runs all of it."""
 LONGEST = 400
 MARGIN_S = 120.0
 
@@ -36,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     for name in chosen:
         if name not in bad:
             libfuzzer(name, share + MARGIN_S, "-merge=1", str(KEPT / name), str(FOUND / name))
+        kept.pack(name, KEPT / name)
     print(f"found something: {', '.join(bad)}" if bad else "found nothing")
     return 1 if bad else 0
 
@@ -44,6 +46,7 @@ def plant(name: str) -> None:
     """Write the first inputs of a target."""
     (KEPT / name).mkdir(parents=True, exist_ok=True)
     (FOUND / name).mkdir(parents=True, exist_ok=True)
+    kept.unpack(name, KEPT / name)
     for number, seed in enumerate(seeds()[name]):
         (FOUND / name / f"seed-{number}").write_bytes(seed)
 
