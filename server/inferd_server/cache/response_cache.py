@@ -15,7 +15,7 @@ from inferd_server.cache.lead import Lead
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.remote import Remote
 from inferd_server.cache.store import Entry, Store
-from inferd_server.errors import Cancelled, DeadlinePassed, InferdError
+from inferd_server.errors import Cancelled, DeadlinePassed, InferdError, WouldBeLate
 from inferd_server.monitoring.series import HIT, MERGED, MISS, SHARED_HIT
 from inferd_server.transport.call import Call
 
@@ -97,11 +97,8 @@ class ResponseCache:
 
         Its followers asked for another answer than it will get: they ask again, for themselves.
         """
-        leader = lead.asker
-        for follower in self._flights.land(leader):
-            self._answers.release(follower)
-            follower.admit(follower.call, follower.started, follower.attempt)
-        return leader.call
+        self._part(lead.asker)
+        return lead.asker.call
 
     def retain(self, owners: Collection[Owner]) -> None:
         """Drop the answers of all model versions but these."""
@@ -141,8 +138,18 @@ class ResponseCache:
         if isinstance(error, Cancelled | DeadlinePassed):
             self._succeed(leader)
             return
+        if isinstance(error, WouldBeLate):
+            # For the leader, whose deadline is not the others'.
+            self._part(leader)
+            return
         for follower in self._flights.land(leader):
             self._answers.refuse(follower, error)
+
+    def _part(self, leader: Asker) -> None:
+        """Let all who follow ask again, one after the other: the first that can wait leads."""
+        for follower in self._flights.land(leader):
+            self._answers.release(follower)
+            follower.admit(follower.call, follower.started, follower.attempt)
 
     def _first(self, asker: Asker, begun: float) -> Lead | None:
         """Return the call of a new leader, unless its answer is found after all."""

@@ -6,7 +6,6 @@ from inferd_server.cache.alarms import Alarms
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Flights
 from inferd_server.cache.key import Form, KeyBase, Owner
-from inferd_server.cache.lead import Lead
 from inferd_server.cache.remote import Remote
 from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.cache.store import Store
@@ -42,7 +41,7 @@ class Herd:
         self.running: list[tuple[Call, bytes]] = []
         self.owner = OWNER
         self.refusal: InferdError | None = None
-        """What admission answers those who are admitted anew."""
+        """What admission answers those who lead from now on."""
 
     def form(self) -> Form:
         series = self.metrics.of(self.owner.model, self.owner.version)
@@ -56,11 +55,10 @@ class Herd:
 
     def admit(self, call: Call, started: float, attempt: int) -> None:
         content, ident = call.request.split(b"|")
-        if isinstance(call, Lead) and self.refusal is not None:
-            call.fail(self.refusal)
-            return
         lead = self.cache.enter(call, ident, self.form(), [content], started, attempt, self.admit)
-        if lead is not None:
+        if lead is not None and self.refusal is not None:
+            lead.fail(self.refusal)
+        elif lead is not None:
             self.running.append((lead, content))
 
     def finish(self, value: bytes, index: int = 0) -> bytes:

@@ -15,6 +15,7 @@ from inferd_server.errors import (
     InferdError,
     QueueFull,
     WorkerLost,
+    WouldBeLate,
 )
 
 from tests.server.cache.herd import OWNER, TTL, Herd
@@ -93,6 +94,26 @@ def test_the_end_of_a_leader_alone_lets_the_next_one_lead(error: InferdError) ->
     assert (heir.answer, last.answer) == (b"answer1", b"answer2")
     assert herd.results == {"miss": 2, "merged": 1}
     assert herd.metrics.of("model", 1).snapshot().in_flight == 0
+
+
+def test_a_leader_that_would_be_late_leaves_the_others_to_ask_for_themselves() -> None:
+    herd = Herd()
+    leader, *others = (herd.ask(b"same", ident=b"%d" % n) for n in range(4))
+    herd.fail(WouldBeLate("not in time"))
+    assert isinstance(leader.answer, WouldBeLate)
+    assert len(herd.running) == 1
+    herd.finish(b"answer")
+    assert [call.answer for call in others] == [b"answer%d" % n for n in (1, 2, 3)]
+    assert herd.metrics.of("model", 1).snapshot().in_flight == 0
+
+
+def test_a_thousand_who_would_all_be_late_are_told_so() -> None:
+    herd = Herd(max_waiting=2000)
+    calls = [herd.ask(b"same") for _ in range(1500)]
+    herd.refusal = WouldBeLate("not in time")
+    herd.fail(WouldBeLate("not in time"))
+    assert {type(call.answer) for call in calls} == {WouldBeLate}
+    assert herd.flights.waiting == 0
 
 
 def test_those_who_cannot_wait_any_more_do_not_lead() -> None:
