@@ -6,9 +6,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd.tensors import Buffer
-
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.errors import (
@@ -16,17 +13,14 @@ from inferd_server.errors import (
     InferdError,
     ModelNotReady,
 )
-from inferd_server.front.admission import admit, requested_outputs
-from inferd_server.front.answer import plan_outputs
-from inferd_server.front.cacheable import encoded, form_of, payloads
+from inferd_server.front.cacheable import encoded, payloads
 from inferd_server.front.door import earliest
-from inferd_server.front.fill import Checked, Located, locate, row_specs
+from inferd_server.front.examine import examine
+from inferd_server.front.fill import Checked
 from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
-from inferd_server.front.parameters import urgency
-from inferd_server.front.plan import Plan, find_places, find_sources
+from inferd_server.front.plan import Plan
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.reserve import fill, reserve
-from inferd_server.front.response import Responses
 from inferd_server.front.template import Parts, Template, TemplateCache, learn, split
 from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
@@ -35,7 +29,6 @@ from inferd_server.scheduler.expiry import Expiry
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
-from inferd_server.sequences.steps import hidden_specs, step_of
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -120,10 +113,12 @@ class Infer:
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(request.model_name, request.model_version)
-                plan, elements, inputs = self._examine(request, raw, handle)
+                found = examine(request, raw, handle, self._regions, self._metrics)
+                plan = found.plan
                 if plan.form is not None:
+                    elements = encoded(found.elements)
                     lead = self._cache.enter(
-                        call, identity, plan.form, encoded(elements), started, attempt, self._resume
+                        call, identity, plan.form, elements, started, attempt, self._resume
                     )
                     if lead is None:
                         remember(templates, call.request, parts, plan)
@@ -131,7 +126,7 @@ class Infer:
                     call = lead
                 elif isinstance(call, Lead):
                     call = self._cache.dismiss(call)
-                if self._admit(call, identity, plan, inputs, started, attempt):
+                if self._admit(call, identity, plan, found.inputs, started, attempt):
                     remember(templates, call.request, parts, plan)
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
@@ -144,36 +139,6 @@ class Infer:
             handle.statistics.failed(0.0)
         self._metrics.refused(known, code_name(error))
         call.fail(error)
-
-    def _examine(
-        self, request: ModelInferRequest, raw: Sequence[Buffer], handle: Handle
-    ) -> tuple[Plan, Sequence[Located], Sequence[Checked]]:
-        """Check a request; return what is known of it, and its inputs, unread and to be written."""
-        admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
-        wanted = requested_outputs(request, handle.signature)
-        targets = plan_outputs(wanted, handle.signature, handle.config.labels, self._regions)
-        elements = locate(admitted, self._regions)
-        series = self._metrics.of(handle.name, handle.version)
-        stateful = handle.config.sequence is not None
-        step = step_of(request.parameters, admitted.rows, stateful=stateful)
-        specs = [*row_specs(admitted, handle.batched), *(hidden_specs() if stateful else ())]
-        plan = Plan(
-            handle,
-            handle.arena,
-            series,
-            tuple(specs),
-            admitted.rows,
-            sum(item.nbytes for item in elements),
-            handle.batched,
-            Responses(request.model_name, handle.version, targets),
-            find_sources(admitted, raw, elements) if step is None else None,
-            urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
-            step,
-            find_places(admitted, targets, elements),
-            form_of(request, handle, admitted, targets, series),
-        )
-        pairs = zip(admitted.inputs, elements, strict=True)
-        return plan, elements, [Checked(item, located) for item, located in pairs]
 
     def _admit(
         self,

@@ -1,0 +1,79 @@
+"""Checks a parsed request against its model, and finds out what the next one like it can skip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
+from inferd.tensors import Buffer
+
+from inferd_server.front.admission import admit, requested_outputs
+from inferd_server.front.answer import plan_outputs
+from inferd_server.front.cacheable import form_of
+from inferd_server.front.fill import Checked, Located, locate, row_specs
+from inferd_server.front.parameters import urgency
+from inferd_server.front.plan import Plan, find_places, find_sources
+from inferd_server.front.regions import RegionTable
+from inferd_server.front.response import Responses
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.repository.handle import Handle
+from inferd_server.sequences.steps import hidden_specs, step_of
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A request that its model can run."""
+
+    plan: Plan
+    elements: Sequence[Located]
+    """Of its inputs, unread where they are in shared memory."""
+    inputs: Sequence[Checked]
+    """The same, to be written into a slot."""
+
+
+def examine(
+    request: ModelInferRequest,
+    raw: Sequence[Buffer],
+    handle: Handle,
+    regions: RegionTable,
+    metrics: Metrics,
+) -> Examined:
+    """Check a request.
+
+    Args:
+        request: the parsed message, without its raw contents.
+        raw: its raw contents.
+        handle: of the model.
+        regions: of shared memory.
+        metrics: where the model is counted.
+
+    Raises:
+        InvalidInput: the model cannot run it.
+        RegionNotFound: a shared memory region is unknown.
+    """
+    admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
+    wanted = requested_outputs(request, handle.signature)
+    targets = plan_outputs(wanted, handle.signature, handle.config.labels, regions)
+    elements = locate(admitted, regions)
+    series = metrics.of(handle.name, handle.version)
+    stateful = handle.config.sequence is not None
+    step = step_of(request.parameters, admitted.rows, stateful=stateful)
+    plan = Plan(
+        handle,
+        handle.arena,
+        series,
+        (*row_specs(admitted, handle.batched), *(hidden_specs() if stateful else ())),
+        admitted.rows,
+        sum(item.nbytes for item in elements),
+        handle.batched,
+        Responses(request.model_name, handle.version, targets),
+        # A step is another one each time.
+        find_sources(admitted, raw, elements) if step is None else None,
+        urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
+        step,
+        find_places(admitted, targets, elements),
+        form_of(request, handle, admitted, targets, series),
+    )
+    pairs = zip(admitted.inputs, elements, strict=True)
+    return Examined(plan, elements, [Checked(item, located) for item, located in pairs])
