@@ -22,7 +22,7 @@ from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.policy import wants_gpu, without_gpu
-from inferd_server.supervisor.port import ReservedPort
+from inferd_server.supervisor.ports import Ports
 from inferd_server.supervisor.regions import Registry
 from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
@@ -59,8 +59,7 @@ class Supervisor:
         self.failure = ""
         self._settings = settings
         self._told_failure = failed
-        self._port: ReservedPort | None = None
-        self._probe_port: ReservedPort | None = None
+        self._ports = Ports(settings)
         self._links = Links(fronts, settings.split.layout)
         self._metrics = Metrics()
         self._lock = threading.RLock()
@@ -92,9 +91,7 @@ class Supervisor:
         """
         listen = self._settings.listen
         model_names(self._settings.repository.model_repository)
-        self._port = ReservedPort(listen.host, listen.grpc_port)
-        if (probe_port := self._settings.security.probe_port) >= 0:
-            self._probe_port = ReservedPort(listen.host, probe_port, "probe_port")
+        self._ports.open()
         self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
         self._fleet.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
@@ -129,9 +126,7 @@ class Supervisor:
             answers([worker.channel.ask(messages.Stop(0.0))], ANSWER_S)
         self._fleet.end()
         self._metrics_server.stop()
-        for port in (self._port, self._probe_port):
-            if port is not None:
-                port.close()
+        self._ports.close()
 
     def _stop_fronts(self, grace: float, patience: float) -> None:
         stops = [front.channel.ask(messages.Stop(grace)) for front in self._fleet.live_fronts()]
@@ -143,17 +138,17 @@ class Supervisor:
         over.set()
 
     def _spawn(self, role: str, index: int) -> Child:
-        assert self._port is not None
+        address = self._ports.address
         if role == WORKER:
             engine = self._settings.engine
             failures = self._fleet.failures(WORKER)
             why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
-            place, inherited = self._links.for_worker(self._settings, self._port.address, why)
+            place, inherited = self._links.for_worker(self._settings, address, why)
             return self._spawn_child(role, place, inherited)
-        probe = "" if self._probe_port is None else self._probe_port.address
-        place, inherited = self._links.for_front(index, self._settings, self._port.address, probe)
+        probe = self._ports.probe_address
+        place, inherited = self._links.for_front(index, self._settings, address, probe)
         child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
@@ -217,12 +212,10 @@ class Supervisor:
             self._metrics.server(VERSION, ",".join(sorted(set(self._transports.values()))))
             first = not self._listening and len(self._transports) == self._links.count
             self._listening = self._listening or first
-        if first and self._port is not None:
-            host = self._settings.listen.host
-            where = {"grpc_port": self._port.port, "metrics_port": self._metrics_port}
-            if self._probe_port is not None:
-                where["probe_port"] = self._probe_port.port
-            log.info("listening", extra={"host": host, **where, "fronts": self._links.count})
+        if first:
+            where = {"host": self._settings.listen.host, "metrics_port": self._metrics_port}
+            fronts = {"fronts": self._links.count}
+            log.info("listening", extra={**where, **self._ports.numbers, **fronts})
         self._fleet.useful(child)
         self._update()
 
