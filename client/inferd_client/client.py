@@ -76,13 +76,9 @@ class Client:
         self._options = connection.CallOptions(timeout, (*metadata, *shown), wait_for_ready)
         # A token in the clear is for the server alone.
         direct = bool(shown) and tls is None
-        arguments = (
-            service_config.options(
-                max_message_bytes, repeat=repeat, check_health=check_health, direct=direct
-            )
-            for repeat in (retries, False)
+        arguments = service_config.pair(
+            max_message_bytes, retries=retries, check_health=check_health, direct=direct
         )
-        # The second, which connects when it is first used, is for calls that must not be repeated.
         self._channels = [connection.open_channel(address, tls, given) for given in arguments]
         repeating, once = (connection.methods(channel) for channel in self._channels)
         self._methods = {True: repeating, False: once}

@@ -53,6 +53,19 @@ def service_config(*, repeat: bool, check_health: bool) -> str:
     return json.dumps(config)
 
 
+def pair(
+    max_message_bytes: int, *, retries: bool, check_health: bool, direct: bool
+) -> list[list[tuple[str, int | str]]]:
+    """Return the arguments of a client's two channels.
+
+    The second, which connects when it is first used, is for calls that must not be repeated.
+    """
+    return [
+        options(max_message_bytes, repeat=repeat, check_health=check_health, direct=direct)
+        for repeat in (retries, False)
+    ]
+
+
 def options(
     max_message_bytes: int, *, repeat: bool, check_health: bool, direct: bool
 ) -> list[tuple[str, int | str]]:
