@@ -10,10 +10,10 @@ from functools import partial
 from typing import Protocol
 
 from inferd_server.cache import frame
-from inferd_server.cache.alarms import Alarms
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Key
 from inferd_server.cache.lookup import Found, Lookup, Stored
+from inferd_server.scheduler.alarms import Alarms
 
 log = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from inferd_server.front.template import Parts, Template, TemplateCache, learn, 
 from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.expiry import Expiry
+from inferd_server.scheduler.alarms import Alarms
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
@@ -51,7 +51,7 @@ class Infer:
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
         self._templates: TemplateCache[Plan] = TemplateCache()
-        self._expiry = Expiry(telemetry.clock)
+        self._alarms = Alarms(telemetry.clock)
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
@@ -195,7 +195,8 @@ class Infer:
             return False
         call.on_cancel(partial(cancel, queue, job))
         if plan.urgency.timeout is not None and deadline is not None:
-            self._expiry.watch(deadline, job, partial(expire, queue, job))
+            # Those of calls end by gRPC's own timers.
+            job.watch(self._alarms.at(deadline, partial(expire, queue, job)))
         return True
 
     def _again(self, call: Call, started: float, attempt: int) -> None:

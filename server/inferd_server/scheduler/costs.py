@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from statistics import median_high
 
 SAMPLES = 15
 """Runs of each size that count: enough for one that was disturbed not to matter."""
@@ -21,7 +22,7 @@ class Costs:
         """Take a run in."""
         samples = self._samples.setdefault(size_of(rows), deque(maxlen=SAMPLES))
         samples.append(seconds)
-        self._known = rising({size: median(found) for size, found in self._samples.items()})
+        self._known = rising({size: median_high(found) for size, found in self._samples.items()})
 
     def seconds(self, rows: int) -> float:
         """Return what a run of so many rows takes; 0 while nothing is known.
@@ -41,11 +42,6 @@ class Costs:
 def size_of(rows: int) -> int:
     """Return the power of two that a number of rows counts as."""
     return 1 << (rows - 1).bit_length()
-
-
-def median(samples: deque[float]) -> float:
-    """Return the middle one, the larger of two."""
-    return sorted(samples)[len(samples) // 2]
 
 
 def rising(medians: dict[int, float]) -> tuple[tuple[int, float], ...]:

@@ -11,6 +11,7 @@ from typing import Protocol
 from inferd.tensors import Array
 
 from inferd_server.errors import EngineFailure, InferdError
+from inferd_server.scheduler.alarms import Alarm
 from inferd_server.scheduler.slot import Slot
 
 log = logging.getLogger(__name__)
@@ -61,8 +62,8 @@ class Job:
     """
 
     __slots__ = (
-        "_answer", "_open", "arrived", "cancelled", "deadline", "key", "level", "ordered", "rows",
-        "slot",
+        "_answer", "_open", "alarm", "arrived", "cancelled", "deadline", "key", "level", "ordered",
+        "rows", "slot",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +87,8 @@ class Job:
             level: priority; 0 is the highest.
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
         """
+        self.alarm: Alarm | None = None
+        """Rings at a deadline that nobody else watches."""
         self.ordered = ordered
         self.slot = slot
         self.rows = slot.rows
@@ -102,10 +105,19 @@ class Job:
         """True once an answer was sent, or is being sent."""
         return self._open.locked()
 
+    def watch(self, alarm: Alarm) -> None:
+        """Know what rings at the deadline, which is for nothing once there is an answer."""
+        self.alarm = alarm
+        if self.answered:
+            # Whoever answered may not have known of it.
+            alarm.cancel()
+
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Answer with this job's rows of every output, and free the slot."""
         # A lock that is never released: the first to take it answers.
         if self._open.acquire(blocking=False):
+            if self.alarm is not None:
+                self.alarm.cancel()
             try:
                 self._answer.finish(outputs, phases)
             except Exception:
@@ -130,6 +142,8 @@ class Job:
         They have to call `finish` or `fail` later all the same.
         """
         if self._open.acquire(blocking=False):
+            if self.alarm is not None:
+                self.alarm.cancel()
             self._send(error)
 
     def _send(self, error: InferdError) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from inferd_server.cache.alarms import SPARE
 from inferd_server.cache.key import Owner
 from inferd_server.cache.lookup import Stored
 from inferd_server.errors import (
@@ -17,6 +16,7 @@ from inferd_server.errors import (
     WorkerLost,
     WouldBeLate,
 )
+from inferd_server.scheduler.alarms import SPARE
 
 from tests.server.cache.herd import OWNER, TTL, Herd
 

@@ -99,6 +99,17 @@ def test_a_request_that_runs_at_its_timeout_is_answered_then_and_once(held: Held
     assert arrays(held.server.infer(request_of(2.0)))["OUTPUT0"][0, 0] == 4
 
 
+def test_a_timeout_of_ages_does_not_keep_others_from_theirs(held: Held) -> None:
+    busy = occupy(held.server, held.engine)
+    patient = held.send(request_of(3.0, timeout=2**63 - 1))
+    waiting(held.server, 1)
+    late = held.send(request_of(7.0, timeout=20_000))
+    assert late.exception(PATIENCE).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    held.engine.release()
+    busy.result(PATIENCE)
+    assert arrays(patient.result(PATIENCE))["OUTPUT0"][0, 0] == 6
+
+
 def test_priorities_decide_who_is_next(held: Held) -> None:
     busy = occupy(held.server, held.engine)
     sent = []

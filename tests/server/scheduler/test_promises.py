@@ -7,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from inferd_engines.engine import EngineError
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
 from inferd_server.front.outcome import cancel, expire
+from inferd_server.scheduler.alarms import Alarms
 from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.expiry import Expiry
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
@@ -34,9 +34,7 @@ class Promises(RuleBasedStateMachine):
         limits = Limits(MOST, 0.0, (1, 2, 4), LEVELS, HEAD_START)
         self.queue: BatchQueue[Job] = BatchQueue(limits, self.clock)
         self.run_batch = BatchRunner(self.engine, True, lambda _: None, self.clock)
-        self.expiry = Expiry(lambda: 0.0)
-        # The thread stays out of it: the test looks for what is due.
-        self.expiry._started = True
+        self.alarms = Alarms(self.clock, threaded=False)
         self.sent: list[tuple[Job, Caller, list[float]]] = []
         self.late: dict[int, float] = {}
         self.serial = 0
@@ -66,13 +64,12 @@ class Promises(RuleBasedStateMachine):
         assert self.queue.submit(job)
         self.sent.append((job, caller, values))
         if deadline is not None:
-            self.expiry.watch(deadline, job, lambda: expire(self.queue, job))
+            job.watch(self.alarms.at(deadline, lambda: expire(self.queue, job)))
 
     @rule()
     def tick(self) -> None:
         self.clock.advance(TICK)
-        for then in self.expiry.due(self.clock()):
-            then()
+        self.alarms.ring()
 
     @precondition(lambda self: self.queue.rows)
     @rule(fails=st.booleans())

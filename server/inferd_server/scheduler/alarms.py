@@ -1,4 +1,4 @@
-"""Calls back at given times: deadlines of requests that wait, and patience with Redis."""
+"""Calls back at given times: deadlines of requests, and patience with Redis."""
 
 from __future__ import annotations
 
