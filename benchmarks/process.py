@@ -23,13 +23,20 @@ class Serving:
 
 
 @contextmanager
-def serving(repository: Path, flags: Sequence[str] = ()) -> Iterator[Serving]:
+def serving(
+    repository: Path, flags: Sequence[str] = (), python: str = sys.executable
+) -> Iterator[Serving]:
     """Start `inferd serve` on free ports, wait until it is ready, and stop it by its pid.
+
+    Args:
+        repository: the folder of models.
+        flags: further flags.
+        python: the interpreter whose environment has the server.
 
     Raises:
         RuntimeError: it ended before it was ready.
     """
-    command = [sys.executable, "-m", "inferd_server", "--model-repository", str(repository)]
+    command = [python, "-m", "inferd_server", "--model-repository", str(repository)]
     ports = ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
     server = subprocess.Popen([*command, *ports, *flags], stderr=subprocess.PIPE, text=True)
     try:
