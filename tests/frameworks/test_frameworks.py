@@ -1,0 +1,152 @@
+"""Models of five libraries as their users export them, served and compared with the library.
+
+`make test-models` sets up the environment in which they are made, runs this in every
+arrangement, and prints the table of docs/exporting.md.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from inferd_client import Client
+from inferd_client.information import ModelMetadata, ModelVersionStatus
+
+from tests.conformance.process import ServerProcess
+
+pytestmark = [pytest.mark.frameworks, pytest.mark.timeout(900)]
+
+HERE = Path(__file__).parent
+PYTHON = HERE.parents[1] / ".tools/frameworks/bin/python"
+ARRANGEMENTS = ("inline", "threads", "split")
+UNBATCHED = frozenset({"torch_dynamo_cache_step", "torch_script_cache_step"})
+Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Rows for a model, and what its library answers; names are the file's."""
+
+    given: Arrays
+    asked: Arrays
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return len(next(iter(self.given.values())))
+
+    def part(self, first: int, last: int) -> Answers:
+        """Return some of the rows."""
+        given = {name: array[first:last] for name, array in self.given.items()}
+        return Answers(given, {name: array[first:last] for name, array in self.asked.items()})
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every model and its answers, made on the spot."""
+    if not PYTHON.exists():
+        pytest.skip("the libraries are not installed; `make test-models` does that")
+    folder = tmp_path_factory.mktemp("frameworks")
+    done = subprocess.run([PYTHON, HERE / "make.py", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder
+
+
+@pytest.fixture(scope="session", params=ARRANGEMENTS)
+def client(made: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of a server with all of them, which may leave some out."""
+    flags = ("--processes", request.param, "--strict-readiness", "false")
+    server = ServerProcess(made / "models", flags)
+    try:
+        port = server.wait_for("listening")["grpc_port"]
+        with Client(f"127.0.0.1:{port}") as client:
+            client.wait_until_ready(120)
+            yield client
+    finally:
+        assert server.stop() == 0
+
+
+def read(path: Path) -> Answers:
+    """Read what `saving.save` wrote."""
+    with np.load(path) as arrays:
+        given = {name[3:]: text(arrays[name]) for name in arrays if name.startswith("in:")}
+        asked = {name[4:]: arrays[name] for name in arrays if name.startswith("out:")}
+    return Answers(given, asked)
+
+
+def text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return text as the objects that clients send."""
+    return array.astype(object) if array.dtype.kind == "U" else array
+
+
+def everything(made: Path) -> dict[str, Answers]:
+    """Return the answers by model."""
+    return {path.stem: read(path) for path in sorted((made / "answers").glob("*.npz"))}
+
+
+def served(client: Client) -> dict[str, ModelVersionStatus]:
+    """Return what the server says of each model."""
+    return {model.name: model for model in client.status().models}
+
+
+def compare(metadata: ModelMetadata, got: Arrays, asked: Arrays) -> None:
+    """Hold what came to what the library says, output by output."""
+    places = [tensor.name for tensor in metadata.outputs]
+    for place, (name, right) in enumerate(asked.items()):
+        came = got[name if name in got else places[place]]
+        if came.dtype == object:
+            assert [str(value) for value in np.ravel(right)] == [
+                value.decode() for value in np.ravel(came)
+            ]
+            continue
+        loose = 1e-2 if came.dtype == np.float16 else 1e-3
+        right = np.reshape(right, came.shape)
+        np.testing.assert_allclose(came, right, rtol=loose, atol=loose, err_msg=name)
+
+
+def test_every_model_is_served(client: Client, made: Path) -> None:
+    models = served(client)
+    missing = {
+        name: models[name].reason if name in models else "not in the index"
+        for name in everything(made)
+        if name not in models or models[name].state != "READY"
+    }
+    assert not missing
+
+
+def test_every_model_whose_rows_are_independent_is_batched(client: Client, made: Path) -> None:
+    models = served(client)
+    alone = {
+        name: model.reason
+        for name, model in models.items()
+        if model.state == "READY" and model.max_batch_size < 2 and name not in UNBATCHED
+    }
+    assert not alone
+
+
+def test_all_rows_at_once_are_answered_as_the_library_does(client: Client, made: Path) -> None:
+    for name, answers in everything(made).items():
+        metadata = client.metadata(name)
+        most = 32
+        for first in range(0, answers.rows, most):
+            part = answers.part(first, first + most)
+            compare(metadata, client.infer(name, part.given).outputs, part.asked)
+
+
+def test_single_rows_in_company_are_answered_as_the_library_does(
+    client: Client, made: Path
+) -> None:
+    """Each row is a request of its own, all of them in flight at once."""
+    with ThreadPoolExecutor(16) as pool:
+        for name, answers in everything(made).items():
+            metadata = client.metadata(name)
+            parts = [answers.part(place, place + 1) for place in range(answers.rows)]
+            results = list(pool.map(lambda part, name=name: client.infer(name, part.given), parts))
+            for part, result in zip(parts, results, strict=True):
+                compare(metadata, result.outputs, part.asked)
