@@ -6,7 +6,6 @@ TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url
 NODE := tests/conformance/node
-PROTOS := $(shell find proto -name '*.proto')
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
 FLAGS ?=
@@ -77,7 +76,7 @@ format: install ## sort the imports and lay out the code
 	$(BIN)/ruff format .
 
 proto: install ## generate the stubs beside their .proto files
-	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+	$(BIN)/python scripts/generate_stubs.py proto proto
 
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
