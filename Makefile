@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url
+	--no-header --no-annotate --no-emit-index-url --upgrade-package grpcio
 NODE := tests/conformance/node
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
@@ -153,6 +153,7 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 # keep pycuda from being imported there.
 PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
 
+# The newest patch of grpcio each time: the fast transport rests on its inner layer.
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server --extra redis pyproject.toml -o requirements/server.txt
 	$(LOCK) --extra server --extra redis --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
