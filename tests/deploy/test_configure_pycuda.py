@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from tests.deploy.helm import ROOT
+from tests.deploy.scripts import load_script
 
 HEADER = """
 #define cuMemAlloc cuMemAlloc_v2
@@ -26,13 +25,7 @@ int cuCtxGetCurrent (CUcontext *current);
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    path = ROOT / "scripts/configure_pycuda.py"
-    spec = importlib.util.spec_from_file_location("configure_pycuda", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("configure_pycuda")
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import os
 import tarfile
@@ -13,17 +12,12 @@ from types import ModuleType
 
 import pytest
 
-from tests.deploy.helm import ROOT
+from tests.deploy.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("unpack_helm", ROOT / "scripts/unpack_helm.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("unpack_helm")
 
 
 def write_wheel(

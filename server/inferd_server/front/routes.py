@@ -64,7 +64,7 @@ def routes(
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
-    reflection = Reflection(service_names())
+    reflection = Reflection((INFERENCE, SERVER, HEALTH))
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
@@ -97,11 +97,6 @@ def statuses(
     """Return what health tells of every service."""
     models = model_statuses(entries, draining, sick)
     return {**models, "": ready, INFERENCE.full_name: ready, LIVENESS: live}
-
-
-def service_names() -> list[str]:
-    """Return the services that reflection lists, besides itself."""
-    return [service.full_name for service in (INFERENCE, SERVER, HEALTH)]
 
 
 def _inspection(inspection: Inspection, asking: Elsewhere | None) -> dict[str, UnaryHandler]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.metadata import version
 
 import pytest
 from inferd_server.errors import AddressInUse
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Call, Routes, Transport
-from inferd_server.transport.choice import AIO, COMPLETION_QUEUE, choose
-from inferd_server.transport.completion_queue import CompletionQueueTransport
+from inferd_server.transport.choice import AIO, COMPLETION_QUEUE, choose, minor
+from inferd_server.transport.completion_queue import CompletionQueueTransport, core
 from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.selftest import selftest
 
@@ -25,35 +26,52 @@ def never() -> str:
 
 
 @pytest.mark.parametrize("asked", ["auto", COMPLETION_QUEUE])
-def test_a_tested_version_that_passes_serves(asked: str) -> None:
-    choice = choose(asked, "1.2", ["1.1", "1.2"], [], works)
+@pytest.mark.parametrize("version", ["1.2", "1.2.0", "1.2.3", "1.2.4rc1", "1.1.9"])
+def test_any_patch_of_a_tested_minor_that_passes_serves(asked: str, version: str) -> None:
+    choice = choose(asked, version, ["1.1", "1.2"], [], works)
     assert (choice.name, choice.reason) == (COMPLETION_QUEUE, "")
 
 
 def test_aio_serves_when_it_was_asked_for_and_nothing_else_is_tried() -> None:
-    choice = choose(AIO, "1.2", ["1.2"], [], never)
+    choice = choose(AIO, "1.2.3", ["1.2"], [], never)
     assert (choice.name, choice.reason) == (AIO, "")
 
 
-def test_a_version_that_was_not_tested_serves_only_when_asked_for() -> None:
-    choice = choose("auto", "9.9", ["1.1", "1.2"], [], never)
+@pytest.mark.parametrize("version", ["9.9.9", "1.20.0", "2.2.0", "1.3.0"])
+def test_a_minor_that_was_not_tested_serves_only_when_asked_for(version: str) -> None:
+    choice = choose("auto", version, ["1.9", "1.2"], [], never)
     assert choice.name == AIO
-    assert "9.9" in choice.reason
-    assert "1.1, 1.2" in choice.reason
-    assert choose(COMPLETION_QUEUE, "9.9", ["1.2"], [], works).name == COMPLETION_QUEUE
+    assert version in choice.reason
+    assert choose(COMPLETION_QUEUE, version, ["1.2"], [], works).name == COMPLETION_QUEUE
 
 
 @pytest.mark.parametrize("asked", ["auto", COMPLETION_QUEUE])
 def test_a_failed_self_test_falls_back_and_says_what_failed(asked: str) -> None:
-    choice = choose(asked, "1.2", ["1.2"], [], lambda: "an answer differs")
+    choice = choose(asked, "1.2.3", ["1.2"], [], lambda: "an answer differs")
     assert choice.name == AIO
     assert "an answer differs" in choice.reason
 
 
 def test_a_layer_that_lacks_something_is_not_even_tried() -> None:
-    choice = choose(COMPLETION_QUEUE, "1.2", ["1.2"], ["Call.peer"], never)
+    choice = choose(COMPLETION_QUEUE, "1.2.3", ["1.2"], ["Call.peer"], never)
     assert choice.name == AIO
     assert "Call.peer" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("version", "missing", "problem"),
+    [("9.9.9", [], ""), ("1.10.3", ["Call.peer"], ""), ("1.10.3", [], "an answer differs")],
+)
+def test_the_reason_says_what_it_costs_and_what_to_install(
+    version: str, missing: list[str], problem: str
+) -> None:
+    reason = choose("auto", version, ["1.9", "1.10"], missing, lambda: problem).reason
+    assert "a quarter as many requests a second" in reason
+    assert "pip install 'grpcio==1.10.*'" in reason
+
+
+def test_the_grpcio_that_is_installed_is_of_a_tested_minor() -> None:
+    assert minor(version("grpcio")) in core.TESTED
 
 
 @pytest.mark.parametrize("make", TRANSPORTS)

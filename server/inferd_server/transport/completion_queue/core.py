@@ -1,7 +1,7 @@
 """gRPC core's server, call and completion queue, through grpcio's Cython layer.
 
-That layer is private: this is the only file that touches it. `TESTED` lists the versions of
-grpcio that it was tested with, `missing` checks its shape, and `selftest` makes a call.
+That layer is private: this is the only file that touches it. `TESTED` lists the minor
+versions of grpcio that it was tested with, `missing` checks its shape, `selftest` makes a call.
 
 Source: grpcio's own `grpc/_server.py`, which uses the same objects.
 """
@@ -20,7 +20,7 @@ from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.options import ChannelArguments
 from inferd_server.transport.tls import text_names
 
-TESTED = ("1.85.1",)
+TESTED = ("1.85",)
 NAMES = {
     "Server": (
         "add_http2_port", "cancel_all_calls", "destroy", "register_completion_queue",

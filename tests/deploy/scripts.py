@@ -1,0 +1,18 @@
+"""Loads a file of scripts/, which is no package, as a module."""
+
+from __future__ import annotations
+
+import importlib.util
+from types import ModuleType
+
+from tests.deploy.helm import ROOT
+
+
+def load_script(name: str) -> ModuleType:
+    """Return the module of `scripts/NAME.py`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
