@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferd_engines.engine import Array, Engine, PlanState, Registering, Signature
+from inferd_engines.engine import Array, Engine, PlanState, Registering, Shrinking, Signature
 
 
 class Delegate:
@@ -22,6 +22,11 @@ class Delegate:
     def name(self) -> str:
         """As the engine's."""
         return self._engine.name
+
+    @property
+    def version(self) -> str:
+        """As the engine's."""
+        return self._engine.version
 
     @property
     def reason(self) -> str:
@@ -52,6 +57,11 @@ class Delegate:
     def register(self, memory: Array) -> bool:
         """As the engine's; False where it does not read memory in place."""
         return isinstance(self._engine, Registering) and self._engine.register(memory)
+
+    def shrink(self, inputs: Mapping[str, Array]) -> None:
+        """As the engine's; nothing where it keeps nothing."""
+        if isinstance(self._engine, Shrinking):
+            self._engine.shrink(inputs)
 
     def warm(self, rows: int) -> None:
         """As the engine's."""

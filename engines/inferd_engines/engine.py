@@ -73,6 +73,10 @@ class Engine(Protocol):
         """Runtime and device that really serve, such as "onnxruntime/CPUExecutionProvider"."""
 
     @property
+    def version(self) -> str:
+        """Of the runtime."""
+
+    @property
     def reason(self) -> str:
         """Why this device and not the one asked for; empty where they agree."""
 
@@ -134,6 +138,18 @@ class Overlapping(Protocol):
 
         Raises:
             EngineError: as `run`; the run is over.
+        """
+
+
+@runtime_checkable
+class Shrinking(Protocol):
+    """What an engine may have besides: it can give memory back that it keeps for its next runs."""
+
+    def shrink(self, inputs: Mapping[str, Array]) -> None:
+        """Run once more, and keep no more than the model itself takes.
+
+        Raises:
+            EngineError: as `run`.
         """
 
 

@@ -12,8 +12,14 @@ import numpy as np
 from inferd_engines.arrays import check_inputs, zeros
 from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature
 from inferd_engines.onnx_errors import brief, is_fatal
-from inferd_engines.onnx_run import refuse_unreadable, run_bound, run_plain, wants_binding
-from inferd_engines.onnx_session import open_session
+from inferd_engines.onnx_run import (
+    refuse_unreadable,
+    run_bound,
+    run_plain,
+    shrink_arena,
+    wants_binding,
+)
+from inferd_engines.onnx_session import CPU, open_session, runtime_version
 from inferd_engines.onnx_signature import read_signature
 from inferd_engines.onnx_steady import is_steady
 from inferd_engines.onnx_threads import has_small_files, has_small_rows
@@ -69,6 +75,7 @@ class OnnxEngine:
         self._session: InferenceSession | None = session
         self.signature = signature
         self.name = name
+        self.version = runtime_version()
         self.reason = reason
         self.plan_state = PlanState.NONE
         self.steady = steady
@@ -108,6 +115,22 @@ class OnnxEngine:
             EngineError: the model cannot run on such inputs.
         """
         self.run({tensor.name: zeros(tensor, rows) for tensor in self.signature.inputs}, {}, rows)
+
+    def shrink(self, inputs: Mapping[str, Array]) -> None:
+        """Run once more, and free what the processor's arena keeps beyond the model.
+
+        Raises:
+            EngineError: as `run`.
+        """
+        if self._session is None or not self.name.endswith(CPU):
+            return
+        check_inputs(self.signature, inputs)
+        try:
+            shrink_arena(self._session, self.signature, inputs)
+        except EngineError:
+            raise
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise EngineError(brief(error), fatal=is_fatal(error)) from error
 
     def memory(self) -> int:
         """Return 0: ONNX Runtime's Python API does not tell what a session holds."""

@@ -101,6 +101,22 @@ def run_bound(
     }
 
 
+def shrink_arena(
+    session: InferenceSession, signature: Signature, inputs: Mapping[str, Array]
+) -> None:
+    """Run once, and let the arena of the processor free what no run uses then.
+
+    Raises:
+        EngineError: text is not UTF-8.
+    """
+    from onnxruntime import RunOptions
+
+    options = RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    feed = {tensor.name: to_runtime(tensor, inputs[tensor.name]) for tensor in signature.inputs}
+    session.run([], feed, options)
+
+
 def bindable(tensor: Tensor, outputs: Mapping[str, Array]) -> bool:
     """Tell whether the runtime can write into the buffer given for this output, if any."""
     buffer = outputs.get(tensor.name)

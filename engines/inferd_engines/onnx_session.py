@@ -48,6 +48,13 @@ def open_session(path: Path, options: EngineOptions) -> tuple[InferenceSession, 
     return session, f"onnxruntime/{real}", reason
 
 
+def runtime_version() -> str:
+    """Return the version of ONNX Runtime."""
+    from onnxruntime import __version__ as version
+
+    return str(version)
+
+
 def load(
     path: Path, options: EngineOptions, providers: Sequence[str]
 ) -> tuple[InferenceSession, str]:

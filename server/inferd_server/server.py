@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ from inferd_server.transport.call import Transport
 from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
+from inferd_server.worker.row_trials import RowTrials
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +87,20 @@ class Server:
         self._ended = threading.Event()
         self._loading = threading.Event()
         self._loaded = threading.Event()
-        loader = Loader(opener, settings.batching, settings.engine, self._metrics, clock, inline)
+        trials = RowTrials(
+            clock,
+            settings.batching.verdict_folder(os.environ),
+            settings.listen.max_message_bytes,
+        )
+        loader = Loader(
+            opener,
+            settings.batching,
+            settings.engine,
+            self._metrics,
+            clock,
+            inline,
+            trials=trials,
+        )
         self._sick = SickModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()

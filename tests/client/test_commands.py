@@ -85,12 +85,14 @@ def test_models_shows_which_engine_serves_and_why(
 ) -> None:
     model = {"name": "digits", "version": "2", "state": "READY", "engine": "ort/CPU"}
     server.answers["Status"] = server_pb2.StatusResponse(
-        models=[{**model, "engine_reason": "no GPU", "max_batch_size": 32}]
+        models=[
+            {**model, "engine_reason": "no GPU", "max_batch_size": 32, "batch_reason": "9 runs"}
+        ]
     )
     assert main(["models", "--url", server.address]) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "NAME    VERSION  STATE  ENGINE   MAX BATCH  REASON",
-        "digits  2        READY  ort/CPU  32         no GPU",
+        "NAME    VERSION  STATE  ENGINE   MAX BATCH  REASON  BATCHING",
+        "digits  2        READY  ort/CPU  32         no GPU  9 runs",
     ]
 
 
@@ -101,7 +103,7 @@ def test_models_of_another_server_come_from_its_index(
     server.answers["RepositoryIndex"] = pb.RepositoryIndexResponse(models=[entry])
     assert main(["models", "--url", server.address]) == 0
     assert capsys.readouterr().out.splitlines()[1].split() == [
-        *("m", "1", "UNAVAILABLE", "-", "-", "broken")
+        *("m", "1", "UNAVAILABLE", "-", "-", "broken", "-")
     ]
     assert main(["models", "--url", server.address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == [entry]

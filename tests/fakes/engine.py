@@ -49,6 +49,7 @@ class FakeEngine:
     ) -> None:
         self.signature = signature
         self.name = name
+        self.version = "0"
         self.reason = reason
         self.plan_state = plan_state
         self.buckets: Sequence[int] = buckets

@@ -82,7 +82,9 @@ def running(
     """
     ports = {"grpc_port": 0, "metrics_port": 0}
     # Batches that a test did not ask for would be counted with its own.
-    flags = {"model_repository": repository, **ports, "canary_interval_s": 0, **settings}
+    # A verdict that another test left would be that of another fake.
+    usual = {**ports, "canary_interval_s": 0, "verdict_store": ""}
+    flags = {"model_repository": repository, **usual, **settings}
     given = load_settings({name: str(value) for name, value in flags.items()}, {})
     options = transport_options(given.listen, credentials=credentials_of(given))
     name = AIO if inline is None else COMPLETION_QUEUE

@@ -15,7 +15,7 @@ from inferd_client.information import ModelState, ModelVersionStatus
 
 HELP = "list the models of a server"
 
-HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON")
+HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON", "BATCHING")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def _models(client: Client) -> Sequence[ModelVersionStatus | ModelState]:
 def row(model: ModelVersionStatus | ModelState) -> tuple[str, ...]:
     """Return the cells of one line."""
     if isinstance(model, ModelState):
-        return (model.name, model.version, model.state, "", "", model.reason)
+        return (model.name, model.version, model.state, "", "", model.reason, "")
     reasons = [reason for reason in (model.reason, model.engine_reason) if reason]
     return (
         model.name,
@@ -54,4 +54,5 @@ def row(model: ModelVersionStatus | ModelState) -> tuple[str, ...]:
         model.engine,
         str(model.max_batch_size),
         "; ".join(reasons),
+        model.batch_reason,
     )

@@ -60,6 +60,7 @@ class TensorRTEngine:
         """
         self.signature: Signature = loaded.signature
         self.name = name
+        self.version = str(loaded.trt.__version__)
         self.reason = ""
         self.plan_state = PlanState.READY
         self.steady = True

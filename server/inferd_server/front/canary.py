@@ -1,4 +1,7 @@
-"""Trial inferences: one row of zeros by the way of real requests, where there were none lately."""
+"""Trial inferences by the way of real requests, where there were none lately.
+
+One row of zeros; of a model that does not take those, the last request that a caller sent.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,18 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
 
 from inferd_server.errors import Cancelled, InferdError
 from inferd_server.front.verdict import Outcome, Verdict, judge
 from inferd_server.repository.entries import Models, State
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.last_request import LastRequest, OneRow
 from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.rows import RowSpec
+from inferd_server.scheduler.slot import Slot
 
 log = logging.getLogger(__name__)
 TEXT = DATATYPES[BYTES]
@@ -45,16 +51,17 @@ class Canary:
     def __init__(self, handle: Handle, clock: Clock) -> None:
         self._handle = handle
         self._clock = clock
-        self._specs, free = specs_of(handle)
+        self._zeros = row_of_zeros(handle)
         # Who was warmed with zeros takes them.
-        self._proven = not free and handle.config.warm_up != []
-        self._unfit = False
+        self._proven = handle.takes_zeros
+        if handle.warm_reason:
+            self._watch_callers()
         self._successes = handle.statistics.read().success.count
         self._open: tuple[Job, Trial] | None = None
 
     def begin(self, seconds: float) -> None:
         """Send a trial that has so many seconds, unless the last one is still open."""
-        if self._open is None and not self._unfit and not self._served():
+        if self._open is None and not self._served():
             trial = Trial()
             job = self._submit(trial, self._clock() + seconds)
             self._open = None if job is None else (job, trial)
@@ -69,8 +76,16 @@ class Canary:
         self._open = None
         outcome = judge(trial.error, self._proven)
         self._proven = self._proven or outcome is Outcome.OK
-        self._unfit = outcome is Outcome.UNFIT
+        if outcome is Outcome.UNFIT:
+            self._watch_callers()
         return self._verdict(outcome, str(trial.error or ""))
+
+    def _watch_callers(self) -> None:
+        """Try the last request from now on, whatever it is; nothing until there was one."""
+        self._proven = False
+        last = self._handle.last_request or LastRequest()
+        last.forget()
+        self._handle.last_request = last
 
     def _late(self, job: Job) -> Verdict:
         # Nobody needs the answer. What runs stays open until it comes: one trial at a time.
@@ -92,14 +107,13 @@ class Canary:
 
     def _submit(self, trial: Trial, deadline: float) -> Job | None:
         handle = self._handle
-        nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self._specs)
-        slot = handle.arena.reserve(self._specs, 1, nbytes)
-        if slot is None:
-            # Others fill it, and tell by their answers.
+        last = handle.last_request
+        row = self._zeros if last is None else last.take()
+        slot = None if row is None else reserve(handle, row)
+        if row is None or slot is None:
+            # Nothing to send yet, or others fill the queue, and tell by their answers.
             return None
-        for array in slot.inputs:
-            array[...] = b"" if array.dtype == TEXT else 0
-        key = self._specs if handle.batched else id(slot)
+        key = row.specs if handle.batched else id(slot)
         job = Job(slot, key, self._clock(), deadline, trial)
         if not handle.queue.submit(job):
             slot.free()
@@ -172,11 +186,27 @@ class Canaries:
                 self._tell(verdict)
 
 
-def specs_of(handle: Handle) -> tuple[tuple[RowSpec, ...], bool]:
-    """Return the inputs of the smallest request, and whether dimensions of it were chosen."""
+def reserve(handle: Handle, row: OneRow) -> Slot | None:
+    """Return a slot that holds one row; None without room."""
+    slot = handle.arena.reserve(row.specs, 1, row.nbytes)
+    if slot is not None:
+        for array, value in zip(slot.inputs, row.inputs, strict=True):
+            array[...] = value
+    return slot
+
+
+def row_of_zeros(handle: Handle) -> OneRow:
+    """Return the smallest request that a model may take."""
     first = int(handle.batched)
-    shapes = [(tensor.dtype, tensor.shape[first:]) for tensor in handle.signature.inputs]
-    free = any(None in shape for _, shape in shapes)
-    return tuple(
-        (dtype, tuple(1 if size is None else size for size in shape)) for dtype, shape in shapes
-    ), free
+    specs = tuple(
+        (tensor.dtype, tuple(1 if size is None else size for size in tensor.shape[first:]))
+        for tensor in handle.signature.inputs
+    )
+    nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
+    # Of one element each: they are stretched when they are written.
+    return OneRow(specs, [zero(dtype) for dtype, _ in specs], nbytes)
+
+
+def zero(dtype: np.dtype[Any]) -> Array:
+    """Return zero, or the empty text, as an array without dimensions."""
+    return np.full((), b"" if dtype == TEXT else 0, dtype)

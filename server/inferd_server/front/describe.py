@@ -76,6 +76,7 @@ def _facts(handle: Handle) -> dict[str, str]:
         "engine_reason": handle.engine_reason,
         "plan_state": handle.plan_state,
         "batch_reason": handle.batch_reason,
+        "warm_reason": handle.warm_reason,
     }
     return {name: value for name, value in facts.items() if value}
 

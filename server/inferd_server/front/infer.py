@@ -175,7 +175,10 @@ class Infer:
         promise: Promise | None,
     ) -> bool:
         """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
-        queue = plan.handle.queue
+        handle = plan.handle
+        queue = handle.queue
+        if handle.last_request is not None:
+            handle.last_request.keep(slot)
         again = self._again if attempt < SWAPS else None
         answer = Answer(call, identity, plan, started, self._telemetry, again, attempt, promise)
         key = plan.specs if plan.batched else id(slot)

@@ -139,8 +139,9 @@ class Inspection:
 
 
 def _reason(entry: Entry, sick: Mapping[tuple[str, int], str]) -> str:
-    """Return why a version is not ready: it is not loaded, or it does not answer."""
-    return entry.reason or sick.get((entry.name, entry.version), "")
+    """Return why a version is not ready, or how far it could be tried before it was."""
+    warm_reason = "" if entry.handle is None else entry.handle.warm_reason
+    return entry.reason or sick.get((entry.name, entry.version), "") or warm_reason
 
 
 def _status(entry: Entry, reason: str) -> server_pb2.ModelVersionStatus:

@@ -24,6 +24,8 @@ NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
+WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
+"""Name of a file beside model.yaml, with an array for each input."""
 M = TypeVar("M", bound=BaseModel)
 HIDDEN = "hidden"
 """The type of errors about values that must not be shown."""
@@ -93,8 +95,8 @@ class ModelConfig(BaseModel):
     """For a model whose requests build on each other."""
     instances: Positive = 1
     """Engines of this model, each with a thread."""
-    warm_up: Sequence[Positive] | None = None
-    """Batch sizes to run once before serving; [] for none."""
+    warm_up: WarmUpFile | Sequence[Positive] | None = None
+    """Batch sizes to run once before serving ([] for none), or a file of inputs to run."""
     labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
     """Names of the classes, by output."""
     versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
@@ -131,6 +133,19 @@ class ModelConfig(BaseModel):
                 "sequence", "a model with sequences has one instance and one priority"
             )
         return self
+
+    @field_validator("warm_up", mode="wrap")
+    @classmethod
+    def _warm_up(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """Say what is meant; pydantic names the inner types of a union."""
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise PydanticCustomError(
+                "warm_up",
+                "Input should be a list of batch sizes from 1, or the name of an .npz file beside "
+                "model.yaml",
+            ) from error
 
     @field_validator("versions", mode="wrap")
     @classmethod

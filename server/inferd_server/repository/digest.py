@@ -14,29 +14,38 @@ log = logging.getLogger(__name__)
 
 
 class ModelFiles:
-    """The files of a version from before its engine reads them, if its answers are kept."""
+    """The files of a version from before its engine reads them."""
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
-        """Look at them, unless nothing is kept."""
+        """Look at them."""
         self._folder = folder
         self._options = config.engine_options
         self._wanted = config.response_cache is not None
-        self._before = self._states() if self._wanted else None
+        self._before = self._states()
+        self._digest = ""
 
     def digest(self) -> str:
-        """Return the digest of what the engine has read; "" if nothing is kept, or can be."""
+        """Return the digest that answers are kept by; "" if none are, or can be."""
         if not self._wanted:
             return ""
+        digest, why = self._read()
+        if why:
+            log.warning("answers are not kept", extra={"folder": str(self._folder), "why": why})
+        return digest
+
+    def content(self) -> str:
+        """Return the digest of what the engine has read; "" if it cannot be told."""
+        return self._read()[0]
+
+    def _read(self) -> tuple[str, str]:
+        """Return the digest, and why there is none."""
         try:
-            digest = digest_of(self._folder, self._options)
+            self._digest = self._digest or digest_of(self._folder, self._options)
         except OSError as error:
-            why = f"its files cannot be read: {error.strerror}"
-        else:
-            if self._before is not None and self._states() == self._before:
-                return digest
-            why = "its files changed while it was loaded"
-        log.warning("answers are not kept", extra={"folder": str(self._folder), "why": why})
-        return ""
+            return "", f"its files cannot be read: {error.strerror}"
+        if self._before is not None and self._states() == self._before:
+            return self._digest, ""
+        return "", "its files changed while it was loaded"
 
     def _states(self) -> list[FileState] | None:
         try:

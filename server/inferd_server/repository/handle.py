@@ -12,6 +12,7 @@ from inferd_server.errors import ShuttingDown, WorkerLost
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Line
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
@@ -32,6 +33,10 @@ class Description:
     engine: str
     engine_reason: str
     batch_reason: str
+    warm_reason: str = field(default="", kw_only=True)
+    """Why it was not warmed as usual, with zeros; "" if it was."""
+    takes_zeros: bool = field(default=False, kw_only=True)
+    """True if it has run on zeros, with free dimensions of 1."""
     plan_state: str = field(default="", kw_only=True)
     """READY, BUILDING, FALLBACK or FAILED; "" where nobody asked for a plan."""
     arrangement: str = field(default="threads", kw_only=True)
@@ -58,6 +63,7 @@ class Description:
             "max_batch_size": self.bounds.max_batch_size,
             "preferred_batch_size": self.bounds.limits.max_rows,
             "batch_reason": self.batch_reason,
+            "warm_reason": self.warm_reason,
             "arrangement": self.arrangement,
         }
 
@@ -77,6 +83,8 @@ class Handle(Description):
     statistics: Statistics
     forecast: Forecast
     instances: Sequence[Instance] = field(default_factory=tuple)
+    last_request: LastRequest | None = None
+    """For trials of a model that takes no zeros; None where zeros do."""
     lost: str = ""
     """Why it can serve no more, once one of its engines was lost."""
 

@@ -10,7 +10,6 @@ from inferd_engines.engine import EngineError, EngineOptions, Opener
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.digest import ModelFiles
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
@@ -18,6 +17,7 @@ from inferd_server.scheduler.turns import Turns
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
+from inferd_server.worker.row_trials import RowTrials
 
 
 class Loader:
@@ -32,6 +32,7 @@ class Loader:
         clock: Callable[[], float],
         inline: InlineLoop | None = None,
         station: Station | None = None,
+        trials: RowTrials | None = None,
     ) -> None:
         """Know how to load.
 
@@ -43,6 +44,7 @@ class Loader:
             clock: monotonic seconds.
             inline: hosts the models that are quick enough; None: every instance has a thread.
             station: where requests wait; None: in this process.
+            trials: of models' rows; None: none is kept.
         """
         self._opener = opener
         self._engine = engine
@@ -56,6 +58,7 @@ class Loader:
             Turns(engine.concurrent_runs),
             metrics,
             clock,
+            trials or RowTrials(clock),
         )
 
     def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
@@ -76,8 +79,7 @@ class Loader:
         options = EngineOptions(
             self._engine.engine_threads, self._engine.engine_providers, config.engine_options
         )
-        files = ModelFiles(path.parent, config)
-        loading = Loading(name, version, config, self._surroundings, lost)
+        loading = Loading(name, version, path, config, self._surroundings, lost)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -88,7 +90,7 @@ class Loader:
             for index in range(config.instances)
         ]
         handle = loading.finish(instances)
-        handle.digest = files.digest()
+        handle.digest = loading.files.digest()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)

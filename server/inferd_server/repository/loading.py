@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from inferd_engines.engine import Engine, Overlapping
+from inferd.tensors import Array
+from inferd_engines.engine import Engine, EngineError, Overlapping
+from inferd_engines.onnx_values import ModelFacts, read_facts
 
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds, bounds_of
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.digest import ModelFiles
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
-from inferd_server.repository.warming import free_dimensions, preferred_rows, warm
+from inferd_server.repository.warming import (
+    WarmUp,
+    free_dimensions,
+    preferred_rows,
+    read_own,
+    warm,
+)
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.sequences.engine import StatefulEngine, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
-from inferd_server.worker.batching import find_batching
+from inferd_server.worker.batching import (
+    Batching,
+    batched_signature,
+    find_batching,
+    row_bytes,
+)
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.overlap import Overlap
+from inferd_server.worker.row_trials import RowTrials
 from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds
 
 Lost = Callable[[Handle], None]
+log = logging.getLogger(__name__)
 CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
 
@@ -49,17 +67,27 @@ class Surroundings:
     metrics: Metrics
     clock: Callable[[], float]
     """Monotonic seconds."""
+    trials: RowTrials
 
 
 class Loading:
     """Makes the handle; its methods run on the threads of the instances."""
 
     def __init__(
-        self, name: str, version: int, config: ModelConfig, around: Surroundings, lost: Lost
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        config: ModelConfig,
+        around: Surroundings,
+        lost: Lost,
     ) -> None:
         self._name = name
         self._version = version
+        self._path = path
         self._config = config
+        self.files = ModelFiles(path.parent, config)
+        self._own: Mapping[str, Array] | None = None
         self._around = around
         self._lost = lost
         self._handle: Handle | None = None
@@ -69,8 +97,12 @@ class Loading:
     def first(self, engine: Engine) -> Work:
         """Find out how to batch, set up queue and slots, warm the engine."""
         config, around = self._config, self._around
-        batching = find_batching(engine, config.max_batch_size, around.defaults.max_batch_size)
-        preferred = preferred_rows(engine, config, batching.max_batch_size, around.clock)
+        self._check_size(engine)
+        self._own = read_own(config, self._path.parents[1], engine.signature)
+        batching = self._batching(engine)
+        warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
+        fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
+        preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
         served = self._served(engine, bounds)
         line = around.station.line(served.signature, bounds.limits)
@@ -78,7 +110,7 @@ class Loading:
             name=self._name,
             version=self._version,
             config=config,
-            signature=told(served),
+            signature=batched_signature(told(served)) if bounds.max_batch_size else told(served),
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
@@ -93,11 +125,13 @@ class Loading:
             plan_state=engine.plan_state.value,
         )
         self._observing.begin(self._handle)
-        return self._work(engine, served)
+        return self._work(engine, served, warm_up)
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
-        return self._work(engine, self._served(engine, self._made().bounds))
+        bounds = self._made().bounds
+        warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
+        return self._work(engine, self._served(engine, bounds), warm_up)
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -126,10 +160,42 @@ class Loading:
         assert self._handle is not None
         return self._handle
 
-    def _work(self, engine: Engine, served: Engine) -> Work:
+    def _check_size(self, engine: Engine) -> None:
+        """Refuse a model that no request could be sent to.
+
+        Raises:
+            EngineError: the inputs of one row are larger than all that may wait.
+        """
+        least, most = row_bytes(engine.signature), self._around.defaults.max_queue_bytes
+        if least > most:
+            raise EngineError(
+                f"the inputs of one row take {least} bytes, and max_queue_bytes is {most}"
+            )
+
+    def _batching(self, engine: Engine) -> Batching:
+        """Find out how to batch, and say so where that is not proven."""
+        asked, trials = self._config.max_batch_size, self._around.trials
+        facts = ModelFacts() if asked == 0 else read_facts(self._path)
+        batching = find_batching(
+            engine.signature,
+            asked,
+            self._around.defaults.max_batch_size,
+            facts,
+            lambda most: trials.verdict(engine, facts, most, self._own, self.files.content),
+        )
+        if batching.max_batch_size and not batching.proven:
+            where = {"model": self._name, "version": self._version, "why": batching.reason}
+            log.warning("requests share runs as asked, and may change each other", extra=where)
+        return batching
+
+    def _work(self, engine: Engine, served: Engine, warm_up: WarmUp) -> Work:
         handle = self._made()
-        warm(engine, handle)
-        host = self._host(engine, handle)
+        if row_bytes(engine.signature) <= self._around.trials.budget.input_bytes:
+            warm(warm_up, self._config, handle.bounds.limits.max_rows, model=self._name)
+        else:
+            warm_up.reason = "not warmed: one row is larger than a message may be"
+        handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
+        host = self._host(engine, warm_up, handle)
         runner = self._around.station.runner(served, handle.queue, handle.batched, self._observing)
         return Work(handle.queue, runner, host, self._loop(served, handle, runner))
 
@@ -150,16 +216,19 @@ class Loading:
         turns, member = self._around.turns, self._member
         return Overlap(handle.queue, runner, lambda: not turns.contended(member)).run
 
-    def _host(self, engine: Engine, handle: Handle) -> InlineLoop | None:
+    def _host(self, engine: Engine, warm_up: WarmUp, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
         around, config = self._around, self._config
         # The transport's thread waits for no turn; and requests whose answers are kept may be
         # admitted by a thread that cannot wake it.
         if around.inline is None or around.turns.concurrent or config.response_cache is not None:
             return None
-        seconds = run_seconds(engine, 1, around.clock)
+        rows = max(1, handle.bounds.max_batch_size)
+        seconds = None
+        if rows * row_bytes(engine.signature) <= around.trials.budget.input_bytes:
+            seconds = run_seconds(warm_up, 1, around.clock)
         if seconds is not None and seconds <= LONGEST_S:
-            seconds = run_seconds(engine, max(1, handle.bounds.max_batch_size), around.clock)
+            seconds = run_seconds(warm_up, rows, around.clock)
         fixed = not free_dimensions(handle.signature, handle.batched)
         predictable = CPU in engine.name and engine.steady and fixed
         inline = runs_inline(around.asked, config.instances, predictable, seconds)

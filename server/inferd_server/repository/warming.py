@@ -1,52 +1,184 @@
-"""What is tried on an engine before it serves."""
+"""What is tried on an engine before it serves: runs that make the first callers' runs quick."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
-from inferd_engines.engine import Engine, EngineError, Signature
+import numpy as np
+from inferd.tensors import Array, datatype_of
+from inferd_engines.arrays import zeros
+from inferd_engines.engine import Engine, EngineError, Signature, Tensor
 
 from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.handle import Handle
 from inferd_server.worker.timing import run_seconds, worthwhile_rows
 
 log = logging.getLogger(__name__)
 
 
+class WarmUp:
+    """Runs of an engine on the first of several inputs that it takes."""
+
+    def __init__(self, engine: Engine, own: Mapping[str, Array] | None, batched: bool) -> None:
+        """Prepare.
+
+        Args:
+            engine: opened; used on its thread.
+            own: arrays that model.yaml names, by input; None if it names none.
+            batched: the first dimension of `own` counts rows.
+        """
+        self._engine = engine
+        self._own = own
+        self._batched = batched
+        self.takes_zeros = False
+        self.reason = ""
+        """Why zeros do not do, and what was taken instead; "" if they do."""
+
+    def warm(self, rows: int) -> None:
+        """Run once with so many rows; a row of another model is its whole input.
+
+        Raises:
+            EngineError: the engine takes none of the inputs, or the error is fatal.
+        """
+        why = ""
+        for name, run in self._ways():
+            try:
+                run(rows)
+            except EngineError as error:
+                if error.fatal:
+                    raise
+                why = why or f"a run on {name} failed: {error}"
+            else:
+                self.takes_zeros = self.takes_zeros or name == "zeros"
+                self.reason = self.reason or (why and f"{why}; {name} were taken instead")
+                return
+        self.reason = why
+        raise EngineError(why)
+
+    def _ways(self) -> Sequence[tuple[str, Callable[[int], None]]]:
+        usual = [("zeros", self._engine.warm), ("ones", self._ones)]
+        return usual if self._own is None else [("its own data", self._given), *usual]
+
+    def _ones(self, rows: int) -> None:
+        inputs = {tensor.name: ones(tensor, rows) for tensor in self._engine.signature.inputs}
+        self._engine.run(inputs, {}, rows)
+
+    def _given(self, rows: int) -> None:
+        assert self._own is not None
+        inputs, count = self._own, 1
+        if self._batched:
+            count = rows
+            inputs = {
+                name: np.take(array, range(rows), axis=0, mode="wrap")
+                for name, array in inputs.items()
+            }
+        self._engine.run(inputs, {}, count)
+
+
+def warm(warm_up: WarmUp, config: ModelConfig, largest: int, *, model: str) -> None:
+    """Run the sizes that model.yaml names, or one row and the largest batch that is made.
+
+    What fails is no reason to refuse a model: its callers may send what it takes.
+
+    Raises:
+        EngineError: a fatal one.
+    """
+    asked = config.warm_up
+    sizes = sorted({1, largest}) if asked is None or isinstance(asked, str) else asked
+    for rows in sizes:
+        try:
+            warm_up.warm(rows)
+        except EngineError as error:
+            if error.fatal:
+                raise
+            log.warning("not warmed", extra={"model": model, "rows": rows, "why": str(error)})
+
+
 def preferred_rows(
-    engine: Engine, config: ModelConfig, most: int, clock: Callable[[], float]
+    warm_up: WarmUp,
+    config: ModelConfig,
+    most: int,
+    buckets: Sequence[int],
+    clock: Callable[[], float],
 ) -> int:
     """Return the rows that requests are put together to.
 
     Args:
-        engine: opened.
+        warm_up: of the opened engine.
         config: of the model.
         most: rows that a batch may have.
+        buckets: of the engine.
         clock: monotonic seconds.
     """
-    if engine.buckets:
-        most = min(most, max(engine.buckets))
+    if buckets:
+        most = min(most, max(buckets))
     if config.preferred_batch_size is not None:
         return min(config.preferred_batch_size, most)
     if most < 2 or config.warm_up == []:
         return most
-    return worthwhile_rows(lambda rows: run_seconds(engine, rows, clock, 2), most)
+    return worthwhile_rows(lambda rows: run_seconds(warm_up, rows, clock, 2), most)
 
 
-def warm(engine: Engine, handle: Handle) -> None:
-    """Run the sizes that model.yaml names, or one row and the largest batch that is made."""
-    asked = handle.config.warm_up
-    largest = handle.bounds.limits.max_rows
-    for rows in sorted({1, largest}) if asked is None else asked:
-        try:
-            engine.warm(rows)
-        except EngineError as error:
-            free = free_dimensions(handle.signature, handle.batched)
-            if error.fatal or asked is not None or not free:
-                raise
-            # Zeros of the smallest shape need not be an input that the model accepts.
-            log.info("not warmed", extra={"model": handle.name, "why": str(error)})
+def ones(tensor: Tensor, rows: int) -> Array:
+    """Return an input of ones ("1" for BYTES), of the shape of `zeros`."""
+    made = zeros(tensor, rows)
+    made[...] = b"1" if tensor.dtype == object else 1
+    return made
+
+
+def read_own(config: ModelConfig, folder: Path, signature: Signature) -> Mapping[str, Array] | None:
+    """Read the inputs that model.yaml names under `warm_up`; None if it names none.
+
+    Args:
+        config: of the model.
+        folder: of model.yaml.
+        signature: of the model.
+
+    Returns:
+        Arrays of the inputs' dtypes, by name.
+
+    Raises:
+        EngineError: the file cannot be read, or an array is missing or does not fit.
+    """
+    if not isinstance(config.warm_up, str):
+        return None
+    name = config.warm_up
+    try:
+        with np.load(folder / name, allow_pickle=False) as file:
+            return {tensor.name: _fitting(file[tensor.name], tensor) for tensor in signature.inputs}
+    except KeyError as error:
+        wanted = ", ".join(tensor.name for tensor in signature.inputs)
+        raise EngineError(
+            f"warm_up names {name}, which lacks an array; {wanted} were expected"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise EngineError(f"warm_up names {name}, which cannot be used: {error}") from error
+
+
+def _fitting(array: Array, tensor: Tensor) -> Array:
+    """Return an array as an input takes it.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    shape = [-1 if size is None else size for size in tensor.shape]
+    pairs = zip(tensor.shape, array.shape, strict=False)
+    if array.ndim != len(shape) or any(size not in (None, given) for size, given in pairs):
+        raise ValueError(f"{tensor.name!r} has shape {list(array.shape)}; {shape} was expected")
+    if not array.size:
+        raise ValueError(f"{tensor.name!r} is empty")
+    if tensor.dtype == object:
+        if array.dtype.kind not in "US":
+            raise ValueError(f"{tensor.name!r} holds no text")
+        encoded = np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+        return encoded.astype(object)
+    kinds = "iub" if tensor.dtype.kind in "iub" else "iubf"
+    if array.dtype.kind not in kinds and array.dtype != tensor.dtype:
+        raise ValueError(
+            f"{tensor.name!r} is {array.dtype}; {datatype_of(tensor.dtype)} was expected"
+        )
+    return np.ascontiguousarray(array.astype(tensor.dtype))
 
 
 def free_dimensions(signature: Signature, batched: bool) -> bool:

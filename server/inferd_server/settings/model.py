@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -108,6 +109,20 @@ class BatchingSettings(Section):
     max_queue_wait_ms: Delay = Field(
         0.0, description="a request that is expected to wait longer is refused; 0: none is"
     )
+    verdict_store: str = Field(
+        "auto",
+        description="folder that keeps whether a model's rows may share a batch, so that this is "
+        "not tried again at each start; auto: inferd/rows in $XDG_CACHE_HOME or ~/.cache; empty: "
+        "nothing is kept",
+    )
+
+    def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the folder of `verdict_store`; None to keep nothing."""
+        if self.verdict_store != "auto":
+            return Path(self.verdict_store) if self.verdict_store else None
+        home = environment.get("HOME", "")
+        cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
+        return Path(cache) / "inferd" / "rows" if cache else None
 
 
 class EngineSettings(Section):

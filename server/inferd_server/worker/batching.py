@@ -1,32 +1,27 @@
-"""Does the first dimension of a model really stand for independent rows?
+"""Which models may batch: those whose first dimension stands for independent rows.
 
-A model whose file says so by its shapes alone may still mix rows (a mean over the first
-dimension, say): batching it would answer wrongly and nobody would notice. So the claim
-is tried out before it is used.
+A model whose file says so by its shapes alone may still mix rows (a mean over the first dimension,
+say): batching it would answer wrongly and nobody would notice. So its rows are tried before
+they share a run, and the graph is read for what a trial cannot show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-import numpy as np
-from inferd.tensors import BYTES, DATATYPES, Array
-from inferd_engines.engine import Engine, EngineError, Signature
+from inferd_engines.batch_axis import Mixing, MixingNode
+from inferd_engines.engine import EngineError, Signature
+from inferd_engines.onnx_values import ModelFacts
 
-ROWS = 3
-# Sizes to try for free dimensions: those of sequences and images. 1 comes last, because
-# much that mixes rows has nothing to mix in it (what is normalised over it is zero).
-FREE_SIZES = (16, 64, 224, 1)
-# Integers below these: digits tell more, and small tables have only 0 and 1.
-INTEGERS = (10, 2)
-# Kernels for other batch sizes add up in another order; mixing rows differs by far more.
-# A share of the value, or of a typical one: all of 1000 probabilities are small.
-ROUNDING, NOISE = 1e-2, 1e-6
-# Share of whole numbers that may differ, where rounding tipped one over.
-TIPPED = 1e-2
+from inferd_server.worker.row_verdict import Finding, Verdict
+
+log = logging.getLogger(__name__)
+
+Trial = Callable[[int], Verdict]
+"""Tries rows in batches of at most so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,141 +30,109 @@ class Batching:
 
     max_batch_size: int
     reason: str
+    fitting: int = 0
+    """Rows whose runs keep to the budget in bytes; 0: not known."""
+    proven: bool = True
+    """False where batches are asked for and nobody knows whether rows are independent."""
 
 
-def claims_batch(signature: Signature) -> bool:
-    """True if every input and output begins with a free dimension, of one name if any."""
-    tensors = (*signature.inputs, *signature.outputs)
-    if not signature.inputs or any(not t.shape or t.shape[0] is not None for t in tensors):
-        return False
-    return len({t.axes[0] for t in tensors if t.axes and t.axes[0]}) <= 1
-
-
-def find_batching(engine: Engine, asked: int | None, default: int, seed: int = 0) -> Batching:
-    """Decide whether, and up to which size, requests of this model share a run.
-
-    Args:
-        engine: opened.
-        asked: the model's own setting; 0: no batch dimension; None: find out.
-        default: the limit when the model says nothing.
-        seed: of the trial inputs.
-
-    Raises:
-        EngineError: the model asks for batches, and its rows are not independent.
-    """
-    if asked == 0:
-        return Batching(0, "max_batch_size is 0 in model.yaml")
-    if not claims_batch(engine.signature):
-        if asked:
-            raise EngineError(
-                f"max_batch_size is {asked}, and not all inputs and outputs "
-                "begin with one free dimension"
-            )
-        return Batching(0, "not all inputs and outputs begin with one free dimension")
-    problem = rows_problem(engine, seed)
-    if problem and asked:
-        raise EngineError(f"max_batch_size is {asked}, and {problem}")
-    if problem:
-        return Batching(0, problem)
-    return Batching(asked or default, "rows tried alone and together gave the same answers")
-
-
-def rows_problem(engine: Engine, seed: int) -> str:
-    """Run rows alone and together, and say how they differ; "" when they agree.
-
-    Raises:
-        EngineError: a fatal one.
-    """
-    for size, below in product(FREE_SIZES, INTEGERS):
-        try:
-            return trial(engine, trial_inputs(engine.signature, ROWS, size, below, seed))
-        except EngineError as error:
-            if error.fatal:
-                raise
-            problem = f"rows could not be tried together: {error}"
-    return problem
-
-
-def trial(engine: Engine, inputs: Mapping[str, Array]) -> str:
-    """Run rows alone, together, and together in reverse; say how they differ.
-
-    In reverse, because a sort or a running sum can leave one order as it is.
-
-    Raises:
-        EngineError: the engine does not take these inputs.
-    """
-    alone = [
-        engine.run({name: array[i : i + 1] for name, array in inputs.items()}, {}, 1)
-        for i in range(ROWS)
-    ]
-    reverse = {name: np.ascontiguousarray(array[::-1]) for name, array in inputs.items()}
-    problem = difference(engine.run(inputs, {}, ROWS), alone)
-    return problem or difference(engine.run(reverse, {}, ROWS), alone[::-1])
-
-
-def difference(together: Mapping[str, Array], alone: Sequence[Mapping[str, Array]]) -> str:
-    """Say how a batch's outputs differ from those of its rows alone; "" when they agree."""
-    for name, array in together.items():
-        if array.ndim == 0 or array.shape[0] != ROWS:
-            return f"output {name!r} has shape {list(array.shape)} for {ROWS} rows"
-        if not same(array, [outputs[name] for outputs in alone]):
-            return f"rows of output {name!r} depend on the other rows of their batch"
+def fixed_input(signature: Signature) -> str:
+    """Say why the inputs cannot be those of several rows; "" if they can."""
+    if not signature.inputs:
+        return "the model has no inputs"
+    for tensor in signature.inputs:
+        if not tensor.shape or tensor.shape[0] is not None:
+            shape = [-1 if size is None else size for size in tensor.shape]
+            return f"input {tensor.name!r} has shape {shape}, which begins with no free dimension"
     return ""
 
 
-def same(together: Array, alone: list[Array]) -> bool:
-    """True if a batch's rows equal the rows run alone, up to rounding."""
-    if any(part.shape[:1] != (1,) or part.shape[1:] != together.shape[1:] for part in alone):
-        return False
-    apart = np.concatenate(alone)
-    if together.dtype.kind in "OSUbiu":
-        return bool(np.count_nonzero(together != apart) <= TIPPED * apart.size)
-    return close(together.astype(np.float64), apart.astype(np.float64))
+def row_bytes(signature: Signature) -> int:
+    """Return the least that one request's inputs can take; text counts nothing."""
+    return sum(
+        math.prod(1 if size is None else size for size in tensor.shape) * tensor.dtype.itemsize
+        for tensor in signature.inputs
+        if tensor.dtype != object
+    )
 
 
-def close(together: Array, apart: Array) -> bool:
-    """True if two arrays of FP64 differ by rounding only."""
-    absolute = max(NOISE, ROUNDING * min(typical(together), typical(apart)))
-    return np.allclose(together, apart, rtol=ROUNDING, atol=absolute, equal_nan=True)
+def find_batching(
+    signature: Signature, asked: int | None, default: int, facts: ModelFacts, trial: Trial
+) -> Batching:
+    """Decide whether, and up to which size, requests of a model share a run.
 
+    Args:
+        signature: of the model.
+        asked: the model's own setting; 0: no batch dimension; None: find out.
+        default: the limit when the model says nothing.
+        facts: from the model's file.
+        trial: of its rows.
 
-def typical(array: Array) -> float:
-    """Return the size of an array's elements.
-
-    Not their mean: a mask of -1e9 must not make everything else look alike.
+    Raises:
+        EngineError: the model asks for batches, and cannot have them.
     """
-    sizes = np.abs(array[np.isfinite(array) & (array != 0)])
-    return float(np.median(sizes)) if sizes.size else 0.0
+    if asked == 0:
+        return Batching(0, "max_batch_size is 0 in model.yaml")
+    fixed = fixed_input(signature)
+    if fixed and asked:
+        raise EngineError(f"max_batch_size is {asked}, and {fixed}")
+    if fixed:
+        return Batching(0, fixed)
+    proven = next((node for node in facts.mixing if node.mixing is Mixing.PROVEN), None)
+    if proven is None:
+        verdict = trial(asked or default)
+    else:
+        verdict = Verdict(Finding.MIXES, f"rows depend on the other rows of their batch: {proven}")
+    return decide(verdict, facts, asked, default)
 
 
-def trial_inputs(
-    signature: Signature, rows: int, size: int, below: int, seed: int
-) -> Mapping[str, Array]:
-    """Draw rows for every input, with `size` for the free dimensions after the first.
+def decide(verdict: Verdict, facts: ModelFacts, asked: int | None, default: int) -> Batching:
+    """Weigh what a trial found against what the graph says and the operator asks for.
 
-    Normal numbers for floats, integers from 0 and less than `below`, digits for BYTES.
+    Raises:
+        EngineError: batches are asked for, and rows are known to be mixed.
     """
-    generator = np.random.default_rng(seed)
-    inputs = {}
-    for tensor in signature.inputs:
-        shape = (rows, *(size if fixed is None else fixed for fixed in tensor.shape[1:]))
-        inputs[tensor.name] = _draw(tensor.dtype, shape, below, generator)
-    return inputs
+    doubt = doubtful(verdict, facts)
+    if verdict.finding is Finding.INDEPENDENT and doubt is None:
+        return Batching(asked or default, verdict.reason, verdict.fitting)
+    reason = verdict.reason
+    if doubt is not None:
+        reason = f"{reason}, but {doubt}" if independent(verdict) else f"{reason}; {doubt}"
+    if verdict.finding is Finding.MIXES:
+        if asked:
+            raise EngineError(f"max_batch_size is {asked}, and {reason}")
+        return Batching(0, reason, verdict.fitting)
+    if not asked:
+        hint = "; if rows are independent all the same, set max_batch_size in model.yaml"
+        return Batching(0, reason + hint, verdict.fitting)
+    text = f"max_batch_size is {asked} in model.yaml, not proven: {reason}"
+    return Batching(asked, text, verdict.fitting, proven=False)
 
 
-def _draw(
-    dtype: np.dtype[Any], shape: tuple[int, ...], below: int, generator: np.random.Generator
-) -> Array:
-    if dtype == DATATYPES[BYTES]:
-        digits = _integers(shape, 10, generator)
-        return np.array([str(d).encode() for d in digits.flat], dtype=object).reshape(shape)
-    if dtype.kind in "iub":
-        return _integers(shape, 2 if dtype.kind == "b" else below, generator).astype(dtype)
-    return generator.standard_normal(shape).astype(dtype)
+def independent(verdict: Verdict) -> bool:
+    """True if the trial found no mixing."""
+    return verdict.finding is Finding.INDEPENDENT
 
 
-def _integers(shape: tuple[int, ...], below: int, generator: np.random.Generator) -> Array:
-    drawn = generator.integers(0, below, shape)
-    # Small rows that happen to be equal would hide how they mix.
-    drawn.reshape(shape[0], -1)[:, :1] = np.arange(shape[0])[:, None] % below
-    return drawn
+def doubtful(verdict: Verdict, facts: ModelFacts) -> MixingNode | None:
+    """Return the node that speaks against independent rows, in spite of the trial if it has to.
+
+    The trial is the judge where it could be held with numbers that have a fraction: any of them
+    moves a mean. Of whole numbers, it may not have met the one that counts.
+    """
+    if not independent(verdict):
+        return next(iter(facts.mixing), None)
+    found = (one for one in facts.mixing if one.mixing is Mixing.LIKELY and one.whole)
+    return next(found, None)
+
+
+def batched_signature(signature: Signature) -> Signature:
+    """Return a signature whose outputs begin with the free dimension that they have been seen with.
+
+    Some exporters declare one row where there is one for each row of the inputs.
+    """
+    outputs = tuple(
+        replace(tensor, shape=(None, *tensor.shape[1:])) if tensor.shape else tensor
+        for tensor in signature.outputs
+    )
+    return replace(signature, outputs=outputs)

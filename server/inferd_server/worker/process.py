@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ from inferd_server.repository.recovery import Recovery
 from inferd_server.repository.repository import Repository
 from inferd_server.worker.fatal import EndsWithEngine, end_process
 from inferd_server.worker.intake import Intake
+from inferd_server.worker.row_trials import RowTrials
 from inferd_server.worker.station import TableStation
 
 log = logging.getLogger(__name__)
@@ -60,6 +62,11 @@ class WorkerProcess:
             self._metrics,
             time.monotonic,
             station=station,
+            trials=RowTrials(
+                time.monotonic,
+                settings.batching.verdict_folder(os.environ),
+                settings.listen.max_message_bytes,
+            ),
         )
         recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
         self._repository = Repository(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
-from inferd_engines.engine import Engine, EngineError
+from inferd_engines.engine import EngineError
 
 TRIALS = 3
 SLOW_S = 0.005
@@ -13,10 +14,21 @@ GAIN = 1.1
 """How much more rows a second twice the rows have to bring."""
 
 
+class Warms(Protocol):
+    """What can be run on inputs of its own."""
+
+    def warm(self, rows: int) -> None:
+        """Run once with so many rows.
+
+        Raises:
+            EngineError: it cannot.
+        """
+
+
 def run_seconds(
-    engine: Engine, rows: int, clock: Callable[[], float], trials: int = TRIALS
+    engine: Warms, rows: int, clock: Callable[[], float], trials: int = TRIALS
 ) -> float | None:
-    """Time a run of zeros, the best of a few; None if the model does not take them."""
+    """Time a run, the best of a few; None if the model does not take its inputs."""
     best = None
     for _ in range(trials):
         start = clock()

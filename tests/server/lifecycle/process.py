@@ -29,6 +29,8 @@ class Process:
         module: str = "inferd_server",
     ) -> None:
         ports = ("--grpc-port", "0", "--metrics-port", "0", "--log-format", "json")
+        # Nothing is left in the home of whoever runs the tests.
+        ports += ("--verdict-store", "")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, *ports, *flags],
             stdout=subprocess.PIPE,

@@ -11,6 +11,10 @@ from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
 from inferd_server.repository.layout import is_version, model_names, read_source, select_versions
 
 VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
+WARM_UP = (
+    "warm_up: Input should be a list of batch sizes from 1, or the name of an .npz file beside "
+    "model.yaml (it is "
+)
 
 
 def folders(root: Path, *names: str) -> Path:
@@ -150,8 +154,10 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
         ("max_queue_rows: 0", "max_queue_rows: Input should be greater than or equal to 1"),
         ("instances: 0", "instances: Input should be greater than or equal to 1"),
         ("instances:", "instances: Input should be a valid integer (it is None)"),
-        ("warm_up: [0]", "warm_up.0: Input should be greater than or equal to 1"),
-        ("warm_up: 8", "warm_up: "),
+        ("warm_up: [0]", WARM_UP + "[0])"),
+        ("warm_up: 8", WARM_UP + "8)"),
+        ("warm_up: ../rows.npz", WARM_UP + "'../rows.npz')"),
+        ("warm_up: rows.csv", WARM_UP + "'rows.csv')"),
         ("labels: [cat]", "labels: "),
         ("labels: {OUTPUT0: cat}", "labels.OUTPUT0: "),
         ("labels: {OUTPUT0: [yes]}", "labels.OUTPUT0.0: "),
@@ -174,7 +180,7 @@ def test_what_is_wrong_in_a_model_yaml_is_told(text: str, sentence: str, tmp_pat
 def test_everything_wrong_in_a_model_yaml_is_told_at_once(tmp_path: Path) -> None:
     configured(tmp_path, "{instances: 0, warm_up: [0]}")
     assert "instances: " in refusal(tmp_path)
-    assert "; warm_up.0: " in refusal(tmp_path)
+    assert "; warm_up: " in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["a: [", "a: 1\n a: 2", "a: 2026-13-45", "\x07"])

@@ -43,6 +43,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "max_queue_rows": ("6", 6),
     "max_queue_bytes": ("8192", 8192),
     "max_queue_wait_ms": ("250.5", 250.5),
+    "verdict_store": ("/var/verdicts", "/var/verdicts"),
     "processes": ("inline", "inline"),
     "concurrent_runs": ("1", 1),
     "engine_threads": ("7", 7),

@@ -1,4 +1,4 @@
-"""Which models may batch: real ones, run by the real engine."""
+"""Which models may batch: real ones, run by the real engine, and doubles that hide things."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ import numpy as np
 import onnx
 import pytest
 from inferd.tensors import Array
-from inferd_engines.engine import EngineError, EngineOptions, Signature, Tensor
+from inferd_engines.batch_axis import Mixing, MixingNode
+from inferd_engines.engine import Engine, EngineError, EngineOptions, Signature, Tensor
 from inferd_engines.onnx import open_onnx
-from inferd_server.worker.batching import claims_batch, find_batching
+from inferd_engines.onnx_values import ModelFacts, read_facts
+from inferd_server.worker.batching import Batching, batched_signature, find_batching
+from inferd_server.worker.row_independence import Budget, RowTrial
+from inferd_server.worker.row_verdict import Verdict
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from tests import models
+from tests import mixing, models
 from tests.fakes.engine import DOUBLING, FakeEngine, double
 
 FLOATS = ("batch", 4)
+NOTHING = ModelFacts()
 ZERO_AXIS = numpy_helper.from_array(np.array([0], np.int64), "zero")
 
 
@@ -138,84 +143,151 @@ INDEPENDENT: Mapping[str, Callable[[], ModelProto]] = {
 }
 
 
-def opened(proto: ModelProto, folder: Path) -> Callable[[int | None], tuple[int, str]]:
-    engine = open_onnx(models.save(proto, folder / "model.onnx"), EngineOptions(threads=1))
+MIXING = {**MIXING, **mixing.MIXING}
+INDEPENDENT = {**INDEPENDENT, **mixing.INDEPENDENT}
 
-    def find(asked: int | None) -> tuple[int, str]:
-        batching = find_batching(engine, asked, 32)
-        return batching.max_batch_size, batching.reason
 
-    return find
+def try_rows(engine: Engine, asked: int | None, facts: ModelFacts = NOTHING) -> Batching:
+    """Decide as loading does, with a clock that stands still."""
+
+    def trial(most: int) -> Verdict:
+        return RowTrial(engine, facts, most, Budget(lambda: 0.0, lambda: 0)).verdict()
+
+    return find_batching(engine.signature, asked, 32, facts, trial)
+
+
+def opened(proto: ModelProto, folder: Path) -> Callable[[int | None], Batching]:
+    path = models.save(proto, folder / "model.onnx")
+    engine, facts = open_onnx(path, EngineOptions(threads=1)), read_facts(path)
+    return lambda asked: try_rows(engine, asked, facts)
 
 
 @pytest.mark.parametrize("name", MIXING)
 def test_a_model_that_mixes_rows_does_not_batch(name: str, tmp_path: Path) -> None:
     find = opened(MIXING[name](), tmp_path)
-    size, reason = find(None)
-    assert size == 0
-    assert "rows" in reason
-    with pytest.raises(EngineError, match=r"max_batch_size is 8, and .*rows"):
-        find(8)
-    assert find(0)[0] == 0
+    found = find(None)
+    assert found.max_batch_size == 0
+    assert "rows" in found.reason
+    with pytest.raises(EngineError, match=r"max_batch_size is 32, and .*rows"):
+        find(32)
+    assert find(0).max_batch_size == 0
 
 
 @pytest.mark.parametrize("name", INDEPENDENT)
 def test_a_model_of_independent_rows_batches(name: str, tmp_path: Path) -> None:
     find = opened(INDEPENDENT[name](), tmp_path)
-    assert find(None)[0] == 32
-    assert find(8)[0] == 8
-    assert find(0) == (0, "max_batch_size is 0 in model.yaml")
+    found = find(None)
+    assert found.max_batch_size == 32, found.reason
+    assert found.reason.startswith("rows kept every bit of their answers")
+    assert (find(8).max_batch_size, find(8).proven) == (8, True)
+    assert find(0) == Batching(0, "max_batch_size is 0 in model.yaml")
+
+
+@pytest.mark.parametrize("name", mixing.RANDOM)
+def test_a_model_that_answers_by_chance_is_said_to_do_so(name: str, tmp_path: Path) -> None:
+    find = opened(mixing.RANDOM[name](), tmp_path)
+    found = find(None)
+    assert found.max_batch_size == 0
+    assert found.reason.startswith("equal batches give different answers (output 'Y')")
+    assert "depend on the other rows" not in found.reason
+    asked = find(8)
+    assert (asked.max_batch_size, asked.proven) == (8, False)
+    assert asked.reason.startswith("max_batch_size is 8 in model.yaml, not proven: equal batches")
 
 
 def test_a_model_without_a_free_first_dimension_does_not_batch(tmp_path: Path) -> None:
     find = opened(models.no_batch(), tmp_path)
-    assert find(None)[0] == 0
-    with pytest.raises(EngineError, match="max_batch_size is 4, and not all inputs"):
+    assert find(None).max_batch_size == 0
+    fixed = r"input 'INPUT0' has shape \[3, 4\], which begins with no free dimension"
+    with pytest.raises(EngineError, match=f"max_batch_size is 4, and {fixed}"):
         find(4)
 
 
-def test_a_model_that_takes_no_size_tried_does_not_batch(tmp_path: Path) -> None:
-    size, reason = opened(pool(300), tmp_path)(None)
-    assert size == 0
-    assert reason.startswith("rows could not be tried together: ")
+def test_what_could_not_be_tried_batches_where_it_is_asked_for_and_says_why(tmp_path: Path) -> None:
+    find = opened(pool(300), tmp_path)
+    found = find(None)
+    assert found.max_batch_size == 0
+    assert found.reason.startswith("rows could not be tried together: ")
+    assert "set max_batch_size in model.yaml" in found.reason
+    asked = find(8)
+    assert (asked.max_batch_size, asked.proven) == (8, False)
+    assert "not proven: rows could not be tried together: " in asked.reason
 
 
-def tensor(*shape: int | None, axes: tuple[str, ...] = ()) -> Tensor:
-    return Tensor("T", np.dtype(np.float32), shape, axes)
+def secret_number(datatype: str) -> ModelProto:
+    """Doubles every row as soon as the largest element of all is one that nobody guesses."""
+    kind = np.int64 if datatype == "INT64" else np.float32
+    return mixing.built(
+        [
+            ("ReduceMax", "X zero", "largest", {"keepdims": 1}),
+            ("Equal", "largest secret", "found"),
+            ("Add", "X X", "twice"),
+            ("Where", "found twice X", "Y"),
+        ],
+        mixing.ZERO,
+        mixing.weight("secret", [123457, 123457, 123457, 123457], kind),
+        given=datatype,
+        answer=(datatype, FLOATS),
+    )
 
 
-@pytest.mark.parametrize(
-    ("inputs", "outputs", "claims"),
-    [
-        ([tensor(None, 4)], [tensor(None)], True),
-        ([tensor(None, 4)], [tensor(1, 4)], False),
-        ([tensor(None), tensor(3)], [tensor(None)], False),
-        ([tensor()], [tensor(None)], False),
-        ([], [tensor(None)], False),
-        ([tensor(None, axes=("batch",))], [tensor(None, axes=("batch",))], True),
-        ([tensor(None, axes=("batch",))], [tensor(None, axes=("",))], True),
-        ([tensor(None, axes=("batch",))], [tensor(None, axes=("words",))], False),
-    ],
-)
-def test_a_batch_is_a_free_first_dimension_of_one_name(
-    inputs: list[Tensor], outputs: list[Tensor], claims: bool
+def test_of_whole_numbers_a_node_that_mixes_rows_is_a_doubt_that_the_operator_may_overrule(
+    tmp_path: Path,
 ) -> None:
-    assert claims_batch(Signature(tuple(inputs), tuple(outputs))) is claims
+    find = opened(secret_number("INT64"), tmp_path)
+    found = find(None)
+    assert found.max_batch_size == 0
+    assert "node 'largest' (ReduceMax) reduces over the batch dimension" in found.reason
+    asked = find(8)
+    assert (asked.max_batch_size, asked.proven) == (8, False)
+    assert "node 'largest'" in asked.reason
+
+
+def test_what_takes_its_scale_from_all_rows_needs_no_trial() -> None:
+    proven = MixingNode(
+        Mixing.PROVEN, "q", "DynamicQuantizeLinear", "takes its scale from all rows", whole=False
+    )
+    engine = FakeEngine()
+    found = try_rows(engine, None, ModelFacts(mixing=(proven,)))
+    assert found.max_batch_size == 0
+    assert "node 'q' (DynamicQuantizeLinear) takes its scale from all rows" in found.reason
+    assert engine.batches == []
+
+
+def test_as_many_rows_are_tried_as_a_batch_may_have(tmp_path: Path) -> None:
+    find = opened(mixing.capacity(40), tmp_path)
+    assert find(8).max_batch_size == 8
+    with pytest.raises(EngineError, match=r"max_batch_size is 64, and .* in a batch of 64"):
+        find(64)
+
+
+def test_a_node_is_named_beside_what_the_trial_saw(tmp_path: Path) -> None:
+    found = opened(mixing.scores_beside_pixels(), tmp_path)(None)
+    assert "output 'Y' of a row changed beside " in found.reason
+    assert "node 'shared' (Softmax) runs over the batch dimension" in found.reason
+
+
+@pytest.mark.parametrize("declared", [1, 3])
+def test_outputs_that_a_file_declares_wrongly_are_told_as_they_are(declared: int) -> None:
+    output = Tensor("OUTPUT0", np.dtype(np.float32), (declared, 4))
+    engine = FakeEngine(Signature(DOUBLING.inputs, (output,)))
+    assert try_rows(engine, None).max_batch_size == 32
+    assert batched_signature(engine.signature).outputs[0].shape == (None, 4)
 
 
 def test_a_fatal_error_while_trying_is_not_taken_for_an_answer() -> None:
     engine = FakeEngine()
     engine.fail(EngineError("the device is gone", fatal=True))
     with pytest.raises(EngineError, match="the device is gone"):
-        find_batching(engine, None, 32)
+        try_rows(engine, None)
 
 
 def test_rounding_is_no_mixing() -> None:
     def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         rows = len(inputs["INPUT0"])
-        return {"OUTPUT0": inputs["INPUT0"] * np.float32(1 + 1e-4 * rows)}
+        return {"OUTPUT0": inputs["INPUT0"] * np.float32(1 + 1e-5 * rows)}
 
-    assert find_batching(FakeEngine(DOUBLING, compute), None, 32).max_batch_size == 32
+    assert try_rows(FakeEngine(DOUBLING, compute), None).max_batch_size == 32
 
 
 def test_an_outlier_hides_no_mixing() -> None:
@@ -224,7 +296,7 @@ def test_an_outlier_hides_no_mixing() -> None:
         mixed[:, 0] = -1e9
         return {"OUTPUT0": mixed}
 
-    assert find_batching(FakeEngine(DOUBLING, compute), None, 32).max_batch_size == 0
+    assert try_rows(FakeEngine(DOUBLING, compute), None).max_batch_size == 0
 
 
 def test_class_numbers_must_be_the_same() -> None:
@@ -237,10 +309,10 @@ def test_class_numbers_must_be_the_same() -> None:
         # 1000 and 1001 are close as numbers, and different classes.
         return {"OUTPUT0": np.full(rows, 1000 + (rows > 1), np.int64)}
 
-    assert find_batching(FakeEngine(signature, compute), None, 32).max_batch_size == 0
+    assert try_rows(FakeEngine(signature, compute), None).max_batch_size == 0
 
 
-def test_few_whole_numbers_may_be_rounded_the_other_way() -> None:
+def test_one_whole_number_of_a_thousand_that_differs_is_enough() -> None:
     signature = Signature(
         DOUBLING.inputs, (Tensor("OUTPUT0", np.dtype(np.uint8), (None, 1000), ("batch", "")),)
     )
@@ -250,14 +322,35 @@ def test_few_whole_numbers_may_be_rounded_the_other_way() -> None:
         pixels[0, 0] = len(pixels)
         return {"OUTPUT0": pixels}
 
-    assert find_batching(FakeEngine(signature, compute), None, 32).max_batch_size == 32
+    assert try_rows(FakeEngine(signature, compute), None).max_batch_size == 0
+
+
+@pytest.mark.parametrize("emitted", [lambda x: x[x[:, 0] > -1e3], lambda x: x[:1], lambda x: x[0]])
+def test_outputs_without_one_row_for_each_row_are_seen(emitted: Callable[[Array], Array]) -> None:
+    engine = FakeEngine(DOUBLING, lambda inputs: {"OUTPUT0": emitted(inputs["INPUT0"])})
+    found = try_rows(engine, None)
+    assert found.max_batch_size == 0
+    assert "output 'OUTPUT0' has shape" in found.reason
+
+
+def test_an_engine_that_drifts_is_not_said_to_mix() -> None:
+    state = [0.0]
+
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        state[0] += 1
+        # The first two runs agree.
+        return {"OUTPUT0": inputs["INPUT0"] + np.float32(state[0] > 3)}
+
+    assert (
+        "equal batches give different answers" in try_rows(FakeEngine(compute=compute), None).reason
+    )
 
 
 def test_rows_of_no_number_agree() -> None:
     def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         return {"OUTPUT0": np.full_like(double(inputs)["OUTPUT0"], np.nan)}
 
-    assert find_batching(FakeEngine(DOUBLING, compute), None, 32).max_batch_size == 32
+    assert try_rows(FakeEngine(DOUBLING, compute), None).max_batch_size == 32
 
 
 def test_the_identity_of_the_real_engine_does_not_hand_out_its_input(tmp_path: Path) -> None:
@@ -272,4 +365,4 @@ def test_the_identity_of_the_real_engine_does_not_hand_out_its_input(tmp_path: P
 
 def test_the_models_of_these_tests_are_valid() -> None:
     for make in (*MIXING.values(), *INDEPENDENT.values()):
-        onnx.checker.check_model(make(), full_check=True)
+        onnx.checker.check_model(make())
