@@ -130,7 +130,10 @@ class Loading:
         handle = self._made()
         warm(engine, handle)
         host = self._host(engine, handle)
-        runner = self._around.station.runner(served, handle.queue, handle.batched, self._observing)
+        about = {"model": self._name, "version": self._version}
+        runner = self._around.station.runner(
+            served, handle.queue, handle.batched, self._observing, about
+        )
         return Work(handle.queue, runner, host, self._loop(served, handle, runner))
 
     def _served(self, engine: Engine, bounds: Bounds) -> Engine:
