@@ -88,6 +88,13 @@ def strings() -> ModelProto:
     return identity("BYTES", dims=("batch", 2))
 
 
+def joined() -> ModelProto:
+    """INPUT0 BYTES [batch, 2], each element twice in a row, is OUTPUT0 BYTES: text is read."""
+    dims = ("batch", 2)
+    node = helper.make_node("StringConcat", ["INPUT0", "INPUT0"], ["OUTPUT0"])
+    return model([node], [tensor("INPUT0", "BYTES", dims)], [tensor("OUTPUT0", "BYTES", dims)])
+
+
 def no_batch() -> ModelProto:
     """INPUT0 FP32 [3, 4] times ones [4, 2] is OUTPUT0 FP32 [3, 2]: no free dimension."""
     weight = numpy_helper.from_array(np.ones((4, 2), dtype=np.float32), "weight")

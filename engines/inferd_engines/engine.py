@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from inferd_engines.model_files import ModelFiles
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -25,6 +28,8 @@ class Tensor:
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...]
     axes: tuple[str, ...] = ()
+    text: bool = False
+    """True if BYTES elements must be UTF-8: the model cannot take others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,10 @@ class EngineOptions:
     providers: tuple[str, ...] = ()
     """Runtime-specific devices, most wanted first; empty means the engine's default."""
     extra: Mapping[str, str] = field(default_factory=dict)
+    libraries: tuple[str, ...] = ()
+    """Custom operators: names of Python packages that bring some, or libraries' paths."""
+    files: ModelFiles | None = None
+    """The model's files, where they may have been read already; None: those on disk."""
 
 
 class PlanState(Enum):
@@ -187,11 +196,14 @@ class EngineError(Exception):
 
     Attributes:
         fatal: this process must not go on.
+        bad_input: the values that it was given are to blame, and the message tells who sent
+            them what is wrong.
         plan_state: where the model's plan stands, after a plan could not be opened.
     """
 
     plan_state = PlanState.NONE
 
-    def __init__(self, message: str, *, fatal: bool = False) -> None:
+    def __init__(self, message: str, *, fatal: bool = False, bad_input: bool = False) -> None:
         super().__init__(message)
         self.fatal = fatal
+        self.bad_input = bad_input

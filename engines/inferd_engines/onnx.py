@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ import numpy as np
 
 from inferd_engines.arrays import check_inputs, zeros
 from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature
-from inferd_engines.onnx_errors import brief, is_fatal
+from inferd_engines.onnx_errors import brief, is_bad_input, is_fatal
+from inferd_engines.onnx_file import is_steady, needs_text
 from inferd_engines.onnx_run import (
     refuse_unreadable,
     run_bound,
@@ -19,45 +21,61 @@ from inferd_engines.onnx_run import (
     shrink_arena,
     wants_binding,
 )
-from inferd_engines.onnx_session import CPU, open_session, runtime_version
+from inferd_engines.onnx_session import CPU, Source, open_source, read_source, runtime_version
 from inferd_engines.onnx_signature import read_signature
-from inferd_engines.onnx_steady import is_steady
-from inferd_engines.onnx_threads import has_small_files, has_small_rows
+from inferd_engines.onnx_threads import SMALL_FILES, has_small_rows
+from inferd_engines.onnx_zipmap import without_zipmap
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
+log = logging.getLogger(__name__)
+
 
 def open_onnx(path: Path, options: EngineOptions) -> OnnxEngine:
-    """Load an ONNX file, with its external data where it has some beside it.
+    """Load an ONNX or ORT file, with its external data where it has some beside it.
 
     Args:
-        path: the .onnx file.
+        path: the file, .onnx or .ort.
         options: `providers` are ONNX Runtime's execution providers ("CUDAExecutionProvider",
-            ...; default: the CPU's), `extra` its session config entries. With `threads` of 0
-            small models get one and others every core that this process may use.
+            ...; default: the CPU's), `extra` its session config entries and `cpu_arena`. With
+            `threads` of 0 small models get one and others every core that this process may use.
 
     Raises:
         EngineError: the file is missing, damaged or not supported, or an option is unknown.
     """
-    if options.threads == 0 and path.is_file() and has_small_files(path):
-        engine = load_engine(path, replace(options, threads=1))
+    source = read_source(path, options)
+    content, replaced = without_zipmap(source.content)
+    for one in replaced:
+        told = {"model": str(path), "output": one.output, "columns": list(one.classes)}
+        log.info("a ZipMap at the end was replaced by its input", extra=told)
+    source = replace(source, content=content)
+    if options.threads == 0 and is_small_model(source):
+        engine = load_engine(source, replace(options, threads=1))
         if has_small_rows(engine.signature):
             return engine
         engine.close()
-    return load_engine(path, options)
+    return load_engine(source, options)
 
 
-def load_engine(path: Path, options: EngineOptions) -> OnnxEngine:
-    """Load an ONNX file with the threads that the options say; 0 means every core.
+def is_small_model(source: Source) -> bool:
+    """Tell whether model and weights together are below SMALL_FILES."""
+    return len(source.content) + sum(map(len, source.beside.values())) < SMALL_FILES
+
+
+def load_engine(source: Source, options: EngineOptions) -> OnnxEngine:
+    """Make an engine with the threads that the options say; 0 means every core.
 
     Raises:
-        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+        EngineError: the model is damaged or not supported, or an option is unknown.
     """
-    session, name, reason = open_session(path, options)
-    signature = read_signature(session)
+    session, name, reason = open_source(source, options)
+    signature, left_out = read_signature(session, text=needs_text(source.content))
     refuse_unreadable(signature)
-    return OnnxEngine(session, signature, name, reason, steady=is_steady(path))
+    if left_out:
+        log.warning("outputs are left out", extra={"model": str(source.path), "why": left_out})
+        reason = "; ".join(filter(None, (reason, left_out)))
+    return OnnxEngine(session, signature, name, reason, steady=is_steady(source.content))
 
 
 class OnnxEngine:
@@ -104,7 +122,9 @@ class OnnxEngine:
         except EngineError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise EngineError(brief(error), fatal=is_fatal(error)) from error
+            fatal = is_fatal(error)
+            bad_input = not fatal and is_bad_input(error, inputs)
+            raise EngineError(brief(error), fatal=fatal, bad_input=bad_input) from error
         check_results(self.signature, results)
         return results
 

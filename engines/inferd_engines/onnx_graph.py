@@ -1,8 +1,8 @@
 """The graph of an ONNX file, read without its weights.
 
 A reader of the wire format of protobuf, and not the package `onnx`: that one copies every weight
-into memory, twice the size of a model for a look at its nodes. Here the file is mapped, and
-only tensors of at most SMALL elements are decoded.
+into memory, twice the size of a model for a look at its nodes. Here the bytes are
+looked at where they lie, and only tensors of at most SMALL elements are decoded.
 
 Source of the field numbers: onnx.proto in onnx/onnx.
 """
@@ -10,11 +10,9 @@ Source of the field numbers: onnx.proto in onnx/onnx.
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import ml_dtypes
@@ -106,14 +104,11 @@ class Model:
     opset: int = 0
 
 
-def read_model(path: Path) -> Model | None:
-    """Read a model file; None where it is missing, or no whole ONNX file."""
+def read_model(content: bytes) -> Model | None:
+    """Read the bytes of a model file; None where they are no whole ONNX file."""
     try:
-        with path.open("rb") as file:
-            # Not closed by hand: after an error, parts of it are still looked at.
-            whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return _model(memoryview(whole))
-    except (OSError, ValueError, TypeError, IndexError, struct.error):
+        return _model(memoryview(content))
+    except (ValueError, TypeError, IndexError, struct.error):
         # TypeError: a number where a message belongs.
         return None
 

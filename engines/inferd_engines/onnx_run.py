@@ -28,6 +28,12 @@ BFLOAT16 = 16
 BF16 = np.dtype(ml_dtypes.bfloat16)
 STRING = np.dtype(np.object_)
 
+STAND_INS = range(0x10FF00, 0x110000)
+"""Characters of Unicode's private use area, each of which stands for a byte."""
+ESCAPED = range(0xDC80, 0xDD00)
+"""What Python decodes a byte that is not UTF-8 to. Source: PEP 383."""
+FIRST_ESCAPED = 0x80
+
 
 def wants_binding(signature: Signature, outputs: Mapping[str, Array]) -> bool:
     """Tell whether to bind: BF16 results come no other way, and for large buffers it pays.
@@ -157,7 +163,7 @@ def to_runtime(tensor: Tensor, array: Array) -> Array | OrtValue:
         EngineError: text is not UTF-8.
     """
     if tensor.dtype == STRING:
-        return decode_text(tensor.name, array)
+        return decode_text(tensor, array)
     if tensor.dtype == BF16:
         from onnxruntime import OrtValue
 
@@ -180,29 +186,79 @@ def deliver(tensor: Tensor, result: Array, outputs: Mapping[str, Array]) -> Arra
     Raises:
         EngineError: the buffer is of another shape or dtype than the result.
     """
-    result = encode_text(result) if tensor.dtype == STRING else np.asarray(result)
+    result = encode_text(tensor, result) if tensor.dtype == STRING else np.asarray(result)
     buffer = outputs.get(tensor.name)
     return result if buffer is None else write_into(buffer, tensor, result)
 
 
-def decode_text(name: str, array: Array) -> Array:
+def decode_text(tensor: Tensor, array: Array) -> Array:
     """Turn `bytes` elements into `str`: ONNX Runtime would take their repr().
 
+    Its Python API takes UTF-8 only. Bytes of other kinds go as characters that stand for them,
+    where the model only moves text, or compares it as a whole.
+
     Raises:
-        EngineError: an element is not UTF-8, which ONNX strings are.
+        EngineError: an element is not UTF-8, and the model may look into it.
     """
     text = np.empty(array.size, dtype=np.object_)
     try:
         for index, element in enumerate(array.reshape(-1).tolist()):
-            text[index] = element.decode() if isinstance(element, bytes) else str(element)
+            text[index] = text_of(element, strict=tensor.text)
     except UnicodeDecodeError:
-        raise EngineError(f"input {name!r}: element {index} is not UTF-8 text") from None
+        raise EngineError(
+            f"input {tensor.name!r}: element {index} is not UTF-8 text", bad_input=True
+        ) from None
     return text.reshape(array.shape)
 
 
-def encode_text(array: Array) -> Array:
+def encode_text(tensor: Tensor, array: Array) -> Array:
     """Turn `str` elements into `bytes`, as the protocol's BYTES elements are."""
     data = np.empty(array.size, dtype=np.object_)
     for index, element in enumerate(array.reshape(-1).tolist()):
-        data[index] = element.encode()
+        data[index] = element.encode() if tensor.text else bytes_of(element)
     return data.reshape(array.shape)
+
+
+def text_of(element: bytes | str, *, strict: bool) -> str:
+    """Return an element as text; two elements that differ never become the same one.
+
+    Raises:
+        UnicodeDecodeError: it is not UTF-8, and `strict` demands that.
+    """
+    if isinstance(element, str):
+        return element
+    try:
+        text = element.decode()
+    except UnicodeDecodeError:
+        if strict:
+            raise
+    else:
+        # Text that has one of the characters itself must not be taken for what they stand for.
+        if strict or text.isascii() or not any(map(is_stand_in, text)):
+            return text
+    whole = element.decode(errors="surrogateescape")
+    return "".join(map(_stand_in, whole))
+
+
+def bytes_of(text: str) -> bytes:
+    """Return the element that `text_of` made a text of."""
+    if text.isascii() or not any(map(is_stand_in, text)):
+        return text.encode()
+    return b"".join(
+        bytes([ord(one) - STAND_INS.start]) if is_stand_in(one) else one.encode() for one in text
+    )
+
+
+def is_stand_in(character: str) -> bool:
+    """Tell whether a character stands for a byte."""
+    return ord(character) in STAND_INS
+
+
+def _stand_in(character: str) -> str:
+    """Return what stands for a character that UTF-8 lacks, or that stands for a byte."""
+    code = ord(character)
+    if code in ESCAPED:
+        return chr(STAND_INS.start + code - ESCAPED.start + FIRST_ESCAPED)
+    if code in STAND_INS:
+        return "".join(chr(STAND_INS.start + byte) for byte in character.encode())
+    return character

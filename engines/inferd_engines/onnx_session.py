@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from inferd_engines.cores import usable_cores
 from inferd_engines.engine import EngineError, EngineOptions
+from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_entries import ENTRIES
 from inferd_engines.onnx_errors import brief, load_failure
+from inferd_engines.onnx_file import external_names, is_steady
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, SessionOptions
 
 CPU = "CPUExecutionProvider"
+
+ARENA = "cpu_arena"
+"""An entry of ours: 0 lets ONNX Runtime give memory back after each run on the CPU."""
+
+FOLDER = "session.model_external_initializers_file_folder_path"
+
+EXTENSIONS = "onnxruntime_extensions"
+LIBRARY = ".so"
 
 SILENT = 4
 """Log severity "fatal": what goes wrong is raised, so nothing needs printing."""
@@ -27,20 +40,59 @@ DEFAULT_ENTRIES: Mapping[str, str] = {
 }
 
 
-def open_session(path: Path, options: EngineOptions) -> tuple[InferenceSession, str, str]:
-    """Load a model; return its session, the engine's name, and why it is not the one asked for.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a session is made of: a model, the files that hold its weights, custom operators."""
+
+    path: Path
+    """For messages, and for what must be on disk."""
+    content: bytes
+    beside: Mapping[str, bytes]
+    """By the names that the model uses."""
+    packages: tuple[str, ...]
+    """Paths of libraries that Python packages bring."""
+    libraries: tuple[bytes, ...]
+    """The contents of other libraries."""
+
+
+def read_source(path: Path, options: EngineOptions) -> Source:
+    """Read a model and the files that it names.
 
     Raises:
-        EngineError: the file is missing, damaged or not supported, or an option is unknown.
+        EngineError: one cannot be read, or a library of custom operators is not there.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path} does not exist or is not a file")
+    files = options.files or ModelFiles(path)
+    content = files.content()
+    beside = {}
+    for name in external_names(content):
+        # One that is missing is ONNX Runtime's to name: what looks like a name need not be one.
+        if is_inside(name) and (path.parent / name).is_file():
+            beside[name] = files.read(name)
+    own = [name for name in options.libraries if name.endswith(LIBRARY)]
+    packages = tuple(package_library(name) for name in options.libraries if name not in own)
+    libraries = tuple(files.read(os.path.relpath(name, path.parent)) for name in own)
+    return Source(path, content, beside, packages, libraries)
+
+
+def is_inside(name: str) -> bool:
+    """Tell whether a name leads to a place within the folder that it is relative to."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+
+
+def open_source(source: Source, options: EngineOptions) -> tuple[InferenceSession, str, str]:
+    """Make a session; return it, the engine's name, and why it is not the one asked for.
+
+    Raises:
+        EngineError: the model is damaged or not supported, or an option is unknown.
     """
     from onnxruntime import get_available_providers
 
-    if not path.is_file():
-        raise EngineError(f"{path} does not exist or is not a file")
     asked = options.providers or (CPU,)
     built = get_available_providers()
     wanted = with_cpu([provider for provider in asked if provider in built])
-    session, failure = load(path, options, wanted)
+    session, failure = load(source, options, wanted)
     assigned = {part.ep_name for part in session.get_provider_graph_assignment_info()}
     registered = session.get_providers()
     real = serving(registered, assigned)
@@ -56,7 +108,7 @@ def runtime_version() -> str:
 
 
 def load(
-    path: Path, options: EngineOptions, providers: Sequence[str]
+    source: Source, options: EngineOptions, providers: Sequence[str]
 ) -> tuple[InferenceSession, str]:
     """Create the session; where other providers fail, on the CPU, with their message.
 
@@ -64,34 +116,99 @@ def load(
         EngineError: the model loads on no provider, or an option is unknown.
     """
     try:
-        return create(path, options, providers), ""
+        return create(source, options, providers), ""
     except EngineError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if list(providers) == [CPU]:
-            raise EngineError(load_failure(path, error)) from error
-        session, _ = load(path, options, [CPU])
+            raise EngineError(load_failure(source.path, error)) from error
+        session, _ = load(source, options, [CPU])
         return session, brief(error)
 
 
-def create(path: Path, options: EngineOptions, providers: Sequence[str]) -> InferenceSession:
+def create(source: Source, options: EngineOptions, providers: Sequence[str]) -> InferenceSession:
     """Create the session on these providers, without ONNX Runtime's own (printed) fallback."""
     from onnxruntime import InferenceSession
 
-    return InferenceSession(
-        str(path), session_options(options), providers=list(providers), enable_fallback=0
-    )
+    asked = session_options(options)
+    register_libraries(source, asked)
+    if source.beside and not is_steady(source.content):
+        return create_from_copy(source, asked, providers)
+    if source.beside:
+        # ONNX Runtime copies what it needs of them while it creates the session.
+        names, contents = list(source.beside), list(source.beside.values())
+        asked.add_external_initializers_from_files_in_memory(
+            names, contents, [len(content) for content in contents]
+        )
+    # Where it looks for what is not in memory; the working directory otherwise.
+    asked.add_session_config_entry(FOLDER, str(source.path.parent.absolute()))
+    return InferenceSession(source.content, asked, providers=list(providers), enable_fallback=0)
+
+
+def create_from_copy(
+    source: Source, asked: SessionOptions, providers: Sequence[str]
+) -> InferenceSession:
+    """Create the session from a copy on disk that is removed at once.
+
+    ONNX Runtime takes the weights of a branch or a loop from files only. It maps them, and what is
+    mapped stays after the file has gone.
+    """
+    from onnxruntime import InferenceSession
+
+    with TemporaryDirectory(prefix="inferd-model-") as folder:
+        model = Path(folder) / source.path.name
+        model.write_bytes(source.content)
+        for name, content in source.beside.items():
+            (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_bytes(content)
+        return InferenceSession(str(model), asked, providers=list(providers), enable_fallback=0)
+
+
+def register_libraries(source: Source, asked: SessionOptions) -> None:
+    """Load the custom operators; a library that is a file from a copy that is removed at once.
+
+    Raises:
+        EngineError: a library cannot be loaded.
+    """
+    try:
+        for package in source.packages:
+            asked.register_custom_ops_library(package)
+        for content in source.libraries:
+            with TemporaryDirectory(prefix="inferd-ops-") as folder:
+                copy = Path(folder) / f"ops{LIBRARY}"
+                copy.write_bytes(content)
+                asked.register_custom_ops_library(str(copy))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise EngineError(f"custom_ops cannot be loaded: {brief(error)}") from error
+
+
+def package_library(name: str) -> str:
+    """Return the path of the library of custom operators that a Python package brings.
+
+    Raises:
+        EngineError: no such package is known, or it is not installed.
+    """
+    if name.replace("-", "_") != EXTENSIONS:
+        raise EngineError(f"custom_ops: no package {name!r} with operators is known")
+    try:
+        from onnxruntime_extensions import get_library_path
+    except ImportError as error:
+        raise EngineError(
+            f"custom_ops names {name}, which is not installed: pip install 'inferd[extensions]'"
+        ) from error
+    return str(get_library_path())
 
 
 def session_options(options: EngineOptions) -> SessionOptions:
     """Return ONNX Runtime's options.
 
     Raises:
-        EngineError: `extra` has an entry that ONNX Runtime does not know (it ignores those).
+        EngineError: `extra` has an entry that ONNX Runtime does not know (it ignores those), or
+            a value that cannot be.
     """
     from onnxruntime import SessionOptions
 
-    unknown = sorted(set(options.extra) - ENTRIES)
+    unknown = sorted(set(options.extra) - ENTRIES - {ARENA})
     if unknown:
         raise EngineError(f"ONNX Runtime has no session config entry {', '.join(unknown)}")
     result = SessionOptions()
@@ -99,7 +216,12 @@ def session_options(options: EngineOptions) -> SessionOptions:
     # ONNX Runtime's own choice looks at the machine and overruns a container's CPU limit.
     result.intra_op_num_threads = options.threads or usable_cores()
     for key, value in {**DEFAULT_ENTRIES, **options.extra}.items():
-        result.add_session_config_entry(key, value)
+        if key != ARENA:
+            result.add_session_config_entry(key, value)
+    arena = options.extra.get(ARENA, "1")
+    if arena not in {"0", "1"}:
+        raise EngineError(f"{ARENA} is {arena!r}, and must be 0 or 1")
+    result.enable_cpu_mem_arena = arena == "1"
     return result
 
 

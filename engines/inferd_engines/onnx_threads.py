@@ -8,21 +8,14 @@ convolution over a large image is much work, so that the size of the inputs coun
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 from inferd_engines.engine import Signature, Tensor
 
 SMALL_FILES = 1024 * 1024
-"""Bytes of a version's files below which its model may be small."""
+"""Bytes of a model and its weights below which it may be small."""
 
 SMALL_ROW = 4096
 """Elements of an input's row up to which it is small."""
-
-
-def has_small_files(model: Path) -> bool:
-    """Tell whether the model's folder, external data included, is below SMALL_FILES."""
-    files = (path for path in model.parent.iterdir() if path.is_file())
-    return sum(path.stat().st_size for path in files) < SMALL_FILES
 
 
 def has_small_rows(signature: Signature) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from inferd_engines.batch_axis import MixingNode, mixing_nodes
 from inferd_engines.onnx_graph import Constant, Graph, Model, Node, Value, read_model
@@ -35,9 +34,9 @@ class ModelFacts:
     mixing: tuple[MixingNode, ...] = ()
 
 
-def read_facts(path: Path) -> ModelFacts:
-    """Look into a model file."""
-    model = read_model(path)
+def read_facts(content: bytes) -> ModelFacts:
+    """Look into the bytes of a model file."""
+    model = read_model(content)
     if model is None:
         return ModelFacts()
     return ModelFacts(

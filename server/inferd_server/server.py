@@ -27,6 +27,7 @@ from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.front.sick import SickModels
 from inferd_server.front.verdict import Verdict
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
@@ -110,7 +111,7 @@ class Server:
         )
         self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()
-        telemetry = Telemetry(self._metrics, clock, time.time)
+        telemetry = Telemetry(self._metrics, clock, time.time, BoundedLog(log, clock))
         self._cache = make_cache(settings.cache, clock, time.time)
         self._metrics.watch(self._cache.gauges)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)

@@ -32,6 +32,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             # Apart, because they have no typed contents.
             "halves": models.identity("FP16", "BF16", dims=("batch", 2)),
             "strings": models.strings(),
+            "joined": models.joined(),
             "animals": models.identity("FP32", dims=("batch", 4)),
             "versions": {1: models.scale(2.0), 2: models.scale(3.0)},
             "fixed": models.no_batch(),

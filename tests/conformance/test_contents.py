@@ -29,6 +29,12 @@ def test_typed_strings_are_answered_raw(triton: Results) -> None:
     assert triton("strings") == ["typed", "BYTES", "0100000061" + "00000000"]
 
 
+def test_bytes_that_are_no_text_are_served_by_a_model_that_only_moves_them(
+    triton: Results,
+) -> None:
+    assert triton("bytes_of_an_image") == "0100000061" + "02000000ffd8"
+
+
 @pytest.mark.parametrize(
     ("case", "said"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from inferd_engines.engine import EngineOptions
 from inferd_engines.onnx import open_onnx
-from inferd_engines.onnx_steady import is_steady
+from inferd_engines.onnx_file import is_steady
 from onnx import ModelProto, TensorProto, helper
 
 from tests import models
@@ -38,9 +38,8 @@ def branching() -> ModelProto:
 def test_control_flow_makes_a_model_unsteady(
     tmp_path: Path, model: ModelProto, steady: bool
 ) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    assert is_steady(path) is steady
+    path = models.save(model, tmp_path / "model.onnx")
+    assert is_steady(path.read_bytes()) is steady
     engine = open_onnx(path, EngineOptions())
     assert engine.steady is steady
     engine.close()

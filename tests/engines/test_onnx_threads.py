@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from inferd_engines.engine import EngineOptions, Tensor
-from inferd_engines.onnx import open_onnx
-from inferd_engines.onnx_threads import SMALL_FILES, SMALL_ROW, has_small_files, is_small_row
+from inferd_engines.onnx import is_small_model, open_onnx
+from inferd_engines.onnx_session import Source
+from inferd_engines.onnx_threads import SMALL_FILES, SMALL_ROW, is_small_row
 from onnx import ModelProto
 
 from tests import models
@@ -31,10 +33,10 @@ def test_a_row_is_small_by_its_fixed_elements(shape: tuple[int | None, ...], sma
 
 
 def test_external_data_counts_as_files_of_the_model(tmp_path: Path) -> None:
-    path = models.save(models.add_sub(), tmp_path / "model.onnx")
-    assert has_small_files(path)
-    (tmp_path / "weights").write_bytes(bytes(SMALL_FILES))
-    assert not has_small_files(path)
+    content = models.add_sub().SerializeToString()
+    small = Source(tmp_path, content, {}, (), ())
+    assert is_small_model(small)
+    assert not is_small_model(replace(small, beside={"weights": bytes(SMALL_FILES)}))
 
 
 @pytest.mark.parametrize(

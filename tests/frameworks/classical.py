@@ -82,9 +82,7 @@ REGRESSORS: dict[str, Any] = {
     "forest_regressor": ensemble.RandomForestRegressor(20, random_state=0),
     "neighbours_regressor": neighbors.KNeighborsRegressor(),
     "gaussian_process": gaussian_process.GaussianProcessRegressor(alpha=0.1),
-    "polynomial": pipeline.make_pipeline(
-        preprocessing.PolynomialFeatures(2), linear_model.Ridge()
-    ),
+    "polynomial": pipeline.make_pipeline(preprocessing.PolynomialFeatures(2), linear_model.Ridge()),
 }
 
 

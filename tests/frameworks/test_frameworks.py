@@ -53,7 +53,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not PYTHON.exists():
         pytest.skip("the libraries are not installed; `make test-models` does that")
     folder = tmp_path_factory.mktemp("frameworks")
-    done = subprocess.run([PYTHON, HERE / "make.py", folder], capture_output=True, text=True)
+    command = [PYTHON, HERE / "make.py", folder]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -106,8 +107,8 @@ def compare(metadata: ModelMetadata, got: Arrays, asked: Arrays) -> None:
             ]
             continue
         loose = 1e-2 if came.dtype == np.float16 else 1e-3
-        right = np.reshape(right, came.shape)
-        np.testing.assert_allclose(came, right, rtol=loose, atol=loose, err_msg=name)
+        expected = np.reshape(right, came.shape)
+        np.testing.assert_allclose(came, expected, rtol=loose, atol=loose, err_msg=name)
 
 
 def test_every_model_is_served(client: Client, made: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from inferd_server.errors import InferdError, InvalidInput, NotFound
 from inferd_server.front.infer import Infer
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds
@@ -29,6 +31,7 @@ from tests.fuzz.operations import Choices
 BOUNDS = Bounds(4, 0.0, 64, 1 << 16)
 PHASES = Phases(0.0, Execution(1, 0.0, 0.0, 0.0))
 SHAPES = {"m": ((None, 2), np.float32), "t": ((None, 1), np.object_), "b": ((None,), np.bool_)}
+LOG = logging.getLogger(__name__)
 
 
 def signature(names: Sequence[str]) -> Signature:
@@ -93,7 +96,12 @@ class Front:
             handle = Handle(*given, Echo(names), arena, Statistics(), Forecast(4))
             entries.put(Entry(name, 1, State.READY, "", handle))
             self._arenas.append(arena)
-        telemetry = Telemetry(Metrics(), lambda: 0.0, lambda: 0.0)
+        telemetry = Telemetry(
+            Metrics(),
+            lambda: 0.0,
+            lambda: 0.0,
+            BoundedLog(LOG, lambda: 0.0),
+        )
         cache = make_cache(CacheSettings(), telemetry.clock, telemetry.wall)
         self._infer = Infer(entries, RegionTable(), telemetry, cache)
 

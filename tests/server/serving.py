@@ -142,6 +142,7 @@ def running_fake(
     """Serve one model, `fake`, on a fake engine that has forgotten the runs of the start."""
     opener = engines or FakeEngines()
     (folder / "fake" / "1").mkdir(parents=True)
+    (folder / "fake" / "1" / "model.onnx").write_bytes(b"what answers are kept for")
     with running(folder, opener, **settings) as server:
         engine = opener.opened["fake"]
         engine.batches.clear()

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Array, Engine, EngineOptions, Opener
+from inferd_engines.model_files import folder_states
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
-from inferd_engines.tensorrt.errors import TensorRTError
+from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.judge import Judge
@@ -89,11 +90,18 @@ class TensorRTOpener:
             TensorRTError: there is no GPU, or no plan yet, or it cannot be used.
         """
         gpu = self._found()
+        before = folder_states(path.parent)
         wanted = wanted_on(gpu, path, options_from(options.extra))
         plan = self._store.find(wanted.key)
         if plan is None:
             raise self._missing(wanted)
-        reference = self._reference(path, EngineOptions(options.threads))
+        reference = self._reference(
+            path,
+            EngineOptions(options.threads, libraries=options.libraries, files=options.files),
+        )
+        if folder_states(path.parent) != before:
+            reference.close()
+            raise PlanRefused(f"the files in {path.parent} changed while the model was loaded")
         gpu.device.enter()
         try:
             engine = self._open(gpu, wanted, plan, reference)

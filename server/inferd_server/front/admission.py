@@ -71,6 +71,7 @@ def admit(
     if missing:
         raise InvalidInput(f"input {missing[0]!r} is missing; {_takes(request, signature)}")
     inputs = tuple(given[tensor.name] for tensor in signature.inputs)
+    _check_axes(inputs, batched=max_batch_size > 0)
     return Admitted(inputs, _rows(inputs, max_batch_size))
 
 
@@ -122,6 +123,26 @@ def _check_shape(tensor: ModelInferRequest.InferInputTensor, expected: Tensor) -
     if math.prod(max(1, size) for size in shape) * expected.dtype.itemsize > MAX_BYTES:
         raise InvalidInput(f"{said}, which is more than a message can hold")
     return shape
+
+
+def _check_axes(inputs: Sequence[Input], *, batched: bool) -> None:
+    """Refuse dimensions of one name and several sizes; that of the batch has words of its own."""
+    seen: dict[str, tuple[Input, int]] = {}
+    for item in inputs:
+        for axis, name in enumerate(item.tensor.axes):
+            if not name or (batched and axis == 0):
+                continue
+            other, first = seen.setdefault(name, (item, axis))
+            if other.shape[first] != item.shape[axis]:
+                raise InvalidInput(
+                    f"inputs disagree on dimension {name!r}, which must be equal: "
+                    f"{_where(other, first)}, {_where(item, axis)}"
+                )
+
+
+def _where(item: Input, axis: int) -> str:
+    """Say what size a dimension of an input has."""
+    return f"{item.tensor.name!r} has {item.shape[axis]} in dimension {axis} of {list(item.shape)}"
 
 
 def _rows(inputs: Sequence[Input], max_batch_size: int) -> int:

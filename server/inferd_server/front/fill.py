@@ -141,8 +141,8 @@ def _strings(item: Input, data: bytes | bytearray | memoryview) -> Array:
 
 
 def _text(item: Input, elements: Array) -> Array:
-    """Refuse BYTES that are not UTF-8: strings are that in ONNX, and no other engine has any."""
-    for index, element in enumerate(elements):
+    """Refuse BYTES that are not UTF-8 where the model cannot take them."""
+    for index, element in enumerate(elements if item.tensor.text else ()):
         if not is_text(element):
             raise InvalidInput(f"input {item.tensor.name!r}: element {index} is not UTF-8 text")
     return elements

@@ -14,8 +14,10 @@ from inferd_server.errors import (
     EngineFailure,
     HandleRetired,
     InferdError,
+    InvalidInput,
 )
 from inferd_server.front.plan import Plan
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.line import Line
 from inferd_server.scheduler.job import Job, Phases
@@ -35,6 +37,8 @@ class Telemetry:
     """Monotonic seconds."""
     wall: Callable[[], float]
     """Seconds since the epoch."""
+    failures: BoundedLog
+    """Of requests whose run failed."""
 
 
 class Answer:
@@ -128,8 +132,25 @@ class Answer:
         if self._promise is not None and isinstance(error, Cancelled | DeadlinePassed):
             self._promise.ended(total, now)
         self._plan.handle.statistics.failed(total)
+        if isinstance(error, EngineFailure | InvalidInput):
+            self._tell(error)
         self._plan.series.answered(code_name(error), total, None)
         self._call.fail(error)
+
+    def _tell(self, error: InferdError) -> None:
+        """Write to the log whose request it was that failed."""
+        handle = self._plan.handle
+        about = {"model": handle.name, "version": handle.version, "request": ident(self._identity)}
+        level = logging.ERROR if isinstance(error, EngineFailure) else logging.INFO
+        kind = handle.name, handle.version, level
+        self._telemetry.failures(kind, level, "a request failed", {**about, "error": str(error)})
+
+
+def ident(field: bytes) -> str:
+    """Return the id in the field of a message that holds it; "" where there is none."""
+    # A tag and a length that is a varint come before it.
+    begin = next((at + 1 for at, byte in enumerate(field[1:], 1) if byte < 128), len(field))
+    return field[begin:].decode(errors="replace")
 
 
 def cancel(queue: Line, job: Job) -> None:

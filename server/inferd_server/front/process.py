@@ -33,6 +33,7 @@ from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.control import control_allowed
@@ -82,7 +83,9 @@ class FrontProcess:
         self._blocking, self._asking = BlockingThread(), BlockingThread()
         self._trying = BlockingThread()
         self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
-        telemetry = Telemetry(self._metrics, time.monotonic, time.time)
+        telemetry = Telemetry(
+            self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
+        )
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 

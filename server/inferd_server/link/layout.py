@@ -65,6 +65,8 @@ class Status(IntEnum):
     """Its sequence is not known."""
     MANY_SEQUENCES = 9
     """No more sequences can be open."""
+    BAD_INPUT = 10
+    """Its values are none that the model can run on; its part of the answers says why."""
 
 
 TICKET = np.dtype("u8")

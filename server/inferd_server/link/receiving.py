@@ -144,9 +144,10 @@ class WorkerLink:
             self._lanes[lane] = found
         return found
 
-    def refuse(self, requests: Table, status: Status) -> None:
-        """Answer requests of this link without outputs."""
-        self._answer(requests, Answers(records_of(requests, status), None, requests["rows"]))
+    def refuse(self, requests: Table, status: Status, text: str = "") -> None:
+        """Answer requests of this link without outputs, or with a sentence in their place."""
+        said = (np.array([text.encode()], dtype=np.object_),) if text else None
+        self._answer(requests, Answers(records_of(requests, status), said, requests["rows"]))
 
     def answer(
         self, requests: Table, outputs: tuple[Array, ...], taken: float, run: Execution

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from inferd.tensors import Array
+from inferd.tensors import BYTES, DATATYPES, Array
 
 from inferd_server.errors import (
     Cancelled,
@@ -19,6 +19,7 @@ from inferd_server.errors import (
     EngineFailure,
     HandleRetired,
     InferdError,
+    InvalidInput,
     MemoryBudgetExceeded,
     QueueFull,
     SequenceNotFound,
@@ -257,10 +258,13 @@ class FrontLink:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
-        if status != Status.OK:
+        if status not in {Status.OK, Status.BAD_INPUT}:
             pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
             return
         try:
+            if status == Status.BAD_INPUT:
+                pending.job.fail(InvalidInput(self._sentence(part)))
+                return
             outputs = self._outputs(pending, part, row)
         except Exception:
             log.exception("an answer could not be read")
@@ -274,6 +278,12 @@ class FrontLink:
         self._pending[place] = None
         self._places.pop(id(pending.job), None)
         self._free.append(place)
+
+    def _sentence(self, part: int) -> str:
+        """Return what the worker says of a request, in the place of outputs."""
+        memory = self._memory.answers[part % self._memory.layout.answer_bytes :]
+        (said,) = read_part(memory, [DATATYPES[BYTES]])
+        return str(said.item(), errors="replace")
 
     def _outputs(self, pending: Pending, part: int, row: int) -> Mapping[str, Array]:
         """Return a request's rows of every output, as views of the part."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
@@ -27,6 +27,8 @@ Delay = Annotated[float, Field(ge=0, le=60_000)]
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
 """Name of a file beside model.yaml, with an array for each input."""
 M = TypeVar("M", bound=BaseModel)
+EXTENSIONS = "onnxruntime_extensions"
+"""A package with operators for text, images and sound."""
 HIDDEN = "hidden"
 """The type of errors about values that must not be shown."""
 
@@ -105,6 +107,8 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
+    custom_ops: Sequence[str] = ()
+    """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
 
@@ -147,6 +151,16 @@ class ModelConfig(BaseModel):
                 "model.yaml",
             ) from error
 
+    @field_validator("custom_ops")
+    @classmethod
+    def _custom_ops(cls, names: Sequence[str]) -> Sequence[str]:
+        """Refuse what is neither a package nor a file of the model's folder."""
+        for name in names:
+            if not is_library(name) and name.replace("-", "_") != EXTENSIONS:
+                text = f"{name!r} is neither {EXTENSIONS} nor a file such as ops.so in this folder"
+                raise PydanticCustomError("custom_ops", text)
+        return names
+
     @field_validator("versions", mode="wrap")
     @classmethod
     def _versions(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -157,6 +171,12 @@ class ModelConfig(BaseModel):
             raise PydanticCustomError(
                 "versions", "Input should be latest, all, or a list of version numbers"
             ) from error
+
+
+def is_library(name: str) -> bool:
+    """True for the name of a shared library in the model's folder, or below it."""
+    path = PurePosixPath(name)
+    return path.suffix == ".so" and not path.is_absolute() and ".." not in path.parts
 
 
 def read_model_config(path: Path) -> ModelConfig:

@@ -4,90 +4,38 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
-from pathlib import Path
-from typing import NamedTuple
+
+from inferd_engines.engine import EngineError
+from inferd_engines.model_files import ModelFiles
 
 from inferd_server.repository.config import ModelConfig
 
 log = logging.getLogger(__name__)
 
 
-class ModelFiles:
-    """The files of a version from before its engine reads them."""
+def answers_digest(files: ModelFiles, config: ModelConfig) -> str:
+    """Return the digest that answers are kept by; "" if none are, or can be.
 
-    def __init__(self, folder: Path, config: ModelConfig) -> None:
-        """Look at them."""
-        self._folder = folder
-        self._options = config.engine_options
-        self._wanted = config.response_cache is not None
-        self._before = self._states()
-        self._digest = ""
-
-    def digest(self) -> str:
-        """Return the digest that answers are kept by; "" if none are, or can be."""
-        if not self._wanted:
-            return ""
-        digest, why = self._read()
-        if why:
-            log.warning("answers are not kept", extra={"folder": str(self._folder), "why": why})
-        return digest
-
-    def content(self) -> str:
-        """Return the digest of what the engine has read; "" if it cannot be told."""
-        return self._read()[0]
-
-    def _read(self) -> tuple[str, str]:
-        """Return the digest, and why there is none."""
-        try:
-            self._digest = self._digest or digest_of(self._folder, self._options)
-        except OSError as error:
-            return "", f"its files cannot be read: {error.strerror}"
-        if self._before is not None and self._states() == self._before:
-            return self._digest, ""
-        return "", "its files changed while it was loaded"
-
-    def _states(self) -> list[FileState] | None:
-        try:
-            return file_states(self._folder)
-        except OSError:
-            return None
+    Args:
+        files: as the engine read them; the model file is read if the engine read none.
+        config: its engine options and custom operators count, too.
+    """
+    if config.response_cache is None:
+        return ""
+    try:
+        return content_digest(files, config)
+    except EngineError as error:
+        where = {"folder": str(files.model.parent), "why": str(error)}
+        log.warning("answers are not kept", extra=where)
+        return ""
 
 
-class FileState(NamedTuple):
-    """A file of a version as it was at one moment: another content has another state."""
-
-    name: str
-    size: int
-    modified: int
-    """Nanoseconds."""
-    inode: int
-
-
-def file_states(folder: Path) -> list[FileState]:
-    """List all files of a version, external data among them, sorted.
+def content_digest(files: ModelFiles, config: ModelConfig) -> str:
+    """Return the digest of what an engine was opened from, and of the options it was given.
 
     Raises:
-        OSError: the folder cannot be read.
+        EngineError: the files cannot be read, or changed meanwhile.
     """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            name = path.relative_to(folder).as_posix()
-            found.append(FileState(name, status.st_size, status.st_mtime_ns, status.st_ino))
-    return found
-
-
-def digest_of(folder: Path, options: Mapping[str, str]) -> str:
-    """Return the digest of a version's files, and of the options that its engine gets.
-
-    Raises:
-        OSError: something cannot be read.
-    """
-    digest = hashlib.sha256(repr(sorted(options.items())).encode())
-    for state in file_states(folder):
-        digest.update(repr((state.name, state.size)).encode(errors="surrogateescape"))
-        with (folder / state.name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
+    files.content()
+    given = repr((sorted(config.engine_options.items()), list(config.custom_ops)))
+    return hashlib.sha256((files.digest() + given).encode()).hexdigest()

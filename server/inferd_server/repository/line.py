@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from inferd_engines.engine import Engine, Signature
 
-from inferd_server.errors import InferdError
+from inferd_server.errors import NOTHING, InferdError
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.queue import BatchQueue
@@ -57,8 +57,15 @@ class Station(Protocol):
     def line(self, signature: Signature, limits: Limits) -> Line:
         """Return the line of a new model version."""
 
-    def runner(self, engine: Engine, line: Line, batched: bool, observer: Observer) -> Runner:
-        """Return what an engine does with the decisions of a line."""
+    def runner(
+        self,
+        engine: Engine,
+        line: Line,
+        batched: bool,
+        observer: Observer,
+        about: Mapping[str, object] = NOTHING,
+    ) -> Runner:
+        """Return what an engine does with the decisions of a line; `about` goes into the log."""
 
     def number(self, line: Line) -> int:
         """Return the number by which other processes know the line; 0 if none does."""
@@ -78,10 +85,17 @@ class LocalStation:
         del signature
         return BatchQueue(limits, self._clock)
 
-    def runner(self, engine: Engine, line: Line, batched: bool, observer: Observer) -> Runner:
+    def runner(
+        self,
+        engine: Engine,
+        line: Line,
+        batched: bool,
+        observer: Observer,
+        about: Mapping[str, object] = NOTHING,
+    ) -> Runner:
         """Return a runner of jobs."""
         del line
-        return BatchRunner(engine, batched, observer, self._clock)
+        return BatchRunner(engine, batched, observer, self._clock, about)
 
     def number(self, line: Line) -> int:
         """Nobody else knows it."""

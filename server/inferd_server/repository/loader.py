@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, EngineOptions, Opener
+from inferd_engines.model_files import ModelFiles
 
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.config import ModelConfig, is_library
+from inferd_server.repository.digest import answers_digest
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
@@ -76,10 +78,16 @@ class Loader:
         Raises:
             EngineError: the model cannot be served.
         """
+        # Read once for all instances, which are of one model then.
+        files = ModelFiles(path)
         options = EngineOptions(
-            self._engine.engine_threads, self._engine.engine_providers, config.engine_options
+            self._engine.engine_threads,
+            self._engine.engine_providers,
+            config.engine_options,
+            custom_operators(path, config.custom_ops),
+            files,
         )
-        loading = Loading(name, version, path, config, self._surroundings, lost)
+        loading = Loading(name, version, files, config, self._surroundings, lost)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -89,8 +97,11 @@ class Loader:
             )
             for index in range(config.instances)
         ]
-        handle = loading.finish(instances)
-        handle.digest = loading.files.digest()
+        try:
+            handle = loading.finish(instances)
+            handle.digest = answers_digest(files, config)
+        finally:
+            files.drop()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
@@ -106,6 +117,16 @@ class Loader:
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""
         self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
+
+
+def custom_operators(model: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the libraries that a model.yaml names: packages as they are, files with their folder.
+
+    Args:
+        model: the file of a version; libraries lie in the folder of the model.
+        names: as in `custom_ops`.
+    """
+    return tuple(str(model.parents[1] / name) if is_library(name) else name for name in names)
 
 
 def unexpected(error: Exception) -> Exception | None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError, Overlapping
+from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_values import ModelFacts, read_facts
 
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds, bounds_of
 from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.digest import ModelFiles
+from inferd_server.repository.digest import content_digest
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
@@ -77,16 +77,15 @@ class Loading:
         self,
         name: str,
         version: int,
-        path: Path,
+        files: ModelFiles,
         config: ModelConfig,
         around: Surroundings,
         lost: Lost,
     ) -> None:
         self._name = name
         self._version = version
-        self._path = path
+        self._files = files
         self._config = config
-        self.files = ModelFiles(path.parent, config)
         self._own: Mapping[str, Array] | None = None
         self._around = around
         self._lost = lost
@@ -98,7 +97,7 @@ class Loading:
         """Find out how to batch, set up queue and slots, warm the engine."""
         config, around = self._config, self._around
         self._check_size(engine)
-        self._own = read_own(config, self._path.parents[1], engine.signature)
+        self._own = read_own(config, self._files.model.parents[1], engine.signature)
         batching = self._batching(engine)
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
@@ -175,18 +174,32 @@ class Loading:
     def _batching(self, engine: Engine) -> Batching:
         """Find out how to batch, and say so where that is not proven."""
         asked, trials = self._config.max_batch_size, self._around.trials
-        facts = ModelFacts() if asked == 0 else read_facts(self._path)
+        facts = ModelFacts() if asked == 0 else self._facts()
         batching = find_batching(
             engine.signature,
             asked,
             self._around.defaults.max_batch_size,
             facts,
-            lambda most: trials.verdict(engine, facts, most, self._own, self.files.content),
+            lambda most: trials.verdict(engine, facts, most, self._own, self._digest),
         )
         if batching.max_batch_size and not batching.proven:
             where = {"model": self._name, "version": self._version, "why": batching.reason}
             log.warning("requests share runs as asked, and may change each other", extra=where)
         return batching
+
+    def _facts(self) -> ModelFacts:
+        """Return what the file tells; engines that read none say themselves what is wrong."""
+        try:
+            return read_facts(self._files.content())
+        except EngineError:
+            return ModelFacts()
+
+    def _digest(self) -> str:
+        """Return what the verdict on the rows depends on; "" if the files cannot be read."""
+        try:
+            return content_digest(self._files, self._config)
+        except EngineError:
+            return ""
 
     def _work(self, engine: Engine, served: Engine, warm_up: WarmUp) -> Work:
         handle = self._made()
@@ -196,7 +209,10 @@ class Loading:
             warm_up.reason = "not warmed: one row is larger than a message may be"
         handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
         host = self._host(engine, warm_up, handle)
-        runner = self._around.station.runner(served, handle.queue, handle.batched, self._observing)
+        about = {"model": self._name, "version": self._version}
+        runner = self._around.station.runner(
+            served, handle.queue, handle.batched, self._observing, about
+        )
         return Work(handle.queue, runner, host, self._loop(served, handle, runner))
 
     def _served(self, engine: Engine, bounds: Bounds) -> Engine:

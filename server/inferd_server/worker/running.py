@@ -11,7 +11,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError, Overlapping
 
-from inferd_server.errors import InferdError
+from inferd_server.errors import NOTHING, InferdError, InvalidInput
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.scheduler.job import Execution
 from inferd_server.sequences.engine import StatefulEngine
 from inferd_server.sequences.store import SequenceRefused
@@ -63,8 +64,26 @@ class Running(ABC, Generic[R]):
     again request by request: one must not fail its neighbours.
     """
 
-    def __init__(self, engine: Engine, batched: bool, observer: Observer, clock: Clock) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        batched: bool,
+        observer: Observer,
+        clock: Clock,
+        about: Mapping[str, object] = NOTHING,
+    ) -> None:
+        """Run on an engine.
+
+        Args:
+            engine: opened.
+            batched: whether the first dimension counts rows of requests.
+            observer: told of every batch that ran.
+            clock: monotonic seconds.
+            about: what the log says of the model.
+        """
         self._engine = engine
+        self._about = about
+        self._failures = BoundedLog(log, clock)
         self._names = [tensor.name for tensor in engine.signature.inputs]
         self._batched = batched
         self._observer = observer
@@ -162,17 +181,27 @@ class Running(ABC, Generic[R]):
 
     def _failed(self, requests: R, error: BaseException) -> None:
         """Answer a batch that failed, after another try if there is hope."""
-        planned = isinstance(error, EngineError)
         if not isinstance(error, SequenceRefused):
-            where = {"requests": len(requests), "error": str(error)}
-            log.error("a batch failed", extra=where, exc_info=None if planned else error)
+            self._tell(len(requests), error)
         ends = not isinstance(error, Exception) or (isinstance(error, EngineError) and error.fatal)
         if ends or len(requests) == 1:
-            self._fail(requests, error.error if isinstance(error, SequenceRefused) else None)
+            self._fail(requests, told(error))
         if ends:
             raise error
         if len(requests) > 1:
             self._run_apart(list(self._apart(requests)))
+
+    def _tell(self, requests: int, error: BaseException) -> None:
+        """Write to the log that a batch failed; callers can make that happen very often."""
+        planned = isinstance(error, EngineError)
+        bad_input = isinstance(error, EngineError) and error.bad_input
+        self._failures(
+            bad_input,
+            logging.WARNING if bad_input else logging.ERROR,
+            "a batch failed",
+            {**self._about, "requests": requests, "error": str(error)},
+            None if planned else error,
+        )
 
     def _run_apart(self, requests: Sequence[R]) -> None:
         """Run each request alone: one must not fail its neighbours."""
@@ -238,6 +267,15 @@ class Running(ABC, Generic[R]):
     @abstractmethod
     def _apart(self, requests: R) -> Iterator[R]:
         """Yield each request alone, in order of arrival."""
+
+
+def told(error: BaseException) -> InferdError | None:
+    """Return what a caller is told of a run that failed; None: no details."""
+    if isinstance(error, SequenceRefused):
+        return error.error
+    if isinstance(error, EngineError) and error.bad_input and not error.fatal:
+        return InvalidInput(f"the model cannot run on this input: {error}")
+    return None
 
 
 def check_rows(outputs: Mapping[str, Array], rows: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from inferd_engines.engine import Engine, Registering, Signature
 
+from inferd_server.errors import NOTHING
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.repository.line import Line, Observer, Runner
 from inferd_server.scheduler.decision import Limits
@@ -40,13 +41,20 @@ class TableStation:
         """Return a queue that the fronts fill."""
         return self._intake.open([tensor.dtype for tensor in signature.inputs], limits)
 
-    def runner(self, engine: Engine, line: Line, batched: bool, observer: Observer) -> Runner:
+    def runner(
+        self,
+        engine: Engine,
+        line: Line,
+        batched: bool,
+        observer: Observer,
+        about: Mapping[str, object] = NOTHING,
+    ) -> Runner:
         """Return a runner of tables, whose engine reads them in place if it can."""
         assert isinstance(line, TableQueue)
         if isinstance(engine, Registering):
             for link in self._links.values():
                 engine.register(link.inputs)
-        return TableRunner(engine, line.waiting, self._links, batched, observer, self._clock)
+        return TableRunner(engine, line.waiting, self._links, batched, observer, self._clock, about)
 
     def number(self, line: Line) -> int:
         """Return what the fronts write into their requests."""

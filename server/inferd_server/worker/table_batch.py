@@ -9,7 +9,13 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.engine import Engine
 
-from inferd_server.errors import InferdError, SequenceNotFound, TooManySequences
+from inferd_server.errors import (
+    NOTHING,
+    InferdError,
+    InvalidInput,
+    SequenceNotFound,
+    TooManySequences,
+)
 from inferd_server.link.layout import Status
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.scheduler.job import Execution
@@ -20,6 +26,7 @@ from inferd_server.worker.waiting import Waiting
 STATUSES: Mapping[type, Status] = {
     SequenceNotFound: Status.NO_SEQUENCE,
     TooManySequences: Status.MANY_SEQUENCES,
+    InvalidInput: Status.BAD_INPUT,
 }
 ORDER = ("start", "lane", "link")
 """The last one first: neighbours in memory become neighbours in the batch."""
@@ -36,8 +43,9 @@ class TableRunner(Running[Table]):
         batched: bool,
         observer: Observer,
         clock: Clock,
+        about: Mapping[str, object] = NOTHING,
     ) -> None:
-        super().__init__(engine, batched, observer, clock)
+        super().__init__(engine, batched, observer, clock, about)
         self._waiting = waiting
         self._links = links
         self._outputs = [tensor.name for tensor in engine.signature.outputs]
@@ -91,7 +99,8 @@ class TableRunner(Running[Table]):
         return bool(dead)
 
     def _fail(self, requests: Table, error: InferdError | None = None) -> None:
-        self._waiting.refuse(requests, STATUSES.get(type(error), Status.FAILED))
+        status = STATUSES.get(type(error), Status.FAILED)
+        self._waiting.refuse(requests, status, str(error) if status is Status.BAD_INPUT else "")
 
     def _apart(self, requests: Table) -> Iterator[Table]:
         for index in np.argsort(requests["arrived"], kind="stable"):

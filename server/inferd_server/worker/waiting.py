@@ -86,10 +86,10 @@ class Waiting:
         """Drop the requests of a front that is gone."""
         self.table = self.table[self.table["link"] != link]
 
-    def refuse(self, requests: Table, status: Status) -> None:
-        """Answer requests without running them."""
+    def refuse(self, requests: Table, status: Status, text: str = "") -> None:
+        """Answer requests without outputs, with a sentence where the status says too little."""
         for link in np.unique(requests["link"]):
-            self._links[int(link)].refuse(requests[requests["link"] == link], status)
+            self._links[int(link)].refuse(requests[requests["link"] == link], status, text)
 
     def arrays(self, request: np.void) -> tuple[Array, ...]:
         """Return the arrays that a request's inputs are rows of."""

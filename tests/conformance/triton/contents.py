@@ -56,7 +56,11 @@ class Typed:
         return self._refused(strings_request([b"a"]))
 
     def strings_that_are_not_text(self) -> object:
-        return self._refused(strings_request([b"a", b"\xff"]))
+        return self._refused(strings_request([b"a", b"\xff"], "joined"))
+
+    def bytes_of_an_image(self) -> object:
+        answer = self._stub.ModelInfer(strings_request([b"a", b"\xff\xd8"]))
+        return answer.raw_output_contents[0].hex()
 
     def contents_beside_raw_contents(self) -> object:
         message = strings_request([b"a", b"b"])
@@ -88,9 +92,9 @@ def numbers_request(contents: dict[str, tuple[str, list]]) -> Request:
     return message
 
 
-def strings_request(elements: list[bytes]) -> Request:
-    """Return a request for the model `strings`, of one row."""
-    message = Request(model_name="strings", id="typed")
+def strings_request(elements: list[bytes], model: str = "strings") -> Request:
+    """Return a request of one row for a model of two strings."""
+    message = Request(model_name=model, id="typed")
     item = message.inputs.add(name="INPUT0", datatype="BYTES", shape=[1, 2])
     item.contents.bytes_contents.extend(elements)
     return message
@@ -102,6 +106,6 @@ if __name__ == "__main__":
         for case in (
             *(typed.numbers, typed.strings, typed.element_out_of_range, typed.wrong_field),
             *(typed.too_few_elements, typed.strings_that_are_not_text),
-            *(typed.contents_beside_raw_contents, typed.half_precision),
+            *(typed.contents_beside_raw_contents, typed.half_precision, typed.bytes_of_an_image),
         ):
             report(case.__name__, case)

@@ -56,7 +56,7 @@ def classes_of_strings(client: InferenceServerClient) -> object:
 
 def strings_that_are_not_text(client: InferenceServerClient) -> object:
     words = tensor("INPUT0", np.array([[b"a", b"\xff"]], dtype=object))
-    return refusal(client.infer, "strings", [words])
+    return refusal(client.infer, "joined", [words])
 
 
 def payload_shorter_than_its_shape(client: InferenceServerClient) -> object:

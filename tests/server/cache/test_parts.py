@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inferd_engines.engine import EngineError
+from inferd_engines.model_files import ModelFiles
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import KeyBase, Owner
-from inferd_server.repository.digest import digest_of, file_states
+from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
+from inferd_server.repository.digest import answers_digest
 from inferd_server.scheduler.alarms import SPARE, Alarms
 
 from tests.fakes.clock import FakeClock
@@ -116,16 +119,46 @@ def test_a_breaker_allows_one_attempt_in_a_rest_however_long_it_takes() -> None:
     assert [breaker.allows(), breaker.allows()] == [True, False]
 
 
-def test_the_digest_is_of_all_files_their_names_and_the_options(tmp_path: Path) -> None:
+def test_the_digest_is_of_what_was_read_its_names_and_the_options(tmp_path: Path) -> None:
     (tmp_path / "weights").mkdir()
     (tmp_path / "model.onnx").write_bytes(b"graph")
     (tmp_path / "weights/data").write_bytes(b"numbers")
-    seen = {digest_of(tmp_path, {}), digest_of(tmp_path, {}), digest_of(tmp_path, {"a": "b"})}
-    assert len(seen) == 2
-    before = file_states(tmp_path)
+
+    def digest(name: str, **options: str) -> str:
+        files = ModelFiles(tmp_path / "model.onnx")
+        files.read(name)
+        kept = ModelConfig(response_cache=ResponseCacheConfig(), engine_options=options)
+        return answers_digest(files, kept)
+
+    seen = [digest("weights/data"), digest("weights/data"), digest("weights/data", a="b")]
     (tmp_path / "weights/data").write_bytes(b"NUMBERS")
-    seen.add(digest_of(tmp_path, {}))
+    seen.append(digest("weights/data"))
     (tmp_path / "weights/data").rename(tmp_path / "weights/other")
-    seen.add(digest_of(tmp_path, {}))
-    assert len(seen) == 4
-    assert file_states(tmp_path) != before
+    seen.append(digest("weights/other"))
+    assert len(set(seen)) == 4
+    assert all(seen)
+
+
+def test_the_digest_is_of_the_bytes_that_were_loaded_whatever_lies_there_now(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"graph")
+    kept = ModelConfig(response_cache=ResponseCacheConfig())
+    files = ModelFiles(path)
+    files.content()
+    before = answers_digest(files, kept)
+    path.write_bytes(b"GRAPH")
+    assert answers_digest(files, kept) == before
+    assert files.content() == b"graph"
+
+
+def test_files_of_two_generations_are_never_put_together(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"graph")
+    (tmp_path / "weights").write_bytes(b"numbers")
+    files = ModelFiles(path)
+    files.content()
+    path.write_bytes(b"another graph")
+    with pytest.raises(EngineError, match=r"model\.onnx changed while the model was loaded"):
+        files.read("weights")

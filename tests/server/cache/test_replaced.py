@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from inferd_server.front.cacheable import owner_of, owners
 from inferd_server.front.infer import Infer
 from inferd_server.front.outcome import Telemetry
 from inferd_server.front.regions import RegionTable
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry
 from inferd_server.repository.handle import Handle
@@ -30,6 +32,7 @@ from tests.server.repository.bench import WITHIN, Engines
 from tests.server.serving import arrays, infer_request, rows
 
 CACHED = "response_cache: {}\n"
+LOG = logging.getLogger(__name__)
 
 
 class Replaced:
@@ -95,7 +98,12 @@ def test_the_answer_is_the_new_models_and_nothing_is_kept_for_the_old_one(
 ) -> None:
     old = repository.resolve("m", "")
     cache = make_cache(CacheSettings(), time.monotonic, time.time)
-    telemetry = Telemetry(Metrics(), time.monotonic, time.time)
+    telemetry = Telemetry(
+        Metrics(),
+        time.monotonic,
+        time.time,
+        BoundedLog(LOG, time.monotonic),
+    )
     infer = Infer(Replaced(repository, old), RegionTable(), telemetry, cache)
     cache.retain({owner_of(old)})
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 from inferd.oip.v2.inference_pb2 import ModelConfigRequest
-from inferd_engines.engine import EngineError, EngineOptions
+from inferd_engines.engine import EngineError
 from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
@@ -28,7 +28,6 @@ from tests.server.cache.cached import (
 )
 from tests.server.serving import (
     PATIENCE,
-    FakeEngines,
     Running,
     arrays,
     failure,
@@ -219,20 +218,3 @@ def test_a_model_whose_answers_are_kept_has_a_thread(tmp_path: Path) -> None:
         assert server.server is not None
         assert server.server.repository.resolve("fake", "").arrangement == "threads"
         assert how(server, request_of(1.0)) == ""
-
-
-class Meddling(FakeEngines):
-    """Opens engines of models whose files change meanwhile."""
-
-    def __call__(self, path: Path, options: EngineOptions) -> FakeEngine:
-        (path.parent / "data").write_bytes(b"new")
-        return super().__call__(path, options)
-
-
-def test_nothing_is_kept_of_a_model_that_may_not_be_the_file_that_was_digested(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with running_cached(tmp_path, engines=Meddling()) as (server, engine):
-        assert "answers are not kept" in caplog.text
-        assert [how(server, request_of(1.0)), how(server, request_of(1.0))] == ["", ""]
-        assert len(engine.batches) == 2

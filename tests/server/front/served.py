@@ -14,6 +14,7 @@ DATATYPES = tuple(models.ELEMENT_TYPES)
 SERVED = {
     "simple": models.add_sub(),
     "strings": models.strings(),
+    "joined": models.joined(),
     "no_batch": models.no_batch(),
     "free": models.free_dims(),
     "scaled": {1: models.scale(2.0), 3: models.scale(3.0)},

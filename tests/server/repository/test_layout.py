@@ -140,7 +140,7 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("max_batch: 8", "max_batch: unknown; known are default_priority, engine_options, "),
+        ("max_batch: 8", "max_batch: unknown; known are custom_ops, default_priority, "),
         ("max_batch_size: -1", "max_batch_size: Input should be greater than or equal to 0"),
         ("max_batch_size: '8'", "max_batch_size: Input should be a valid integer (it is '8')"),
         ("max_batch_size: true", "max_batch_size: Input should be a valid integer (it is True)"),

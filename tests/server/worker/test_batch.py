@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError, Signature, Tensor
-from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
+from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, InvalidInput
 from inferd_server.scheduler.decision import Decision
 from inferd_server.scheduler.job import Execution, Job, Phases
 from inferd_server.scheduler.slot import Arena
@@ -55,6 +55,20 @@ def refuse(value: float) -> FakeEngine:
         return double(inputs)
 
     return FakeEngine(DOUBLING, compute)
+
+
+def test_who_sent_bad_values_is_told_why_and_the_neighbours_are_answered() -> None:
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if (inputs["INPUT0"] == 13).any():
+            raise EngineError("13 is out of range", bad_input=True)
+        return double(inputs)
+
+    bench = Bench(FakeEngine(DOUBLING, compute))
+    jobs, (before, bad, after) = bench.jobs([1.0], [13.0], [3.0])
+    bench.run(Decision(run=jobs))
+    assert [before.output, after.output] == [rows_of(2), rows_of(6)]
+    assert isinstance(bad.error, InvalidInput)
+    assert str(bad.error) == "the model cannot run on this input: 13 is out of range"
 
 
 @given(st.lists(st.lists(st.integers(0, 10**6).map(float), min_size=1, max_size=5), min_size=1))

@@ -158,7 +158,7 @@ def try_rows(engine: Engine, asked: int | None, facts: ModelFacts = NOTHING) -> 
 
 def opened(proto: ModelProto, folder: Path) -> Callable[[int | None], Batching]:
     path = models.save(proto, folder / "model.onnx")
-    engine, facts = open_onnx(path, EngineOptions(threads=1)), read_facts(path)
+    engine, facts = open_onnx(path, EngineOptions(threads=1)), read_facts(path.read_bytes())
     return lambda asked: try_rows(engine, asked, facts)
 
 

@@ -1,0 +1,128 @@
+"""The files of a model version, read once: an engine that serves does not depend on them.
+
+A file that an engine maps ends the process when it is truncated (SIGBUS), and one that is written
+over in place changes answers. So engines are opened from bytes that nobody else can write to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from inferd_engines.engine import EngineError
+
+
+class FileState(NamedTuple):
+    """A file as it was at one moment: another content has another state."""
+
+    size: int
+    modified: int
+    """Nanoseconds."""
+    inode: int
+
+
+class ModelFiles:
+    """A model file and what lies beside it. Used by one thread at a time."""
+
+    def __init__(self, model: Path) -> None:
+        """Read nothing yet.
+
+        Args:
+            model: the model file; others are found relative to its folder.
+        """
+        self.model = model
+        self._contents: dict[str, bytes] = {}
+        self._states: dict[str, FileState] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files that were read."""
+        return sum(state.size for state in self._states.values())
+
+    def content(self) -> bytes:
+        """Return the bytes of the model file.
+
+        Raises:
+            EngineError: it cannot be read, or changed meanwhile.
+        """
+        return self.read(self.model.name)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file, the same ones each time.
+
+        Args:
+            name: relative to the model's folder.
+
+        Raises:
+            EngineError: it cannot be read, or a file that was read has changed meanwhile.
+        """
+        if name not in self._contents:
+            try:
+                self._contents[name], self._states[name] = read_whole(self.model.parent / name)
+            except OSError as error:
+                raise EngineError(
+                    f"{self.model.parent / name} cannot be read: {error.strerror}"
+                ) from error
+            self._check()
+        return self._contents[name]
+
+    def digest(self) -> str:
+        """Return the SHA-256 of every file that was read, names included; "" if none was."""
+        if not self._contents:
+            return ""
+        digest = hashlib.sha256()
+        for name in sorted(self._contents):
+            # The model by its role, and the rest by the names that it refers to.
+            told = "" if name == self.model.name else name
+            digest.update(repr((told, self._states[name].size)).encode(errors="surrogateescape"))
+            digest.update(hashlib.sha256(self._contents[name]).digest())
+        return digest.hexdigest()
+
+    def drop(self) -> None:
+        """Give the memory back; what is read after this is read anew."""
+        self._contents.clear()
+        self._states.clear()
+
+    def _check(self) -> None:
+        """Refuse files of two generations: a graph with the weights of another one.
+
+        Raises:
+            EngineError: one that was read is another one now.
+        """
+        for name, before in self._states.items():
+            try:
+                now = state_of((self.model.parent / name).stat())
+            except OSError:
+                now = None
+            if now != before:
+                raise EngineError(
+                    f"{self.model.parent / name} changed while the model was loaded: write new "
+                    "files beside the old ones, rename them, and load the model again"
+                )
+
+
+def folder_states(folder: Path) -> dict[str, FileState]:
+    """Return the state of every file in a folder, by its name.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
+    return {path.name: state_of(path.stat()) for path in folder.iterdir() if path.is_file()}
+
+
+def read_whole(path: Path) -> tuple[bytes, FileState]:
+    """Read a file, and tell which state of it that was.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        state = state_of(os.fstat(file.fileno()))
+        return file.read(), state
+
+
+def state_of(status: os.stat_result) -> FileState:
+    """Return what tells one content of a file from another."""
+    return FileState(status.st_size, status.st_mtime_ns, status.st_ino)
