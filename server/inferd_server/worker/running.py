@@ -97,7 +97,8 @@ class Running(ABC, Generic[R]):
             batch = self._gather(decision.run, decision.waited)
             batch.begun = self._overlapping().begin(batch.inputs, batch.rows)
         except BaseException as error:
-            self._failed(decision.run, error)
+            if self._failed(decision.run, error):
+                raise
             return None
         return batch
 
@@ -111,7 +112,8 @@ class Running(ABC, Generic[R]):
             outputs = self._overlapping().finish(batch.begun, {})
             run = self._ended(batch, outputs)
         except BaseException as error:
-            self._failed(batch.requests, error)
+            if self._failed(batch.requests, error):
+                raise
             return
         self._answer(batch, outputs, run)
 
@@ -129,7 +131,8 @@ class Running(ABC, Generic[R]):
             outputs = self._engine.run(batch.inputs, {}, batch.rows)
             run = self._ended(batch, outputs)
         except BaseException as error:
-            self._failed(requests, error)
+            if self._failed(requests, error):
+                raise
             return
         self._answer(batch, outputs, run)
 
@@ -160,8 +163,12 @@ class Running(ABC, Generic[R]):
         self._observer(run)
         return run
 
-    def _failed(self, requests: R, error: BaseException) -> None:
-        """Answer a batch that failed, after another try if there is hope."""
+    def _failed(self, requests: R, error: BaseException) -> bool:
+        """Answer a batch that failed, after another try if there is hope.
+
+        Returns:
+            True if the engine can run nothing more.
+        """
         planned = isinstance(error, EngineError)
         if not isinstance(error, SequenceRefused):
             where = {"requests": len(requests), "error": str(error)}
@@ -169,10 +176,9 @@ class Running(ABC, Generic[R]):
         ends = not isinstance(error, Exception) or (isinstance(error, EngineError) and error.fatal)
         if ends or len(requests) == 1:
             self._fail(requests, error.error if isinstance(error, SequenceRefused) else None)
-        if ends:
-            raise error
-        if len(requests) > 1:
+        if not ends and len(requests) > 1:
             self._run_apart(list(self._apart(requests)))
+        return ends
 
     def _run_apart(self, requests: Sequence[R]) -> None:
         """Run each request alone: one must not fail its neighbours."""
