@@ -92,7 +92,7 @@ def trailers(error: InferdError) -> Metadata:
     return (named, (DETAILS_KEY, status.SerializeToString()), *pushback)
 
 
-class Ending(NamedTuple):
+class CallStatus(NamedTuple):
     """The end of a call, in plain values.
 
     An error that is kept keeps the frames that it was raised through, and so the request.
@@ -103,14 +103,14 @@ class Ending(NamedTuple):
     trailing: Metadata
 
 
-def ended(trailing: Metadata) -> Ending:
+def ok_status(trailing: Metadata) -> CallStatus:
     """Return the end of a call that went well."""
-    return Ending(grpc.StatusCode.OK, "", trailing)
+    return CallStatus(grpc.StatusCode.OK, "", trailing)
 
 
-def ending(error: InferdError) -> Ending:
+def error_status(error: InferdError) -> CallStatus:
     """Return the end of a call that failed."""
-    return Ending(status_code(error), sentence(error), trailers(error))
+    return CallStatus(status_code(error), sentence(error), trailers(error))
 
 
 def given_up() -> ShuttingDown:

@@ -18,14 +18,14 @@ from inferd_server.transport.cancellation import Cancellation
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import Ending, ending, given_up
+from inferd_server.transport.status import CallStatus, error_status, given_up
 from inferd_server.transport.tls import text_names
 
 log = logging.getLogger(__name__)
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 Serve: TypeAlias = Callable[[bytes, ServicerContext], Awaitable[bytes]]
 """grpc.aio's form of a unary handler."""
-Answer: TypeAlias = tuple[bytes, Metadata] | Ending
+Answer: TypeAlias = tuple[bytes, Metadata] | CallStatus
 """A message with its trailing metadata, or an error's status."""
 
 
@@ -55,7 +55,7 @@ class AioContext:
         """True once the caller went away."""
         return self._cancellation.cancelled
 
-    def end(self, how: Ending) -> None:
+    def end(self, how: CallStatus) -> None:
         """Set the status that the call has once its handler returns.
 
         `abort` would do so by an exception, which grpc.aio keeps with all frames that it passed.
@@ -97,7 +97,7 @@ class AioCall(AioContext):
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
-        how = ending(error)
+        how = error_status(error)
         self._soon(lambda: self._settle(how))
 
     def give_up(self) -> None:
@@ -105,7 +105,7 @@ class AioCall(AioContext):
         if not self._answer.done():
             # In this order: an answered call forgets who wanted to be told.
             self._cancellation.cancel()
-            self._settle(ending(given_up()))
+            self._settle(error_status(given_up()))
 
     async def answer(self) -> bytes:
         """Wait for the answer and return it; nothing counts beside the status of an error."""
@@ -116,7 +116,7 @@ class AioCall(AioContext):
         except asyncio.CancelledError:
             self._cancellation.cancel()
             raise
-        if isinstance(answer, Ending):
+        if isinstance(answer, CallStatus):
             self.end(answer)
             return b""
         message, trailing = answer
@@ -178,7 +178,7 @@ def authorized(
         if isinstance(request, bytes):
             return await serve(request, context)
         text = "the caller ended the call before its message"
-        AioContext(context).end(ending(Cancelled(text)))
+        AioContext(context).end(error_status(Cancelled(text)))
         return b""
 
     return decided
@@ -193,7 +193,7 @@ def admitted(authorize: Authorize, context: ServicerContext) -> bool:
         log.exception("a call could not be decided on")
         error = EngineFailure()
     if error is not None:
-        caller.end(ending(error))
+        caller.end(error_status(error))
     return error is None
 
 

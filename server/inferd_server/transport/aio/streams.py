@@ -18,7 +18,7 @@ from inferd_server.transport.call import Authorize, Metadata, Receiver, StreamHa
 from inferd_server.transport.in_flight import InFlightBytes, Unanswered
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import Ending, ended, ending, given_up
+from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Initial:
     metadata: Metadata
 
 
-Answer: TypeAlias = bytes | Initial | Ending
+Answer: TypeAlias = bytes | Initial | CallStatus
 """What is sent."""
 
 
@@ -59,16 +59,16 @@ class AioStream(AioContext):
 
     def finish(self, trailing: Metadata = ()) -> None:
         """End the call with OK."""
-        self._post(ended(checked(trailing)))
+        self._post(ok_status(checked(trailing)))
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status."""
-        self._post(ending(error))
+        self._post(error_status(error))
 
     def give_up(self) -> None:
         """End the call because the server stops; on the event loop."""
         if not self._ended:
-            self._put(ending(given_up()))
+            self._put(error_status(given_up()))
             self.gone()
 
     async def write(self) -> None:
@@ -78,7 +78,7 @@ class AioStream(AioContext):
                 self._filled.clear()
                 await self._filled.wait()
             answer = self._outbox.popleft()
-            if isinstance(answer, Ending):
+            if isinstance(answer, CallStatus):
                 self.end(answer)
                 return
             if not await self._written_out(answer):
@@ -131,7 +131,7 @@ class AioStream(AioContext):
         if self._ended or (isinstance(answer, Initial) and self._begun):
             return
         self._begun = True
-        self._ended = isinstance(answer, Ending)
+        self._ended = isinstance(answer, CallStatus)
         self._outbox.append(answer)
         self._filled.set()
 
@@ -173,7 +173,7 @@ class StreamServer:
                 receiver = handler(stream)
             except Exception:
                 log.exception("a handler failed")
-                stream.end(ending(EngineFailure()))
+                stream.end(error_status(EngineFailure()))
                 return
             opened = OpenStream(stream, receiver)
             self.live.add(opened)

@@ -13,7 +13,7 @@ from inferd_server.transport.completion_queue.core import CoreCall
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import Ending, ending, given_up
+from inferd_server.transport.status import CallStatus, error_status, given_up
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ class QueueCall:
         with self._core.lock:
             if not self.answered:
                 self._end()
-                end(self._core, ending(error), first=not self._begun, watched=self._watched)
+                end(self._core, error_status(error), first=not self._begun, watched=self._watched)
 
     def give_up(self) -> None:
         """Answer that the server stops, and cancel."""
@@ -201,10 +201,10 @@ def admitted(core: CoreCall, authorize: Authorize) -> bool:
         log.exception("a call could not be decided on")
         error = EngineFailure()
     if error is not None:
-        end(core, ending(error), first=True, watched=False)
+        end(core, error_status(error), first=True, watched=False)
     return error is None
 
 
-def end(core: CoreCall, how: Ending, *, first: bool, watched: bool) -> None:
+def end(core: CoreCall, how: CallStatus, *, first: bool, watched: bool) -> None:
     """Send the status of a call; `first` if nothing was sent before."""
     core.end(how.code, how.text, how.trailing, first=first, watched=watched)
