@@ -74,7 +74,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._metrics = Metrics()
-        self._metrics_server = MetricsServer(self._metrics)
+        self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._health = HealthBoard()
         self._probe = ProbePort(probe, self._health)
         self._blocking = BlockingThread()
@@ -112,7 +112,9 @@ class Server:
         listen = self._settings.listen
         self._metrics.server(VERSION, self._transport.name)
         self._publish_health()
-        metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        metrics_port = self._metrics_server.start(
+            listen.metrics_host or listen.host, listen.metrics_port
+        )
         try:
             refusals = Refusals(self._metrics, self._clock)
             access = open_access(self._settings, self._clock, refusals)
