@@ -14,7 +14,6 @@ from inferd_server.address import join_address
 from inferd_server.cache.making import make_cache
 from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.later import after
-from inferd_server.errors import InferdError
 from inferd_server.front.cacheable import owners
 from inferd_server.front.canary import Canaries
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
@@ -36,9 +35,9 @@ from inferd_server.repository.readiness import enough_serve, still_missing
 from inferd_server.repository.recovery import Recovery
 from inferd_server.repository.repository import Repository, State
 from inferd_server.security.opening import open_access
+from inferd_server.security.refusals import Refusals
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
-from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.row_trials import RowTrials
@@ -78,7 +77,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._metrics = Metrics()
-        self._metrics_server = MetricsServer(self._metrics)
+        self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._health = HealthBoard()
         self._probe = ProbePort(probe, self._health)
         self._blocking = BlockingThread()
@@ -129,9 +128,12 @@ class Server:
         listen = self._settings.listen
         self._metrics.server(VERSION, self._transport.name)
         self._publish_health()
-        metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        metrics_port = self._metrics_server.start(
+            listen.metrics_host or listen.host, listen.metrics_port
+        )
         try:
-            access = open_access(self._settings, self._clock, self._refused)
+            refusals = Refusals(self._metrics, self._clock)
+            access = open_access(self._settings, self._clock, refusals)
             self._probe.start(join_address(listen.host, self._settings.security.probe_port))
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
@@ -244,9 +246,6 @@ class Server:
         self._probe.stop()
         self._metrics_server.stop()
         return closed and ended
-
-    def _refused(self, error: InferdError) -> None:
-        self._metrics.refused(None, code_name(error))
 
     def _services(self) -> Services:
         settings, repository = self._settings, self._repository

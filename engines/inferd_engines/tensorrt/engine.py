@@ -77,10 +77,9 @@ class TensorRTEngine:
                 self._lanes.append(Lane(device, loaded, self._registered))
             self._fixed.prepare(self._lanes, loaded)
         except (device.cuda.Error, TensorRTError) as error:
-            fault = self._fault(error)
-            if not fault.fatal:
+            if not self._fault(error).fatal:
                 self.close()
-            raise fault from error
+            raise self._fault(error) from error
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int

@@ -41,3 +41,5 @@ class BlockingThread:
             if self._stopped:
                 return
             function()
+            # It may refer to a call, and the next one may come late.
+            del function

@@ -16,7 +16,6 @@ from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
-from inferd_server.errors import InferdError
 from inferd_server.front.cacheable import owners
 from inferd_server.front.canary import Canaries
 from inferd_server.front.catalog import Catalog
@@ -38,8 +37,8 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.control import control_allowed
 from inferd_server.security.opening import open_access
+from inferd_server.security.refusals import Refusals
 from inferd_server.transport.call import Transport
-from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -98,7 +97,8 @@ class FrontProcess:
         """Take calls; the process ends if it cannot."""
         settings = self._place.settings
         try:
-            access = open_access(settings, time.monotonic, self._refused)
+            refusals = Refusals(self._metrics, time.monotonic)
+            access = open_access(settings, time.monotonic, refusals)
             self._transport.start(
                 self._place.address,
                 routes(self._services(), self._blocking.submit, self._asking.submit, access),
@@ -160,9 +160,6 @@ class FrontProcess:
                 self._transport.stop(grace)
                 self._probe.stop()
         return None
-
-    def _refused(self, error: InferdError) -> None:
-        self._metrics.refused(None, code_name(error))
 
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.

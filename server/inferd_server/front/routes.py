@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.v1 import server_pb2
 
+from inferd_server.front.audit import audited
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import LIST_REQUEST, HealthBoard
 from inferd_server.front.infer import Infer
@@ -60,7 +61,7 @@ def routes(
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
         **_inspection(services.inspection, asking),
-        **_control(services, blocking, asking),
+        **_control(services, blocking, asking, access),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
@@ -73,9 +74,11 @@ def routes(
         f"/{REFLECTION}/ServerReflectionInfo": reflection,
         f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
     }
+    decided = {path: access.authorize(path) for path in (*unary_handlers, *streams)}
     return Routes(
         unary={path: access.unary(path, handler) for path, handler in unary_handlers.items()},
-        streams={path: access.stream(path, handler) for path, handler in streams.items()},
+        streams=streams,
+        authorize={path: decide for path, decide in decided.items() if decide is not None},
     )
 
 
@@ -117,7 +120,7 @@ def _inspection(inspection: Inspection, asking: Elsewhere | None) -> dict[str, U
 
 
 def _control(
-    services: Services, blocking: Elsewhere, asking: Elsewhere | None
+    services: Services, blocking: Elsewhere, asking: Elsewhere | None, access: Access
 ) -> dict[str, UnaryHandler]:
     models, memory, diagnostics = services.models, services.memory, services.diagnostics
     handlers = {
@@ -140,4 +143,9 @@ def _control(
         "TraceSetting": unary(oip.TraceSettingRequest, diagnostics.trace_setting),
         "LogSettings": unary(oip.LogSettingsRequest, diagnostics.log_settings, asking),
     }
-    return {f"/{INFERENCE.full_name}/{name}": handler for name, handler in handlers.items()}
+    return {
+        f"/{INFERENCE.full_name}/{name}": audited(
+            INFERENCE.methods_by_name[name], handler, access.name
+        )
+        for name, handler in handlers.items()
+    }

@@ -66,6 +66,8 @@ class SnapshotCollector(Collector):
             yield gauge
         if now.trials:
             yield tried(now.trials)
+        if now.refused_calls:
+            yield refused(now.refused_calls)
         if now.restarts:
             yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
@@ -98,6 +100,15 @@ def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:
     for (model, version, outcome), count in sorted(trials.items()):
         labels = {**labels_of(model, version), "outcome": outcome}
         metric.add_sample("inferd_canary_runs_total", labels, count)
+    return metric
+
+
+def refused(calls: Mapping[str, int]) -> Metric:
+    """Write the counter of calls that were refused for who called."""
+    text = "Calls refused for who called, or how often"
+    metric = Metric("inferd_refused_calls", text, "counter")
+    for reason, count in sorted(calls.items()):
+        metric.add_sample("inferd_refused_calls_total", {"reason": reason}, count)
     return metric
 
 

@@ -1,18 +1,40 @@
-"""/metrics over HTTP."""
+"""/metrics over HTTP: one thread, however many connect and whatever they send."""
 
 from __future__ import annotations
 
-import os
-import selectors
+import asyncio
+import contextlib
+import gzip
+import logging
 import socket
 import threading
-from socketserver import ThreadingMixIn
-from typing import Protocol
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+import time
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 from inferd_server.errors import AddressInUse
+from inferd_server.monitoring.http import Request, Response, parse, text_response
+from inferd_server.monitoring.log_limit import LogLimit
+
+log = logging.getLogger(__name__)
+
+REQUEST_S = 5.0
+"""What a caller gets to send its request."""
+ANSWER_S = 10.0
+"""What a caller gets to take the answer."""
+LINGER_S = 1.0
+"""What a caller gets to close its end after the answer."""
+HEAD_BYTES = 16 * 1024
+BACKLOG = 64
+PATH = "/metrics"
+OTHER_PATH = f"Only {PATH} is here. Health is told over gRPC: grpc.health.v1 on grpc_port."
+OTHER_METHOD = (
+    f"This port only has GET {PATH}. There is no REST API: inference is gRPC, on grpc_port "
+    "(`inferd infer --json` sends requests from a shell)."
+)
 
 
 class Exported(Protocol):
@@ -26,9 +48,19 @@ class Exported(Protocol):
 class MetricsServer:
     """Serves /metrics over HTTP, on a thread of its own."""
 
-    def __init__(self, metrics: Exported) -> None:
-        self._registry = metrics.registry
-        self._running: tuple[WSGIServer, threading.Thread, int] | None = None
+    def __init__(self, metrics: Exported, max_connections: int = 32) -> None:
+        """Prepare.
+
+        Args:
+            metrics: to be served.
+            max_connections: open at a time. Beyond, those that have waited longest for the rest of
+                their request are closed.
+        """
+        self._pages = Pages(metrics.registry)
+        self._max_connections = max_connections
+        self._running: tuple[asyncio.AbstractEventLoop, asyncio.Event, threading.Thread] | None = (
+            None
+        )
 
     def start(self, host: str, port: int) -> int:
         """Listen and return the port.
@@ -37,68 +69,172 @@ class MetricsServer:
             AddressInUse: the address cannot be bound.
         """
         try:
-            server = listen(host, port, self._registry)
+            listening = listen(host, port)
         except OSError as error:
             raise AddressInUse(
                 f"metrics_port {port} on {host} cannot be had: {error.strerror}; "
                 "choose another with --metrics-port"
             ) from error
-        # The end of a pipe says when to stop: the standard library's own way asks twice a second.
-        waking, wake = os.pipe()
-        thread = threading.Thread(target=serve, args=(server, waking), name="metrics", daemon=True)
-        self._running = server, thread, wake
+        loop = asyncio.new_event_loop()
+        loop.set_exception_handler(Problems())
+        ended = asyncio.Event()
+        serving = Connections(self._pages, self._max_connections).serve(listening, ended)
+        thread = threading.Thread(target=run, args=(loop, serving), name="metrics", daemon=True)
+        self._running = loop, ended, thread
+        number = int(listening.getsockname()[1])
         thread.start()
-        return int(server.server_port)
+        return number
 
     def stop(self) -> None:
-        """Stop listening."""
+        """Stop listening, and close what is open."""
         if self._running is not None:
-            server, thread, wake = self._running
+            loop, ended, thread = self._running
             self._running = None
-            os.close(wake)
+            loop.call_soon_threadsafe(ended.set)
             thread.join()
-            server.server_close()
 
 
-class QuietHandler(WSGIRequestHandler):
-    """Logs no requests."""
+class Pages:
+    """What is answered to a request."""
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 the library's name
-        """Say nothing."""
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
 
-
-class ThreadedServer(ThreadingMixIn, WSGIServer):
-    """A thread for each request, so that a slow reader holds nobody up."""
-
-    daemon_threads = True
-    block_on_close = False
-    # A connection that is gone by the time it is accepted must not block either.
-    timeout = 0
-
-
-class ThreadedServer6(ThreadedServer):
-    """The same over IPv6."""
-
-    address_family = socket.AF_INET6
+    def answer(self, request: Request) -> Response:
+        """Return the metrics, or a sentence that says where to look."""
+        if request.method not in {"GET", "HEAD"}:
+            return text_response(405, OTHER_METHOD, {"Allow": "GET, HEAD"})
+        if request.target.partition("?")[0] != PATH:
+            return text_response(404, OTHER_PATH)
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        body = encode(self._registry)
+        headers = {"Content-Type": content_type}
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(200, gzip.compress(body), {**headers, "Content-Encoding": "gzip"})
+        return Response(200, body, headers)
 
 
-def listen(host: str, port: int, registry: CollectorRegistry) -> WSGIServer:
-    """Bind an address and serve a registry there, once `serve` runs.
+class Connections:
+    """The open connections. On the event loop's thread."""
+
+    def __init__(self, pages: Pages, limit: int) -> None:
+        self._pages = pages
+        self._limit = limit
+        self._open = 0
+        # Those that have not sent their request yet, the oldest first.
+        self._waiting: dict[asyncio.StreamWriter, None] = {}
+
+    async def serve(self, listening: socket.socket, ended: asyncio.Event) -> None:
+        """Serve until the end, and close what is open then."""
+        server = await asyncio.start_server(
+            self._connected, sock=listening, limit=HEAD_BYTES, backlog=BACKLOG
+        )
+        await ended.wait()
+        server.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        # Transports that were aborted close their sockets in the next round.
+        await asyncio.sleep(0)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._open >= self._limit:
+            if not self._waiting:
+                writer.transport.abort()
+                return
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            oldest.transport.abort()
+        self._open += 1
+        try:
+            await self._exchange(reader, writer)
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            writer.transport.abort()
+        finally:
+            self._open -= 1
+
+    async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._waiting[writer] = None
+        try:
+            async with asyncio.timeout(REQUEST_S):
+                request = await read_request(reader)
+        finally:
+            self._waiting.pop(writer, None)
+        if request is None:
+            writer.transport.abort()
+            return
+        response = request if isinstance(request, Response) else self._answer(request)
+        without_body = isinstance(request, Request) and request.method == "HEAD"
+        async with asyncio.timeout(ANSWER_S):
+            writer.write(response.encoded(without_body=without_body))
+            await writer.drain()
+            writer.write_eof()
+            await take_rest(reader)
+        writer.transport.abort()
+
+    def _answer(self, request: Request) -> Response:
+        try:
+            return self._pages.answer(request)
+        except Exception:
+            log.exception("the metrics could not be collected")
+            return text_response(500, "The metrics could not be collected; the log says why.")
+
+
+async def read_request(reader: asyncio.StreamReader) -> Request | Response | None:
+    """Read the head of a request; return what to answer if it is none, None at an early end."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.LimitOverrunError:
+        return text_response(431, f"The head of a request may have {HEAD_BYTES} bytes.")
+    except asyncio.IncompleteReadError:
+        return None
+    return parse(head) or text_response(400, "This is not a request of HTTP/1.")
+
+
+async def take_rest(reader: asyncio.StreamReader) -> None:
+    """Read on for a moment: what lies unread at the end makes the kernel drop the answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while await reader.read(HEAD_BYTES):
+                pass
+
+
+class Problems:
+    """Tells the log what went wrong on the event loop; not each time that descriptors lack."""
+
+    def __init__(self) -> None:
+        self._limit = LogLimit(time.monotonic)
+
+    def __call__(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Log a problem. asyncio waits a second after an accept that failed."""
+        if self._limit.left_out("") is not None:
+            error = context.get("exception")
+            told = context["message"] if error is None else f"{context['message']}: {error}"
+            log.warning("trouble on the metrics port", extra={"error": told})
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind an address.
 
     Raises:
         OSError: it cannot be bound.
     """
-    family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    kind = ThreadedServer6 if family == socket.AF_INET6 else ThreadedServer
-    app = make_wsgi_app(registry)
-    return make_server(str(address[0]), port, app, server_class=kind, handler_class=QuietHandler)
+    family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listening = socket.socket(family, kind, number)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
-def serve(server: WSGIServer, waking: int) -> None:
-    """Handle requests until the other end of the pipe `waking` is closed."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(server, selectors.EVENT_READ)
-        selector.register(waking, selectors.EVENT_READ)
-        while all(key.fd != waking for key, _ in selector.select()):
-            server.handle_request()
-    os.close(waking)
+def run(loop: asyncio.AbstractEventLoop, serving: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, on a thread of its own."""
+    try:
+        loop.run_until_complete(serving)
+    finally:
+        loop.close()

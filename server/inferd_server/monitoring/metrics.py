@@ -31,6 +31,8 @@ class Metrics:
         self._engines: Tally[tuple[str, str, str, str]] = Tally()
         # Model, version and outcome of trials.
         self._trials: Tally[tuple[str, str, str]] = Tally()
+        # Reasons of calls that were refused for who called.
+        self._refused_calls: Tally[str] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
@@ -97,6 +99,11 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
+    def refused_call(self, reason: str) -> None:
+        """Count a call of any method that was refused for who called, or how often."""
+        with self._lock:
+            self._refused_calls[reason] += 1
+
     def tried(self, model: str, version: int, outcome: str) -> None:
         """Count what a trial inference said, which is no caller's request."""
         with self._lock:
@@ -123,4 +130,5 @@ class Metrics:
                 self._gauges(),
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
+                refused_calls=dict(self._refused_calls),
             )

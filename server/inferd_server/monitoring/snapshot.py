@@ -45,6 +45,8 @@ class MetricsSnapshot:
     """Processes that were started again, by what they are."""
     trials: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """What trial inferences said, by model, version and outcome."""
+    refused_calls: Mapping[str, int] = field(default_factory=dict)
+    """Calls that were refused for who called, or how often, by reason."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -63,10 +65,12 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     gauges: dict[str, float] = {}
     restarts: dict[str, int] = {}
     trials: dict[tuple[str, str, str], int] = {}
+    refused_calls: dict[str, int] = {}
     for snapshot in snapshots:
         add_values(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
+        add_values(refused_calls, snapshot.refused_calls)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -86,6 +90,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         plans,
         restarts,
         trials,
+        refused_calls,
     )
 
 
@@ -98,4 +103,9 @@ def add_values(to: dict[K, V], values: Mapping[K, V]) -> None:
 def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
     """Return what a process counted, without what was true of it only while it lived."""
     series = {model: replace(found, in_flight=0) for model, found in snapshot.series.items()}
-    return MetricsSnapshot(series, snapshot.refused, trials=snapshot.trials)
+    return MetricsSnapshot(
+        series,
+        snapshot.refused,
+        trials=snapshot.trials,
+        refused_calls=snapshot.refused_calls,
+    )

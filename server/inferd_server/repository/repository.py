@@ -86,9 +86,9 @@ class Repository:
         """
         with self._loads:
             source = self._read(name)
-            failures = [self._load_version(source, version) for version in source.versions]
-            for failure in filter(None, failures):
-                raise failure
+            problems = [self._load_version(source, version) for version in source.versions]
+            if (problem := next(filter(None, problems), None)) is not None:
+                raise ModelNotReady(problem)
             self._retire(name, set(self._entries.versions(name)) - set(source.versions))
 
     def unload(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Repository:
                 self._entries.put(Entry(name, 0, State.UNAVAILABLE, str(error)))
             raise ModelNotReady(f"model {name!r} cannot be loaded: {error}") from error
 
-    def _load_version(self, source: ModelSource, version: int) -> ModelNotReady | None:
+    def _load_version(self, source: ModelSource, version: int) -> str | None:
         """Load one version and put it in the place of what serves; return why it failed."""
         if self._closing.is_set():
             raise ShuttingDown("the server is shutting down")
@@ -170,7 +170,7 @@ class Repository:
             log.error("a version failed to load", extra=where, exc_info=unexpected(error))
             if not serving:
                 self._entries.put(Entry(name, version, State.UNAVAILABLE, str(error)))
-            return ModelNotReady(f"version {version} of model {name!r} cannot be loaded: {error}")
+            return f"version {version} of model {name!r} cannot be loaded: {error}"
         self._serve(handle)
         return None
 

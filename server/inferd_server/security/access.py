@@ -1,69 +1,65 @@
-"""Puts what a caller may do in front of the handlers, once; where all is allowed, nothing."""
+"""What stands in front of the handlers: who may call what. Where all is allowed, nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from inferd_server.errors import InferdError, PermissionDenied
 from inferd_server.security.permissions import METHODS, Permission
-from inferd_server.transport.call import Receiver, Stream, StreamHandler, UnaryHandler
+from inferd_server.transport.call import Authorize, Caller, UnaryHandler
+
+
+class Refused(Protocol):
+    """Is told of every call that is refused for who calls, or how often."""
+
+    def __call__(self, method: str, caller: Caller, error: InferdError) -> None:
+        """Count it."""
 
 
 class Access(Protocol):
-    """Returns the handlers to serve in the place of others."""
+    """Decides who may call what."""
+
+    def authorize(self, method: str) -> Authorize | None:
+        """Return what decides on a method's calls before their messages; None: all may call."""
 
     def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
         """Return the handler of a method's calls, or of the messages of its streams."""
 
-    def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
-        """Return the handler of a method's streams."""
+    def name(self, caller: Caller) -> str:
+        """Return the name of a caller's identity; empty for who has none."""
 
 
 class Fixed:
     """The same for every caller: a method is open to all of them or closed."""
 
-    def __init__(self, permissions: frozenset[Permission]) -> None:
+    def __init__(
+        self,
+        permissions: frozenset[Permission],
+        refused: Refused = lambda _method, _caller, _error: None,
+    ) -> None:
+        """Open what takes these permissions; `refused` is told of calls of the rest."""
         self._permissions = permissions | {Permission.OPEN}
+        self._refused = refused
 
-    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
-        """Return the handler itself, or one that refuses."""
-        error = self._closed(method)
-        return handler if error is None else lambda call: call.fail(error())
-
-    def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
-        """Return the handler itself, or one that refuses."""
-        error = self._closed(method)
-        return handler if error is None else lambda stream: refuse(stream, error())
-
-    def _closed(self, method: str) -> Callable[[], InferdError] | None:
+    def authorize(self, method: str) -> Authorize | None:
+        """Return None for an open method, and what refuses for a closed one."""
         if METHODS.get(method) in self._permissions:
             return None
-        # A new one each time: an error that is raised remembers where.
-        return lambda: PermissionDenied(
+        return lambda caller: self._refuse(method, caller)
+
+    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:  # noqa: ARG002
+        """Return the handler itself."""
+        return handler
+
+    def name(self, caller: Caller) -> str:  # noqa: ARG002
+        """Return nothing: callers have no names."""
+        return ""
+
+    def _refuse(self, method: str, caller: Caller) -> InferdError:
+        error = PermissionDenied(
             f"{method} is closed to callers that this server cannot tell apart: an "
             "identities_file names some, or anonymous_permissions opens it to all",
             reason="METHOD_CLOSED",
         )
-
-
-class Refused:
-    """What receives the messages of a stream that was refused: nothing."""
-
-    def message(self, data: bytes) -> None:
-        """Pass it over."""
-
-    def half_closed(self) -> None:
-        """Do nothing."""
-
-    def drain(self) -> None:
-        """Do nothing: the stream has ended."""
-
-    def cancel(self) -> None:
-        """Nothing is held."""
-
-
-def refuse(stream: Stream, error: InferdError) -> Receiver:
-    """End a stream before its first message."""
-    stream.fail(error)
-    return Refused()
+        self._refused(method, caller, error)
+        return error

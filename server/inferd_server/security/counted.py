@@ -12,11 +12,14 @@ from inferd_server.transport.call import Call, Metadata
 
 
 class Counted:
-    """Passes everything on to a call, and calls back once, just before its answer leaves."""
+    """Passes everything on to a call, and calls back once, just before its answer leaves.
+
+    The call back gets the error that is the answer; None for any other end.
+    """
 
     __slots__ = ("_answered", "_call", "_claim")
 
-    def __init__(self, call: Call, answered: Callable[[], None]) -> None:
+    def __init__(self, call: Call, answered: Callable[[InferdError | None], None]) -> None:
         self._call = call
         self._answered = answered
         self._claim = threading.Lock()
@@ -66,10 +69,10 @@ class Counted:
 
     def fail(self, error: InferdError) -> None:
         """Answer the call; counted no more before its caller can know."""
-        self.over()
+        self.over(error)
         self._call.fail(error)
 
-    def over(self) -> None:
+    def over(self, error: InferdError | None = None) -> None:
         """Call back unless that was done."""
         if self._claim.acquire(blocking=False):
-            self._answered()
+            self._answered(error)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from functools import partial
 
-from inferd_server.errors import InferdError, PermissionDenied
-from inferd_server.security.access import refuse
+from inferd_server.errors import InferdError, PermissionDenied, Unauthenticated
+from inferd_server.security.access import Refused
 from inferd_server.security.counted import Counted
 from inferd_server.security.identity import (
     Identities,
@@ -18,17 +17,7 @@ from inferd_server.security.identity import (
 )
 from inferd_server.security.limits import Limits
 from inferd_server.security.permissions import METHODS, Permission, grant_for
-from inferd_server.transport.call import (
-    Call,
-    Context,
-    Receiver,
-    Stream,
-    StreamHandler,
-    UnaryHandler,
-)
-
-log = logging.getLogger(__name__)
-CHANGES = frozenset({Permission.CONTROL, Permission.ADMIN})
+from inferd_server.transport.call import Authorize, Call, Caller, UnaryHandler
 
 
 def permitted(who: Identity, method: str, names: tuple[str, ...] = ()) -> InferdError | None:
@@ -61,7 +50,7 @@ class Guard:
         identities: Callable[[], Identities],
         anonymous: Identity,
         limits: Limits,
-        refused: Callable[[InferdError], None],
+        refused: Refused,
     ) -> None:
         """Prepare.
 
@@ -69,38 +58,59 @@ class Guard:
             identities: returns those of now.
             anonymous: who calls without an identity.
             limits: counts the requests of every caller.
-            refused: told of every request for inference that is refused here.
+            refused: told of every call that is refused here.
         """
         self._identities = identities
         self._anonymous = anonymous
         self._limits = limits
         self._refused = refused
 
+    def authorize(self, method: str) -> Authorize | None:
+        """Return what lets those call a method who may."""
+        if METHODS.get(method) is Permission.OPEN:
+            return None
+        return partial(self._authorize, method)
+
     def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
-        """Return a handler that lets through who may call the method, as often as it may."""
+        """Return a handler that lets through who may call the method, as often as it may.
+
+        Asked again of each call, since the messages of a stream are calls, too: a stream may
+        outlive a permission.
+        """
         if METHODS.get(method) is Permission.OPEN:
             return handler
         return partial(self._call, method, handler)
 
-    def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
-        """Return a handler that lets through who may call the method."""
-        if METHODS.get(method) is Permission.OPEN:
-            return handler
-        return partial(self._open, method, handler)
+    def name(self, caller: Caller) -> str:
+        """Return the name of a caller's identity; empty for who has none, or none any more."""
+        who = self._identify(caller)
+        return who.name if isinstance(who, Identity) else ""
+
+    def _authorize(self, method: str, caller: Caller) -> InferdError | None:
+        who = self._identify(caller)
+        if not isinstance(who, Identity):
+            return self._refuse(method, caller, who)
+        error = permitted(who, method, tuple(caller.certificate_names))
+        return None if error is None else self._refuse(method, caller, error)
 
     def _call(self, method: str, handler: UnaryHandler, call: Call) -> None:
-        try:
-            who = self._admit(method, call)
-            if (error := self._limits.enter(who)) is not None:
-                raise error
-        except InferdError as error:
-            self._count(method, error)
-            call.fail(error)
+        who = self._identify(call)
+        if not isinstance(who, Identity):
+            call.fail(self._refuse(method, call, who))
             return
+        names = tuple(call.certificate_names)
+        error = permitted(who, method, names) or self._limits.enter(who)
+        if error is None:
+            self._count(who, handler, call)
+        else:
+            call.fail(self._refuse(method, call, error))
+
+    def _count(self, who: Identity, handler: UnaryHandler, call: Call) -> None:
+        """Handle a call that counts as in flight until it is answered, if that has a bound."""
         if who.max_in_flight is None:
             handler(call)
             return
-        counted = Counted(call, partial(self._limits.leave, who))
+        counted = Counted(call, lambda _: self._limits.leave(who))
         try:
             handler(counted)
         except BaseException:
@@ -108,23 +118,10 @@ class Guard:
             counted.over()
             raise
 
-    def _open(self, method: str, handler: StreamHandler, stream: Stream) -> Receiver:
-        try:
-            self._admit(method, stream)
-        except InferdError as error:
-            self._count(method, error)
-            return refuse(stream, error)
-        return handler(stream)
+    def _identify(self, caller: Caller) -> Identity | Unauthenticated:
+        token, names = bearer_token(caller.metadata), tuple(caller.certificate_names)
+        return identify(self._identities(), self._anonymous, token, names)
 
-    def _admit(self, method: str, caller: Context) -> Identity:
-        names = tuple(caller.certificate_names)
-        who = identify(self._identities(), self._anonymous, bearer_token(caller.metadata), names)
-        if (error := permitted(who, method, names)) is not None:
-            raise error
-        if METHODS[method] in CHANGES:
-            log.info("admin call", extra={"identity": who.name, "method": method})
-        return who
-
-    def _count(self, method: str, error: InferdError) -> None:
-        if METHODS.get(method) is Permission.INFER:
-            self._refused(error)
+    def _refuse(self, method: str, caller: Caller, error: InferdError) -> InferdError:
+        self._refused(method, caller, error)
+        return error

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from inferd_server.errors import SettingsError
 from inferd_server.repository.config import read_mapping, validated
 from inferd_server.security.identity import Identities, Identity
 from inferd_server.security.permissions import covered
 
-Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n", b"\r\n", b" ")}
+"""What hashing an empty file or variable gives."""
+
+
+def _of_a_token(digest: str) -> str:
+    if digest.lower() in EMPTY:
+        raise ValueError("is the hash of an empty text: the file with the token was empty")
+    return digest
+
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$"), AfterValidator(_of_a_token)]
 Name = Annotated[str, Field(min_length=1)]
 K = TypeVar("K")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from inferd_server.errors import Unauthenticated
 from inferd_server.security.permissions import Permission, grant_for
 
-SCHEME = "bearer "
+SCHEME = "bearer"
 MANY = 3
 """Names of a certificate that a refusal repeats."""
 
@@ -38,40 +38,42 @@ class Identities:
 
 
 def bearer_token(metadata: Sequence[tuple[str, str | bytes]]) -> str | None:
-    """Return the token of a call; None if it has none."""
+    """Return the token of a call, empty if it is; None if there is none."""
     for key, value in metadata:
         if key == "authorization" and isinstance(value, str):
-            if value[: len(SCHEME)].lower() == SCHEME:
-                return value[len(SCHEME) :].strip()
-            return None
+            scheme, _, token = value.partition(" ")
+            return token.strip() if scheme.lower() == SCHEME else None
     return None
 
 
 def identify(
     known: Identities, anonymous: Identity, token: str | None, names: Sequence[str]
-) -> Identity:
-    """Return who calls: by the token if one was sent, else by the certificate.
+) -> Identity | Unauthenticated:
+    """Return who calls: by the token if one was sent, else by the certificate; or the refusal.
 
     Args:
         known: every identity.
         anonymous: who calls without either.
         token: as it was sent.
         names: those in the caller's certificate, which an authority has vouched for.
-
-    Raises:
-        Unauthenticated: the token is nobody's.
     """
     if token is not None:
         return _by_token(known, token)
     return next((known.by_certificate[n] for n in names if n in known.by_certificate), anonymous)
 
 
-def _by_token(known: Identities, token: str) -> Identity:
+def _by_token(known: Identities, token: str) -> Identity | Unauthenticated:
+    if not token:
+        return Unauthenticated(
+            "the metadata 'authorization' holds no token after 'Bearer': a variable or a file of "
+            "yours may be empty",
+            reason="TOKEN_EMPTY",
+        )
     # Found by its hash, in the same time whichever it is: what the time of a look-up could tell of
     # a hash helps nobody to a token.
     found = known.by_token.get(hashlib.sha256(token.encode(errors="replace")).digest())
     if found is None:
-        raise Unauthenticated("the token is not known here", reason="TOKEN_UNKNOWN")
+        return Unauthenticated("the token is not known here", reason="TOKEN_UNKNOWN")
     return found
 
 

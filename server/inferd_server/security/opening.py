@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inferd_server.address import is_loopback
-from inferd_server.errors import InferdError, SettingsError, StartupError
-from inferd_server.security.access import Access, Fixed
+from inferd_server.errors import SettingsError, StartupError
+from inferd_server.security.access import Access, Fixed, Refused
 from inferd_server.security.certificates import CertificateFiles
 from inferd_server.security.guard import Guard
 from inferd_server.security.identities_file import read_identities
@@ -22,15 +22,13 @@ from inferd_server.transport.credentials import Credentials
 log = logging.getLogger(__name__)
 
 
-def open_access(
-    settings: Settings, clock: Callable[[], float], refused: Callable[[InferdError], None]
-) -> Access:
+def open_access(settings: Settings, clock: Callable[[], float], refused: Refused) -> Access:
     """Return what decides on calls.
 
     Args:
         settings: checked.
         clock: monotonic seconds.
-        refused: told of every request for inference that is refused.
+        refused: told of every call that is refused.
 
     Raises:
         SettingsError: the identities file cannot be used.
@@ -40,7 +38,8 @@ def open_access(
     permissions = covered(anonymous_grants(security.anonymous_permissions, named, loopback))
     if not named:
         # Where nothing is said of callers, model_control alone decides on loading.
-        return Fixed(permissions if security.says_who else permissions | {Permission.CONTROL})
+        allowed = permissions if security.says_who else permissions | {Permission.CONTROL}
+        return Fixed(allowed, refused)
     identities = Watched(Path(security.identities_file), read_identities, clock)
     return Guard(identities, Identity("", permissions), Limits(clock), refused)
 

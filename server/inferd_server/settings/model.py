@@ -30,6 +30,10 @@ class ListenSettings(Section):
     host: str = Field("127.0.0.1", description="address to listen on")
     grpc_port: Port = Field(8001, description="port of the gRPC services; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
+    metrics_host: str = Field("", description="address of the metrics port; empty: that of host")
+    metrics_max_connections: Annotated[int, Field(ge=1, le=4096)] = Field(
+        32, description="connections of the metrics port at a time"
+    )
     transport: Literal["auto", "aio", "completion_queue"] = Field(
         "auto", description="auto: the completion queue where a self-test proves it, else aio"
     )

@@ -67,7 +67,7 @@ class Supervisor:
             self._links, self._lock, self._spawn, self._handle, self._update, self._died, self._fail
         )
         self._totals = Totals(self._fleet.everyone, self._own_metrics)
-        self._metrics_server = MetricsServer(self._totals)
+        self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         self._regions = Registry()
         self._relay = Relay(self._fleet, self._regions, logs, self._totals)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
@@ -92,7 +92,9 @@ class Supervisor:
         listen = self._settings.listen
         model_names(self._settings.repository.model_repository)
         self._ports.open()
-        self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        self._metrics_port = self._metrics_server.start(
+            listen.metrics_host or listen.host, listen.metrics_port
+        )
         self._fleet.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 

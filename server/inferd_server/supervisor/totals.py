@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 
 from prometheus_client import CollectorRegistry
 
@@ -35,6 +36,8 @@ class Totals:
         self._everyone = everyone
         self._own = own
         self._latest: dict[Child, Measured] = {}
+        # Of those that still owe an answer: they are stopped, most likely, and not waited for.
+        self._owed: dict[Child, Future[Measured]] = {}
         self._ended = MetricsSnapshot()
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
@@ -62,15 +65,26 @@ class Totals:
         """Keep what a process counted that is gone, as far as it was ever asked."""
         with self._lock:
             last = self._latest.pop(child, None)
+            self._owed.pop(child, None)
             if last is not None:
                 self._ended = merge([self._ended, without_gauges(last.metrics)])
 
     def _ask(self) -> list[Measured]:
         children = self._everyone()
-        futures = [child.channel.ask(messages.Measurements()) for child in children]
+        with self._lock:
+            self._settle()
+            asked = [child for child in children if child not in self._owed]
+        futures = [child.channel.ask(messages.Measurements()) for child in asked]
         answers(futures, PATIENCE_S)
         with self._lock:
-            for child, future in zip(children, futures, strict=True):
-                if future.done() and future.exception() is None:
-                    self._latest[child] = future.result()
+            self._owed |= zip(asked, futures, strict=True)
+            self._settle()
             return [self._latest[child] for child in children if child in self._latest]
+
+    def _settle(self) -> None:
+        """Take in the answers that came; with the lock held."""
+        for child, future in list(self._owed.items()):
+            if future.done():
+                del self._owed[child]
+                if future.exception() is None:
+                    self._latest[child] = future.result()

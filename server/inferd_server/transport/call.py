@@ -16,8 +16,8 @@ from inferd_server.errors import InferdError
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 
-class Context(Protocol):
-    """What is known of a caller before any message."""
+class Caller(Protocol):
+    """Who calls, as far as the transport knows."""
 
     @property
     def metadata(self) -> Metadata:
@@ -33,6 +33,10 @@ class Context(Protocol):
 
         Subject alternative names, or the common name where there are none; () without one.
         """
+
+
+class Context(Caller, Protocol):
+    """What is known of a call before any message."""
 
     @property
     def deadline(self) -> float | None:
@@ -118,6 +122,9 @@ class Receiver(Protocol):
 # They run on the transport's thread and must not block; what they raise is answered EngineFailure.
 UnaryHandler: TypeAlias = Callable[[Call], None]
 StreamHandler: TypeAlias = Callable[[Stream], Receiver]
+Authorize: TypeAlias = Callable[[Caller], InferdError | None]
+"""Decides on a call before its messages are received; returns the refusal, or None. On the
+transport's thread, and must not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +133,8 @@ class Routes:
 
     unary: Mapping[str, UnaryHandler] = field(default_factory=dict)
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
+    authorize: Mapping[str, Authorize] = field(default_factory=dict)
+    """What decides on the calls of a method, where not all callers may make them."""
 
 
 class Transport(Protocol):

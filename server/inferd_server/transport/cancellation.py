@@ -22,6 +22,11 @@ class Cancellation:
                 return
         callback()
 
+    def forget(self) -> None:
+        """Call nobody back any more: what asked for it refers to the call, and that to this."""
+        with self._lock:
+            self._callback = None
+
     def cancel(self) -> None:
         """Cancel, and call back if somebody asked for it."""
         with self._lock:

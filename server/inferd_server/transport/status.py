@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from typing import NamedTuple
 
 import grpc
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
@@ -89,6 +90,27 @@ def trailers(error: InferdError) -> Metadata:
         pushback = ((PUSHBACK_KEY, str(wait)),)
     named = (ERROR_KEY, type(error).__name__)
     return (named, (DETAILS_KEY, status.SerializeToString()), *pushback)
+
+
+class CallStatus(NamedTuple):
+    """The end of a call, in plain values.
+
+    An error that is kept keeps the frames that it was raised through, and so the request.
+    """
+
+    code: grpc.StatusCode
+    text: str
+    trailing: Metadata
+
+
+def ok_status(trailing: Metadata) -> CallStatus:
+    """Return the end of a call that went well."""
+    return CallStatus(grpc.StatusCode.OK, "", trailing)
+
+
+def error_status(error: InferdError) -> CallStatus:
+    """Return the end of a call that failed."""
+    return CallStatus(status_code(error), sentence(error), trailers(error))
 
 
 def given_up() -> ShuttingDown:

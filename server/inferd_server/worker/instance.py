@@ -57,14 +57,16 @@ class Instance:
         self._open_engine = open_engine
         self._prepare = prepare
         self._lost = lost
-        self._ready: Future[None] = Future()
+        self._ready: Future[None] | None = Future()
         self._hosted: tuple[InlineLoop, Guest] | None = None
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def start(self) -> Future[None]:
         """Start the thread; the future ends when it is ready, or with why it is not."""
+        ready = self._ready
+        assert ready is not None
         self._thread.start()
-        return self._ready
+        return ready
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the end of its work, after its queue was closed. True if it ended."""
@@ -77,7 +79,7 @@ class Instance:
         try:
             engine = self._open_engine()
         except BaseException as error:
-            self._ready.set_exception(error)
+            self._fail(error)
             return
         hosted = False
         try:
@@ -97,17 +99,24 @@ class Instance:
         try:
             work = self._prepare(engine)
         except BaseException as error:
-            self._ready.set_exception(error)
+            self._fail(error)
             return False
         if work.host is not None:
             assert isinstance(work.queue, BatchQueue)
             guest = Guest(work.queue, work.run, lambda: self._close(engine), self._lost)
             self._hosted = work.host, guest
             work.host.host(guest)
+        assert self._ready is not None
         self._ready.set_result(None)
         if work.host is None:
             self._run(work)
         return work.host is not None
+
+    def _fail(self, error: BaseException) -> None:
+        # Forgotten: the error refers to the frames that it passed, and these to the instance.
+        ready, self._ready = self._ready, None
+        assert ready is not None
+        ready.set_exception(error)
 
     def _run(self, work: Work) -> None:
         try:

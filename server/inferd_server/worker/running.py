@@ -116,7 +116,8 @@ class Running(ABC, Generic[R]):
             batch = self._gather(decision.run, decision.waited)
             batch.begun = self._overlapping().begin(batch.inputs, batch.rows)
         except BaseException as error:
-            self._failed(decision.run, error)
+            if self._failed(decision.run, error):
+                raise
             return None
         return batch
 
@@ -130,7 +131,8 @@ class Running(ABC, Generic[R]):
             outputs = self._overlapping().finish(batch.begun, {})
             run = self._ended(batch, outputs)
         except BaseException as error:
-            self._failed(batch.requests, error)
+            if self._failed(batch.requests, error):
+                raise
             return
         self._answer(batch, outputs, run)
 
@@ -148,7 +150,8 @@ class Running(ABC, Generic[R]):
             outputs = self._engine.run(batch.inputs, {}, batch.rows)
             run = self._ended(batch, outputs)
         except BaseException as error:
-            self._failed(requests, error)
+            if self._failed(requests, error):
+                raise
             return
         self._answer(batch, outputs, run)
 
@@ -179,17 +182,20 @@ class Running(ABC, Generic[R]):
         self._observer(run)
         return run
 
-    def _failed(self, requests: R, error: BaseException) -> None:
-        """Answer a batch that failed, after another try if there is hope."""
+    def _failed(self, requests: R, error: BaseException) -> bool:
+        """Answer a batch that failed, after another try if there is hope.
+
+        Returns:
+            True if the engine can run nothing more.
+        """
         if not isinstance(error, SequenceRefused):
             self._tell(len(requests), error)
         ends = not isinstance(error, Exception) or (isinstance(error, EngineError) and error.fatal)
         if ends or len(requests) == 1:
             self._fail(requests, told(error))
-        if ends:
-            raise error
-        if len(requests) > 1:
+        if not ends and len(requests) > 1:
             self._run_apart(list(self._apart(requests)))
+        return ends
 
     def _tell(self, requests: int, error: BaseException) -> None:
         """Write to the log that a batch failed; callers can make that happen very often."""

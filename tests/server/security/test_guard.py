@@ -10,7 +10,7 @@ from inferd_server.security.guard import Guard
 from inferd_server.security.identity import Identities, Identity
 from inferd_server.security.limits import Limits
 from inferd_server.security.permissions import METHODS, Permission, covered
-from inferd_server.transport.call import Call, Receiver, Stream
+from inferd_server.transport.call import Call, Caller
 
 from tests.fakes.call import FakeCall, FakeStream
 from tests.fakes.clock import FakeClock
@@ -29,27 +29,13 @@ def echo(call: Call) -> None:
 
 
 class Holding:
-    """Handlers that keep what they get."""
+    """A handler that keeps what it gets."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
-        self.streams: list[Stream] = []
 
     def call(self, call: Call) -> None:
         self.calls.append(call)
-
-    def stream(self, stream: Stream) -> Receiver:
-        self.streams.append(stream)
-        return Nothing()
-
-
-class Nothing:
-    """A receiver."""
-
-    def message(self, data: bytes) -> None:
-        pass
-
-    half_closed = drain = cancel = lambda self: None
 
 
 class Callers:
@@ -60,7 +46,10 @@ class Callers:
         self.clock = FakeClock()
         self.refused: list[InferdError] = []
         nobody = Identity("", covered(anonymous))
-        self.guard = Guard(lambda: self.known, nobody, Limits(self.clock), self.refused.append)
+        self.guard = Guard(lambda: self.known, nobody, Limits(self.clock), self.told)
+
+    def told(self, method: str, caller: Caller, error: InferdError) -> None:
+        self.refused.append(error)
 
     def tell(self, *identities: Identity) -> None:
         self.known = Identities(
@@ -103,29 +92,34 @@ def test_others_are_refused_before_their_handler(
     (error,) = call.errors
     assert (type(error), error.reason) == (kind, reason)
     assert holding.calls == []
-    assert callers.refused == ([error] if method == INFER else [])
+    assert callers.refused == [error]
+    decide = callers.guard.authorize(method)
+    assert decide is not None
+    refusal = decide(call)
+    assert refusal is not None
+    assert (type(refusal), refusal.reason) == (kind, reason)
+    assert callers.refused == [error, refusal]
 
 
-def test_a_stream_is_decided_on_when_it_opens() -> None:
-    holding = Holding()
+def test_who_may_call_is_let_through_before_any_message() -> None:
     callers = Callers(inferring())
-    handler = callers.guard.stream(STREAM, holding.stream)
-    good, bad = FakeStream("a"), FakeStream("b")
-    handler(good)
-    receiver = handler(bad)
-    assert holding.streams == [good]
-    assert bad.reasons == ["TOKEN_UNKNOWN"]
-    receiver.message(b"on its way before the refusal was seen")
-    receiver.half_closed()
-    receiver.cancel()
-    assert len(callers.refused) == 1
+    for method in (INFER, STREAM):
+        decide = callers.guard.authorize(method)
+        assert decide is not None
+        assert decide(FakeStream("a")) is None
+        assert decide(FakeStream(names=("a.internal",))) is None
+    assert callers.refused == []
+
+
+def test_callers_are_called_by_the_name_of_their_identity() -> None:
+    guard = Callers(inferring()).guard
+    assert [guard.name(FakeCall(token)) for token in ("a", "wrong", None)] == ["a", "", ""]
 
 
 def test_what_is_open_is_not_even_wrapped() -> None:
-    guard, holding = Callers().guard, Holding()
+    guard = Callers().guard
     assert guard.unary(CHECK, echo) is echo
-    watch = holding.stream
-    assert guard.stream(WATCH, watch) is watch
+    assert guard.authorize(CHECK) is guard.authorize(WATCH) is None
 
 
 def test_callers_without_an_identity_may_do_what_the_operator_says() -> None:
@@ -220,21 +214,21 @@ def test_an_answer_that_cannot_be_sent_leaves_the_call_to_be_answered() -> None:
 
 
 def test_what_is_the_same_for_all_costs_nothing_where_it_is_open() -> None:
-    holding = Holding()
     for method in METHODS:
         assert OPEN_TO_ALL.unary(method, echo) is echo
-        watch = holding.stream
-        assert OPEN_TO_ALL.stream(method, watch) is watch
+        assert OPEN_TO_ALL.authorize(method) is None
 
 
 def test_what_is_the_same_for_all_is_refused_where_it_is_closed() -> None:
-    access = Fixed(covered(["infer"]))
-    call, stream = FakeCall("a"), FakeStream()
-    assert access.unary(INFER, echo) is echo
-    access.unary(REGISTER, echo)(call)
-    access.stream("/new.Service/Method", Holding().stream)(stream)
-    assert call.reasons == stream.reasons == ["METHOD_CLOSED"]
-    assert isinstance(call.errors[0], PermissionDenied)
-    assert "identities_file" in str(call.errors[0])
-    assert access.unary(CHECK, echo) is echo
+    told: list[tuple[str, str]] = []
+    access = Fixed(covered(["infer"]), lambda method, _, error: told.append((method, error.reason)))
+    assert access.authorize(INFER) is access.authorize(CHECK) is None
+    for method in (REGISTER, "/new.Service/Method"):
+        decide = access.authorize(method)
+        assert decide is not None
+        refusal = decide(FakeCall("a"))
+        assert isinstance(refusal, PermissionDenied)
+        assert "identities_file" in str(refusal)
+        assert told.pop() == (method, "METHOD_CLOSED")
+    assert access.name(FakeCall("a")) == ""
     assert METHODS[REGISTER] is Permission.ADMIN

@@ -36,6 +36,14 @@ def test_identities_are_found_by_their_tokens_and_certificates(tmp_path: Path) -
     [
         ([entry("a", "everything")], "permissions.0: Input should be 'infer', 'read' or 'admin'"),
         ([entry("a", "read", tokens_sha256=["abc"])], "tokens_sha256.0: String should match"),
+        (
+            [entry("a", "read", tokens_sha256=[digest("")])],
+            "tokens_sha256.0: Value error, is the hash of an empty text",
+        ),
+        (
+            [entry("a", "read", tokens_sha256=[digest("\n").upper()])],
+            "is the hash of an empty text",
+        ),
         ([entry("", "read")], "name: String should have at least 1 character"),
         ([entry("a", "read", max_in_flight=0)], "max_in_flight: Input should be greater"),
         ([entry("a", "read", requests_per_second=0.0)], "requests_per_second: Input should be gr"),

@@ -31,7 +31,9 @@ KNOWN = Identities(
         ((("authorization", "Bearer abc"),), "abc"),
         ((("authorization", "bearer  abc "),), "abc"),
         ((("authorization", "Basic abc"),), None),
-        ((("authorization", "Bearer"),), None),
+        ((("authorization", "Bearer"),), ""),
+        ((("authorization", "Bearer "),), ""),
+        ((("authorization", "Bearer \t "),), ""),
         ((("x", "y"), ("authorization", "BEARER a b")), "a b"),
         ((("authorization-bin", b"Bearer abc"),), None),
         ((("authorization", "Bearer first"), ("authorization", "Bearer second")), "first"),
@@ -60,11 +62,19 @@ def test_a_token_counts_before_a_certificate(
     assert identify(KNOWN, NOBODY, token, names) is who
 
 
-@pytest.mark.parametrize("token", ["", "R", "rr", "\udcff", "service.internal"])
+@pytest.mark.parametrize("token", ["R", "rr", "\udcff", "service.internal"])
 def test_a_token_of_nobody_is_refused_whatever_the_certificate(token: str) -> None:
-    with pytest.raises(Unauthenticated) as caught:
-        identify(KNOWN, NOBODY, token, ("service.internal",))
-    assert caught.value.reason == "TOKEN_UNKNOWN"
+    refusal = identify(KNOWN, NOBODY, token, ("service.internal",))
+    assert isinstance(refusal, Unauthenticated)
+    assert refusal.reason == "TOKEN_UNKNOWN"
+
+
+def test_an_empty_token_is_refused_even_if_somebody_has_its_hash() -> None:
+    known = Identities({hashlib.sha256(b"").digest(): READER})
+    refusal = identify(known, NOBODY, "", ("service.internal",))
+    assert isinstance(refusal, Unauthenticated)
+    assert refusal.reason == "TOKEN_EMPTY"
+    assert "may be empty" in str(refusal)
 
 
 def test_each_permission_opens_its_methods_and_no_others() -> None:

@@ -85,7 +85,7 @@ def unauthenticated(reason: str) -> tuple[str, str]:
         ("reading-token", only("read", otherwise=DENIED)),
         ("idle-token", only(otherwise=DENIED)),
         ("wrong-token", only(otherwise=unauthenticated("TOKEN_UNKNOWN"))),
-        ("", only(otherwise=unauthenticated("TOKEN_UNKNOWN"))),
+        ("", only(otherwise=unauthenticated("TOKEN_EMPTY"))),
         (None, only(otherwise=unauthenticated("CREDENTIALS_MISSING"))),
     ],
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from inferd_server.errors import InferdError
 from inferd_server.repository.control import control_allowed
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
 from inferd_server.security.opening import open_access
 from inferd_server.security.permissions import METHODS
 from inferd_server.settings.sources import load_settings
-from inferd_server.transport.call import Call
+from inferd_server.transport.call import Caller
 
 from tests.fakes.call import FakeCall
 from tests.fakes.clock import FakeClock
@@ -29,20 +30,17 @@ ADMIN = {
 }
 
 
-def echo(call: Call) -> None:
-    call.reply((call.request,))
+def told(method: str, caller: Caller, error: InferdError) -> None:
+    """Take a refusal."""
 
 
 def closed(**settings: str) -> set[str]:
     """Return the methods that a caller without anything to show is refused."""
-    access = open_access(load_settings(settings, {}), FakeClock(), lambda _: None)
-    refused = set()
-    for method in METHODS:
-        call = FakeCall()
-        access.unary(method, echo)(call)
-        if call.errors:
-            refused.add(method)
-    return refused
+    access = open_access(load_settings(settings, {}), FakeClock(), told)
+    decided = {method: access.authorize(method) for method in METHODS}
+    return {
+        method for method, decide in decided.items() if decide is not None and decide(FakeCall())
+    }
 
 
 def test_on_this_host_alone_everything_is_open() -> None:
@@ -71,8 +69,8 @@ def test_identities_close_everything_to_others_but_health(tmp_path: Path) -> Non
 def test_only_identities_cost_anything(tmp_path: Path) -> None:
     path = str(written(tmp_path / "identities.yaml", entry("a", "infer")))
     clock = FakeClock()
-    assert isinstance(open_access(load_settings({}, {}), clock, lambda _: None), Fixed)
-    guarded = open_access(load_settings({"identities_file": path}, {}), clock, lambda _: None)
+    assert isinstance(open_access(load_settings({}, {}), clock, told), Fixed)
+    guarded = open_access(load_settings({"identities_file": path}, {}), clock, told)
     assert isinstance(guarded, Guard)
 
 

@@ -14,22 +14,26 @@ from inferd_server.security.permissions import (
     covered,
     grant_for,
 )
-from inferd_server.transport.call import StreamHandler, UnaryHandler
+from inferd_server.transport.call import Authorize, Caller, UnaryHandler
 
 
 class Recording:
     """An access that remembers what it was asked about."""
 
     def __init__(self) -> None:
-        self.methods: list[str] = []
+        self.decided: list[str] = []
+        self.handled: list[str] = []
+
+    def authorize(self, method: str) -> Authorize:
+        self.decided.append(method)
+        return lambda _: None
 
     def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
-        self.methods.append(method)
+        self.handled.append(method)
         return handler
 
-    def stream(self, method: str, handler: StreamHandler) -> StreamHandler:
-        self.methods.append(method)
-        return handler
+    def name(self, _: Caller) -> str:
+        return ""
 
 
 def test_every_route_has_a_permission_and_passes_through_access() -> None:
@@ -37,7 +41,8 @@ def test_every_route_has_a_permission_and_passes_through_access() -> None:
     table = routes(Services(*(MagicMock() for _ in range(6))), MagicMock(), None, access)
     served = {*table.unary, *table.streams}
     assert served == set(METHODS)
-    assert set(access.methods) == served
+    assert set(access.decided) == set(table.authorize) == served
+    assert set(table.unary) <= set(access.handled)
 
 
 def test_probes_get_methods_that_are_open() -> None:

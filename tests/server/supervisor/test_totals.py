@@ -91,6 +91,30 @@ def test_a_process_that_does_not_answer_counts_as_it_did(monkeypatch: pytest.Mon
     assert ok(made.metrics()) == 4
 
 
+def test_a_stopped_process_is_waited_for_once_and_counts_again_once_it_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(totals, "PATIENCE_S", 0.01)
+    stopped, other = Process("front"), Process("front")
+    stopped.answered(1)
+    made = total_of(stopped, other)
+    assert ok(made.metrics()) == 1
+    stopped.fake.is_asked()
+    stopped.fake.channel.reply = None
+    made.metrics()
+    # From now on nobody waits: only who owes nothing is asked.
+    monkeypatch.setattr(totals, "PATIENCE_S", 3600.0)
+    for count in range(1, 4):
+        other.answered(1)
+        assert ok(made.metrics()) == 1 + count
+    _, owed = stopped.fake.is_asked()
+    assert stopped.fake.channel.asked.empty()
+    stopped.answered(5)
+    owed.set_result(Measured(stopped.metrics.snapshot(), {}))
+    stopped.fake.channel.reply = lambda _: Measured(stopped.metrics.snapshot(), {})
+    assert ok(made.metrics()) == 6 + 3
+
+
 def test_a_process_that_was_never_heard_of_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(totals, "PATIENCE_S", 0.01)
     process = Process("front")

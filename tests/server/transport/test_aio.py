@@ -6,6 +6,7 @@ from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Transport
 from inferd_server.transport.options import TransportOptions
 
+from tests.server.transport.authorize_contract import AuthorizeContract
 from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.end_contract import EndContract
@@ -53,6 +54,10 @@ class TestAioHandshake(Made, HandshakeContract):
 
 
 class TestAioInFlight(Made, InFlightContract):
+    pass
+
+
+class TestAioAuthorize(Made, AuthorizeContract):
     pass
 
 

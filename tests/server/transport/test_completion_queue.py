@@ -7,6 +7,7 @@ from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.transport.completion_queue.core import missing
 from inferd_server.transport.options import TransportOptions
 
+from tests.server.transport.authorize_contract import AuthorizeContract
 from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.end_contract import EndContract
@@ -54,6 +55,10 @@ class TestCompletionQueueHandshake(Made, HandshakeContract):
 
 
 class TestCompletionQueueInFlight(Made, InFlightContract):
+    pass
+
+
+class TestCompletionQueueAuthorize(Made, AuthorizeContract):
     pass
 
 

@@ -5,26 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
 from inferd.tensors import Buffer
 
-from inferd_server.errors import EngineFailure, InferdError
-from inferd_server.transport.call import Metadata, UnaryHandler
+from inferd_server.errors import Cancelled, EngineFailure, InferdError
+from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
 from inferd_server.transport.cancellation import Cancellation
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import given_up, sentence, status_code, trailers
+from inferd_server.transport.status import CallStatus, error_status, given_up
 from inferd_server.transport.tls import text_names
 
 log = logging.getLogger(__name__)
 ServicerContext: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-Answer: TypeAlias = tuple[bytes, Metadata] | InferdError
-"""A message with its trailing metadata, or an error."""
+Serve: TypeAlias = Callable[[bytes, ServicerContext], Awaitable[bytes]]
+"""grpc.aio's form of a unary handler."""
+Answer: TypeAlias = tuple[bytes, Metadata] | CallStatus
+"""A message with its trailing metadata, or an error's status."""
 
 
 class AioContext:
@@ -53,10 +55,14 @@ class AioContext:
         """True once the caller went away."""
         return self._cancellation.cancelled
 
-    async def abort(self, error: InferdError) -> NoReturn:
-        """End the call with the status of an error."""
-        self._context.set_trailing_metadata(trailers(error))
-        await self._context.abort(status_code(error), sentence(error))
+    def end(self, how: CallStatus) -> None:
+        """Set the status that the call has once its handler returns.
+
+        `abort` would do so by an exception, which grpc.aio keeps with all frames that it passed.
+        """
+        self._context.set_trailing_metadata(how.trailing)
+        self._context.set_code(how.code)
+        self._context.set_details(how.text)
 
     def _soon(self, act: Callable[[], None]) -> None:
         try:
@@ -91,16 +97,18 @@ class AioCall(AioContext):
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
-        self._soon(lambda: self._settle(error))
+        how = error_status(error)
+        self._soon(lambda: self._settle(how))
 
     def give_up(self) -> None:
         """Answer that the server stops, and cancel; on the event loop."""
         if not self._answer.done():
-            self._settle(given_up())
+            # In this order: an answered call forgets who wanted to be told.
             self._cancellation.cancel()
+            self._settle(error_status(given_up()))
 
     async def answer(self) -> bytes:
-        """Wait for the answer and return it, or abort."""
+        """Wait for the answer and return it; nothing counts beside the status of an error."""
         try:
             answer = await self._answer
             if self._beginning is not None:
@@ -108,8 +116,9 @@ class AioCall(AioContext):
         except asyncio.CancelledError:
             self._cancellation.cancel()
             raise
-        if isinstance(answer, InferdError):
-            await self.abort(answer)
+        if isinstance(answer, CallStatus):
+            self.end(answer)
+            return b""
         message, trailing = answer
         if trailing:
             self._context.set_trailing_metadata(trailing)
@@ -121,6 +130,9 @@ class AioCall(AioContext):
 
     def _settle(self, answer: Answer) -> None:
         if not self._answer.done():
+            # Others may keep the call for a while, and need not keep that.
+            self.request = b""
+            self._cancellation.forget()
             self._answer.set_result(answer)
 
 
@@ -131,7 +143,7 @@ class UnaryServer:
         self.live: Live[AioCall] = Live()
         self._in_flight = in_flight
 
-    def method(self, handler: UnaryHandler) -> Callable[[bytes, ServicerContext], Awaitable[bytes]]:
+    def method(self, handler: UnaryHandler) -> Serve:
         """Return grpc.aio's form of a handler."""
 
         async def serve(request: bytes, context: ServicerContext) -> bytes:
@@ -149,6 +161,40 @@ class UnaryServer:
                 self._in_flight.put_back(size)
 
         return serve
+
+
+def authorized(
+    authorize: Authorize, serve: Serve
+) -> Callable[[AsyncIterator[bytes], ServicerContext], Awaitable[bytes]]:
+    """Return a handler that decides on a call before its message is received.
+
+    In the form of a stream of requests: only those are received when the handler asks for them.
+    """
+
+    async def decided(_: AsyncIterator[bytes], context: ServicerContext) -> bytes:
+        if not admitted(authorize, context):
+            return b""
+        request = await context.read()
+        if isinstance(request, bytes):
+            return await serve(request, context)
+        text = "the caller ended the call before its message"
+        AioContext(context).end(error_status(Cancelled(text)))
+        return b""
+
+    return decided
+
+
+def admitted(authorize: Authorize, context: ServicerContext) -> bool:
+    """Decide on a call, and end it if it is refused."""
+    caller = AioContext(context)
+    try:
+        error = authorize(caller)
+    except Exception:
+        log.exception("a call could not be decided on")
+        error = EngineFailure()
+    if error is not None:
+        caller.end(error_status(error))
+    return error is None
 
 
 def handle(handler: UnaryHandler, call: AioCall) -> None:

@@ -9,9 +9,9 @@ import threading
 import grpc
 import grpc.aio
 
-from inferd_server.transport.aio.calls import AioCall, UnaryServer
+from inferd_server.transport.aio.calls import AioCall, Serve, UnaryServer, authorized
 from inferd_server.transport.aio.streams import OpenStream, StreamServer
-from inferd_server.transport.call import Routes
+from inferd_server.transport.call import Authorize, Routes
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.options import TransportOptions, channel_arguments
@@ -130,6 +130,13 @@ def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
     loop.close()
 
 
+def unary_handler(serve: Serve, authorize: Authorize | None) -> grpc.RpcMethodHandler[bytes, bytes]:
+    """Return grpc.aio's handler of a method, which decides on its calls first if it has to."""
+    if authorize is None:
+        return grpc.unary_unary_rpc_method_handler(serve)
+    return grpc.stream_unary_rpc_method_handler(authorized(authorize, serve))
+
+
 class Router(grpc.GenericRpcHandler):
     """Hands grpc.aio the raw-bytes handler of a method."""
 
@@ -138,11 +145,13 @@ class Router(grpc.GenericRpcHandler):
         """Calls so far."""
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             **{
-                path: grpc.unary_unary_rpc_method_handler(unary.method(handler))
+                path: unary_handler(unary.method(handler), routes.authorize.get(path))
                 for path, handler in routes.unary.items()
             },
             **{
-                path: grpc.stream_stream_rpc_method_handler(streams.method(handler))
+                path: grpc.stream_stream_rpc_method_handler(
+                    streams.method(handler, routes.authorize.get(path))
+                )
                 for path, handler in routes.streams.items()
             },
         }

@@ -13,12 +13,12 @@ import grpc.aio
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
-from inferd_server.transport.aio.calls import AioContext, ServicerContext
-from inferd_server.transport.call import Metadata, Receiver, StreamHandler
+from inferd_server.transport.aio.calls import AioContext, ServicerContext, admitted
+from inferd_server.transport.call import Authorize, Metadata, Receiver, StreamHandler
 from inferd_server.transport.in_flight import InFlightBytes, Unanswered
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import given_up
+from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,8 @@ class Initial:
     metadata: Metadata
 
 
-@dataclass(frozen=True, slots=True)
-class Final:
-    """The end of the stream, with OK."""
-
-    trailing: Metadata
-
-
-Answer: TypeAlias = bytes | Initial | Final | InferdError
-"""What is sent; an error is an end, too."""
+Answer: TypeAlias = bytes | Initial | CallStatus
+"""What is sent."""
 
 
 class AioStream(AioContext):
@@ -66,16 +59,16 @@ class AioStream(AioContext):
 
     def finish(self, trailing: Metadata = ()) -> None:
         """End the call with OK."""
-        self._post(Final(checked(trailing)))
+        self._post(ok_status(checked(trailing)))
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status."""
-        self._post(error)
+        self._post(error_status(error))
 
     def give_up(self) -> None:
         """End the call because the server stops; on the event loop."""
         if not self._ended:
-            self._put(given_up())
+            self._put(error_status(given_up()))
             self.gone()
 
     async def write(self) -> None:
@@ -85,11 +78,8 @@ class AioStream(AioContext):
                 self._filled.clear()
                 await self._filled.wait()
             answer = self._outbox.popleft()
-            if isinstance(answer, InferdError):
-                await self.abort(answer)
-                return
-            if isinstance(answer, Final):
-                self._context.set_trailing_metadata(answer.trailing)
+            if isinstance(answer, CallStatus):
+                self.end(answer)
                 return
             if not await self._written_out(answer):
                 # The caller went away, or the message is above the limit: the call is over.
@@ -141,7 +131,7 @@ class AioStream(AioContext):
         if self._ended or (isinstance(answer, Initial) and self._begun):
             return
         self._begun = True
-        self._ended = isinstance(answer, Final | InferdError)
+        self._ended = isinstance(answer, CallStatus)
         self._outbox.append(answer)
         self._filled.set()
 
@@ -171,17 +161,19 @@ class StreamServer:
         self._in_flight = in_flight
 
     def method(
-        self, handler: StreamHandler
+        self, handler: StreamHandler, authorize: Authorize | None = None
     ) -> Callable[[AsyncIterator[bytes], ServicerContext], Awaitable[None]]:
         """Return grpc.aio's form of a handler."""
 
         async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
+            if authorize is not None and not admitted(authorize, context):
+                return
             stream = AioStream(context, self._max_messages, self._in_flight)
             try:
                 receiver = handler(stream)
             except Exception:
                 log.exception("a handler failed")
-                await stream.abort(EngineFailure())
+                stream.end(error_status(EngineFailure()))
                 return
             opened = OpenStream(stream, receiver)
             self.live.add(opened)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import grpc
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
-from inferd_server.transport.call import Metadata, UnaryHandler
+from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
 from inferd_server.transport.in_flight import InFlightBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import given_up, sentence, status_code, trailers
+from inferd_server.transport.status import CallStatus, error_status, given_up
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +94,9 @@ class QueueCall:
         self._on_cancel = callback
         if self.cancelled:
             self._call_back()
+        elif self.answered:
+            # Since then: nobody else would forget it.
+            self._on_cancel = None
 
     def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send metadata ahead of the answer; ignored the second time, or after the answer."""
@@ -125,7 +127,7 @@ class QueueCall:
         with self._core.lock:
             if not self.answered:
                 self._end()
-                end(self._core, error, first=not self._begun, watched=self._watched)
+                end(self._core, error_status(error), first=not self._begun, watched=self._watched)
 
     def give_up(self) -> None:
         """Answer that the server stops, and cancel."""
@@ -143,6 +145,8 @@ class QueueCall:
         self.answered = True
         # It refers to this call: both would stay until the next garbage collection.
         self._on_cancel = None
+        # Others may keep the call for a while, and need not keep that.
+        self.request = b""
         self._give_back()
 
     def _received(self, _: object) -> None:
@@ -189,17 +193,18 @@ class QueueCall:
         self._held = 0
 
 
-def end(
-    core: CoreCall,
-    error: InferdError | None,
-    trailing: Metadata = (),
-    *,
-    first: bool,
-    watched: bool,
-) -> None:
-    """Send the status of a call: OK with `trailing`, or that of an error."""
-    if error is None:
-        core.end(grpc.StatusCode.OK, "", trailing, first=first, watched=watched)
-        return
-    code, text = status_code(error), sentence(error)
-    core.end(code, text, trailers(error), first=first, watched=watched)
+def admitted(core: CoreCall, authorize: Authorize) -> bool:
+    """Decide on a call, and end it if it is refused: none of its messages is received then."""
+    try:
+        error = authorize(core)
+    except Exception:
+        log.exception("a call could not be decided on")
+        error = EngineFailure()
+    if error is not None:
+        end(core, error_status(error), first=True, watched=False)
+    return error is None
+
+
+def end(core: CoreCall, how: CallStatus, *, first: bool, watched: bool) -> None:
+    """Send the status of a call; `first` if nothing was sent before."""
+    core.end(how.code, how.text, how.trailing, first=first, watched=watched)

@@ -11,8 +11,8 @@ from typing import Protocol
 
 import grpc
 
-from inferd_server.transport.call import Routes, UnaryHandler
-from inferd_server.transport.completion_queue.calls import QueueCall
+from inferd_server.transport.call import Authorize, Routes, UnaryHandler
+from inferd_server.transport.completion_queue.calls import QueueCall, admitted
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
@@ -109,7 +109,7 @@ class CompletionQueueTransport:
         core.start(list(hot))
         for path, handler in hot.items():
             for _ in range(READY_HOT):
-                core.accept(path, self._unary(handler))
+                core.accept(path, self._unary(handler, routes.authorize.get(path)))
         for _ in range(READY_OTHERS):
             core.accept(None, lambda call: self._accepted(call, routes))
         self._thread.start()
@@ -151,16 +151,22 @@ class CompletionQueueTransport:
         self._shutting.set()
         self._streams.tell(QueueStream.drain)
 
-    def _unary(self, handler: UnaryHandler) -> Callable[[CoreCall], None]:
+    def _unary(
+        self, handler: UnaryHandler, authorize: Authorize | None
+    ) -> Callable[[CoreCall], None]:
         waits = self._unwatched.add
 
         def arrived(call: CoreCall) -> None:
-            QueueCall(call, self._in_flight, handler, waits)
+            if authorize is None or admitted(call, authorize):
+                QueueCall(call, self._in_flight, handler, waits)
 
         return arrived
 
     def _accepted(self, call: CoreCall, routes: Routes) -> None:
         method = call.method
+        authorize = routes.authorize.get(method)
+        if authorize is not None and not admitted(call, authorize):
+            return
         if method in routes.unary:
             QueueCall(call, self._in_flight, routes.unary[method], self._unwatched.add)
         elif method in routes.streams:

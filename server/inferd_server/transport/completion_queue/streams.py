@@ -16,7 +16,7 @@ from inferd_server.transport.completion_queue.core import CoreCall, Event
 from inferd_server.transport.in_flight import InFlightBytes, Unanswered
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
-from inferd_server.transport.status import given_up
+from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
 
 log = logging.getLogger(__name__)
 
@@ -31,42 +31,37 @@ class Outbox:
         self._messages: deque[bytes] = deque()
         self._begun = False
         self._busy = False
-        self._ended = False
         self._closed = False
-        self._error: InferdError | None = None
-        self._trailing: Metadata = ()
+        self._status: CallStatus | None = None
         self._lock = threading.Lock()
 
     def begin(self, metadata: Metadata) -> None:
         """Send initial metadata; ignored once anything was sent."""
         with self._lock:
-            if not (self._begun or self._ended or self._closed):
+            if not (self._begun or self._status or self._closed):
                 self._begun = True
                 self._core.begin(metadata)
 
     def send(self, message: bytes) -> None:
         """Send a message after those before it; ignored once the stream is over."""
         with self._lock:
-            if not (self._ended or self._closed):
+            if not (self._status or self._closed):
                 self._messages.append(message)
                 self._advance()
 
-    def end(self, error: InferdError | None, trailing: Metadata = ()) -> None:
+    def end(self, how: CallStatus) -> None:
         """Send the status after all messages; the first one counts."""
         with self._lock:
-            if not self._ended:
-                self._ended = True
-                self._error = error
-                self._trailing = trailing
+            if self._status is None:
+                self._status = how
                 self._advance()
 
     def give_up(self) -> None:
         """End because the server stops, unless the end is under way."""
         with self._lock:
-            if not (self._ended or self._closed):
+            if not (self._status or self._closed):
                 self.given_up = True
-                self._ended = True
-                self._error = given_up()
+                self._status = error_status(given_up())
                 self._advance()
 
     def close(self) -> None:
@@ -82,10 +77,10 @@ class Outbox:
             self._busy = True
             first, self._begun = not self._begun, True
             self._core.send(self._messages.popleft(), first, self._sent)
-        elif self._ended:
+        elif self._status is not None:
             # Stays busy: nothing may follow the status.
             self._busy = True
-            end(self._core, self._error, self._trailing, first=not self._begun, watched=True)
+            end(self._core, self._status, first=not self._begun, watched=True)
 
     def _sent(self, event: Event) -> None:
         with self._lock:
@@ -134,7 +129,7 @@ class QueueStream:
             receiver = self._receiver = handler(self)
         except Exception:
             log.exception("a handler failed")
-            end(self._core, EngineFailure(), first=True, watched=False)
+            end(self._core, error_status(EngineFailure()), first=True, watched=False)
             return
 
         def closed(cancelled: bool) -> None:
@@ -167,11 +162,11 @@ class QueueStream:
 
     def finish(self, trailing: Metadata = ()) -> None:
         """End the call with OK after everything that was sent."""
-        self._outbox.end(None, checked(trailing))
+        self._outbox.end(ok_status(checked(trailing)))
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status after everything that was sent."""
-        self._outbox.end(error)
+        self._outbox.end(error_status(error))
 
     def _received(self, _: Event) -> None:
         try:
