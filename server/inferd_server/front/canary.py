@@ -15,6 +15,7 @@ from inferd_server.repository.entries import Models, State
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.job import Job, Phases
 from inferd_server.scheduler.rows import RowSpec
+from inferd_server.scheduler.slot import NoRoom
 
 log = logging.getLogger(__name__)
 TEXT = DATATYPES[BYTES]
@@ -93,8 +94,9 @@ class Canary:
     def _submit(self, trial: Trial, deadline: float) -> Job | None:
         handle = self._handle
         nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in self._specs)
-        slot = handle.arena.reserve(self._specs, 1, nbytes)
-        if slot is None:
+        try:
+            slot = handle.arena.reserve(self._specs, 1, nbytes)
+        except NoRoom:
             # Others fill it, and tell by their answers.
             return None
         for array in slot.inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from inferd_server.repository.handle import Description, Handle
 from inferd_server.repository.line import Refusable
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 
 
@@ -79,6 +80,7 @@ class Catalog:
             changed: called after anything changed.
         """
         self._dispatch = dispatch
+        self._lanes = LanePool(dispatch.inputs, dispatch.inputs.size)
         self._entries = Entries(changed)
 
     def update(self, records: Iterable[ModelRecord]) -> None:
@@ -123,6 +125,10 @@ class Catalog:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
+    def gauges(self) -> Mapping[str, float]:
+        """Return what lanes hold of the memory for inputs."""
+        return self._lanes.gauges()
+
     def _entry(self, record: ModelRecord, known: dict[int, Handle]) -> Entry:
         handle = None
         if record.description is not None:
@@ -136,9 +142,9 @@ class Catalog:
             queue=RemoteLine(self._dispatch, about),
             arena=Arena(
                 bounds.max_queue_rows,
-                # Together they share one memory, of which no model's lanes may take all.
+                # All models share one memory, of which no lane may take more than its part.
                 min(bounds.max_queue_bytes, self._dispatch.inputs.size),
-                memory=self._dispatch.inputs,
+                self._lanes,
                 level_rows=bounds.level_rows,
             ),
             statistics=Statistics(),

@@ -175,7 +175,10 @@ class FrontProcess:
             "inferd_requests_held": self._dispatch.held,
         }
         return Measured(
-            replace(self._metrics.snapshot(), gauges={**held, **self._cache.gauges()}),
+            replace(
+                self._metrics.snapshot(),
+                gauges={**held, **self._catalog.gauges(), **self._cache.gauges()},
+            ),
             {h.number: h.statistics.read() for h in handles if h is not None},
         )
 

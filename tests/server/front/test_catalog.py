@@ -15,6 +15,7 @@ from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.sending import FrontLink
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Bounds, Description
+from inferd_server.scheduler.slot import NoRoom
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING
@@ -81,4 +82,5 @@ def test_models_of_a_lost_worker_refuse_with_its_reason(
 def test_a_request_may_take_no_more_than_the_links_memory(catalog: Catalog) -> None:
     catalog.update([record(1)])
     arena = catalog.resolve("m", "").arena
-    assert arena.reserve([], 1, LAYOUT.input_bytes + 1) is None
+    with pytest.raises(NoRoom, match="max_queue_bytes"):
+        arena.reserve([], 1, LAYOUT.input_bytes + 1)

@@ -62,7 +62,7 @@ def kill_the_worker(server: Split, times: int) -> None:
 
 
 def nothing_in_use(server: Split) -> bool:
-    """No request holds memory, and only the lane of the one shape that was sent is set aside."""
+    """No request holds memory, and only lanes of the one shape that was sent are set aside."""
     found = server.metrics()
     lanes = 2 * class_of(1024 * 4 * 4 + LINE)
     return found["inferd_slots_in_use"] == 0 and found["inferd_input_bytes_held"] <= lanes
