@@ -46,6 +46,8 @@ class Models:
     """Every model version. From the worker, and on to the fronts."""
 
     records: tuple[ModelRecord, ...]
+    settled: bool
+    """The worker has tried to load everything; before, what it says nothing of may come."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,8 +126,8 @@ class FrontProcess:
                 self._channel.tell(message)
             case messages.TryModels(seconds):
                 self._trying.submit(partial(self._canaries.round, seconds))
-            case messages.Models(records):
-                self._catalog.update(records)
+            case messages.Models(records, settled):
+                self._catalog.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
             case messages.Condition():

@@ -193,8 +193,9 @@ class Fleet:
             for front in self.fronts.values():
                 self._owed[front] += 1
                 front.channel.tell(messages.WorkerGone(WORKER_LOST))
-        if worker is not None:
-            self._died(worker)
+            if worker is not None:
+                # Before any other front starts, which is told of the models there are.
+                self._died(worker)
         self._changed()
 
     def _front_lost(self, child: Child) -> None:

@@ -71,7 +71,7 @@ class Supervisor:
         self._regions = Registry()
         self._relay = Relay(self._fleet, self._regions, logs, self._totals)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
-        self._records: tuple[messages.ModelRecord, ...] = ()
+        self._models = messages.Models((), settled=False)
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
@@ -153,7 +153,7 @@ class Supervisor:
         self._regions.tell(child)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
         with self._lock:
-            child.channel.tell(messages.Models(self._records))
+            child.channel.tell(self._models)
             # The last, because the front listens as soon as it knows it.
             child.channel.tell(self._condition)
         return child
@@ -162,7 +162,7 @@ class Supervisor:
         """Do what a process tells or asks."""
         match message:
             case messages.Models():
-                self._tell_models(message.records)
+                self._tell_models(message)
             case messages.Loaded(failed):
                 # It waits for the fronts, and the worker must be heard meanwhile.
                 threading.Thread(
@@ -185,15 +185,17 @@ class Supervisor:
                 return self._relay.answer(message)
         return None
 
-    def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
+    def _tell_models(self, models: messages.Models) -> None:
         with self._lock:
-            self._records = records
-            self._vigil.models.keep(
-                {(r.name, r.version) for r in records if r.state == State.READY.value}
-            )
+            self._know_models(models)
             for front in self._fleet.live_fronts():
-                front.channel.tell(messages.Models(records))
+                front.channel.tell(models)
         self._update()
+
+    def _know_models(self, models: messages.Models) -> None:
+        self._models = models
+        ready = {(r.name, r.version) for r in models.records if r.state == State.READY.value}
+        self._vigil.models.keep(ready)
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
         self._relay.catch_up()
@@ -225,15 +227,8 @@ class Supervisor:
             self._transports.pop(child, None)
             if child.role == WORKER:
                 self._failed = None
-        if child.role == WORKER:
-            self._tell_models(
-                tuple(
-                    messages.ModelRecord(
-                        record.name, record.version, State.UNAVAILABLE.value, WORKER_LOST, None
-                    )
-                    for record in self._records
-                )
-            )
+                # For fronts that come now: the others know it, and what they had to do about it.
+                self._know_models(lost(self._models))
 
     def _own_metrics(self) -> MetricsSnapshot:
         processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
@@ -284,9 +279,18 @@ class Supervisor:
             serving=serving,
             silent=silent,
             failed=self._failed,
-            records=self._records,
+            records=self._models.records,
             sick=self._vigil.models.why(),
             strict=self._settings.repository.strict_readiness,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,
         )
+
+
+def lost(models: messages.Models) -> messages.Models:
+    """Return what is to be said of the models of a worker that died."""
+    records = (
+        messages.ModelRecord(each.name, each.version, State.UNAVAILABLE.value, WORKER_LOST, None)
+        for each in models.records
+    )
+    return messages.Models(tuple(records), settled=False)

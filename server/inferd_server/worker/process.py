@@ -43,6 +43,8 @@ class WorkerProcess:
         self._logs = logs
         # States are read and told as one step, so that an older one never comes last.
         self._telling = threading.Lock()
+        # True once everything that is there was tried.
+        self._settled = False
         links = [
             WorkerLink(index, LinkMemory(memory, place.layout), wake)
             for index, (memory, wake) in enumerate(zip(place.links, place.wake_fronts, strict=True))
@@ -93,6 +95,8 @@ class WorkerProcess:
         except InferdError as error:
             log.exception("the models could not be loaded", extra={"error": str(error)})
             return
+        self._settled = True
+        self._tell_models()
         self._channel.tell(messages.Loaded(failed))
 
     def _handle(self, message: object) -> object:
@@ -132,7 +136,8 @@ class WorkerProcess:
     def _tell_models(self) -> None:
         with self._telling:
             entries = self._repository.entries()
-            self._channel.tell(messages.Models(tuple(record(entry) for entry in entries)))
+            records = tuple(record(entry) for entry in entries)
+            self._channel.tell(messages.Models(records, self._settled))
 
 
 def record(entry: Entry) -> messages.ModelRecord:

@@ -35,6 +35,7 @@ class Target:
     name: str = "m"
     version: int = 1
     closed: bool = False
+    returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
 
