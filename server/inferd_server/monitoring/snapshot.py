@@ -27,7 +27,7 @@ GAUGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """What /metrics says; can be pickled."""
+    """What /metrics says; can be sent to another process."""
 
     series: Mapping[tuple[str, int], SeriesSnapshot] = field(default_factory=dict)
     """By model and version."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
+from inferd_server.errors import PermissionDenied
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
@@ -31,6 +32,15 @@ from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
+MAY_SEND: Mapping[str, tuple[type, ...]] = {
+    WORKER: (messages.Models, messages.Loaded, messages.Ping, messages.Caught),
+    FRONT: (
+        *(messages.Listening, messages.Ping, messages.Quarantined, messages.Disconnected, Verdict),
+        *(messages.Load, messages.Unload, messages.Region, messages.NoRegion),
+        *(messages.LogChange, messages.Measurements),
+    ),
+}
+"""What each kind of process tells or asks; nothing else is heard of it."""
 HURRY_S = 1.0
 """As ANSWER_S, when there is no time."""
 
@@ -159,7 +169,11 @@ class Supervisor:
         return child
 
     def _handle(self, child: Child, message: object) -> object:
-        """Do what a process tells or asks."""
+        """Do what a process tells or asks, if it is one of those who may."""
+        if message is not None and not isinstance(message, MAY_SEND[child.role]):
+            name = type(message).__name__
+            log.error("not its message", extra={"child": child.name, "told": name})
+            raise PermissionDenied(f"a {child.role} process may not send {name}")
         match message:
             case messages.Models():
                 self._tell_models(message)

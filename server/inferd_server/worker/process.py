@@ -41,8 +41,8 @@ class WorkerProcess:
     ) -> None:
         self._channel = channel
         self._logs = logs
-        # States are read and told as one step, so that an older one never comes last.
         self._telling = threading.Lock()
+        self._untold = False
         # True once everything that is there was tried.
         self._settled = False
         links = [
@@ -135,9 +135,17 @@ class WorkerProcess:
 
     def _tell_models(self) -> None:
         with self._telling:
-            entries = self._repository.entries()
-            records = tuple(record(entry) for entry in entries)
-            self._channel.tell(messages.Models(records, self._settled))
+            self._untold = True
+        self._channel.tell_latest(self._latest_models)
+
+    def _latest_models(self) -> messages.Models | None:
+        """Return every version as it is now; None if that is told already."""
+        with self._telling:
+            if not self._untold:
+                return None
+            self._untold = False
+            settled, entries = self._settled, self._repository.entries()
+        return messages.Models(tuple(record(entry) for entry in entries), settled)
 
 
 def record(entry: Entry) -> messages.ModelRecord:
