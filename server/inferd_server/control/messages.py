@@ -98,6 +98,13 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """Told by a process that ends by itself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerGone:
     """Told to a front: answer everything in flight, and begin the link anew."""
 
@@ -156,9 +163,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class NoRegion:
-    """Forget a region, or all. Asked by a front, and on to all of them."""
+    """Forget a region. Asked by a front, and on to all of them."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoRegions:
+    """Forget all regions: a message of its own, lest an empty name mean so much."""
 
 
 @dataclass(frozen=True, slots=True)

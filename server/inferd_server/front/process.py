@@ -101,8 +101,10 @@ class FrontProcess:
                 routes(self._services(), self._blocking.submit, self._asking.submit, access),
             )
             self._probe.start(self._place.probe_address)
-        except Exception:
-            log.exception("cannot listen")
+        except Exception as error:
+            planned = isinstance(error, InferdError)
+            log.error("cannot listen", exc_info=None if planned else error)
+            self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
             self._channel.close()
             return
         self._listening = True
@@ -149,6 +151,8 @@ class FrontProcess:
                 self._regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
                 self._regions.unregister(name)
+            case messages.NoRegions():
+                self._regions.unregister_all()
             case messages.LogChange(changes):
                 self._logs.change(changes)
             case messages.Measurements():

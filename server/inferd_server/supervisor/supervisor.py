@@ -36,8 +36,8 @@ MAY_SEND: Mapping[str, tuple[type, ...]] = {
     WORKER: (messages.Models, messages.Loaded, messages.Ping, messages.Caught),
     FRONT: (
         *(messages.Listening, messages.Ping, messages.Quarantined, messages.Disconnected, Verdict),
-        *(messages.Load, messages.Unload, messages.Region, messages.NoRegion),
-        *(messages.LogChange, messages.Measurements),
+        *(messages.Load, messages.Unload, messages.Region, messages.NoRegion, messages.NoRegions),
+        *(messages.LogChange, messages.Measurements, messages.Ending),
     ),
 }
 """What each kind of process tells or asks; nothing else is heard of it."""
@@ -174,6 +174,9 @@ class Supervisor:
             name = type(message).__name__
             log.error("not its message", extra={"child": child.name, "told": name})
             raise PermissionDenied(f"a {child.role} process may not send {name}")
+        return self._do(child, message)
+
+    def _do(self, child: Child, message: object) -> object:
         match message:
             case messages.Models():
                 self._tell_models(message)
@@ -193,6 +196,8 @@ class Supervisor:
                 self._quarantine.learn(marks)
                 for front in self._fleet.live_fronts():
                     front.channel.tell(message)
+            case messages.Ending(reason):
+                self._fleet.ending(child, reason)
             case messages.Disconnected():
                 self._fleet.disconnected(child)
             case _:
@@ -264,8 +269,7 @@ class Supervisor:
     def _look(self) -> None:
         self._vigil.look(self._fleet.everyone())
         for child, why in self._vigil.hung(self._fleet.worker):
-            log.error("killed", extra={"child": child.name, "why": why})
-            child.process.kill()
+            self._fleet.kill(child, why)
         self._update()
 
     def _update(self) -> None:
