@@ -12,7 +12,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
-from inferd_server.control.channel import Channel
+from inferd_server.control.channel import Channel, receive
+from inferd_server.control.format import Told
 from inferd_server.control.messages import Place
 from inferd_server.monitoring.logs import LogControl
 
@@ -36,7 +37,10 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(descriptor)
-    place: Place = connection.recv()
+    told = receive(connection)
+    assert isinstance(told, Told)
+    place = told.body
+    assert isinstance(place, Place)
     name = role if role == "worker" else f"{role}-{place.index}"
     logs = LogControl(place.settings.log, part=name)
     logs.start()

@@ -112,7 +112,7 @@ class Server:
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time, BoundedLog(log, clock))
         self._cache = make_cache(settings.cache, clock, time.time)
-        self._metrics.watch(self._cache.gauges)
+        self._metrics.watch(lambda: {**loader.gauges(), **self._cache.gauges()})
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
         # Models that the start could not load.

@@ -16,7 +16,8 @@ from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import REFUSALS, FrontLink
 from inferd_server.scheduler.job import Execution, Job
-from inferd_server.scheduler.slot import Arena
+from inferd_server.scheduler.lane import LanePool
+from inferd_server.scheduler.slot import Arena, NoRoom
 from inferd_server.scheduler.table import Table
 
 from tests.fuzz.operations import Choices
@@ -49,7 +50,7 @@ class Both:
         memory = LinkMemory(self._memory, LAYOUT)
         memory.reset()
         self._front = FrontLink(memory, self._bell)
-        self._arena = Arena(100, 1 << 14, 2, self._front.inputs)
+        self._arena = Arena(100, 1 << 14, LanePool(self._front.inputs, 1 << 13))
         self._worker.attach()
 
     def submit(self) -> None:
@@ -62,8 +63,9 @@ class Both:
             values = np.full((rows, model.width), self._serial, FLOAT)
             values[:, 0] = range(rows)
             nbytes, expected = values.nbytes, 2 * values
-        slot = self._arena.reserve(model.specs, rows, nbytes)
-        if slot is None:
+        try:
+            slot = self._arena.reserve(model.specs, rows, nbytes)
+        except NoRoom:
             return
         slot.inputs[0][...] = values
         caller = Caller(expected)

@@ -7,16 +7,16 @@ import math
 import numpy as np
 from inferd_server.link.answers import AnswerRing
 from inferd_server.link.blocks import SMALLEST, Blocks, class_of
-from inferd_server.scheduler.lane import Lane
+from inferd_server.scheduler.lane import Lane, LanePool
 from inferd_server.scheduler.rows import PrivateMemory, RowSpec
-from inferd_server.scheduler.slot import Arena, Slot
+from inferd_server.scheduler.slot import Arena, NoRoom, Slot
 
 from tests.fuzz.operations import Choices
 
 SIZE = 16 * SMALLEST
 RING = 1000
 CAPACITY = 23
-MAX_ROWS, MAX_BYTES, MAX_LANES = 12, 800, 2
+MAX_ROWS, MAX_BYTES, KEPT_BYTES = 12, 800, 300
 SHAPES: list[list[RowSpec]] = [
     [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), ())],
     [(np.dtype(np.uint8), (90,))],
@@ -108,7 +108,7 @@ def lane(data: bytes) -> None:
 
 def arena(data: bytes) -> None:
     """Reserve, write and free slots: bounds hold, and what was written stays until it is freed."""
-    choices, made = Choices(data), Arena(MAX_ROWS, MAX_BYTES, MAX_LANES)
+    choices, made = Choices(data), Arena(MAX_ROWS, MAX_BYTES, LanePool(PrivateMemory(), KEPT_BYTES))
     held: list[tuple[Slot, int]] = []
     serial = 0
     while not choices.over:
@@ -119,13 +119,16 @@ def arena(data: bytes) -> None:
             nbytes = weight(specs, rows)
             total = sum(s.nbytes for s, _ in held) + nbytes
             fits = made.rows + rows <= MAX_ROWS and total <= MAX_BYTES
-            slot = made.reserve(specs, rows, nbytes)
-            assert (slot is not None) == fits
-            if slot is not None:
-                serial = serial % 250 + 1
-                for array in slot.inputs:
-                    array[...] = serial
-                held.append((slot, serial))
+            try:
+                slot = made.reserve(specs, rows, nbytes)
+            except NoRoom:
+                assert not fits
+                continue
+            assert fits
+            serial = serial % 250 + 1
+            for array in slot.inputs:
+                array[...] = serial
+            held.append((slot, serial))
         assert made.rows == sum(slot.rows for slot, _ in held)
         assert all((a == value).all() for slot, value in held for a in slot.inputs)
     for slot, _ in held:

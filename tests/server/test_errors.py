@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
-
 import pytest
 from inferd_server import errors
+from inferd_server.control.format import Answered, pack, unpack
 from inferd_server.errors import InferdError
 
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
@@ -15,6 +14,9 @@ CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 def test_an_error_survives_being_sent_to_another_process(kind: type[InferdError]) -> None:
     error = kind("a sentence")
     error.reason, error.facts, error.retry_after = "WHY", {"limit": "3"}, 1.5
-    sent = pickle.loads(pickle.dumps(error))
+    answer = unpack(pack(Answered(1, None, error)))
+    assert isinstance(answer, Answered)
+    sent = answer.error
+    assert sent is not None
     assert (type(sent), str(sent)) == (kind, "a sentence")
     assert (sent.reason, sent.facts, sent.retry_after) == ("WHY", {"limit": "3"}, 1.5)

@@ -4,48 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import socket
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeAlias
 
+from inferd_server.control.format import (
+    MOST_BYTES,
+    Answered,
+    Asked,
+    FormatError,
+    Message,
+    Told,
+    pack,
+    unpack,
+)
 from inferd_server.errors import InferdError, Unavailable
 
 log = logging.getLogger(__name__)
+Latest: TypeAlias = Callable[[], object]
 
 
 class PeerLost(Unavailable):
     """The process at the other end is gone, or does not answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """A message without an answer."""
-
-    body: object
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A message that gets one answer, under its number."""
-
-    number: int
-    body: object
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """An answer: a value, or the error that the question led to."""
-
-    number: int
-    value: object
-    error: InferdError | None
 
 
 class Channel:
@@ -58,12 +43,19 @@ class Channel:
         self._closed = False
         self._lock = threading.Lock()
         # A process that was stopped reads nothing: whoever sends must not stop with it.
-        self._outbox: SimpleQueue[object] = SimpleQueue()
+        self._outbox: SimpleQueue[Message | Latest | None] = SimpleQueue()
         threading.Thread(target=self._send, name="control", daemon=True).start()
 
     def tell(self, body: object) -> None:
         """Send a message; nothing happens if the other end is gone."""
         self._outbox.put(Told(body))
+
+    def tell_latest(self, make: Latest) -> None:
+        """Send what a function returns once it is this message's turn; None: nothing is new.
+
+        For what changes quickly: states in between need not be sent.
+        """
+        self._outbox.put(make)
 
     def ask(self, body: object) -> Future[Any]:
         """Send a question; the future fails with PeerLost if the other end goes."""
@@ -85,23 +77,19 @@ class Channel:
         """Hand over what arrives until the other end is gone.
 
         What is told is handled in order, here; a question by a thread of its own, because its
-        answer may take long. What `handle` returns or raises is the answer.
+        answer may take long. What `handle` returns or raises is the answer. Who sends what is no
+        message is not listened to any more, as if it were gone.
         """
         try:
             while True:
-                self._received(self._next(), handle)
+                self._received(receive(self._connection), handle)
         except (EOFError, OSError):
             self._lose()
+        except FormatError as error:
+            log.error("a process sent what is no message", extra={"error": str(error)})
+            self._lose()
 
-    def _next(self) -> object:
-        data = self._connection.recv_bytes()
-        try:
-            return pickle.loads(data)  # noqa: S301 from another process of this very server
-        except Exception:
-            log.exception("a message could not be read")
-            return None
-
-    def _received(self, message: object, handle: Callable[[object], object]) -> None:
+    def _received(self, message: Message, handle: Callable[[object], object]) -> None:
         if isinstance(message, Told):
             try:
                 handle(message.body)
@@ -111,7 +99,7 @@ class Channel:
             threading.Thread(
                 target=self._answer, args=(message, handle), name="answer", daemon=True
             ).start()
-        elif isinstance(message, Answered):
+        else:
             self._settle(message)
 
     def _answer(self, question: Asked, handle: Callable[[object], object]) -> None:
@@ -127,23 +115,34 @@ class Channel:
     def _send(self) -> None:
         try:
             while (message := self._outbox.get()) is not None:
-                self._connection.send_bytes(self._packed(message))
+                if callable(message):
+                    message = self._made(message)
+                if message is not None:
+                    self._connection.send_bytes(self._packed(message))
             shutdown(self._connection)
         except OSError:
             # The reading side sees it, too.
             self._lose()
 
-    def _packed(self, message: object) -> bytes:
-        """Serialise a message; one that cannot be must not end the thread that sends all others."""
+    def _made(self, make: Latest) -> Message | None:
         try:
-            return pickle.dumps(message)
+            body = make()
         except Exception:
+            log.exception("a message could not be made")
+            return None
+        return None if body is None else Told(body)
+
+    def _packed(self, message: Message) -> bytes:
+        """Write a message; one that cannot be must not end the thread that sends all others."""
+        try:
+            return pack(message)
+        except FormatError:
             log.exception("a message could not be sent")
         problem = Unavailable("see the log of the server")
         if isinstance(message, Asked):
             self._settle(Answered(message.number, None, problem))
         number = message.number if isinstance(message, Answered) else 0
-        return pickle.dumps(Answered(number, None, problem))
+        return pack(Answered(number, None, problem))
 
     def _settle(self, answer: Answered) -> None:
         with self._lock:
@@ -158,6 +157,17 @@ class Channel:
             self._open.clear()
         for future in left:
             future.set_exception(PeerLost("a process of the server is gone; try again"))
+
+
+def receive(connection: Connection[Any, Any]) -> Message:
+    """Wait for the next message.
+
+    Raises:
+        FormatError: what came is none.
+        EOFError: the other end is gone.
+        OSError: likewise, or the message is too long.
+    """
+    return unpack(connection.recv_bytes(MOST_BYTES))
 
 
 def shutdown(connection: Connection[Any, Any]) -> None:

@@ -46,6 +46,8 @@ class Models:
     """Every model version. From the worker, and on to the fronts."""
 
     records: tuple[ModelRecord, ...]
+    settled: bool
+    """The worker has tried to load everything; before, what it says nothing of may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,13 @@ class Listening:
     """A front serves, over this transport."""
 
     transport: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Told by a process that ends by itself."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +163,14 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class NoRegion:
-    """Forget a region, or all. Asked by a front, and on to all of them."""
+    """Forget a region. Asked by a front, and on to all of them."""
 
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoRegions:
+    """Forget all regions: a message of its own, lest an empty name mean so much."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from inferd_server.repository.entries import Models, State
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.last_request import LastRequest, OneRow
 from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.slot import Slot
+from inferd_server.scheduler.slot import NoRoom, Slot
 
 log = logging.getLogger(__name__)
 TEXT = DATATYPES[BYTES]
@@ -188,10 +188,12 @@ class Canaries:
 
 def reserve(handle: Handle, row: OneRow) -> Slot | None:
     """Return a slot that holds one row; None without room."""
-    slot = handle.arena.reserve(row.specs, 1, row.nbytes)
-    if slot is not None:
-        for array, value in zip(slot.inputs, row.inputs, strict=True):
-            array[...] = value
+    try:
+        slot = handle.arena.reserve(row.specs, 1, row.nbytes)
+    except NoRoom:
+        return None
+    for array, value in zip(slot.inputs, row.inputs, strict=True):
+        array[...] = value
     return slot
 
 

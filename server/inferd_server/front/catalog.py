@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from inferd_server.control.messages import ModelRecord
+from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
 from inferd_server.front.dispatch import Dispatch
 from inferd_server.link.sending import Target
 from inferd_server.monitoring.statistics import Statistics
@@ -16,6 +18,7 @@ from inferd_server.repository.handle import Description, Handle
 from inferd_server.repository.line import Refusable
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 
 
@@ -29,6 +32,8 @@ class RemoteLine:
         self.number = description.number
         self.batched = description.batched
         self.closed = False
+        self.returning = False
+        """True once its worker died, until the next one serves the model or cannot."""
         self.outputs: Sequence[tuple[str, np.dtype[Any]]] = [
             (tensor.name, tensor.dtype) for tensor in description.signature.outputs
         ]
@@ -60,7 +65,11 @@ class RemoteLine:
 
     def close(self) -> None:
         """Send no more; what was sent is answered."""
-        self.closed = True
+        self.closed, self.returning = True, False
+
+    def lose(self) -> None:
+        """Send no more, because the worker is gone; what comes waits for the next one."""
+        self.closed, self.returning = True, True
 
     def drain(self) -> Sequence[Refusable]:
         """Close; what was sent waits in the worker."""
@@ -79,35 +88,61 @@ class Catalog:
             changed: called after anything changed.
         """
         self._dispatch = dispatch
-        self._entries = Entries(changed)
+        self._changed = changed
+        self._lanes = LanePool(dispatch.inputs, dispatch.inputs.size)
+        self._entries = Entries(lambda: None)
+        # True once the worker has tried to load everything.
+        self._settled = False
 
-    def update(self, records: Iterable[ModelRecord]) -> None:
-        """Know what the worker tells; versions that it replaced take no more requests."""
-        known = {h.number: h for entry in self.entries() if (h := entry.handle) is not None}
-        entries = [self._entry(record, known) for record in records]
-        self._entries.set_all(entries)
-        kept = {entry.handle.number for entry in entries if entry.handle is not None}
-        for number, handle in known.items():
-            if number not in kept:
-                handle.queue.close()
-                handle.arena.close()
+    def update(self, records: Iterable[ModelRecord], settled: bool = True) -> None:
+        """Know what the worker tells; versions that it replaced take no more requests.
+
+        Args:
+            records: every version that it has, or loads.
+            settled: it has tried to load everything; before, what it says nothing of may come.
+        """
+        known = {h.number: h for e in self.entries() if (h := e.handle) and not e.returning}
+        returning = {(e.name, e.version): e for e in self.entries() if e.returning}
+        entries = []
+        for record in records:
+            before = returning.pop((record.name, record.version), None)
+            entries.append(self._entry(record, known, before))
+        self._settled = settled
+        self._know(entries if settled else [*entries, *returning.values()])
 
     def lose(self, reason: str) -> None:
-        """Know that the worker is gone, and with it every handle."""
-        self.update(
-            ModelRecord(entry.name, entry.version, State.UNAVAILABLE.value, reason, None)
-            for entry in self.entries()
-        )
+        """Know that the worker is gone; what it served, the next one is expected to."""
+        self._settled = False
+        self._know([self._lost(entry, reason) for entry in self.entries()])
 
-    def successor(self, line: Target) -> Target | None:
-        """Return the line that takes the same requests as one of a dead worker; None: not yet."""
+    def successor(self, line: Target) -> Target | InferdError | None:
+        """Return the line that takes the same requests as one of a dead worker.
+
+        Returns:
+            None if there is none yet, an error if there will be none.
+        """
         assert isinstance(line, RemoteLine)
-        for entry in self.entries():
-            if (entry.name, entry.version) == (line.name, line.version) and entry.handle:
-                found = entry.handle.queue
-                assert isinstance(found, RemoteLine)
-                return found if entry.state is State.READY and found.takes_as(line) else None
-        return None
+        version = line.name, line.version
+        entry = next((e for e in self.entries() if (e.name, e.version) == version), None)
+        if entry is None:
+            return HandleRetired("the model is not there any more") if self._settled else None
+        if entry.returning or entry.state is State.LOADING:
+            return None
+        if entry.handle is None or not entry.takes:
+            return ModelNotReady(f"model {line.name!r} is {entry.state.value}: {entry.reason}")
+        found = entry.handle.queue
+        assert isinstance(found, RemoteLine)
+        # Requests of another signature are checked anew.
+        return found if found.takes_as(line) else HandleRetired("the model was replaced")
+
+    def choose(self, name: str, version: str) -> Entry:
+        """Return the version that a request would be sent to, serving or not.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+        """
+        return self._entries.choose(name, version)
 
     def resolve(self, name: str, version: str) -> Handle:
         """Return the handle for a request; "" takes the highest version that is ready.
@@ -123,11 +158,53 @@ class Catalog:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
-    def _entry(self, record: ModelRecord, known: dict[int, Handle]) -> Entry:
+    def gauges(self) -> Mapping[str, float]:
+        """Return what lanes hold of the memory for inputs."""
+        return self._lanes.gauges()
+
+    def _know(self, entries: list[Entry]) -> None:
+        """Know these entries alone; the lines of all others take nothing more."""
+        before = [entry.handle for entry in self.entries() if entry.handle is not None]
+        self._entries.set_all(entries)
+        kept = {id(entry.handle) for entry in entries}
+        for handle in before:
+            if id(handle) not in kept:
+                handle.queue.close()
+                handle.arena.close()
+        # The last, so that what came to wait for one of them until now is looked at.
+        self._changed()
+
+    def _entry(
+        self, record: ModelRecord, known: Mapping[int, Handle], before: Entry | None
+    ) -> Entry:
+        """Return what is known of a version by a record of it.
+
+        Args:
+            record: from the worker that lives.
+            known: handles of that worker's versions, by number.
+            before: the version, if a dead worker served it.
+        """
+        state, about = State(record.state), record.description
+        if about is None and before is not None and state is State.LOADING:
+            return replace(before, state=state)
         handle = None
-        if record.description is not None:
-            handle = known.get(record.description.number) or self._handle(record.description)
-        return Entry(record.name, record.version, State(record.state), record.reason, handle)
+        if about is not None:
+            handle = known.get(about.number) or self._handle(about)
+        return Entry(record.name, record.version, state, record.reason, handle)
+
+    def _lost(self, entry: Entry, reason: str) -> Entry:
+        """Return what is known of a version whose worker died."""
+        handle = entry.handle if entry.takes and self._dispatch.holds else None
+        if handle is not None and handle.config.sequence is not None:
+            # What its sequences had reached is lost.
+            handle = None
+        if handle is not None:
+            assert isinstance(handle.queue, RemoteLine)
+            handle.queue.lose()
+            # The next worker gives the number to another one.
+            handle.number = 0
+        gone = replace(entry, state=State.UNAVAILABLE, reason=reason, handle=handle)
+        return replace(gone, returning=entry.takes)
 
     def _handle(self, about: Description) -> Handle:
         bounds = about.bounds
@@ -136,9 +213,9 @@ class Catalog:
             queue=RemoteLine(self._dispatch, about),
             arena=Arena(
                 bounds.max_queue_rows,
-                # Together they share one memory, of which no model's lanes may take all.
+                # All models share one memory, of which no lane may take more than its part.
                 min(bounds.max_queue_bytes, self._dispatch.inputs.size),
-                memory=self._dispatch.inputs,
+                self._lanes,
                 level_rows=bounds.level_rows,
             ),
             statistics=Statistics(),

@@ -62,7 +62,10 @@ class Regions(Protocol):
         """
 
     def unregister(self, name: str) -> None:
-        """Forget one region, or all when the name is empty; an unknown name is no error."""
+        """Forget one region; an unknown name is no error."""
+
+    def unregister_all(self) -> None:
+        """Forget all regions."""
 
 
 class Logs(Protocol):
@@ -145,7 +148,10 @@ class SharedMemory:
         self, request: oip.SystemSharedMemoryUnregisterRequest
     ) -> oip.SystemSharedMemoryUnregisterResponse:
         """Forget a region, or all."""
-        self._regions.unregister(request.name)
+        if request.name:
+            self._regions.unregister(request.name)
+        else:
+            self._regions.unregister_all()
         return oip.SystemSharedMemoryUnregisterResponse()
 
     def cuda_status(

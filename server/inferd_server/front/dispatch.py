@@ -5,25 +5,45 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, HandleRetired
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+    QueueFull,
+)
 from inferd_server.front.quarantine import Quarantine, fingerprint, quarantined
 from inferd_server.front.retry import Fate, fate, worker_lost
 from inferd_server.link.rows import InputMemory
-from inferd_server.link.sending import FrontLink, Lost, Target
+from inferd_server.link.sending import NEW, FrontLink, Lost, Target
 from inferd_server.scheduler.job import Job
 
 log = logging.getLogger(__name__)
-Successor = Callable[[Target], Target | None]
-"""Finds the line of the next worker that takes the same requests as another; None: not yet."""
+Successor = Callable[[Target], Target | InferdError | None]
+"""Finds the line of the next worker that takes the same requests as another.
+
+None: not yet; an error: there will be none.
+"""
 Later = Callable[[float, Callable[[], None]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A request that waits for the next worker."""
+
+    lost: Lost
+    until: float
+    """When it is answered at the latest, in monotonic seconds."""
 
 
 class Dispatch:
     """A front's way to the worker. Any thread may call any method.
 
-    Requests whose worker died keep their slots, which are the front's own memory, and wait here
-    until the next worker serves their model.
+    Requests whose worker died, and those that come before the next one serves their model, keep
+    their slots, which are the front's own memory, and wait here.
     """
 
     def __init__(
@@ -52,10 +72,12 @@ class Dispatch:
         self._clock = clock
         self._later = later
         self._found = found
-        # By the job, with the number of the death that they wait since.
-        self._held: dict[int, tuple[Lost, int]] = {}
-        self._deaths = 0
+        # By the job.
+        self._held: dict[int, Held] = {}
         self._reason = ""
+        # When the last worker died.
+        self._died = 0.0
+        self._watched = False
         self._lock = threading.Lock()
 
     @property
@@ -64,18 +86,20 @@ class Dispatch:
         return self._link.inputs
 
     @property
+    def holds(self) -> bool:
+        """True if requests may wait for the next worker."""
+        return self._wait_s > 0
+
+    @property
     def held(self) -> int:
         """Requests that wait for the next worker."""
         return len(self._held)
 
     def submit(self, job: Job, line: Target) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered."""
-        if self._quarantine.active:
-            refusal = self._quarantine.refusal(line.name, line.version, job.slot.inputs)
-            if refusal is not None:
-                job.fail(refusal)
-                return True
-        return self._link.submit(job, line)
+        if self._quarantine.active and self._refused(job, line):
+            return True
+        return self._link.submit(job, line) or self._hold(job, line)
 
     def withdraw(self, job: Job) -> bool:
         """Let go of a request that nobody waits for; True if the caller has to answer it."""
@@ -91,11 +115,10 @@ class Dispatch:
         now = self._clock()
         fates = [fate(one, now, self._wait_s) for one in lost]
         with self._lock:
-            self._deaths += 1
-            death, self._reason = self._deaths, reason
+            self._died, self._reason = now, reason
             for one, what in zip(lost, fates, strict=True):
                 if what is Fate.RETRY:
-                    self._held[id(one.job)] = one, death
+                    self._held[id(one.job)] = Held(one, now + self._wait_s)
         for one, what in zip(lost, fates, strict=True):
             if what is not Fate.RETRY:
                 self._answer(one, what, reason)
@@ -104,27 +127,68 @@ class Dispatch:
         log.warning(
             "taken back", extra={"requests": len(lost), "began": suspects, "sent_again": held}
         )
-        if held:
-            self._later(self._wait_s, lambda: self._expire(death))
+        self._watch()
 
     def settle(self, successor: Successor) -> None:
         """Send what waits to models that serve again, those that ran when a worker died last."""
         with self._lock:
-            found = [(one, successor(one.target)) for one, _ in self._held.values()]
+            found = [(held.lost, successor(held.lost.target)) for held in self._held.values()]
             ready = [(one, line) for one, line in found if line is not None]
             for one, _ in ready:
                 del self._held[id(one.job)]
         for one, line in sorted(ready, key=lambda pair: pair[0].history.suspect):
-            if not self._link.submit(one.job, line, one.history):
+            if isinstance(line, InferdError):
+                one.job.fail(line)
+            elif self._refused(one.job, line):
+                continue
+            elif not self._link.submit(one.job, line, one.history):
                 # Replaced just now: it is admitted anew.
                 one.job.fail(HandleRetired("the model was replaced before the request ran"))
 
-    def _expire(self, death: int) -> None:
-        """Answer what has waited since a death for as long as it may."""
+    def _hold(self, job: Job, line: Target) -> bool:
+        """Let a new request wait for the next worker; False if none is to serve its model."""
+        if not line.returning:
+            return False
+        one = Lost(job, line, NEW)
+        # As if it had been there when the worker died: that is when the next one began to start.
+        what = fate(one, self._died, self._wait_s)
+        full = len(self._held) >= self._link.size
         with self._lock:
-            late = [one for one, since in self._held.values() if since == death]
+            if not line.returning:
+                return False
+            if what is Fate.RETRY and not full:
+                self._held[id(job)] = Held(one, self._clock() + self._wait_s)
+        if full:
+            job.fail(QueueFull(f"{self._link.size} requests wait (max_requests): no room"))
+        elif what is not Fate.RETRY:
+            self._answer(one, what, self._reason)
+        self._watch()
+        return True
+
+    def _refused(self, job: Job, line: Target) -> bool:
+        """Answer a request that is in quarantine; True if it is."""
+        refusal = self._quarantine.refusal(line.name, line.version, job.slot.inputs)
+        if refusal is not None:
+            job.fail(refusal)
+        return refusal is not None
+
+    def _watch(self) -> None:
+        """See to it that what waits is answered when it has waited for as long as it may."""
+        with self._lock:
+            if self._watched or not self._held:
+                return
+            self._watched = True
+            seconds = min(held.until for held in self._held.values()) - self._clock()
+        self._later(max(0.0, seconds), self._expire)
+
+    def _expire(self) -> None:
+        now = self._clock()
+        with self._lock:
+            self._watched = False
+            late = [held.lost for held in self._held.values() if held.until <= now]
             for one in late:
                 del self._held[id(one.job)]
+        self._watch()
         for one in late:
             why = f"no other one served its model within {self._wait_s:g} s"
             one.job.fail(worker_lost(self._reason, one, why))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from inferd_server.errors import DeadlinePassed, QueueFull, WouldBeLate
 from inferd_server.front.plan import Plan
 from inferd_server.scheduler.promise import Promise
+from inferd_server.scheduler.slot import Bound
 
 
 def earliest(deadline: float | None, started: float, timeout: float | None) -> float | None:
@@ -61,17 +62,31 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> Promise | None
     return None if deadline is None else Promise(forecast, expected.total, deadline)
 
 
-def queue_full(plan: Plan, now: float) -> QueueFull:
-    """Say which of a model's bounds a request met, and when there may be room."""
-    handle, bounds, level = plan.handle, plan.handle.bounds, plan.urgency.level
+def queue_full(plan: Plan, now: float, bound: Bound) -> QueueFull:
+    """Say which bound a request met, and when there may be room."""
+    handle = plan.handle
     expected = handle.forecast.expect(plan.rows, plan.arena.rows, now)
-    own = bounds.level_rows.get(level)
-    of_level = f", or {own} of priority {level + 1} (priority_queue_rows)" if own else ""
+    request = f"{plan.rows} rows of {plan.nbytes} bytes in all"
     return QueueFull(
-        f"the queue of model {handle.name!r} has no room for {plan.rows} rows of {plan.nbytes} "
-        f"bytes in all: it holds {plan.arena.rows} rows, and may hold {bounds.max_queue_rows} "
-        f"(max_queue_rows) or {bounds.max_queue_bytes} bytes (max_queue_bytes){of_level}",
+        f"model {handle.name!r} has no room for {request}: {met(plan, bound)}",
         retry_after=expected.run if expected else None,
+    )
+
+
+def met(plan: Plan, bound: Bound) -> str:
+    """Say in words how much is held, and which setting says that it is enough."""
+    bounds, arena, level = plan.handle.bounds, plan.arena, plan.urgency.level
+    if bound is Bound.ROWS:
+        return f"{arena.rows} rows wait or run, and {bounds.max_queue_rows} may (max_queue_rows)"
+    if bound is Bound.BYTES:
+        held, most = arena.nbytes, bounds.max_queue_bytes
+        return f"{held} bytes wait or run, and {most} bytes may (max_queue_bytes)"
+    if bound is Bound.PRIORITY:
+        own = bounds.level_rows.get(level)
+        return f"priority {level + 1} may have {own} rows waiting or running (priority_queue_rows)"
+    return (
+        "the requests of all models that wait or run at this front fill its memory for inputs "
+        "(input_bytes)"
     )
 
 

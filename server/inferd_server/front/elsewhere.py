@@ -43,8 +43,12 @@ class RemoteRegions:
         self._channel.ask(messages.Region(name, key, offset, byte_size)).result()
 
     def unregister(self, name: str) -> None:
-        """Forget one region, or all, in every front; blocks."""
+        """Forget one region in every front; blocks."""
         self._channel.ask(messages.NoRegion(name)).result()
+
+    def unregister_all(self) -> None:
+        """Forget all regions in every front; blocks."""
+        self._channel.ask(messages.NoRegions()).result()
 
 
 class RemoteLogs:

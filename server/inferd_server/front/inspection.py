@@ -66,11 +66,10 @@ class Inspection:
     def model_ready(self, request: oip.ModelReadyRequest) -> oip.ModelReadyResponse:
         """Say whether a model serves; a model that is not known is not ready."""
         try:
-            handle = self._models.resolve(request.name, request.version)
+            entry = self._models.choose(request.name, request.version)
         except InferdError:
             return oip.ModelReadyResponse(ready=False)
-        sick = (handle.name, handle.version) in self._state.sick()
-        return oip.ModelReadyResponse(ready=not sick)
+        return oip.ModelReadyResponse(ready=standing(entry, self._state.sick())[0] is State.READY)
 
     def server_metadata(self, _: oip.ServerMetadataRequest) -> oip.ServerMetadataResponse:
         """Name the server and the extensions of the protocol that it has."""
@@ -103,16 +102,17 @@ class Inspection:
     def repository_index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """List every version of every model with its state."""
         sick = self._state.sick()
+        found = [(entry, *standing(entry, sick)) for entry in self._models.entries()]
         return oip.RepositoryIndexResponse(
             models=[
                 oip.RepositoryIndexResponse.ModelIndex(
                     name=entry.name,
                     version=str(entry.version or ""),
-                    state=entry.state.value,
-                    reason=_reason(entry, sick),
+                    state=state.value,
+                    reason=reason,
                 )
-                for entry in self._models.entries()
-                if entry.state is State.READY or not request.ready
+                for entry, state, reason in found
+                if state is State.READY or not request.ready
             ]
         )
 
@@ -125,7 +125,7 @@ class Inspection:
             uptime_seconds=self._state.uptime(),
             ready=self._state.ready(),
             draining=self._state.draining(),
-            models=[_status(entry, _reason(entry, sick)) for entry in self._models.entries()],
+            models=[_status(entry, *standing(entry, sick)) for entry in self._models.entries()],
         )
 
     def _entries(self, name: str) -> list[Entry]:
@@ -138,17 +138,22 @@ class Inspection:
         return [entry.handle for entry in entries if entry.handle is not None]
 
 
-def _reason(entry: Entry, sick: Mapping[tuple[str, int], str]) -> str:
-    """Return why a version is not ready, or how far it could be tried before it was."""
+def standing(entry: Entry, sick: Mapping[tuple[str, int], str]) -> tuple[State, str]:
+    """Return the state of a version, and why it is not ready: not loaded, or it does not answer.
+
+    The reason of a ready one is how far it could be tried before it was. Every method that tells
+    of a version's state tells this.
+    """
+    why = sick.get((entry.name, entry.version), "") if entry.state is State.READY else ""
     warm_reason = "" if entry.handle is None else entry.handle.warm_reason
-    return entry.reason or sick.get((entry.name, entry.version), "") or warm_reason
+    return (State.UNAVAILABLE, why) if why else (entry.state, entry.reason or warm_reason)
 
 
-def _status(entry: Entry, reason: str) -> server_pb2.ModelVersionStatus:
+def _status(entry: Entry, state: State, reason: str) -> server_pb2.ModelVersionStatus:
     status = server_pb2.ModelVersionStatus(
         name=entry.name,
         version=str(entry.version or ""),
-        state=entry.state.value,
+        state=state.value,
         reason=reason,
     )
     if entry.handle is not None:

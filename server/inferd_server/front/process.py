@@ -16,6 +16,7 @@ from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
+from inferd_server.errors import InferdError
 from inferd_server.front.cacheable import owners
 from inferd_server.front.canary import Canaries
 from inferd_server.front.catalog import Catalog
@@ -104,8 +105,10 @@ class FrontProcess:
                 routes(self._services(), self._blocking.submit, self._asking.submit, access),
             )
             self._probe.start(self._place.probe_address)
-        except Exception:
-            log.exception("cannot listen")
+        except Exception as error:
+            planned = isinstance(error, InferdError)
+            log.error("cannot listen", exc_info=None if planned else error)
+            self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
             self._channel.close()
             return
         self._listening = True
@@ -129,8 +132,8 @@ class FrontProcess:
                 self._channel.tell(message)
             case messages.TryModels(seconds):
                 self._trying.submit(partial(self._canaries.round, seconds))
-            case messages.Models(records):
-                self._catalog.update(records)
+            case messages.Models(records, settled):
+                self._catalog.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
             case messages.Condition():
@@ -152,6 +155,8 @@ class FrontProcess:
                 self._regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
                 self._regions.unregister(name)
+            case messages.NoRegions():
+                self._regions.unregister_all()
             case messages.LogChange(changes):
                 self._logs.change(changes)
             case messages.Measurements():
@@ -175,7 +180,10 @@ class FrontProcess:
             "inferd_requests_held": self._dispatch.held,
         }
         return Measured(
-            replace(self._metrics.snapshot(), gauges={**held, **self._cache.gauges()}),
+            replace(
+                self._metrics.snapshot(),
+                gauges={**held, **self._catalog.gauges(), **self._cache.gauges()},
+            ),
             {h.number: h.statistics.read() for h in handles if h is not None},
         )
 

@@ -103,12 +103,14 @@ class RegionTable:
             self._regions[name] = Region(descriptor, name, key, offset, byte_size)
 
     def unregister(self, name: str) -> None:
-        """Forget one region, or all when the name is empty; an unknown name is no error."""
+        """Forget one region; an unknown name is no error."""
         with self._lock:
-            if name:
-                self._regions.pop(name, None)
-            else:
-                self._regions.clear()
+            self._regions.pop(name, None)
+
+    def unregister_all(self) -> None:
+        """Forget all regions."""
+        with self._lock:
+            self._regions.clear()
 
     def status(self, name: str) -> Mapping[str, Region]:
         """Return one region, or all when the name is empty.

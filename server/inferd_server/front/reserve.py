@@ -7,7 +7,7 @@ from inferd_server.front.door import check_time, queue_full
 from inferd_server.front.plan import Plan
 from inferd_server.front.template import Template
 from inferd_server.scheduler.promise import Promise
-from inferd_server.scheduler.slot import Slot
+from inferd_server.scheduler.slot import Bound, NoRoom, Slot
 
 
 def reserve(plan: Plan, deadline: float | None, now: float) -> tuple[Slot, Promise | None]:
@@ -22,10 +22,10 @@ def reserve(plan: Plan, deadline: float | None, now: float) -> tuple[Slot, Promi
     promise = None
     if deadline is not None or plan.handle.bounds.max_queue_wait:
         promise = check_time(plan, deadline, now)
-    slot = plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
-    if slot is None:
-        raise no_room(plan, now)
-    return slot, promise
+    try:
+        return plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level), promise
+    except NoRoom as full:
+        raise no_room(plan, now, full.bound) from None
 
 
 def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest: int) -> None:
@@ -42,8 +42,8 @@ def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest:
             source.read(memory)
 
 
-def no_room(plan: Plan, now: float) -> InferdError:
-    """Say which bound a request met: of all slots, or of its model's queue."""
+def no_room(plan: Plan, now: float, bound: Bound) -> InferdError:
+    """Return the error for a request that met a bound: a lasting one, or one of this moment."""
     handle, bounds = plan.handle, plan.handle.bounds
     taken = f"the request's inputs take {plan.nbytes} bytes"
     if plan.nbytes > bounds.max_queue_bytes:
@@ -52,4 +52,4 @@ def no_room(plan: Plan, now: float) -> InferdError:
         )
     if not handle.arena.fits(plan.specs, plan.rows, plan.nbytes):
         return InvalidInput(f"{taken}, more than the largest slot holds (input_bytes)")
-    return queue_full(plan, now)
+    return queue_full(plan, now, bound)

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes, encode_bytes
 
-from inferd_server.link.blocks import Blocks
-from inferd_server.link.layout import aligned
+from inferd_server.link.blocks import Blocks, class_of
+from inferd_server.link.layout import LINE, aligned
 from inferd_server.link.memory import tensor_view
 from inferd_server.scheduler.rows import Rows, RowSpec
 
@@ -153,6 +153,13 @@ class InputMemory:
         assert isinstance(rows, SharedRows)
         with self._lock:
             self._blocks.give_back(rows.block)
+
+    def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
+        """Return how many rows fit into the block that so many of them take; as many or more."""
+        row = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
+        room = class_of(weight(specs, rows, 0)) - weight(specs, rows, 0)
+        # Every input begins on a line of its own: what that takes is left free.
+        return rows + max(0, room - LINE * len(specs)) // max(1, row)
 
     def shares(self, specs: Sequence[RowSpec]) -> bool:
         """True without text: its rows have no fixed size."""

@@ -88,6 +88,10 @@ class Target(Protocol):
         """True once it takes no more."""
 
     @property
+    def returning(self) -> bool:
+        """True if its worker died, and the next one is expected to serve it."""
+
+    @property
     def batched(self) -> bool:
         """True if outputs have a row for each row of the request."""
 
@@ -155,6 +159,11 @@ class FrontLink:
         self._part: tuple[int, Sequence[Array]] = (-1, ())
         self._submitting = threading.Lock()
         self._consuming = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Requests that the worker may have."""
+        return self._size
 
     @property
     def in_flight(self) -> int:

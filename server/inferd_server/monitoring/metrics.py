@@ -118,7 +118,7 @@ class Metrics:
         self.of(model, version).steered(rows, delay)
 
     def snapshot(self) -> MetricsSnapshot:
-        """Return everything counted so far, as data that can be pickled and merged."""
+        """Return everything counted so far, as plain data that can be sent and merged."""
         with self._lock:
             series = dict(self._series)
             return MetricsSnapshot(

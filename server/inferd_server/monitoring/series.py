@@ -42,7 +42,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class SeriesSnapshot:
-    """The counters of one model version at one moment; can be pickled."""
+    """The counters of one model version at one moment; can be sent."""
 
     created: float
     in_flight: int

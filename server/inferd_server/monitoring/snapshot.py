@@ -13,6 +13,8 @@ V = TypeVar("V", int, float)
 GAUGES: Mapping[str, str] = {
     "inferd_slots_in_use": "Requests of front processes that hold shared memory",
     "inferd_input_bytes_held": "Shared memory set aside for inputs, idle lanes among it",
+    "inferd_lane_bytes": "Memory of lanes, in which requests of one shape lie side by side",
+    "inferd_idle_lane_bytes": "Memory of lanes without a request: given back when another needs it",
     "inferd_cache_bytes": "Answers kept for equal requests, and what keeping them costs",
     "inferd_cache_entries": "Answers kept for equal requests",
     "inferd_cache_waiting_requests": "Requests that wait for an equal one in flight",
@@ -25,7 +27,7 @@ GAUGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """What /metrics says; can be pickled."""
+    """What /metrics says; can be sent to another process."""
 
     series: Mapping[tuple[str, int], SeriesSnapshot] = field(default_factory=dict)
     """By model and version."""

@@ -20,8 +20,9 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 
-NonNegative = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
+MOST = 2**31 - 1
+NonNegative = Annotated[int, Field(ge=0, le=MOST)]
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
@@ -40,7 +41,7 @@ class ResponseCacheConfig(BaseModel):
 
     ttl_s: Annotated[float, Field(gt=0, le=31_536_000)] = 60.0
     """Seconds that an answer may be used."""
-    max_bytes: Positive | None = None
+    max_bytes: Annotated[int, Field(ge=1, le=2**50)] | None = None
     """Of the answers kept in each process; None: as many as the server keeps in all."""
 
 

@@ -30,18 +30,33 @@ class Entry:
     state: State
     reason: str = ""
     handle: Handle | None = None
+    returning: bool = False
+    """True once its process died, until the next one serves it or cannot: requests wait."""
+
+    @property
+    def takes(self) -> bool:
+        """True if requests may be sent to it, to run now or soon."""
+        return self.handle is not None and (self.state is State.READY or self.returning)
 
 
 class Models(Protocol):
     """What the front knows of the models, wherever they are."""
 
     def resolve(self, name: str, version: str) -> Handle:
-        """Return the handle for a request; "" takes the highest version that is ready.
+        """Return the handle for a request; "" takes the highest version that takes any.
 
         Raises:
             ModelNotFound: no such model.
             VersionNotFound: it has no such version.
             ModelNotReady: it is known and not serving.
+        """
+
+    def choose(self, name: str, version: str) -> Entry:
+        """Return the version that a request would be sent to, serving or not.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
         """
 
     def entries(self) -> list[Entry]:
@@ -81,7 +96,7 @@ class Entries:
             ModelNotReady: it is known and not serving.
         """
         entry = self.choose(name, version)
-        if entry.handle is None or entry.state is not State.READY:
+        if entry.handle is None or not entry.takes:
             why = f": {entry.reason}" if entry.reason else ""
             raise ModelNotReady(f"model {name!r} is {entry.state.value}{why}")
         return entry.handle
@@ -136,14 +151,14 @@ class Entries:
 
 
 def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:
-    """Choose among the versions of a model; "" takes the highest that is ready.
+    """Choose among the versions of a model; "" takes the highest that takes requests.
 
     Raises:
         VersionNotFound: the version named is not there.
     """
     if not version:
-        ready = [number for number, entry in versions.items() if entry.state is State.READY]
-        return versions[max(ready or versions)]
+        taking = [number for number, entry in versions.items() if entry.takes]
+        return versions[max(taking or versions)]
     # Compared as text: int() takes " 1", "01" and digits of other scripts.
     known = {str(number): entry for number, entry in versions.items() if number}
     if version not in known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, EngineOptions, Opener
@@ -15,6 +15,7 @@ from inferd_server.repository.digest import answers_digest
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.turns import Turns
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.inline import InlineLoop
@@ -52,12 +53,14 @@ class Loader:
         self._engine = engine
         self._metrics = metrics
         self._station = station or LocalStation(clock)
+        self._lanes = LanePool()
         self._surroundings = Surroundings(
             batching,
             engine.processes,
             inline,
             self._station,
             Turns(engine.concurrent_runs),
+            self._lanes,
             metrics,
             clock,
             trials or RowTrials(clock),
@@ -113,6 +116,10 @@ class Loader:
         self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return what lanes hold of this process's memory."""
+        return self._lanes.gauges()
 
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""

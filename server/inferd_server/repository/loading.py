@@ -27,6 +27,7 @@ from inferd_server.repository.warming import (
     warm,
 )
 from inferd_server.scheduler.forecast import Forecast
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.sequences.engine import StatefulEngine, told
@@ -64,6 +65,8 @@ class Surroundings:
     """Where jobs wait."""
     turns: Turns
     """To run, shared by all models."""
+    lanes: LanePool
+    """Where rows of requests lie, shared by all models."""
     metrics: Metrics
     clock: Callable[[], float]
     """Monotonic seconds."""
@@ -116,7 +119,7 @@ class Loading:
             batch_reason=batching.reason,
             queue=line,
             arena=Arena(
-                bounds.max_queue_rows, bounds.max_queue_bytes, level_rows=bounds.level_rows
+                bounds.max_queue_rows, bounds.max_queue_bytes, around.lanes, bounds.level_rows
             ),
             statistics=Statistics(),
             forecast=Forecast(bounds.limits.max_rows, config.instances),

@@ -133,6 +133,15 @@ class Repository:
         """
         return self._entries.resolve(name, version)
 
+    def choose(self, name: str, version: str) -> Entry:
+        """Return the version that a request would be sent to, serving or not.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+        """
+        return self._entries.choose(name, version)
+
     def entries(self) -> list[Entry]:
         """Return every version of every model, sorted."""
         return self._entries.all()

@@ -38,6 +38,9 @@ class Memory(Protocol):
     def give_back(self, rows: Rows) -> None:
         """Nobody uses these rows any more."""
 
+    def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
+        """Return how many rows fit into the memory that so many of them take; as many or more."""
+
     def shares(self, specs: Sequence[RowSpec]) -> bool:
         """True if requests of these shapes may be neighbours in one piece of memory."""
 
@@ -64,6 +67,11 @@ class PrivateMemory:
 
     def give_back(self, rows: Rows) -> None:
         """Do nothing: arrays go with the last reference."""
+
+    def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
+        """Return so many: memory comes in any size."""
+        del specs
+        return rows
 
     def shares(self, specs: Sequence[RowSpec]) -> bool:
         """Always."""

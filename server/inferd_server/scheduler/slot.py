@@ -6,20 +6,20 @@ after the other are neighbours there, so that their batch is a view.
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from types import MappingProxyType
 
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.scheduler.lane import Lane, memory_of
-from inferd_server.scheduler.rows import Memory, PrivateMemory, Rows, RowSpec
+from inferd_server.scheduler.lane import Lane, LanePool, memory_of, row_bytes
+from inferd_server.scheduler.rows import Rows, RowSpec
 
-__all__ = ["Arena", "RowSpec", "Slot", "batch_views"]
+__all__ = ["Arena", "Bound", "NoRoom", "RowSpec", "Slot", "batch_views"]
 
-
+LANE_SHARE = 8
+"""A lane takes at most this part of the bytes that its model may hold."""
 NO_BOUNDS: Mapping[int, int] = MappingProxyType({})
 
 
@@ -77,6 +77,23 @@ class Slot:
         self._arena.release(self)
 
 
+class Bound(Enum):
+    """A bound that a request may meet."""
+
+    ROWS = "max_queue_rows"
+    BYTES = "max_queue_bytes"
+    PRIORITY = "priority_queue_rows"
+    MEMORY = "input_bytes"
+
+
+class NoRoom(Exception):
+    """There is no room for a request."""
+
+    def __init__(self, bound: Bound) -> None:
+        super().__init__(bound.value)
+        self.bound = bound
+
+
 class Arena:
     """All the slots of one model. Every method may be called from any thread."""
 
@@ -84,8 +101,7 @@ class Arena:
         self,
         max_rows: int,
         max_bytes: int,
-        max_lanes: int = 8,
-        memory: Memory = PrivateMemory(),  # noqa: B008 it has no state
+        lanes: LanePool | None = None,
         level_rows: Mapping[int, int] = NO_BOUNDS,
     ) -> None:
         """Hold nothing.
@@ -93,59 +109,51 @@ class Arena:
         Args:
             max_rows: that may be held.
             max_bytes: of inputs that may be held.
-            max_lanes: shapes whose rows lie side by side.
-            memory: where the rows are.
+            lanes: of all models of the process; None: of this one alone.
             level_rows: rows that requests of a priority may hold, where less than all.
         """
         self._level_rows = level_rows
         self._held = dict.fromkeys(level_rows, 0)
-        self._memory = memory
+        self._pool = LanePool() if lanes is None else lanes
         self._closed = False
         self._max_rows = max_rows
         self._max_bytes = max_bytes
-        self._max_lanes = max_lanes
-        self._lanes: dict[tuple[RowSpec, ...], Lane] = {}
         # The lane used last and its specs, which most requests share.
         self._latest: tuple[tuple[RowSpec, ...], Lane] | None = None
         self._rows = 0
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = self._pool.lock
 
     @property
     def rows(self) -> int:
         """Rows held now."""
         return self._rows
 
-    def reserve(
-        self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int = 0
-    ) -> Slot | None:
-        """Return a slot for `rows` rows of these shapes, or None when a bound is reached.
+    @property
+    def nbytes(self) -> int:
+        """Bytes of inputs held now."""
+        return self._bytes
+
+    def reserve(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int = 0) -> Slot:
+        """Return a slot for `rows` rows of these shapes.
 
         Args:
             specs: dtype and row shape of every input.
             rows: how many.
             nbytes: what all the rows of all inputs weigh, for the bound in bytes.
             level: priority of the request.
+
+        Raises:
+            NoRoom: a bound is reached.
         """
         with self._lock:
-            if self._rows + rows > self._max_rows or self._bytes + nbytes > self._max_bytes:
-                return None
+            if self._rows + rows > self._max_rows:
+                raise NoRoom(Bound.ROWS)
+            if self._bytes + nbytes > self._max_bytes:
+                raise NoRoom(Bound.BYTES)
             if level in self._held and self._held[level] + rows > self._level_rows[level]:
-                return None
-            latest = self._latest
-            if latest is not None and latest[0] is specs:
-                lane: Lane | None = latest[1]
-            else:
-                lane = self._lane(tuple(specs), rows)
-            start = None if lane is None else lane.reserve(rows)
-            if lane is not None and start is not None:
-                slot = Slot(self, lane, start, rows, lane.place, nbytes, level)
-            else:
-                # No room side by side: rows of its own, which the batch gathers.
-                alone = self._memory.take(specs, rows, nbytes)
-                if alone is None:
-                    return None
-                slot = Slot(self, None, 0, rows, alone, nbytes, level)
+                raise NoRoom(Bound.PRIORITY)
+            slot = self._slot(specs, rows, nbytes, level)
             self._rows += rows
             self._bytes += nbytes
             if level in self._held:
@@ -154,7 +162,7 @@ class Arena:
 
     def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
         """True if the memory could hold such a request, were it empty."""
-        return self._memory.fits(specs, rows, nbytes)
+        return self._pool.memory.fits(specs, rows, nbytes)
 
     def release(self, slot: Slot) -> None:
         """Give a slot back."""
@@ -166,54 +174,56 @@ class Arena:
             self._bytes -= slot.nbytes
             if slot.level in self._held:
                 self._held[slot.level] -= slot.rows
-            if slot.lane is None:
-                self._memory.give_back(slot.place)
+            lane = slot.lane
+            if lane is None:
+                self._pool.memory.give_back(slot.place)
                 return
-            slot.lane.release(slot.start)
-            if self._closed:
-                self._drop_idle()
+            lane.release(slot.start)
+            if lane.replaced:
+                self._pool.ended(lane)
 
     def close(self) -> None:
         """Give the lanes back, each once nothing in it is held, and make no new ones."""
         with self._lock:
             self._closed = True
             self._latest = None
-            self._drop_idle()
+            self._pool.drop(self)
 
-    def _lane(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
-        self._latest = None
-        lane = self._lanes.pop(specs, None)
-        if lane is None:
-            capacity = self._capacity(specs)
-            if self._closed or capacity < rows or not self._memory.shares(specs):
-                return None
-            if len(self._lanes) >= self._max_lanes and not self._evict():
-                return None
-            place = self._memory.take(specs, capacity, 0)
-            if place is None:
-                return None
-            lane = Lane(place, capacity)
-        self._lanes[specs] = lane
-        self._latest = specs, lane
+    def _slot(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int) -> Slot:
+        latest, pool = self._latest, self._pool
+        if latest is not None and latest[0] is specs:
+            lane: Lane | None = latest[1]
+        else:
+            lane = self._lane(tuple(specs))
+        start = None if lane is None else lane.reserve(rows)
+        if start is None:
+            lane = self._larger(tuple(specs), rows)
+            start = None if lane is None else lane.reserve(rows)
+        if lane is not None and start is not None:
+            if pool.latest is not lane:
+                pool.use(lane)
+            return Slot(self, lane, start, rows, lane.place, nbytes, level)
+        # No room side by side: rows of its own, which the batch gathers.
+        alone = pool.take(specs, rows, nbytes)
+        if alone is None:
+            raise NoRoom(Bound.MEMORY)
+        return Slot(self, None, 0, rows, alone, nbytes, level)
+
+    def _lane(self, specs: tuple[RowSpec, ...]) -> Lane | None:
+        lane = self._pool.find(self, specs)
+        self._latest = None if lane is None else (specs, lane)
         return lane
 
-    def _evict(self) -> bool:
-        """Drop the lane that was idle longest."""
-        idle = next((specs for specs, lane in self._lanes.items() if lane.idle), None)
-        if idle is None:
-            return False
-        self._memory.give_back(self._lanes.pop(idle).place)
-        return True
+    def _larger(self, specs: tuple[RowSpec, ...], rows: int) -> Lane | None:
+        """Return a lane with more room than there was."""
+        lane = None if self._closed else self._pool.make(self, specs, rows, self._most(specs))
+        if lane is not None:
+            self._latest = specs, lane
+        return lane
 
-    def _drop_idle(self) -> None:
-        while self._evict():
-            pass
-
-    def _capacity(self, specs: tuple[RowSpec, ...]) -> int:
-        """Rows of a lane: all that may wait, within this lane's share of the bytes."""
-        row = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
-        # Lanes stay when they are idle, so together they keep to the bound.
-        share = self._max_bytes // self._max_lanes // max(1, row)
+    def _most(self, specs: tuple[RowSpec, ...]) -> int:
+        """Return the rows of the largest lane: all that may wait, within a share of the bytes."""
+        share = self._max_bytes // LANE_SHARE // max(1, row_bytes(specs))
         return min(self._max_rows, share)
 
 

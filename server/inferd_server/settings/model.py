@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from inferd_server.link.blocks import class_of
 from inferd_server.link.layout import Layout, aligned
 from inferd_server.repository.config import HIDDEN, Delay
-from inferd_server.settings.section import Port, Seconds, Section
+from inferd_server.settings.section import Bytes, Port, Rows, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
 
 
@@ -40,10 +40,10 @@ class ListenSettings(Section):
     max_message_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
         128 * 1024 * 1024, description="largest message received or sent"
     )
-    max_stream_messages: Annotated[int, Field(ge=1)] = Field(
+    max_stream_messages: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
         256, description="messages of one stream that may await their answer"
     )
-    max_in_flight_bytes: Annotated[int, Field(ge=1024)] = Field(
+    max_in_flight_bytes: Bytes = Field(
         1024**3, description="bytes of requests, of all callers, that may await their answer"
     )
     max_metadata_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
@@ -98,16 +98,14 @@ class RepositorySettings(Section):
 class BatchingSettings(Section):
     """Defaults for models that say nothing in their model.yaml."""
 
-    max_batch_size: Annotated[int, Field(ge=1)] = Field(
+    max_batch_size: Rows = Field(
         32, description="rows in one batch of a model with a batch dimension"
     )
     max_queue_delay_ms: Delay = Field(
         0.0, description="how long the oldest request may wait for company"
     )
-    max_queue_rows: Annotated[int, Field(ge=1)] = Field(
-        1024, description="rows of a model that may wait or run at a time"
-    )
-    max_queue_bytes: Annotated[int, Field(ge=1024)] = Field(
+    max_queue_rows: Rows = Field(1024, description="rows of a model that may wait or run at a time")
+    max_queue_bytes: Bytes = Field(
         1024**3, description="bytes of a model's inputs that may wait or run at a time"
     )
     max_queue_wait_ms: Delay = Field(

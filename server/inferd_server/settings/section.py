@@ -7,6 +7,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+Rows = Annotated[int, Field(ge=1, le=2**31 - 1)]
+# More memory than any machine has.
+Bytes = Annotated[int, Field(ge=1024, le=2**50)]
 # A day is more than anyone waits, and threads wait for finite times only.
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 Spawn = Callable[[str, int], Child]
 CLOSE_S = 3.0
 """Seconds that processes get to end once they have nothing to do."""
+OWN_END_S = 1.0
+"""Seconds that a process gets to end that closed its connection, which tells why it did."""
 WORKER_LOST = "the worker process was lost; a new one starts"
 
 
@@ -63,6 +65,8 @@ class Fleet:
         self.fronts: dict[int, Child] = {}
         self.restarts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
+        # Why processes end that were told to, or that said so, as far as it is known.
+        self._reasons: dict[Child, str] = {}
         self._useful: set[Child] = set()
         # A link is clean once neither side remembers anything of it.
         self._clean = set(range(links.count))
@@ -86,6 +90,17 @@ class Fleet:
         self._starter.submit(partial(self._begin, WORKER, 0))
         for index in range(self._links.count):
             self._starter.submit(partial(self._begin, FRONT, index))
+
+    def kill(self, child: Child, why: str) -> None:
+        """End a process that is of no use any more; another one follows."""
+        log.error("killed", extra={"child": child.name, "why": why})
+        self.ending(child, f"killed by the server: {why}")
+        child.process.kill()
+
+    def ending(self, child: Child, why: str) -> None:
+        """Know why a process ends, of which its exit code would say less."""
+        with self._lock:
+            self._reasons.setdefault(child, why)
 
     def useful(self, child: Child) -> None:
         """Know that a process does its work: what ended before it is forgiven."""
@@ -142,7 +157,7 @@ class Fleet:
                 child = self._spawn(role, index)
             except OSError as error:
                 log.error("cannot start", extra={"child": role, "error": str(error)})
-                self._again(role, index)
+                self._again(role, index, str(error))
                 return
             if role == WORKER:
                 self.worker = child
@@ -166,23 +181,30 @@ class Fleet:
         child.channel.read(lambda message: self._handle(child, message))
         with self._lock:
             stopping = self._stopping
-        if not stopping:
-            # Whoever cannot be talked to is of no use.
-            child.process.kill()
-        code = child.process.wait()
+        code = child.process.wait() if stopping else self._ended(child)
         child.channel.close()
         with self._lock:
+            why = self._reasons.pop(child, cause(code))
             if self._stopping:
                 return
             self.restarts[child.role] += 1
             self._useful.discard(child)
         where = {"child": child.name, "pid": child.process.pid, "code": code}
-        log.error("lost", extra={**where, "cause": cause(code)})
+        log.error("lost", extra={**where, "cause": why})
         if child.role == WORKER:
             self._worker_lost()
         else:
             self._front_lost(child)
-        self._again(child.role, child.index)
+        self._again(child.role, child.index, why)
+
+    def _ended(self, child: Child) -> int:
+        """Wait for the end of a process that cannot be talked to any more: its own, or ours."""
+        try:
+            return child.process.wait(OWN_END_S)
+        except subprocess.TimeoutExpired:
+            self.ending(child, "killed by the server: it closed its connection, and went on")
+            child.process.kill()
+            return child.process.wait()
 
     def _worker_lost(self) -> None:
         with self._lock:
@@ -193,8 +215,9 @@ class Fleet:
             for front in self.fronts.values():
                 self._owed[front] += 1
                 front.channel.tell(messages.WorkerGone(WORKER_LOST))
-        if worker is not None:
-            self._died(worker)
+            if worker is not None:
+                # Before any other front starts, which is told of the models there are.
+                self._died(worker)
         self._changed()
 
     def _front_lost(self, child: Child) -> None:
@@ -218,14 +241,14 @@ class Fleet:
             # The worker is gone as well, and touches nothing.
             log.info("not detached", extra={"link": link})
 
-    def _again(self, role: str, index: int) -> None:
+    def _again(self, role: str, index: int, why: str) -> None:
         name = name_of(role, index)
         with self._lock:
             self._failures[name] += 1
             failures = self._failures[name]
         delay = restart_delay(failures)
         if delay is None:
-            self._gave_up(f"{name} ended {failures} times before it was of any use")
+            self._gave_up(f"{name} ended {failures} times before it was of any use: {why}")
             return
         if delay:
             log.warning("restarting", extra={"child": name, "delay_s": delay})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
-from inferd_server.errors import ModelNotReady
+from inferd_server.errors import InferdError, ModelNotReady
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.regions import Registry
@@ -37,10 +37,10 @@ class Relay:
                 self._regions.register(message, fronts)
             case messages.NoRegion(name):
                 self._regions.unregister(name, fronts)
-            case messages.LogChange(changes):
-                self._logs.change(changes)
-                everyone = self._fleet.everyone()
-                answers([child.channel.ask(message) for child in everyone], ANSWER_S)
+            case messages.NoRegions():
+                self._regions.unregister_all(fronts)
+            case messages.LogChange():
+                self._change_logs(message)
             case messages.Measurements():
                 return self._totals.measured()
             case messages.Caught():
@@ -51,6 +51,19 @@ class Relay:
         """Wait until every front knows what it was told."""
         fronts = self._fleet.live_fronts()
         answers([front.channel.ask(messages.Caught()) for front in fronts], ANSWER_S)
+
+    def _change_logs(self, change: messages.LogChange) -> None:
+        """Change what every process logs, or nothing."""
+        before = messages.LogChange(self._logs.read())
+        self._logs.change(change.changes)
+        everyone = self._fleet.everyone()
+        try:
+            answers([child.channel.ask(change) for child in everyone], ANSWER_S)
+        except InferdError:
+            self._logs.change(before.changes)
+            for child in everyone:
+                child.channel.ask(before)
+            raise
 
     def _ask_worker(self, message: object) -> object:
         worker = self._fleet.worker

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from inferd_server.control.channel import Channel
+from inferd_server.control.format import Told, pack
 from inferd_server.control.messages import Place
 
 MODULE = "inferd_server.child"
@@ -56,5 +57,5 @@ def spawn(role: str, place: Place, descriptors: Sequence[int], module: str = MOD
             pass_fds=(number, *descriptors),
         )
     connection: Connection[Any, Any] = Connection(ours.detach())
-    connection.send(place)
+    connection.send_bytes(pack(Told(place)))
     return Child(role, place.index, process, Channel(connection))

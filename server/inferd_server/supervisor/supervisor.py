@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
+from inferd_server.errors import PermissionDenied
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
@@ -31,6 +32,15 @@ from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
+MAY_SEND: Mapping[str, tuple[type, ...]] = {
+    WORKER: (messages.Models, messages.Loaded, messages.Ping, messages.Caught),
+    FRONT: (
+        *(messages.Listening, messages.Ping, messages.Quarantined, messages.Disconnected, Verdict),
+        *(messages.Load, messages.Unload, messages.Region, messages.NoRegion, messages.NoRegions),
+        *(messages.LogChange, messages.Measurements, messages.Ending),
+    ),
+}
+"""What each kind of process tells or asks; nothing else is heard of it."""
 HURRY_S = 1.0
 """As ANSWER_S, when there is no time."""
 
@@ -71,7 +81,7 @@ class Supervisor:
         self._regions = Registry()
         self._relay = Relay(self._fleet, self._regions, logs, self._totals)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
-        self._records: tuple[messages.ModelRecord, ...] = ()
+        self._models = messages.Models((), settled=False)
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
@@ -155,16 +165,23 @@ class Supervisor:
         self._regions.tell(child)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
         with self._lock:
-            child.channel.tell(messages.Models(self._records))
+            child.channel.tell(self._models)
             # The last, because the front listens as soon as it knows it.
             child.channel.tell(self._condition)
         return child
 
     def _handle(self, child: Child, message: object) -> object:
-        """Do what a process tells or asks."""
+        """Do what a process tells or asks, if it is one of those who may."""
+        if message is not None and not isinstance(message, MAY_SEND[child.role]):
+            name = type(message).__name__
+            log.error("not its message", extra={"child": child.name, "told": name})
+            raise PermissionDenied(f"a {child.role} process may not send {name}")
+        return self._do(child, message)
+
+    def _do(self, child: Child, message: object) -> object:
         match message:
             case messages.Models():
-                self._tell_models(message.records)
+                self._tell_models(message)
             case messages.Loaded(failed):
                 # It waits for the fronts, and the worker must be heard meanwhile.
                 threading.Thread(
@@ -181,21 +198,25 @@ class Supervisor:
                 self._quarantine.learn(marks)
                 for front in self._fleet.live_fronts():
                     front.channel.tell(message)
+            case messages.Ending(reason):
+                self._fleet.ending(child, reason)
             case messages.Disconnected():
                 self._fleet.disconnected(child)
             case _:
                 return self._relay.answer(message)
         return None
 
-    def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
+    def _tell_models(self, models: messages.Models) -> None:
         with self._lock:
-            self._records = records
-            self._vigil.models.keep(
-                {(r.name, r.version) for r in records if r.state == State.READY.value}
-            )
+            self._know_models(models)
             for front in self._fleet.live_fronts():
-                front.channel.tell(messages.Models(records))
+                front.channel.tell(models)
         self._update()
+
+    def _know_models(self, models: messages.Models) -> None:
+        self._models = models
+        ready = {(r.name, r.version) for r in models.records if r.state == State.READY.value}
+        self._vigil.models.keep(ready)
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
         self._relay.catch_up()
@@ -227,15 +248,8 @@ class Supervisor:
             self._transports.pop(child, None)
             if child.role == WORKER:
                 self._failed = None
-        if child.role == WORKER:
-            self._tell_models(
-                tuple(
-                    messages.ModelRecord(
-                        record.name, record.version, State.UNAVAILABLE.value, WORKER_LOST, None
-                    )
-                    for record in self._records
-                )
-            )
+                # For fronts that come now: the others know it, and what they had to do about it.
+                self._know_models(lost(self._models))
 
     def _own_metrics(self) -> MetricsSnapshot:
         processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
@@ -257,8 +271,7 @@ class Supervisor:
     def _look(self) -> None:
         self._vigil.look(self._fleet.everyone())
         for child, why in self._vigil.hung(self._fleet.worker):
-            log.error("killed", extra={"child": child.name, "why": why})
-            child.process.kill()
+            self._fleet.kill(child, why)
         self._update()
 
     def _update(self) -> None:
@@ -286,9 +299,18 @@ class Supervisor:
             serving=serving,
             silent=silent,
             failed=self._failed,
-            records=self._records,
+            records=self._models.records,
             sick=self._vigil.models.why(),
             strict=self._settings.repository.strict_readiness,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,
         )
+
+
+def lost(models: messages.Models) -> messages.Models:
+    """Return what is to be said of the models of a worker that died."""
+    records = (
+        messages.ModelRecord(each.name, each.version, State.UNAVAILABLE.value, WORKER_LOST, None)
+        for each in models.records
+    )
+    return messages.Models(tuple(records), settled=False)

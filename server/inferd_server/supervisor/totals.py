@@ -45,9 +45,9 @@ class Totals:
 
     def metrics(self) -> MetricsSnapshot:
         """Return the metrics of the server."""
-        latest = self._ask()
+        latest, own = self._ask(), self._own()
         with self._lock:
-            return merge([self._own(), self._ended, *(one.metrics for one in latest)])
+            return merge([own, self._ended, *(one.metrics for one in latest)])
 
     def measured(self) -> Measured:
         """Return what all processes counted, by the worker's numbers of model versions."""

@@ -46,12 +46,15 @@ class BatchRunner(Running[Jobs]):
         for job in requests:
             job.fail(_reason_to_drop(job))
 
-    def _drop_dead(self, request: Jobs) -> bool:
-        (job,) = request
-        dead = job.cancelled or expired(job, self._clock())
-        if dead:
-            job.fail(_reason_to_drop(job))
-        return dead
+    def _drop_dead(self, requests: Jobs) -> Jobs:
+        now = self._clock()
+        dead = [job for job in requests if job.cancelled or expired(job, now)]
+        self._drop(dead)
+        return [job for job in requests if job not in dead]
+
+    def _halves(self, requests: Jobs) -> tuple[Jobs, Jobs]:
+        middle = len(requests) // 2
+        return requests[:middle], requests[middle:]
 
     def _fail(self, requests: Jobs, error: InferdError | None = None) -> None:
         for job in requests:

@@ -43,8 +43,10 @@ class WorkerProcess:
     ) -> None:
         self._channel = channel
         self._logs = logs
-        # States are read and told as one step, so that an older one never comes last.
         self._telling = threading.Lock()
+        self._untold = False
+        # True once everything that is there was tried.
+        self._settled = False
         links = [
             WorkerLink(index, LinkMemory(memory, place.layout), wake)
             for index, (memory, wake) in enumerate(zip(place.links, place.wake_fronts, strict=True))
@@ -100,6 +102,8 @@ class WorkerProcess:
         except InferdError as error:
             log.exception("the models could not be loaded", extra={"error": str(error)})
             return
+        self._settled = True
+        self._tell_models()
         self._channel.tell(messages.Loaded(failed))
 
     def _handle(self, message: object) -> object:
@@ -138,8 +142,17 @@ class WorkerProcess:
 
     def _tell_models(self) -> None:
         with self._telling:
-            entries = self._repository.entries()
-            self._channel.tell(messages.Models(tuple(record(entry) for entry in entries)))
+            self._untold = True
+        self._channel.tell_latest(self._latest_models)
+
+    def _latest_models(self) -> messages.Models | None:
+        """Return every version as it is now; None if that is told already."""
+        with self._telling:
+            if not self._untold:
+                return None
+            self._untold = False
+            settled, entries = self._settled, self._repository.entries()
+        return messages.Models(tuple(record(entry) for entry in entries), settled)
 
 
 def record(entry: Entry) -> messages.ModelRecord:

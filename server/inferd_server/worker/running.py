@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -61,7 +61,8 @@ class Running(ABC, Generic[R]):
     """Runs the decisions of one model on one engine, on the thread that owns the engine.
 
     A decision as a whole, or in two halves where the engine can do so. A batch that fails is run
-    again request by request: one must not fail its neighbours.
+    again in two parts, and so on: one request must not fail its neighbours, and one of many costs
+    them few runs.
     """
 
     def __init__(
@@ -194,7 +195,7 @@ class Running(ABC, Generic[R]):
         if ends or len(requests) == 1:
             self._fail(requests, told(error))
         if not ends and len(requests) > 1:
-            self._run_apart(list(self._apart(requests)))
+            self._run_in_parts(requests)
         return ends
 
     def _tell(self, requests: int, error: BaseException) -> None:
@@ -209,17 +210,21 @@ class Running(ABC, Generic[R]):
             None if planned else error,
         )
 
-    def _run_apart(self, requests: Sequence[R]) -> None:
-        """Run each request alone: one must not fail its neighbours."""
-        for index, alone in enumerate(requests):
-            try:
-                if not self._drop_dead(alone):
-                    self._run(alone, 0.0)
-            except BaseException:
-                # That one has its answer, and the instance ends.
-                for other in requests[index + 1 :]:
-                    self._fail(other)
-                raise
+    def _run_in_parts(self, requests: R) -> None:
+        """Run what failed together as two batches."""
+        first, second = self._halves(requests)
+        try:
+            self._run_living(first)
+        except BaseException:
+            # Those have their answers, and the instance ends.
+            self._fail(second)
+            raise
+        self._run_living(second)
+
+    def _run_living(self, requests: R) -> None:
+        living = self._drop_dead(requests)
+        if len(living):
+            self._run(living, 0.0)
 
     def _drop_all(self, requests: R) -> None:
         if self._skip is not None and len(requests):
@@ -263,12 +268,16 @@ class Running(ABC, Generic[R]):
         """Answer requests that are cancelled or expired."""
 
     @abstractmethod
-    def _drop_dead(self, request: R) -> bool:
-        """Answer one request if it is cancelled or expired by now; True if it was."""
+    def _drop_dead(self, requests: R) -> R:
+        """Answer those that are cancelled or expired by now, and return the others."""
 
     @abstractmethod
     def _fail(self, requests: R, error: InferdError | None = None) -> None:
         """Answer with an error; None: the engine failed."""
+
+    @abstractmethod
+    def _halves(self, requests: R) -> tuple[R, R]:
+        """Split several requests into two parts, in order of arrival."""
 
     @abstractmethod
     def _apart(self, requests: R) -> Iterator[R]:

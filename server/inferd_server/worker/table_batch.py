@@ -92,11 +92,16 @@ class TableRunner(Running[Table]):
             self._waiting.refuse(requests[gone], Status.CANCELLED)
             self._waiting.refuse(requests[~gone], Status.EXPIRED)
 
-    def _drop_dead(self, request: Table) -> bool:
-        dead = self._waiting.cancelled(request)[0] or request["deadline"][0] <= self._clock()
-        if dead:
-            self._drop(request)
-        return bool(dead)
+    def _drop_dead(self, requests: Table) -> Table:
+        dead = self._waiting.cancelled(requests) | (requests["deadline"] <= self._clock())
+        self._drop(requests[dead])
+        living: Table = requests[~dead]
+        return living
+
+    def _halves(self, requests: Table) -> tuple[Table, Table]:
+        arrived = requests[np.argsort(requests["arrived"], kind="stable")]
+        middle = len(arrived) // 2
+        return arrived[:middle], arrived[middle:]
 
     def _fail(self, requests: Table, error: InferdError | None = None) -> None:
         status = STATUSES.get(type(error), Status.FAILED)

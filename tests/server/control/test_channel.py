@@ -76,6 +76,20 @@ def test_who_sends_does_not_wait_for_who_does_not_read(ends: Ends) -> None:
     assert [heard.get(timeout=PATIENCE) for _ in range(50)] == [bytes(1 << 20)] * 50
 
 
+def test_of_what_changes_quickly_only_the_latest_is_sent(ends: Ends) -> None:
+    ours, theirs = ends
+    states = iter(["newest", None, None])
+    held = threading.Event()
+    ours.tell_latest(lambda: held.wait(PATIENCE) and None)
+    for _ in range(3):
+        ours.tell_latest(lambda: next(states))
+    ours.tell("after")
+    held.set()
+    heard: queue.Queue[object] = queue.Queue()
+    reading(theirs, heard.put)
+    assert [heard.get(timeout=PATIENCE) for _ in range(2)] == ["newest", "after"]
+
+
 def test_what_cannot_be_sent_or_handled_stops_nothing(ends: Ends) -> None:
     ours, theirs = ends
     reading(ours, lambda _: None)

@@ -110,7 +110,7 @@ def test_bytes_fill_a_queue_too_and_the_sentence_says_so(tmp_path: Path) -> None
         occupy(server, engine)
         error = server.refused(infer_request("fake", rows(*range(64))))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert "1024 bytes (max_queue_bytes)" in error.details()
+        assert "16 bytes wait or run, and 1024 bytes may (max_queue_bytes)" in error.details()
 
 
 def test_a_failing_run_is_internal_without_details_and_frees_its_rows(tmp_path: Path) -> None:

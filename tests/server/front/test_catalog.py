@@ -5,30 +5,44 @@ from __future__ import annotations
 import os
 
 import pytest
+from inferd_engines.engine import Signature
 from inferd_server.control.messages import ModelRecord
-from inferd_server.errors import ModelNotReady
+from inferd_server.errors import HandleRetired, ModelNotReady
+from inferd_server.front.cacheable import owners
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.dispatch import Dispatch
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.link.layout import Layout
 from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.sending import FrontLink
-from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.config import ModelConfig, SequenceConfig
+from inferd_server.repository.entries import State
 from inferd_server.repository.handle import Bounds, Description
+from inferd_server.scheduler.slot import NoRoom
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING
+from tests.server.callers import Caller, job_of
 
+LOST = "the worker process was lost"
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
 BOUNDS = Bounds(4, 0.0, 8, 1 << 20)
+PLAIN = ModelConfig()
 
 
-def record(number: int | None, state: str = "READY", reason: str = "") -> ModelRecord:
-    """A record of m/1 with the worker's number of it, if it serves."""
+def record(
+    number: int | None,
+    state: str = "READY",
+    reason: str = "",
+    name: str = "m",
+    config: ModelConfig = PLAIN,
+    signature: Signature = DOUBLING,
+) -> ModelRecord:
+    """A record of version 1 with the worker's number of it, if it serves."""
     about = None
     if number is not None:
-        about = Description("m", 1, ModelConfig(), DOUBLING, BOUNDS, "fake", "", "", number=number)
-    return ModelRecord("m", 1, state, reason, about)
+        about = Description(name, 1, config, signature, BOUNDS, "fake", "", "", number=number)
+    return ModelRecord(name, 1, state, reason, about)
 
 
 @pytest.fixture
@@ -36,13 +50,39 @@ def changes() -> list[None]:
     return []
 
 
-@pytest.fixture
-def catalog(changes: list[None]) -> Catalog:
+def dispatch_of(wait_s: float) -> Dispatch:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     link = FrontLink(LinkMemory(create(LAYOUT), LAYOUT), wake)
     quarantine = Quarantine(60.0, FakeClock())
-    dispatch = Dispatch(link, quarantine, 0.0, FakeClock(), lambda _seconds, _task: None)
-    return Catalog(dispatch, lambda: changes.append(None))
+    return Dispatch(link, quarantine, wait_s, FakeClock(), lambda _seconds, _task: None)
+
+
+@pytest.fixture
+def catalog(changes: list[None]) -> Catalog:
+    return Catalog(dispatch_of(0.0), lambda: changes.append(None))
+
+
+class Patient:
+    """A catalog whose requests wait for the next worker."""
+
+    def __init__(self) -> None:
+        self.dispatch = dispatch_of(10.0)
+        self.catalog = Catalog(self.dispatch, lambda: self.dispatch.settle(self.catalog.successor))
+
+    def lose(self) -> None:
+        self.catalog.lose(LOST)
+        self.dispatch.lose(LOST)
+
+    def send(self, name: str = "m") -> Caller:
+        handle, caller = self.catalog.resolve(name, ""), Caller()
+        job = job_of(handle.arena, [1.0], caller)
+        assert handle.queue.submit(job)
+        return caller
+
+
+@pytest.fixture
+def patient() -> Patient:
+    return Patient()
 
 
 def test_a_version_that_is_told_again_keeps_its_handle(catalog: Catalog) -> None:
@@ -81,4 +121,91 @@ def test_models_of_a_lost_worker_refuse_with_its_reason(
 def test_a_request_may_take_no_more_than_the_links_memory(catalog: Catalog) -> None:
     catalog.update([record(1)])
     arena = catalog.resolve("m", "").arena
-    assert arena.reserve([], 1, LAYOUT.input_bytes + 1) is None
+    with pytest.raises(NoRoom, match="max_queue_bytes"):
+        arena.reserve([], 1, LAYOUT.input_bytes + 1)
+
+
+def test_requests_are_taken_while_the_next_worker_loads_and_go_to_it(patient: Patient) -> None:
+    catalog = patient.catalog
+    catalog.update([record(1), record(2, name="other")])
+    patient.lose()
+    first = patient.send()
+    # The next worker begins with another model, and says nothing of this one yet.
+    catalog.update([record(None, "LOADING", name="other")], settled=False)
+    second = patient.send()
+    catalog.update([record(1, name="other"), record(None, "LOADING")], settled=False)
+    assert (first.answers, second.answers, patient.dispatch.held) == (0, 0, 2)
+    catalog.update([record(1, name="other"), record(2)])
+    assert patient.dispatch.held == 0
+    assert patient.send().answers == 0
+    assert not catalog.resolve("m", "").queue.closed  # type: ignore[attr-defined]
+
+
+def test_models_of_a_lost_worker_are_not_ready_while_requests_wait(patient: Patient) -> None:
+    catalog = patient.catalog
+    catalog.update([record(1)])
+    patient.lose()
+    (entry,) = catalog.entries()
+    assert (entry.state, entry.reason) == (State.UNAVAILABLE, LOST)
+    catalog.update([record(None, "LOADING")], settled=False)
+    assert [entry.state for entry in catalog.entries()] == [State.LOADING]
+
+
+def test_numbers_of_the_next_worker_are_not_taken_for_those_of_the_last(patient: Patient) -> None:
+    catalog = patient.catalog
+    catalog.update([record(1), record(2, name="other")])
+    patient.lose()
+    lost = catalog.resolve("m", "")
+    catalog.update([record(1, name="other")], settled=False)
+    new = catalog.resolve("other", "")
+    catalog.update([record(1, name="other")], settled=False)
+    assert catalog.resolve("other", "") is new
+    assert catalog.resolve("m", "") is lost
+    assert (new.number, lost.number) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        ([record(None, "UNAVAILABLE", "its file is damaged")], ModelNotReady),
+        ([], HandleRetired),
+        ([record(1, signature=Signature(DOUBLING.inputs * 2, DOUBLING.outputs))], HandleRetired),
+    ],
+    ids=["failed", "gone", "another signature"],
+)
+def test_what_waits_for_a_model_that_does_not_come_back_is_answered_at_once(
+    patient: Patient, told: list[ModelRecord], error: type[Exception]
+) -> None:
+    patient.catalog.update([record(1)])
+    patient.lose()
+    caller = patient.send()
+    patient.catalog.update(told)
+    assert isinstance(caller.error, error)
+    assert patient.dispatch.held == 0
+
+
+def test_the_end_of_a_worker_leaves_the_answers_of_its_models_where_they_are(
+    patient: Patient,
+) -> None:
+    kept = record(1)
+    assert kept.description is not None
+    kept.description.digest = "abc"
+    patient.catalog.update([kept])
+    known = owners(patient.catalog.entries())
+    assert len(known) == 1
+    patient.lose()
+    assert owners(patient.catalog.entries()) == known
+    patient.catalog.update([record(None, "LOADING")], settled=False)
+    assert owners(patient.catalog.entries()) == known
+    patient.catalog.update([kept])
+    assert owners(patient.catalog.entries()) == known
+
+
+def test_a_model_whose_sequences_are_lost_refuses_until_the_next_worker_serves_it(
+    patient: Patient,
+) -> None:
+    steps = ModelConfig(sequence=SequenceConfig())
+    patient.catalog.update([record(1, config=steps)])
+    patient.lose()
+    with pytest.raises(ModelNotReady, match=LOST):
+        patient.catalog.resolve("m", "")

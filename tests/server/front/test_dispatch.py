@@ -13,17 +13,19 @@ from inferd_server.errors import (
     Cancelled,
     HandleRetired,
     InvalidInput,
+    ModelNotReady,
+    QueueFull,
     WorkerLost,
 )
 from inferd_server.front.dispatch import Dispatch
 from inferd_server.front.outcome import cancel
-from inferd_server.front.quarantine import Quarantine
+from inferd_server.front.quarantine import Quarantine, fingerprint
 from inferd_server.scheduler.job import Job
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
 from tests.server.callers import Caller, job_of, rows_of
-from tests.server.link.bench import Bench, Target, bench
+from tests.server.link.bench import LAYOUT, Bench, Target, bench
 
 WITHIN = 30.0
 REASON = "the worker process was lost"
@@ -43,6 +45,7 @@ class Rig:
         self.bench = made
         self.front = made.fronts[0]
         self.clock = FakeClock(1.0)
+        self.passed = 0.0
         self.quarantine = Quarantine(60.0, self.clock)
         self.later: list[Callable[[], None]] = []
         self.found: list[bytes] = []
@@ -52,7 +55,7 @@ class Rig:
             self.front.link,
             self.quarantine,
             wait_s,
-            time.monotonic,
+            lambda: time.monotonic() + self.passed,
             lambda _, task: self.later.append(task),
             lambda mark, _: self.found.append(mark),
         )
@@ -87,6 +90,7 @@ class Rig:
 
     def die(self) -> None:
         """The worker is gone: it touches the memory no more."""
+        self.target.closed = self.target.returning = True
         self.bench.intake.detach(0)
         self.dispatch.lose(REASON)
 
@@ -103,7 +107,13 @@ class Rig:
         """Let everything be answered."""
         for engine in self.engines:
             engine.release()
-        for task in self.later:
+        self.wait(1000.0)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, and do what was put off until then."""
+        self.passed += seconds
+        due, self.later = self.later, []
+        for task in due:
             task()
 
 
@@ -194,7 +204,7 @@ def test_what_waits_too_long_is_answered_with_what_happened() -> None:
     with rig() as made:
         caller = made.running(1.0)
         made.die()
-        made.later[0]()
+        made.wait(10.0)
         error = caller.wait().error
         assert isinstance(error, WorkerLost)
         assert "no other one served its model within 10 s" in str(error)
@@ -228,7 +238,7 @@ def test_a_caller_who_goes_away_while_the_request_waits_frees_it_at_once() -> No
         assert isinstance(gone.wait().error, Cancelled)
         assert made.dispatch.held == 1
         made.begin()
-        made.later[0]()
+        made.wait(10.0)
         assert gone.answers == 1
 
 
@@ -269,6 +279,81 @@ def test_what_meets_a_line_that_closed_just_now_is_admitted_anew() -> None:
         made.begin()
 
 
+def test_what_comes_while_no_worker_lives_waits_for_the_next_one() -> None:
+    with rig() as made:
+        made.die()
+        callers = [made.send(1.0), made.send(2.0, 3.0)]
+        assert ([caller.answers for caller in callers], made.dispatch.held) == ([0, 0], 2)
+        made.begin()
+        assert [caller.wait().output for caller in callers] == [rows_of(2), rows_of(4, 6)]
+        assert made.dispatch.held == 0
+
+
+def test_what_comes_while_no_worker_lives_waits_through_the_death_of_another_one() -> None:
+    with rig() as made:
+        made.die()
+        first = made.send(1.0)
+        made.target = made.serve()
+        made.die()
+        second = made.send(2.0)
+        made.begin()
+        assert [first.wait().output, second.wait().output] == [rows_of(2), rows_of(4)]
+
+
+def test_each_request_waits_for_a_worker_as_long_as_it_may() -> None:
+    with rig() as made:
+        made.die()
+        first = made.send(1.0)
+        made.wait(6.0)
+        second = made.send(2.0)
+        made.wait(6.0)
+        assert isinstance(first.wait().error, WorkerLost)
+        assert "may be sent again" in str(first.error)
+        assert second.answers == 0
+        made.begin()
+        assert second.wait().output == rows_of(4)
+
+
+def test_what_comes_while_no_worker_lives_is_refused_at_once_where_nothing_waits() -> None:
+    with rig(wait_s=0.0) as made:
+        made.die()
+        assert isinstance(made.send(1.0).wait().error, WorkerLost)
+    with rig() as made:
+        made.die()
+        assert isinstance(made.send(1.0, deadline=time.monotonic() + 0.5).error, WorkerLost)
+        made.begin()
+
+
+def test_no_more_requests_wait_for_a_worker_than_it_may_have() -> None:
+    with rig() as made:
+        made.die()
+        callers = [made.send(float(n)) for n in range(LAYOUT.requests + 1)]
+        assert isinstance(callers[-1].wait().error, QueueFull)
+        made.begin()
+        assert [c.wait().output for c in callers[:-1]] == [
+            rows_of(2.0 * n) for n in range(LAYOUT.requests)
+        ]
+
+
+def test_what_waits_for_a_model_that_will_not_come_is_told_why() -> None:
+    with rig() as made:
+        made.die()
+        caller = made.send(1.0)
+        made.dispatch.settle(lambda _: ModelNotReady("its file is damaged"))
+        assert str(caller.wait().error) == "its file is damaged"
+        made.begin()
+
+
+def test_a_request_in_quarantine_does_not_reach_the_next_worker() -> None:
+    with rig() as made:
+        made.die()
+        poison, other = made.send(6.0), made.send(7.0)
+        made.quarantine.add(fingerprint("m", 1, made.jobs[id(poison)].slot.inputs))
+        made.begin()
+        assert poison.wait().error.reason == "QUARANTINED"
+        assert other.wait().output == rows_of(14)
+
+
 class Story:
     """Anything that may happen, in any order."""
 
@@ -278,8 +363,7 @@ class Story:
         self.alive = True
 
     def send(self) -> None:
-        if self.alive:
-            self.callers.append(self.rig.send(float(len(self.callers))))
+        self.callers.append(self.rig.send(float(len(self.callers))))
 
     def hold(self) -> None:
         self.rig.engine.hold()
@@ -302,8 +386,7 @@ class Story:
             self.rig.cancel(caller)
 
     def expire(self) -> None:
-        if self.rig.later:
-            self.rig.later.pop()()
+        self.rig.wait(6.0)
 
 
 STEPS = [name for name in vars(Story) if not name.startswith("_")]

@@ -16,6 +16,7 @@ from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import FrontLink
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Execution
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 from inferd_server.worker.intake import Intake, TableQueue
 from inferd_server.worker.table_batch import TableRunner
@@ -34,6 +35,7 @@ class Target:
     name: str = "m"
     version: int = 1
     closed: bool = False
+    returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
 
@@ -43,7 +45,7 @@ class Front:
 
     def __init__(self, memory: int, layout: Layout, wake: int, wake_worker: int) -> None:
         self.link = FrontLink(LinkMemory(memory, layout), wake_worker)
-        self.arena = Arena(1000, 1 << 16, memory=self.link.inputs)
+        self.arena = Arena(1000, 1 << 16, LanePool(self.link.inputs, self.link.inputs.size))
         self.consumes = threading.Event()
         self.consumes.set()
         self._wake = wake

@@ -11,6 +11,7 @@ from inferd_server.errors import Cancelled
 from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import FrontLink
+from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.table import Table
 
@@ -39,7 +40,7 @@ def asked(memory: LinkMemory, bell: int, worker: WorkerLink, value: float) -> Ta
     memory.reset()
     front = FrontLink(memory, bell)
     worker.attach()
-    assert front.submit(job_of(Arena(1000, 1 << 14, memory=front.inputs), [value]), Target(1))
+    assert front.submit(job_of(Arena(1000, 1 << 14, LanePool(front.inputs)), [value]), Target(1))
     return worker.take()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from inferd_server.scheduler.slot import Arena, RowSpec, Slot, batch_views
+from inferd_server.scheduler.lane import LanePool
+from inferd_server.scheduler.rows import PrivateMemory
+from inferd_server.scheduler.slot import Arena, NoRoom, RowSpec, Slot, batch_views
 
-MAX_ROWS, MAX_BYTES, MAX_LANES = 12, 800, 2
+MAX_ROWS, MAX_BYTES, KEPT_BYTES = 12, 800, 300
 FLOATS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), ())]
 WIDE: list[RowSpec] = [(np.dtype(np.uint8), (90,))]
 TEXT: list[RowSpec] = [(np.dtype(np.object_), (2,))]
@@ -24,20 +26,22 @@ class ArenaMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.arena = Arena(MAX_ROWS, MAX_BYTES, MAX_LANES)
+        self.arena = Arena(MAX_ROWS, MAX_BYTES, LanePool(PrivateMemory(), KEPT_BYTES))
         self.held: list[tuple[Slot, list[RowSpec], int]] = []
         self.serial = 0
 
     @rule(specs=st.sampled_from(SHAPES), rows=st.integers(1, 6))
     def reserve(self, specs: list[RowSpec], rows: int) -> None:
         nbytes = weight(specs, rows)
-        slot = self.arena.reserve(specs, rows, nbytes)
         held_rows = sum(s.rows for s, _, _ in self.held)
         held_bytes = sum(s.nbytes for s, _, _ in self.held)
         fits = held_rows + rows <= MAX_ROWS and held_bytes + nbytes <= MAX_BYTES
-        assert (slot is not None) == fits
-        if slot is None:
+        try:
+            slot = self.arena.reserve(specs, rows, nbytes)
+        except NoRoom:
+            assert not fits
             return
+        assert fits
         assert [(a.dtype, a.shape) for a in slot.inputs] == [(d, (rows, *s)) for d, s in specs]
         self.serial = self.serial % 250 + 1
         for array in slot.inputs:

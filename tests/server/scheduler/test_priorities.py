@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
+from inferd_server.scheduler.slot import Arena, NoRoom
 
 from tests.fakes.clock import FakeClock
 from tests.server.callers import ROW
@@ -68,9 +69,11 @@ def test_a_priority_has_bounds_of_its_own() -> None:
     arena = Arena(8, 10**6, level_rows={2: 2})
     first = arena.reserve(ROW, 2, 32, 2)
     assert first is not None
-    assert arena.reserve(ROW, 1, 16, 2) is None
+    with pytest.raises(NoRoom, match="priority_queue_rows"):
+        arena.reserve(ROW, 1, 16, 2)
     assert arena.reserve(ROW, 6, 96, 0) is not None
     first.free()
     first.free()
     assert arena.reserve(ROW, 1, 16, 2) is not None
-    assert arena.reserve(ROW, 2, 32, 2) is None
+    with pytest.raises(NoRoom):
+        arena.reserve(ROW, 2, 32, 2)

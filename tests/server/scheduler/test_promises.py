@@ -11,7 +11,7 @@ from inferd_server.scheduler.alarms import Alarms
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
+from inferd_server.scheduler.slot import Arena, NoRoom
 from inferd_server.worker.batch import BatchRunner
 
 from tests.fakes.clock import FakeClock
@@ -50,10 +50,12 @@ class Promises(RuleBasedStateMachine):
         fits = sum(job.rows for job in held) + rows <= MAX_ROWS and of_level + rows <= (
             LEVEL_ROWS.get(level, MAX_ROWS)
         )
-        slot = self.arena.reserve(ROW, rows, 16 * rows, level)
-        assert (slot is not None) == fits
-        if slot is None:
+        try:
+            slot = self.arena.reserve(ROW, rows, 16 * rows, level)
+        except NoRoom:
+            assert not fits
             return
+        assert fits
         values = [float(self.serial * 10 + row) for row in range(rows)]
         self.serial += 1
         slot.inputs[0][...] = rows_of(*values)

@@ -98,8 +98,9 @@ class Readiness:
 class Callers:
     """Threads that send requests all the time and check every answer."""
 
-    def __init__(self, server: Split, count: int = 6) -> None:
+    def __init__(self, server: Split, count: int = 6, timeout: float = PATIENCE / 2) -> None:
         self._server = server
+        self._timeout = timeout
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self.codes: Counter[str] = Counter()
@@ -138,7 +139,7 @@ class Callers:
     def _one(self, stub: GRPCInferenceServiceStub, values: list[float]) -> None:
         request = infer_request("scaled", rows(*values), ident=str(values))
         try:
-            answer = stub.ModelInfer(request, timeout=PATIENCE / 2, wait_for_ready=True)
+            answer = stub.ModelInfer(request, timeout=self._timeout, wait_for_ready=True)
         except grpc.RpcError as error:
             self._count(error.code().name, f"{error.code().name}: {error.details()}")
             return

@@ -175,7 +175,7 @@ def test_a_process_is_started_ever_later_and_then_given_up(bench: Bench) -> None
         bench.next().die()
     assert delays == [restart_delay(failures) for failures in range(1, LIMIT + 1)]
     reason = bench.reasons.get(timeout=WITHIN)
-    assert reason == f"worker ended {LIMIT + 1} times before it was of any use"
+    assert reason.startswith(f"worker ended {LIMIT + 1} times before it was of any use: killed by")
 
 
 def test_what_failed_before_a_process_was_useful_is_forgiven(bench: Bench) -> None:
@@ -187,6 +187,35 @@ def test_what_failed_before_a_process_was_useful_is_forgiven(bench: Bench) -> No
     assert bench.later.get(timeout=WITHIN)[0] == restart_delay(1)
     assert bench.reasons.empty()
     assert bench.fleet.restarts["worker"] == LIMIT + 3
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        (
+            lambda fleet, child: fleet.kill(child, "it answers no pings"),
+            "killed by the server: it answers no pings",
+        ),
+        (
+            lambda fleet, child: fleet.ending(child, "it cannot listen: taken"),
+            "it cannot listen: taken",
+        ),
+        (lambda fleet, child: None, "killed by SIGKILL, as the kernel does where memory runs out"),
+    ],
+    ids=["by the server", "by itself", "by others"],
+)
+def test_the_cause_of_an_end_is_told_once(
+    bench: Bench,
+    caplog: pytest.LogCaptureFixture,
+    end: Callable[[Fleet, Child], None],
+    cause: str,
+) -> None:
+    child = bench["worker"]
+    end(bench.fleet, child.child)
+    child.die()
+    bench.again()
+    told = [vars(line)["cause"] for line in caplog.records if line.message == "lost"]
+    assert told == [cause]
 
 
 def test_a_process_that_cannot_be_started_is_tried_again(bench: Bench) -> None:

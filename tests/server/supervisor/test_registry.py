@@ -58,6 +58,18 @@ def test_a_region_that_one_front_cannot_open_is_forgotten_by_all() -> None:
     assert new.channel.told.empty()
 
 
+def test_a_refused_region_without_a_name_takes_no_other_away() -> None:
+    registry, made = Registry(), fronts(opens, opens)
+    registry.register(REGION, children(made))
+    with pytest.raises(InvalidInput, match="needs a name"):
+        registry.register(Region("", "/key", 0, 64), children(made))
+    with pytest.raises(AlreadyExists):
+        registry.register(REGION, children(made))
+    for front in made:
+        assert front.is_asked()[0] == REGION
+        assert front.channel.asked.empty()
+
+
 def test_a_name_is_taken_until_it_is_given_back() -> None:
     registry, made = Registry(), children(fronts(opens))
     registry.register(REGION, made)
@@ -65,7 +77,7 @@ def test_a_name_is_taken_until_it_is_given_back() -> None:
         registry.register(REGION, made)
     registry.unregister("r", made)
     registry.register(REGION, made)
-    registry.unregister("", made)
+    registry.unregister_all(made)
     registry.register(REGION, made)
 
 

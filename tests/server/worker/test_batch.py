@@ -99,6 +99,16 @@ def test_a_request_fails_alone() -> None:
     assert bench.arena.rows == 0
 
 
+def test_a_request_that_fails_among_many_costs_its_neighbours_few_runs() -> None:
+    bench = Bench(refuse(7.0))
+    jobs, callers = bench.jobs(*([float(value)] for value in range(32)))
+    bench.run(Decision(run=jobs))
+    assert isinstance(callers.pop(7).error, EngineFailure)
+    assert [c.output for c in callers] == [rows_of(2.0 * n) for n in range(32) if n != 7]
+    # Two for each time that what failed is halved.
+    assert len(bench.engine.batches) == 1 + 2 * 5
+
+
 def test_the_caller_is_told_no_details(caplog: pytest.LogCaptureFixture) -> None:
     bench = Bench(refuse(7.0))
     jobs, (caller,) = bench.jobs([7.0])

@@ -1,0 +1,77 @@
+"""What a front asks for its caller changes every process, or none."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from inferd_server.control.messages import LogChange, NoRegion, NoRegions, Region
+from inferd_server.errors import InvalidInput
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.settings.model import LogSettings
+from inferd_server.supervisor.regions import Registry
+from inferd_server.supervisor.relay import Relay
+
+from tests.fakes.child import FakeChild
+
+QUIET = LogChange({"log_info": False})
+
+
+def relay_of(*replies: Callable[[object], object]) -> tuple[Relay, LogControl, list[FakeChild]]:
+    """Make a relay whose fronts answer as they are told to."""
+    made = [FakeChild("front", index) for index in range(len(replies))]
+    for front, reply in zip(made, replies, strict=True):
+        front.channel.reply = reply
+    children = [front.child for front in made]
+    fleet = SimpleNamespace(live_fronts=lambda: children, everyone=lambda: children, worker=None)
+    logs = LogControl(LogSettings(), io.StringIO())
+    logs.start()
+    return Relay(fleet, Registry(), logs, None), logs, made  # type: ignore[arg-type]
+
+
+def does(_: object) -> None:
+    """Answer that it is done."""
+
+
+def refuses_quiet(message: object) -> None:
+    if message == QUIET:
+        raise InvalidInput("not here")
+
+
+def test_a_change_of_the_log_that_one_process_refuses_is_taken_back_everywhere() -> None:
+    relay, logs, made = relay_of(does, refuses_quiet)
+    before = logs.read()
+    try:
+        with pytest.raises(InvalidInput, match="not here"):
+            relay.answer(QUIET)
+        assert logs.read() == before
+    finally:
+        logs.stop()
+    for front in made:
+        assert [front.is_asked()[0], front.is_asked()[0]] == [QUIET, LogChange(before)]
+
+
+def test_a_change_of_the_log_that_is_none_reaches_nobody() -> None:
+    relay, logs, (front,) = relay_of(does)
+    try:
+        with pytest.raises(InvalidInput, match="unknown log setting"):
+            relay.answer(LogChange({"log_loud": True}))
+    finally:
+        logs.stop()
+    assert front.channel.asked.empty()
+
+
+def test_a_region_without_a_name_is_refused_and_every_other_one_stays() -> None:
+    relay, logs, (front,) = relay_of(does)
+    logs.stop()
+    region = Region("r", "/key", 0, 1)
+    relay.answer(region)
+    with pytest.raises(InvalidInput, match="needs a name"):
+        relay.answer(Region("", "/key", 0, 1))
+    relay.answer(NoRegion("r"))
+    relay.answer(NoRegions())
+    asked = [front.is_asked()[0] for _ in range(3)]
+    assert asked == [region, NoRegion("r"), NoRegions()]
+    assert front.channel.asked.empty()
