@@ -86,7 +86,8 @@ def _sources(
             f"raw_input_contents has {len(raw)} entries for {wanted} inputs outside shared memory"
         )
     for tensor in request.inputs:
-        filled = tensor.HasField("contents")
+        # Some clients send an empty message beside raw contents.
+        filled = tensor.HasField("contents") and bool(tensor.contents.ListFields())
         region = region_range(tensor.parameters, f"input {tensor.name!r}")
         if filled and (raw or region):
             raise InvalidInput(
