@@ -250,7 +250,7 @@ class Server:
             inspection=Inspection(repository, state, own_counters),
             models=ModelControl(repository, allowed),
             memory=SharedMemory(self._regions),
-            diagnostics=Diagnostics(self._logs),
+            diagnostics=Diagnostics(self._logs, repository),
             health=self._health,
         )
 

@@ -208,8 +208,10 @@ def requested_outputs(
 ) -> Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]:
     """Return the outputs to send, in the order asked for; all of them when none is named.
 
+    One that is named twice is sent once.
+
     Raises:
-        InvalidInput: an output is unknown or named twice.
+        InvalidInput: an output is unknown, or named twice with other parameters.
     """
     if not request.outputs:
         return {tensor.name: None for tensor in signature.outputs}
@@ -221,7 +223,7 @@ def requested_outputs(
                 f"unknown output {output.name!r}; model {request.model_name!r} gives "
                 f"{', '.join(known)}"
             )
-        if output.name in wanted:
-            raise InvalidInput(f"output {output.name!r} is requested twice")
+        if wanted.get(output.name, output) != output:
+            raise InvalidInput(f"output {output.name!r} is requested twice, with other parameters")
         wanted[output.name] = output
     return wanted

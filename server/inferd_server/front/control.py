@@ -8,12 +8,19 @@ from typing import Protocol
 
 from inferd.oip.v2 import inference_pb2 as oip
 
-from inferd_server.errors import InvalidInput, PermissionDenied, Unimplemented
+from inferd_server.errors import (
+    InvalidInput,
+    ModelNotFound,
+    PermissionDenied,
+    RegionNotFound,
+    Unimplemented,
+)
 from inferd_server.front.regions import Region
+from inferd_server.repository.entries import Models
 
 log = logging.getLogger(__name__)
 
-NO_CUDA = "this server has no CUDA shared memory: no GPU engine is loaded"
+NO_CUDA = "this server has no CUDA shared memory; system shared memory works"
 TRACE = {
     "trace_level": ["OFF"],
     "trace_rate": ["1000"],
@@ -110,12 +117,21 @@ class ModelControl:
             raise PermissionDenied(
                 "loading and unloading by callers is off here; model_control: on allows it"
             )
-        if repository_name:
-            raise InvalidInput(f"there is one repository, without a name; not {repository_name!r}")
+        check_repository(repository_name)
+
+
+def check_repository(name: str) -> None:
+    """Refuse the name of a repository.
+
+    Raises:
+        InvalidInput: there is one, and it has none.
+    """
+    if name:
+        raise InvalidInput(f"there is one repository, without a name; not {name!r}")
 
 
 class SharedMemory:
-    """System shared memory works; CUDA shared memory needs a GPU."""
+    """System shared memory works; of CUDA shared memory there are no regions."""
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
@@ -149,32 +165,38 @@ class SharedMemory:
         return oip.SystemSharedMemoryUnregisterResponse()
 
     def cuda_status(
-        self, _: oip.CudaSharedMemoryStatusRequest
+        self, request: oip.CudaSharedMemoryStatusRequest
     ) -> oip.CudaSharedMemoryStatusResponse:
-        """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        """List no regions: there are none."""
+        if request.name:
+            raise RegionNotFound(f"CUDA shared memory region {request.name!r} is not registered")
+        return oip.CudaSharedMemoryStatusResponse()
 
     def cuda_register(
         self, _: oip.CudaSharedMemoryRegisterRequest
     ) -> oip.CudaSharedMemoryRegisterResponse:
         """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        raise InvalidInput(NO_CUDA)
 
     def cuda_unregister(
         self, _: oip.CudaSharedMemoryUnregisterRequest
     ) -> oip.CudaSharedMemoryUnregisterResponse:
-        """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        """Do nothing: a region that is not there is forgotten, and many clients begin with this."""
+        return oip.CudaSharedMemoryUnregisterResponse()
 
 
 class Diagnostics:
     """Log settings that work, and trace settings that say that there is no tracing."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, models: Models) -> None:
         self._logs = logs
+        self._models = models
 
     def trace_setting(self, request: oip.TraceSettingRequest) -> oip.TraceSettingResponse:
-        """Return the trace settings; changing one is refused."""
+        """Return the trace settings, of all models alike; changing one is refused."""
+        name = request.model_name
+        if name and all(entry.name != name for entry in self._models.entries()):
+            raise ModelNotFound(f"model {name!r} is not known")
         for name, value in request.settings.items():
             if name not in TRACE:
                 raise InvalidInput(f"unknown trace setting {name!r}; known are {', '.join(TRACE)}")

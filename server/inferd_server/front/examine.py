@@ -65,7 +65,12 @@ def examine(
     elements = locate(admitted, regions)
     series = metrics.of(handle.name, handle.version)
     stateful = handle.config.sequence is not None
-    step = step_of(request.parameters, admitted.rows, stateful=stateful)
+    step = step_of(
+        request.parameters,
+        admitted.rows,
+        stateful=stateful,
+        largest=handle.largest_sequence_id,
+    )
     plan = Plan(
         handle,
         handle.arena,

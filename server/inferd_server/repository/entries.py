@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from inferd_server.errors import ModelNotFound, ModelNotReady, VersionNotFound
+from inferd_server.errors import (
+    InferdError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    VersionNotFound,
+)
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.layout import is_version
+
+UNLOADED = "unloaded"
+"""The reason of a version that somebody took out of service."""
 
 
 class State(Enum):
@@ -30,6 +40,22 @@ class Entry:
     state: State
     reason: str = ""
     handle: Handle | None = None
+
+
+def not_served(entry: Entry, version: str) -> InferdError:
+    """Return why a version does not serve: whoever repeats a call to one unloaded does so in vain.
+
+    Args:
+        entry: that was chosen.
+        version: that the caller named; "" for none.
+    """
+    if entry.state is State.UNLOADING or entry.reason == UNLOADED:
+        over = "is being unloaded" if entry.state is State.UNLOADING else "was unloaded"
+        if version:
+            return VersionNotFound(f"version {version} of model {entry.name!r} {over}")
+        return ModelNotFound(f"model {entry.name!r} {over}")
+    why = f": {entry.reason}" if entry.reason else ""
+    return ModelNotReady(f"model {entry.name!r} is {entry.state.value}{why}")
 
 
 class Models(Protocol):
@@ -76,14 +102,14 @@ class Entries:
         """Return the handle that serves a request.
 
         Raises:
-            ModelNotFound: nothing is known of the model.
-            VersionNotFound: the version named is not there.
+            InvalidInput: the version is no number of one.
+            ModelNotFound: nothing is known of the model, or it was unloaded.
+            VersionNotFound: the version named is not there, or was unloaded.
             ModelNotReady: it is known and not serving.
         """
         entry = self.choose(name, version)
         if entry.handle is None or entry.state is not State.READY:
-            why = f": {entry.reason}" if entry.reason else ""
-            raise ModelNotReady(f"model {name!r} is {entry.state.value}{why}")
+            raise not_served(entry, version)
         return entry.handle
 
     def set_all(self, entries: Iterable[Entry]) -> None:
@@ -99,6 +125,7 @@ class Entries:
         """Choose the version that serves a request.
 
         Raises:
+            InvalidInput: the version is no number of one.
             ModelNotFound: nothing is known of the model.
             VersionNotFound: the version named is not there.
         """
@@ -139,12 +166,16 @@ def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:
     """Choose among the versions of a model; "" takes the highest that is ready.
 
     Raises:
+        InvalidInput: the version is no number of one.
         VersionNotFound: the version named is not there.
     """
     if not version:
         ready = [number for number, entry in versions.items() if entry.state is State.READY]
         return versions[max(ready or versions)]
-    # Compared as text: int() takes " 1", "01" and digits of other scripts.
+    if not is_version(version):
+        raise InvalidInput(
+            f"model {name!r}: {version!r} is no version; 1, 2, 3, ... was expected, or none"
+        )
     known = {str(number): entry for number, entry in versions.items() if number}
     if version not in known:
         there = f"it has {', '.join(sorted(known, key=int))}" if known else "it has none"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from inferd_engines.engine import Engine, Overlapping
+from inferd_engines.engine import Engine, EngineError, Overlapping, Signature
 
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds, bounds_of
-from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.config import ImageFormat, ModelConfig
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
@@ -18,7 +18,7 @@ from inferd_server.repository.warming import free_dimensions, preferred_rows, wa
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.turns import Member, Turns
-from inferd_server.sequences.engine import StatefulEngine, told
+from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
 from inferd_server.worker.batching import find_batching
@@ -73,12 +73,14 @@ class Loading:
         preferred = preferred_rows(engine, config, batching.max_batch_size, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
         served = self._served(engine, bounds)
+        signature = told(served)
+        check_formats(config.format, signature, batched=batching.max_batch_size > 0)
         line = around.station.line(served.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
             config=config,
-            signature=told(served),
+            signature=signature,
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
@@ -91,6 +93,7 @@ class Loading:
             forecast=Forecast(bounds.limits.max_rows, config.instances),
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
+            largest_sequence_id=largest_sequence_id(served),
         )
         self._observing.begin(self._handle)
         return self._work(engine, served)
@@ -141,7 +144,7 @@ class Loading:
             return engine
         kept = Sequences(sequence.max_sequences, sequence.idle_s, clock)
         batched = bounds.max_batch_size > 0
-        return StatefulEngine(engine, sequence.states, kept, batched=batched)
+        return StatefulEngine(engine, sequence.states, kept, sequence.controls, batched=batched)
 
     def _loop(self, engine: Engine, handle: Handle, runner: Runner) -> Callable[[], None] | None:
         """Return what overlaps the batches of an engine that can; None for others."""
@@ -165,3 +168,20 @@ class Loading:
         inline = runs_inline(around.asked, config.instances, predictable, seconds)
         handle.arrangement = "inline" if inline else "threads"
         return around.inline if inline else None
+
+
+def check_formats(
+    formats: Mapping[str, ImageFormat], signature: Signature, *, batched: bool
+) -> None:
+    """See whether what model.yaml calls images are.
+
+    Raises:
+        EngineError: there is no such input, or it has not three dimensions behind the batch.
+    """
+    inputs = {tensor.name: tensor for tensor in signature.inputs}
+    for name, image in formats.items():
+        if name not in inputs:
+            raise EngineError(f"format: there is no input {name!r}; there are {', '.join(inputs)}")
+        rank = len(inputs[name].shape) - batched
+        if rank != 3:
+            raise EngineError(f"format: {image} has 3 dimensions, and input {name!r} has {rank}")

@@ -13,7 +13,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.repository.entries import Entries, Entry, State
+from inferd_server.repository.entries import UNLOADED, Entries, Entry, State
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.layout import ModelSource, model_names, read_source
 from inferd_server.repository.loader import Loader, unexpected
@@ -194,14 +194,14 @@ class Repository:
             if entry is not None and entry.handle is not None:
                 self._unload(entry.handle, None)
             elif entry is not None:
-                self._entries.put(Entry(name, version, State.UNAVAILABLE, "unloaded"))
+                self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
 
     def _unload(self, handle: Handle, timeout: float | None) -> None:
         name, version = handle.name, handle.version
         unloading = Entry(name, version, State.UNLOADING, handle=handle)
         if self._entries.replace(handle, unloading):
             self._loader.unload(handle, timeout)
-            self._entries.put(Entry(name, version, State.UNAVAILABLE, "unloaded"))
+            self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
         else:
             # Somebody else unloads it, or lost it.
             handle.retire(timeout)

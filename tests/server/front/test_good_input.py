@@ -183,3 +183,10 @@ def test_empty_contents_beside_raw_contents_say_nothing(served: Running) -> None
     for given in request.inputs:
         given.contents.SetInParent()
     assert arrays(served.infer(request))["OUTPUT0"].shape == (1, 16)
+
+
+def test_an_output_that_is_asked_for_twice_is_answered_once(served: Running) -> None:
+    request = infer_request("rows_FP32", rows(1.0), outputs=("OUTPUT0", "OUTPUT0"))
+    response = served.infer(request)
+    assert [output.name for output in response.outputs] == ["OUTPUT0"]
+    assert len(response.raw_output_contents) == 1
