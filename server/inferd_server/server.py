@@ -161,7 +161,7 @@ class Server:
         self._publish_health()
 
     def _load_again(self, model: str) -> None:
-        self._repository.load(model)
+        self._repository.reload(model)
 
     @property
     def probe_port(self) -> int:

@@ -10,17 +10,22 @@ from inferd.oip.v2 import inference_pb2 as oip
 
 from inferd_server.errors import (
     InvalidInput,
+    MemoryBudgetExceeded,
     ModelNotFound,
+    ModelNotReady,
     PermissionDenied,
     RegionNotFound,
     Unimplemented,
 )
 from inferd_server.front.regions import Region
 from inferd_server.repository.entries import Models
+from inferd_server.repository.overrides import Override
 
 log = logging.getLogger(__name__)
 
 NO_CUDA = "this server has no CUDA shared memory; system shared memory works"
+CONFIG, FILE = "config", "file:"
+"""Parameters of a load, as Triton names them."""
 TRACE = {
     "trace_level": ["OFF"],
     "trace_rate": ["1000"],
@@ -34,10 +39,15 @@ TRACE = {
 class Loads(Protocol):
     """Loads and unloads models, here or in another process; both methods block."""
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, override: Override | None = None) -> None:
         """Read a model's folder anew and load what it asks for.
 
+        Args:
+            name: of the model.
+            override: holds until the next load; None: what is in the folder.
+
         Raises:
+            InvalidInput: it cannot be loaded with that override, with the reason.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
         """
@@ -94,14 +104,14 @@ class ModelControl:
         self._allowed = allowed
 
     def load(self, request: oip.RepositoryModelLoadRequest) -> oip.RepositoryModelLoadResponse:
-        """Read a model's folder anew and load what it asks for."""
+        """Read a model's folder anew and load what it asks for, or what the caller gives."""
         self._check(request.repository_name)
-        if request.parameters:
-            raise Unimplemented(
-                "models are loaded as they are in the repository; parameters "
-                f"({', '.join(sorted(request.parameters))}) are not supported"
-            )
-        self._repository.load(request.model_name)
+        name = request.model_name
+        try:
+            self._repository.load(name, override_of(request.parameters))
+        except (InvalidInput, MemoryBudgetExceeded, ModelNotReady) as error:
+            # Programs look for these words of Triton's.
+            raise type(error)(f"failed to load {name!r}: {error}") from error
         return oip.RepositoryModelLoadResponse()
 
     def unload(
@@ -118,6 +128,30 @@ class ModelControl:
                 "loading and unloading by callers is off here; model_control: on allows it"
             )
         check_repository(repository_name)
+
+
+def override_of(parameters: Mapping[str, oip.ModelRepositoryParameter]) -> Override | None:
+    """Return what a caller gives to load a model with; None for nothing.
+
+    Raises:
+        InvalidInput: a parameter is unknown or of the wrong kind, or files have no config.
+    """
+    config = None
+    files = {}
+    for name, value in parameters.items():
+        kind = value.WhichOneof("parameter_choice")
+        if name == CONFIG and kind == "string_param":
+            config = value.string_param
+        elif name.startswith(FILE) and kind == "bytes_param":
+            files[name.removeprefix(FILE)] = value.bytes_param
+        else:
+            raise InvalidInput(
+                f"parameter {name!r} is none of a load: {CONFIG!r} as JSON text, and files as "
+                f"bytes, such as '{FILE}1/model.onnx'"
+            )
+    if files and config is None:
+        raise InvalidInput(f"files are given without {CONFIG!r}; '{{}}' asks for nothing special")
+    return None if config is None else Override(config, files)
 
 
 def check_repository(name: str) -> None:

@@ -202,6 +202,18 @@ def read_model_config(path: Path) -> ModelConfig:
     return validated(ModelConfig, read_mapping(path), str(path))
 
 
+def parse_model_config(text: str) -> ModelConfig:
+    """Read JSON with the names of model.yaml.
+
+    Raises:
+        SettingsError: it is none, or says something unknown or impossible.
+    """
+    try:
+        return ModelConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise SettingsError(f"config: {clauses_of(error, ModelConfig)}") from error
+
+
 def read_mapping(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that holds a mapping, or nothing.
 
@@ -231,14 +243,18 @@ def validated(model: type[M], values: Mapping[str, Any], source: str, *, secret:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        clauses = [
-            # What concerns several values has no place of its own.
-            f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item, secret)}"
-            if item["loc"]
-            else item["msg"]
-            for item in error.errors()
-        ]
-        raise SettingsError(f"{source}: {'; '.join(clauses)}") from error
+        raise SettingsError(f"{source}: {clauses_of(error, model, secret=secret)}") from error
+
+
+def clauses_of(error: ValidationError, model: type[BaseModel], *, secret: bool = False) -> str:
+    """Return one clause for each thing that is wrong."""
+    return "; ".join(
+        # What concerns several values has no place of its own.
+        f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item, secret)}"
+        if item["loc"]
+        else item["msg"]
+        for item in error.errors()
+    )
 
 
 def _explain(model: type[BaseModel], item: Any, secret: bool) -> str:

@@ -43,15 +43,20 @@ def model_names(repository: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name not in unnameable)
 
 
-def read_source(repository: Path, name: str) -> ModelSource:
+def read_source(repository: Path, name: str, config: ModelConfig | None = None) -> ModelSource:
     """Read the folder of a model, one of `model_names`.
+
+    Args:
+        repository: its folder.
+        name: of the model.
+        config: in place of model.yaml.
 
     Raises:
         SettingsError: it cannot be read, its model.yaml is wrong, or it holds no version,
             or not one that is asked for.
     """
     folder = repository / name
-    config = read_model_config(folder / CONFIG_FILE)
+    config = config or read_model_config(folder / CONFIG_FILE)
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     except OSError as error:

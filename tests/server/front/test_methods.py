@@ -238,11 +238,8 @@ def test_without_a_setting_only_loopback_hosts_allow_control(
     assert control_allowed(control, host) is allowed
 
 
-def test_what_loading_cannot_do_is_refused_and_not_ignored(tmp_path: Path) -> None:
+def test_another_repository_is_refused_and_not_ignored(tmp_path: Path) -> None:
     with running_fake(tmp_path) as (server, _):
-        config = {"config": oip.ModelRepositoryParameter(string_param="{}")}
-        error = failure(lambda: load(server, "fake", parameters=config))
-        assert error.code() == grpc.StatusCode.UNIMPLEMENTED
         error = failure(lambda: load(server, "fake", repository_name="other"))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
 
