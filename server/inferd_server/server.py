@@ -179,7 +179,7 @@ class Server:
         self._publish_health()
 
     def _load_again(self, model: str) -> None:
-        self._repository.load(model)
+        self._repository.reload(model)
 
     @property
     def probe_port(self) -> int:
@@ -265,7 +265,7 @@ class Server:
             inspection=Inspection(repository, state, own_counters),
             models=ModelControl(repository, allowed),
             memory=SharedMemory(self._regions),
-            diagnostics=Diagnostics(self._logs),
+            diagnostics=Diagnostics(self._logs, repository),
             health=self._health,
         )
 

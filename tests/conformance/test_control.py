@@ -7,11 +7,12 @@ from .conftest import Results
 TRITON = "control"
 
 
-def test_an_unloaded_model_is_unavailable_and_its_server_stays_ready(triton: Results) -> None:
+def test_an_unloaded_model_is_not_found_and_its_server_stays_ready(triton: Results) -> None:
     unloaded = triton("unload_and_load")["unloaded"]
     assert (unloaded["ready"], unloaded["server_ready"]) == (False, True)
-    assert unloaded["infer"]["code"] == "UNAVAILABLE"
-    assert unloaded["metadata"]["code"] == "UNAVAILABLE"
+    assert unloaded["infer"]["code"] == "NOT_FOUND"
+    assert unloaded["metadata"]["code"] == "NOT_FOUND"
+    assert "was unloaded" in unloaded["infer"]["message"]
     assert unloaded["index"] == ["1", "UNAVAILABLE", "unloaded"]
 
 

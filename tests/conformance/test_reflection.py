@@ -14,6 +14,7 @@ from .tools import BUF, GRPCURL, TIMEOUT, output, require
 
 SERVICES = {
     "grpc.health.v1.Health",
+    "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "inference.GRPCInferenceService",
     "inferd.v1.ServerService",
@@ -62,6 +63,12 @@ def test_grpcurl_describes_a_method(address: str) -> None:
 def test_grpcurl_describes_a_message_of_an_imported_file(address: str) -> None:
     text = grpcurl(address, "describe", "inference.ModelConfig")
     assert "int32 max_batch_size = 4;" in text
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_grpcurl_describes_reflection_itself(address: str, version: str) -> None:
+    text = grpcurl(address, "describe", f"grpc.reflection.{version}.ServerReflection")
+    assert "rpc ServerReflectionInfo" in text
 
 
 def test_grpcurl_is_told_that_there_is_no_such_symbol(address: str) -> None:

@@ -14,10 +14,10 @@ class BlockingThread:
     ends, must not keep the process from ending.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "blocking") -> None:
         self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._stopped = False
-        self._thread = threading.Thread(target=self._live, name="blocking", daemon=True)
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to run what is submitted."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from inferd_server.link.layout import Layout
 from inferd_server.repository.handle import Description
+from inferd_server.repository.overrides import Override
 from inferd_server.settings.model import Settings
 
 
@@ -28,6 +29,8 @@ class Place:
     """Of the health service for probes, likewise; empty: there is none."""
     without_gpu: str = ""
     """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
+    awaits_overrides: bool = False
+    """True for a worker that is told `Overrides` before it may load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,17 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model, or all that there are. Asked by a front, and on to the worker."""
+    """Load a model. Asked by a front, and on to the worker."""
 
     name: str
+    override: Override | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """Told to a new worker before it loads: what models were loaded with by callers."""
+
+    overrides: Mapping[str, Override]
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,8 @@ def _sources(
             f"raw_input_contents has {len(raw)} entries for {wanted} inputs outside shared memory"
         )
     for tensor in request.inputs:
-        filled = tensor.HasField("contents")
+        # Some clients send an empty message beside raw contents.
+        filled = tensor.HasField("contents") and bool(tensor.contents.ListFields())
         region = region_range(tensor.parameters, f"input {tensor.name!r}")
         if filled and (raw or region):
             raise InvalidInput(
@@ -228,8 +229,10 @@ def requested_outputs(
 ) -> Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]:
     """Return the outputs to send, in the order asked for; all of them when none is named.
 
+    One that is named twice is sent once.
+
     Raises:
-        InvalidInput: an output is unknown or named twice.
+        InvalidInput: an output is unknown, or named twice with other parameters.
     """
     if not request.outputs:
         return {tensor.name: None for tensor in signature.outputs}
@@ -241,7 +244,7 @@ def requested_outputs(
                 f"unknown output {output.name!r}; model {request.model_name!r} gives "
                 f"{', '.join(known)}"
             )
-        if output.name in wanted:
-            raise InvalidInput(f"output {output.name!r} is requested twice")
+        if wanted.get(output.name, output) != output:
+            raise InvalidInput(f"output {output.name!r} is requested twice, with other parameters")
         wanted[output.name] = output
     return wanted

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +12,7 @@ from inferd.tensors import BYTES, DATATYPES, Array, Buffer, datatype_of, encode_
 from inferd_engines.engine import Signature
 
 from inferd_server.errors import InvalidInput
+from inferd_server.front.classification import check_classes, classify
 from inferd_server.front.parameters import (
     REGION,
     REGION_OFFSET,
@@ -36,6 +36,8 @@ class Target:
     name: str
     classes: int = 0
     labels: Sequence[str] = ()
+    batched: bool = False
+    """Whether each row is a set of classes."""
     region: Region | None = None
     part: RegionRange | None = None
 
@@ -45,14 +47,25 @@ def plan_outputs(
     signature: Signature,
     labels: Mapping[str, Sequence[str]],
     regions: RegionTable,
+    *,
+    rows: int = 1,
+    batched: bool = False,
 ) -> list[Target]:
     """Check everything about the outputs that can be checked before the run.
 
+    Args:
+        requested: by name; None: nothing is said of it.
+        signature: of the model.
+        labels: of its classes, by output.
+        regions: of shared memory.
+        rows: of the request.
+        batched: whether the first dimension counts them.
+
     Raises:
-        InvalidInput: a parameter is wrong, or classes are asked of BYTES.
+        InvalidInput: a parameter is wrong, or classes are asked of BYTES, or too many.
         RegionNotFound: an output region is unknown.
     """
-    kinds = {tensor.name: tensor.dtype for tensor in signature.outputs}
+    known = {tensor.name: tensor for tensor in signature.outputs}
     targets = []
     for name, output in requested.items():
         if output is None or not output.parameters:
@@ -60,12 +73,14 @@ def plan_outputs(
             continue
         owner = f"output {name!r}"
         classes = class_count(output.parameters, owner)
-        datatype = datatype_of(kinds[name])
+        datatype = datatype_of(known[name].dtype)
         if classes and datatype in WITHOUT_CLASSES:
             raise InvalidInput(f"{owner} is {datatype}, which has no classes")
+        if classes:
+            check_classes(known[name], classes, rows, batched=batched)
         part = region_range(output.parameters, owner)
         region = None if part is None else regions.find(part, owner)
-        targets.append(Target(name, classes, labels.get(name, ()), region, part))
+        targets.append(Target(name, classes, labels.get(name, ()), batched, region, part))
     return targets
 
 
@@ -105,7 +120,9 @@ def encode_response(
     for target in targets:
         array = outputs[target.name]
         if target.classes:
-            array = classify(array, target.classes, target.labels)
+            array = classify(
+                array, target.classes, target.labels, batched=target.batched, name=target.name
+            )
         described = header.outputs.add(
             name=target.name, datatype=datatype_of(array.dtype), shape=array.shape
         )
@@ -143,30 +160,3 @@ def _place(
     described.parameters[REGION_SIZE].int64_param = len(data)
     if part.offset:
         described.parameters[REGION_OFFSET].int64_param = part.offset
-
-
-def classify(array: Array, count: int, labels: Sequence[str]) -> Array:
-    """Turn scores into their `count` highest classes, as BYTES "score:index[:label]".
-
-    Source: Triton's classification extension. The last dimension holds the classes; an
-    array of one dimension is one set of classes.
-    """
-    classes = array.shape[-1] if array.ndim else 1
-    rows = array.reshape(math.prod(array.shape[:-1]), classes)
-    # Falling: large integers have no exact float, and the lowest has no negative.
-    falling = ~rows if array.dtype.kind in "iu" else -rows.astype(np.float64)
-    best = np.argsort(falling, axis=1, kind="stable")[:, :count]
-    texts = [
-        [_class_text(row[index], int(index), labels) for index in top]
-        for row, top in zip(rows, best, strict=True)
-    ]
-    shape = (*array.shape[:-1], min(count, classes))
-    found = np.empty(shape, dtype=object)
-    found.reshape(-1)[:] = [text for row in texts for text in row]
-    return found
-
-
-def _class_text(score: np.generic, index: int, labels: Sequence[str]) -> bytes:
-    number = f"{float(score):f}" if score.dtype.kind not in "iu" else str(int(score))
-    label = f":{labels[index]}" if index < len(labels) else ""
-    return f"{number}:{index}{label}".encode()

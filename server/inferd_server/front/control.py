@@ -8,12 +8,24 @@ from typing import Protocol
 
 from inferd.oip.v2 import inference_pb2 as oip
 
-from inferd_server.errors import InvalidInput, PermissionDenied, Unimplemented
+from inferd_server.errors import (
+    InvalidInput,
+    MemoryBudgetExceeded,
+    ModelNotFound,
+    ModelNotReady,
+    PermissionDenied,
+    RegionNotFound,
+    Unimplemented,
+)
 from inferd_server.front.regions import Region
+from inferd_server.repository.entries import Models
+from inferd_server.repository.overrides import Override
 
 log = logging.getLogger(__name__)
 
-NO_CUDA = "this server has no CUDA shared memory: no GPU engine is loaded"
+NO_CUDA = "this server has no CUDA shared memory; system shared memory works"
+CONFIG, FILE = "config", "file:"
+"""Parameters of a load, as Triton names them."""
 TRACE = {
     "trace_level": ["OFF"],
     "trace_rate": ["1000"],
@@ -27,10 +39,15 @@ TRACE = {
 class Loads(Protocol):
     """Loads and unloads models, here or in another process; both methods block."""
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, override: Override | None = None) -> None:
         """Read a model's folder anew and load what it asks for.
 
+        Args:
+            name: of the model.
+            override: holds until the next load; None: what is in the folder.
+
         Raises:
+            InvalidInput: it cannot be loaded with that override, with the reason.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
         """
@@ -90,14 +107,14 @@ class ModelControl:
         self._allowed = allowed
 
     def load(self, request: oip.RepositoryModelLoadRequest) -> oip.RepositoryModelLoadResponse:
-        """Read a model's folder anew and load what it asks for."""
+        """Read a model's folder anew and load what it asks for, or what the caller gives."""
         self._check(request.repository_name)
-        if request.parameters:
-            raise Unimplemented(
-                "models are loaded as they are in the repository; parameters "
-                f"({', '.join(sorted(request.parameters))}) are not supported"
-            )
-        self._repository.load(request.model_name)
+        name = request.model_name
+        try:
+            self._repository.load(name, override_of(request.parameters))
+        except (InvalidInput, MemoryBudgetExceeded, ModelNotReady) as error:
+            # Programs look for these words of Triton's.
+            raise type(error)(f"failed to load {name!r}: {error}") from error
         return oip.RepositoryModelLoadResponse()
 
     def unload(
@@ -113,12 +130,45 @@ class ModelControl:
             raise PermissionDenied(
                 "loading and unloading by callers is off here; model_control: on allows it"
             )
-        if repository_name:
-            raise InvalidInput(f"there is one repository, without a name; not {repository_name!r}")
+        check_repository(repository_name)
+
+
+def override_of(parameters: Mapping[str, oip.ModelRepositoryParameter]) -> Override | None:
+    """Return what a caller gives to load a model with; None for nothing.
+
+    Raises:
+        InvalidInput: a parameter is unknown or of the wrong kind, or files have no config.
+    """
+    config = None
+    files = {}
+    for name, value in parameters.items():
+        kind = value.WhichOneof("parameter_choice")
+        if name == CONFIG and kind == "string_param":
+            config = value.string_param
+        elif name.startswith(FILE) and kind == "bytes_param":
+            files[name.removeprefix(FILE)] = value.bytes_param
+        else:
+            raise InvalidInput(
+                f"parameter {name!r} is none of a load: {CONFIG!r} as JSON text, and files as "
+                f"bytes, such as '{FILE}1/model.onnx'"
+            )
+    if files and config is None:
+        raise InvalidInput(f"files are given without {CONFIG!r}; '{{}}' asks for nothing special")
+    return None if config is None else Override(config, files)
+
+
+def check_repository(name: str) -> None:
+    """Refuse the name of a repository.
+
+    Raises:
+        InvalidInput: there is one, and it has none.
+    """
+    if name:
+        raise InvalidInput(f"there is one repository, without a name; not {name!r}")
 
 
 class SharedMemory:
-    """System shared memory works; CUDA shared memory needs a GPU."""
+    """System shared memory works; of CUDA shared memory there are no regions."""
 
     def __init__(self, regions: Regions) -> None:
         self._regions = regions
@@ -155,32 +205,38 @@ class SharedMemory:
         return oip.SystemSharedMemoryUnregisterResponse()
 
     def cuda_status(
-        self, _: oip.CudaSharedMemoryStatusRequest
+        self, request: oip.CudaSharedMemoryStatusRequest
     ) -> oip.CudaSharedMemoryStatusResponse:
-        """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        """List no regions: there are none."""
+        if request.name:
+            raise RegionNotFound(f"CUDA shared memory region {request.name!r} is not registered")
+        return oip.CudaSharedMemoryStatusResponse()
 
     def cuda_register(
         self, _: oip.CudaSharedMemoryRegisterRequest
     ) -> oip.CudaSharedMemoryRegisterResponse:
         """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        raise InvalidInput(NO_CUDA)
 
     def cuda_unregister(
         self, _: oip.CudaSharedMemoryUnregisterRequest
     ) -> oip.CudaSharedMemoryUnregisterResponse:
-        """Refuse."""
-        raise Unimplemented(NO_CUDA)
+        """Do nothing: a region that is not there is forgotten, and many clients begin with this."""
+        return oip.CudaSharedMemoryUnregisterResponse()
 
 
 class Diagnostics:
     """Log settings that work, and trace settings that say that there is no tracing."""
 
-    def __init__(self, logs: Logs) -> None:
+    def __init__(self, logs: Logs, models: Models) -> None:
         self._logs = logs
+        self._models = models
 
     def trace_setting(self, request: oip.TraceSettingRequest) -> oip.TraceSettingResponse:
-        """Return the trace settings; changing one is refused."""
+        """Return the trace settings, of all models alike; changing one is refused."""
+        name = request.model_name
+        if name and all(entry.name != name for entry in self._models.entries()):
+            raise ModelNotFound(f"model {name!r} is not known")
         for name, value in request.settings.items():
             if name not in TRACE:
                 raise InvalidInput(f"unknown trace setting {name!r}; known are {', '.join(TRACE)}")

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2 import model_config_pb2 as config
 from inferd.tensors import datatype_of
 from inferd_engines.engine import Tensor
 
 from inferd_server.monitoring.statistics import Duration, Snapshot
+from inferd_server.repository.bounds import Bounds
+from inferd_server.repository.config import ControlConfig, SequenceConfig
 from inferd_server.repository.handle import Handle
+from inferd_server.sequences.controls import ControlKind
 
 BACKENDS = {"tensorrt": "tensorrt_plan", "onnxruntime": "onnxruntime_onnx"}
 """By what the name of an engine begins with, the platform: names of Triton's."""
+
+
+CONTROLS: Mapping[ControlKind, str] = {
+    "start": "CONTROL_SEQUENCE_START",
+    "ready": "CONTROL_SEQUENCE_READY",
+    "end": "CONTROL_SEQUENCE_END",
+    "correlation_id": "CONTROL_SEQUENCE_CORRID",
+}
 
 
 def metadata(handle: Handle, versions: list[int]) -> oip.ModelMetadataResponse:
@@ -45,7 +58,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
         backend=backend,
         version_policy=_policy(handle),
         max_batch_size=bounds.max_batch_size,
-        input=[_input(tensor, handle.batched) for tensor in handle.signature.inputs],
+        input=[_input(tensor, handle) for tensor in handle.signature.inputs],
         output=[_output(tensor, handle.batched) for tensor in handle.signature.outputs],
         instance_group=[
             config.ModelInstanceGroup(name=handle.name, kind=kind, count=handle.config.instances)
@@ -54,14 +67,44 @@ def model_config(handle: Handle) -> config.ModelConfig:
     )
     if handle.config.response_cache is not None:
         answer.response_cache.enable = True
-    if handle.batched:
+    if handle.config.sequence is not None:
+        answer.sequence_batching.CopyFrom(_sequences(handle.config.sequence, bounds))
+    elif handle.batched:
         answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
-        sizes = bounds.sizes or (bounds.limits.max_rows,)
-        answer.dynamic_batching.preferred_batch_size.extend(sizes)
+        answer.dynamic_batching.preferred_batch_size.extend(_preferred(bounds))
         answer.dynamic_batching.default_queue_policy.max_queue_size = bounds.max_queue_rows
     for name, value in _facts(handle).items():
         answer.parameters[name].string_value = value
     return answer
+
+
+def _sequences(asked: SequenceConfig, bounds: Bounds) -> config.ModelSequenceBatching:
+    batching = config.ModelSequenceBatching
+    answer = batching(
+        max_sequence_idle_microseconds=round(asked.idle_s * 1e6),
+        control_input=[_control(control) for control in asked.controls],
+        state=[
+            batching.State(input_name=pair.input, output_name=pair.output) for pair in asked.states
+        ],
+    )
+    answer.oldest.max_candidate_sequences = min(asked.max_sequences, 2**31 - 1)
+    answer.oldest.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
+    if bounds.max_batch_size:
+        answer.oldest.preferred_batch_size.extend(_preferred(bounds))
+    return answer
+
+
+def _control(asked: ControlConfig) -> config.ModelSequenceBatching.ControlInput:
+    control = config.ModelSequenceBatching.Control(kind=CONTROLS[asked.kind])
+    if asked.kind != "correlation_id":
+        whole = all(float(value).is_integer() for value in asked.false_true)
+        values = [int(value) for value in asked.false_true] if whole else asked.false_true
+        getattr(control, "int32_false_true" if whole else "fp32_false_true").extend(values)
+    return config.ModelSequenceBatching.ControlInput(name=asked.input, control=[control])
+
+
+def _preferred(bounds: Bounds) -> Sequence[int]:
+    return bounds.sizes or (bounds.limits.max_rows,)
 
 
 def backend_of(handle: Handle) -> str:
@@ -91,9 +134,13 @@ def _policy(handle: Handle) -> config.ModelVersionPolicy:
     return config.ModelVersionPolicy(specific=config.ModelVersionPolicy.Specific(versions=numbers))
 
 
-def _input(tensor: Tensor, batched: bool) -> config.ModelInput:
+def _input(tensor: Tensor, handle: Handle) -> config.ModelInput:
+    image = handle.config.format.get(tensor.name)
     return config.ModelInput(
-        name=tensor.name, data_type=data_type(tensor), dims=_dims(tensor, batched)
+        name=tensor.name,
+        data_type=data_type(tensor),
+        format="FORMAT_NONE" if image is None else f"FORMAT_{image}",
+        dims=_dims(tensor, handle.batched),
     )
 
 

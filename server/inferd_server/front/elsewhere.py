@@ -10,6 +10,7 @@ from inferd_server.front.regions import Region, RegionTable
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.overrides import Override
 
 
 class RemoteLoads:
@@ -18,9 +19,9 @@ class RemoteLoads:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, override: Override | None = None) -> None:
         """Read a model's folder anew and load what it asks for; blocks."""
-        self._channel.ask(messages.Load(name)).result()
+        self._channel.ask(messages.Load(name, override)).result()
 
     def unload(self, name: str) -> None:
         """Stop serving a model after it finished what it has; blocks."""

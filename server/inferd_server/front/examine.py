@@ -54,11 +54,23 @@ def examine(
     """
     admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
     wanted = requested_outputs(request, handle.signature)
-    targets = plan_outputs(wanted, handle.signature, handle.config.labels, regions)
+    targets = plan_outputs(
+        wanted,
+        handle.signature,
+        handle.config.labels,
+        regions,
+        rows=admitted.rows,
+        batched=handle.batched,
+    )
     elements = locate(admitted, regions)
     series = metrics.of(handle.name, handle.version)
     stateful = handle.config.sequence is not None
-    step = step_of(request.parameters, admitted.rows, stateful=stateful)
+    step = step_of(
+        request.parameters,
+        admitted.rows,
+        stateful=stateful,
+        largest=handle.largest_sequence_id,
+    )
     plan = Plan(
         handle,
         handle.arena,

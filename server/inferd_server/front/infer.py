@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from inferd_server.cache.lead import Lead
@@ -17,6 +17,7 @@ from inferd_server.front.cacheable import encoded, payloads
 from inferd_server.front.door import earliest
 from inferd_server.front.examine import examine
 from inferd_server.front.fill import Checked
+from inferd_server.front.formatting import ClassifiedAnswer, Formatting
 from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
 from inferd_server.front.plan import Plan
 from inferd_server.front.regions import RegionTable
@@ -52,6 +53,7 @@ class Infer:
         self._clock = telemetry.clock
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Alarms(telemetry.clock)
+        self._formatting = Formatting()
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
@@ -182,7 +184,10 @@ class Infer:
         if handle.last_request is not None:
             handle.last_request.keep(slot)
         again = self._again if attempt < SWAPS else None
-        answer = Answer(call, identity, plan, started, self._telemetry, again, attempt, promise)
+        make: Callable[..., Answer] = Answer
+        if plan.responses.classifies:
+            make = partial(ClassifiedAnswer, self._formatting, plan.responses.targets)
+        answer = make(call, identity, plan, started, self._telemetry, again, attempt, promise)
         key = plan.specs if plan.batched else id(slot)
         job = Job(
             slot,

@@ -10,6 +10,7 @@ from inferd.v1 import server_pb2
 
 from inferd_server.errors import InferdError, ModelNotFound
 from inferd_server.front import describe
+from inferd_server.front.control import check_repository
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.repository.entries import Entry, Models, State
 from inferd_server.repository.handle import Handle
@@ -17,8 +18,8 @@ from inferd_server.repository.handle import Handle
 NAME = "inferd"
 EXTENSIONS = (
     "classification", "model_configuration", "model_repository",
-    "model_repository(unload_dependents)", "parameters", "statistics",
-    "system_shared_memory", "binary_tensor_data", "logging",
+    "model_repository(unload_dependents)", "parameters", "schedule_policy", "sequence",
+    "statistics", "system_shared_memory", "binary_tensor_data", "logging",
 )  # fmt: skip
 
 
@@ -101,6 +102,7 @@ class Inspection:
 
     def repository_index(self, request: oip.RepositoryIndexRequest) -> oip.RepositoryIndexResponse:
         """List every version of every model with its state."""
+        check_repository(request.repository_name)
         sick = self._state.sick()
         found = [(entry, *standing(entry, sick)) for entry in self._models.entries()]
         return oip.RepositoryIndexResponse(

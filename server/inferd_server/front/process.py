@@ -205,7 +205,7 @@ class FrontProcess:
             inspection=Inspection(self._catalog, state, RemoteCounters(self._channel)),
             models=ModelControl(RemoteLoads(self._channel), allowed),
             memory=SharedMemory(RemoteRegions(self._channel, self._regions)),
-            diagnostics=Diagnostics(RemoteLogs(self._channel, self._logs)),
+            diagnostics=Diagnostics(RemoteLogs(self._channel, self._logs), self._catalog),
             health=self._health,
         )
 

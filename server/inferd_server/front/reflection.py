@@ -1,7 +1,7 @@
 """Server reflection: grpcio-reflection's answers over our calls.
 
-It has v1alpha; the messages of v1 have the same fields, so both are answered alike. Only
-v1alpha is listed, because the description of v1 is not here to be asked for.
+It has v1alpha; the messages of v1 have the same fields, so both are answered alike, and the
+description of v1 is that of v1alpha under other names.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
+from google.protobuf import text_format
 from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
 from grpc_reflection.v1alpha import reflection, reflection_pb2
@@ -20,6 +22,8 @@ from inferd_server.transport.call import Receiver, Stream
 
 SERVICE = reflection.SERVICE_NAME
 SERVICE_V1 = "grpc.reflection.v1.ServerReflection"
+NAMES_V1 = ("grpc.reflection.v1.", "grpc/reflection/v1/")
+"""What symbols and files of v1 begin with."""
 
 
 class Servicer(Protocol):
@@ -49,23 +53,40 @@ class Reflection:
     def __init__(self, services: Sequence[Service]) -> None:
         itself: Service = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
         described = (*services, itself)
-        self._pool = pool_of([service.file for service in described])
         names = [service.full_name for service in described]
-        # Its stubs ask for a context, which its code does not use.
-        self._servicer = cast(Servicer, reflection.ReflectionServicer(names, self._pool))
+        pool = pool_of([service.file for service in described])
+        self._known = Described(pool, [*names, SERVICE_V1])
+        # Apart, because a later grpcio-reflection may bring a description of its own.
+        self._v1 = Described(v1_pool(), ())
 
     def __call__(self, stream: Stream) -> Receiver:
         """Take a new stream."""
-        return ReflectionReceiver(self._servicer, stream, self._pool)
+        return ReflectionReceiver(self._known, self._v1, stream)
+
+
+class Described:
+    """Descriptions in one pool, and the servicer that answers from them."""
+
+    def __init__(self, pool: DescriptorPool, services: Sequence[str]) -> None:
+        self._pool = pool
+        # Its stubs ask for a context, which its code does not use.
+        self._servicer = cast(Servicer, reflection.ReflectionServicer(services, pool))
+
+    def answers(
+        self, request: reflection_pb2.ServerReflectionRequest
+    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
+        """Answer a request: one answer."""
+        found = findable(request, self._pool)
+        return self._servicer.ServerReflectionInfo(iter((found,)), None)
 
 
 class ReflectionReceiver:
     """One reflection call: each request has one answer."""
 
-    def __init__(self, servicer: Servicer, stream: Stream, pool: DescriptorPool) -> None:
-        self._servicer = servicer
+    def __init__(self, known: Described, v1: Described, stream: Stream) -> None:
+        self._known = known
+        self._v1 = v1
         self._stream = stream
-        self._pool = pool
 
     def message(self, data: bytes) -> None:
         """Answer one request."""
@@ -74,8 +95,9 @@ class ReflectionReceiver:
         except InvalidInput as error:
             self._stream.fail(error)
             return
-        asked = findable(request, self._pool)
-        for answer in self._servicer.ServerReflectionInfo(iter((asked,)), None):
+        name = request.file_containing_symbol or request.file_by_filename
+        described = self._v1 if name.startswith(NAMES_V1) else self._known
+        for answer in described.answers(request):
             answer.original_request.CopyFrom(request)
             self._stream.send((answer.SerializeToString(),))
 
@@ -121,3 +143,18 @@ def findable(
     if method not in methods:
         return request
     return reflection_pb2.ServerReflectionRequest(host=request.host, file_containing_symbol=service)
+
+
+def v1_pool() -> DescriptorPool:
+    """Return a pool with the description of v1.
+
+    Source: grpc/reflection/v1/reflection.proto differs from v1alpha's in the package alone.
+    """
+    old = FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(old)
+    text = text_format.MessageToString(old).replace("v1alpha", "v1")
+    new = text_format.Parse(text, FileDescriptorProto())
+    new.name = "grpc/reflection/v1/reflection.proto"
+    pool = DescriptorPool()
+    pool.Add(new)
+    return pool

@@ -52,6 +52,7 @@ class Responses:
         self._echo = Unnamed(model_name)
         self._version = version
         self.targets = targets
+        self.classifies = any(target.classes for target in targets)
         self._known: tuple[Part, ...] = ()
 
     def encode(self, identity: bytes, outputs: Mapping[str, Array]) -> list[Buffer]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from inferd.oip.v2.inference_pb2 import (
     InferParameter,
@@ -13,13 +15,19 @@ from inferd.oip.v2.inference_pb2 import (
 )
 from inferd.tensors import Buffer
 
-from inferd_server.errors import InferdError, InvalidInput, ShuttingDown
+from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ShuttingDown
 from inferd_server.front.wire import parse, varint
 from inferd_server.transport.call import Call, Metadata, Receiver, Stream
 from inferd_server.transport.status import sentence
 
+log = logging.getLogger(__name__)
 RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
 ERROR_PARAMETER = "inferd_error"
+ORDER_KEY = "inferd-stream-order"
+"""Metadata of a stream: in which order its answers leave."""
+ORDERS = BY_REQUEST, BY_COMPLETION = "request", "completion"
+GRPC_ERROR_KEY = "triton_grpc_error"
+"""Metadata of a stream: "true" ends it with the status of the first error, as Triton has it."""
 # Callers of Triton read a stream until this says that a request has no more answers.
 FINAL_PARAMETER = "triton_final_response"
 FINAL = ModelInferResponse(
@@ -35,15 +43,62 @@ class StreamInfer:
 
     def __call__(self, stream: Stream) -> Receiver:
         """Take a new stream."""
-        return InferReceiver(stream, self._infer)
+        given = dict(stream.metadata)
+        order = text_of(given.get(ORDER_KEY, BY_REQUEST))
+        if order not in ORDERS:
+            known = " or ".join(map(repr, ORDERS))
+            text = f"metadata {ORDER_KEY} is {order!r}; {known} was expected"
+            stream.fail(InvalidInput(text))
+            return RefusedStream()
+        ends_with_errors = text_of(given.get(GRPC_ERROR_KEY, "")).lower() == "true"
+        return InferReceiver(
+            stream, self._infer, ordered=order == BY_REQUEST, ends_with_errors=ends_with_errors
+        )
+
+
+class RefusedStream:
+    """Receives the messages of a stream that was refused, and passes them over."""
+
+    def message(self, data: bytes) -> None:
+        """Pass it over."""
+
+    def half_closed(self) -> None:
+        """Do nothing."""
+
+    def drain(self) -> None:
+        """Do nothing: the stream has ended."""
+
+    def cancel(self) -> None:
+        """Nothing is held."""
 
 
 class InferReceiver:
-    """The messages of one stream. Answers leave in the order of completion."""
+    """The messages of one stream; their answers leave in the order of the requests, or as ready.
 
-    def __init__(self, stream: Stream, infer: Callable[[Call], None]) -> None:
+    Whose request is the first without an answer may send; the others leave theirs to it.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        infer: Callable[[Call], None],
+        *,
+        ordered: bool = True,
+        ends_with_errors: bool = False,
+    ) -> None:
+        """Take no message yet.
+
+        Args:
+            stream: of the caller.
+            infer: admits one request.
+            ordered: whether answers leave in the order of the requests.
+            ends_with_errors: whether the stream ends with the status of the first error.
+        """
         self._stream = stream
         self._infer = infer
+        self._ordered = ordered
+        self._ends_with_errors = ends_with_errors
+        # In the order of arrival.
         self._pending: dict[int, StreamedCall] = {}
         self._half_closed = False
         self._draining = False
@@ -79,12 +134,46 @@ class InferReceiver:
         for call in pending:
             call.cancel()
 
-    def _answered(self, call: StreamedCall) -> None:
-        with self._lock:
-            self._pending.pop(id(call), None)
-            over = not self._pending and (self._half_closed or self._draining)
+    def _answered(self, call: StreamedCall, answer: StreamAnswer) -> None:
+        """Send an answer, and those that waited for it, unless it has to wait itself."""
+        if self._ordered and self._waits(call, answer):
+            return
+        current, following = call, answer
+        while True:
+            self._send(following)
+            with self._lock:
+                self._pending.pop(id(current), None)
+                over = not self._pending and (self._half_closed or self._draining)
+                first = next(iter(self._pending.values()), None)
+                if first is None or first.answer is None:
+                    break
+                current, following, first.answer = first, first.answer, None
         if over:
             self._end_if_over()
+
+    def _waits(self, call: StreamedCall, answer: StreamAnswer) -> bool:
+        """Leave an answer to the first request without one; False if that is its own."""
+        with self._lock:
+            if next(iter(self._pending)) == id(call):
+                return False
+        # A copy: the memory of its outputs is somebody else's by then.
+        kept = answer.kept()
+        with self._lock:
+            if next(iter(self._pending)) == id(call):
+                return False
+            call.answer = kept
+        return True
+
+    def _send(self, answer: StreamAnswer) -> None:
+        try:
+            if answer.error is not None and self._ends_with_errors:
+                self._stream.fail(answer.error)
+            else:
+                self._stream.send(answer.parts)
+        except Exception:
+            # No memory for the joined message, most likely; the next answer is none for this one.
+            log.exception("an answer could not be sent")
+            self._stream.fail(EngineFailure())
 
     def _end_if_over(self) -> None:
         with self._lock:
@@ -97,18 +186,29 @@ class InferReceiver:
             self._stream.fail(ShuttingDown("the server stops, and every request has its answer"))
 
 
+class StreamAnswer(NamedTuple):
+    """The answer to one request of a stream: a message, and the error that it tells of."""
+
+    parts: Sequence[Buffer]
+    error: InferdError | None = None
+
+    def kept(self) -> StreamAnswer:
+        """Return the same as bytes of its own."""
+        return StreamAnswer((b"".join(self.parts),), self.error)
+
+
 class StreamedCall:
     """One request of a stream, as a call."""
 
     __slots__ = (
-        "_answered", "_claim", "_lock", "_on_cancel", "_stream", "cancelled", "request",
+        "_answered", "_claim", "_lock", "_on_cancel", "_stream", "answer", "cancelled", "request",
     )  # fmt: skip
 
     def __init__(
         self,
         stream: Stream,
         request: bytes,
-        answered: Callable[[StreamedCall], None],
+        answered: Callable[[StreamedCall, StreamAnswer], None],
         lock: threading.Lock,
     ) -> None:
         """Take a message.
@@ -116,11 +216,13 @@ class StreamedCall:
         Args:
             stream: it came on.
             request: the message.
-            answered: told after the answer was sent.
+            answered: sends the answer.
             lock: guards the callback when the stream ends; calls may share it.
         """
         self.request = request
         self.cancelled = False
+        self.answer: StreamAnswer | None = None
+        """While it waits for those of earlier requests."""
         self._stream = stream
         self._answered = answered
         self._lock = lock
@@ -179,20 +281,18 @@ class StreamedCall:
             self._on_cancel = None
             # Fields that follow a message are merged into it.
             size = varint(sum(map(len, parts)) + len(FINAL))
-            self._stream.send((RESPONSE_TAG, size, *parts, FINAL))
             self.request = b""
-            self._answered(self)
+            self._answered(self, StreamAnswer((RESPONSE_TAG, size, *parts, FINAL)))
 
     def fail(self, error: InferdError) -> None:
-        """Send the error as a message, with the id of its request; the stream goes on."""
+        """Answer with a message that tells the error and the id of its request."""
         if self._claim.acquire(blocking=False):
             self._on_cancel = None
             answer = ModelStreamInferResponse(
                 error_message=sentence(error), infer_response=error_response(self.request, error)
             )
-            self._stream.send((answer.SerializeToString(),))
             self.request = b""
-            self._answered(self)
+            self._answered(self, StreamAnswer((answer.SerializeToString(),), error))
 
 
 def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
@@ -207,3 +307,8 @@ def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
     response.parameters[ERROR_PARAMETER].string_param = type(error).__name__
     response.parameters[FINAL_PARAMETER].bool_param = True
     return response
+
+
+def text_of(value: str | bytes) -> str:
+    """Return a metadata value as text."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -19,8 +19,10 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
+from inferd_server.sequences.controls import ControlKind
 
 MOST = 2**31 - 1
+ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
@@ -54,6 +56,17 @@ class StateConfig(BaseModel):
     output: str
 
 
+class ControlConfig(BaseModel):
+    """An input that the server fills with a request's place in its sequence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    kind: ControlKind
+    input: str
+    false_true: Annotated[Sequence[float], Field(min_length=2, max_length=2)] = (0, 1)
+    """What stands for no and for yes."""
+
+
 class SequenceConfig(BaseModel):
     """How a model's requests build on each other."""
 
@@ -61,10 +74,22 @@ class SequenceConfig(BaseModel):
 
     states: Sequence[StateConfig] = ()
     """What is kept between the requests of a sequence."""
+    controls: Sequence[ControlConfig] = ()
+    """Inputs that tell the model where in its sequence a request is."""
     idle_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
     """Seconds of silence after which a sequence is forgotten."""
     max_sequences: Positive = 1024
     """Sequences at a time."""
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        """Refuse an input or a control that is there twice."""
+        inputs = [*(pair.input for pair in self.states), *(item.input for item in self.controls)]
+        kinds = [str(control.kind) for control in self.controls]
+        for what, names in (("input", inputs), ("control", kinds)):
+            if twice := [name for name in names if names.count(name) > 1]:
+                raise PydanticCustomError("twice", f"{what} {twice[0]!r} is named twice")
+        return self
 
 
 class ModelConfig(BaseModel):
@@ -74,8 +99,10 @@ class ModelConfig(BaseModel):
 
     max_batch_size: NonNegative | None = None
     """Rows in one batch; 0: the first dimension is not a batch."""
-    preferred_batch_size: Positive | None = None
-    """Rows that requests are put together to; None: found out."""
+    preferred_batch_size: Positive | Annotated[Sequence[Positive], Field(min_length=1)] | None = (
+        None
+    )
+    """Rows that requests are put together to, of several the most; None: found out."""
     max_queue_delay_ms: Delay | None = None
     """How long the oldest request may wait for company."""
     max_queue_rows: Positive | None = None
@@ -102,6 +129,8 @@ class ModelConfig(BaseModel):
     """Batch sizes to run once before serving ([] for none), or a file of inputs to run."""
     labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
     """Names of the classes, by output."""
+    format: Mapping[str, ImageFormat] = Field(default_factory=dict)
+    """What the dimensions of images mean, by input; clients ask for it."""
     versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
         "latest"
     )
@@ -112,6 +141,12 @@ class ModelConfig(BaseModel):
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
+
+    @property
+    def preferred_rows(self) -> int | None:
+        """Rows that requests are put together to; None: to be found out."""
+        asked = self.preferred_batch_size
+        return asked if asked is None or isinstance(asked, int) else max(asked)
 
     @property
     def usual_priority(self) -> int:
@@ -162,6 +197,17 @@ class ModelConfig(BaseModel):
                 raise PydanticCustomError("custom_ops", text)
         return names
 
+    @field_validator("preferred_batch_size", mode="wrap")
+    @classmethod
+    def _preferred(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """Say what is meant, likewise."""
+        try:
+            return check(value)
+        except ValidationError as error:
+            raise PydanticCustomError(
+                "preferred", "Input should be a number of rows from 1, or a list of them"
+            ) from error
+
     @field_validator("versions", mode="wrap")
     @classmethod
     def _versions(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -190,6 +236,18 @@ def read_model_config(path: Path) -> ModelConfig:
     if not path.exists() and not path.is_symlink():
         return ModelConfig()
     return validated(ModelConfig, read_mapping(path), str(path))
+
+
+def parse_model_config(text: str) -> ModelConfig:
+    """Read JSON with the names of model.yaml.
+
+    Raises:
+        SettingsError: it is none, or says something unknown or impossible.
+    """
+    try:
+        return ModelConfig.model_validate_json(text)
+    except ValidationError as error:
+        raise SettingsError(f"config: {clauses_of(error, ModelConfig)}") from error
 
 
 def read_mapping(path: Path) -> Mapping[str, Any]:
@@ -221,14 +279,18 @@ def validated(model: type[M], values: Mapping[str, Any], source: str, *, secret:
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        clauses = [
-            # What concerns several values has no place of its own.
-            f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item, secret)}"
-            if item["loc"]
-            else item["msg"]
-            for item in error.errors()
-        ]
-        raise SettingsError(f"{source}: {'; '.join(clauses)}") from error
+        raise SettingsError(f"{source}: {clauses_of(error, model, secret=secret)}") from error
+
+
+def clauses_of(error: ValidationError, model: type[BaseModel], *, secret: bool = False) -> str:
+    """Return one clause for each thing that is wrong."""
+    return "; ".join(
+        # What concerns several values has no place of its own.
+        f"{'.'.join(str(part) for part in item['loc'])}: {_explain(model, item, secret)}"
+        if item["loc"]
+        else item["msg"]
+        for item in error.errors()
+    )
 
 
 def _explain(model: type[BaseModel], item: Any, secret: bool) -> str:

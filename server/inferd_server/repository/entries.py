@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from inferd_server.errors import ModelNotFound, ModelNotReady, VersionNotFound
+from inferd_server.errors import (
+    InferdError,
+    InvalidInput,
+    ModelNotFound,
+    ModelNotReady,
+    VersionNotFound,
+)
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.layout import is_version
+
+UNLOADED = "unloaded"
+"""The reason of a version that somebody took out of service."""
 
 
 class State(Enum):
@@ -37,6 +47,22 @@ class Entry:
     def takes(self) -> bool:
         """True if requests may be sent to it, to run now or soon."""
         return self.handle is not None and (self.state is State.READY or self.returning)
+
+
+def not_served(entry: Entry, version: str) -> InferdError:
+    """Return why a version does not serve: whoever repeats a call to one unloaded does so in vain.
+
+    Args:
+        entry: that was chosen.
+        version: that the caller named; "" for none.
+    """
+    if entry.state is State.UNLOADING or entry.reason == UNLOADED:
+        over = "is being unloaded" if entry.state is State.UNLOADING else "was unloaded"
+        if version:
+            return VersionNotFound(f"version {version} of model {entry.name!r} {over}")
+        return ModelNotFound(f"model {entry.name!r} {over}")
+    why = f": {entry.reason}" if entry.reason else ""
+    return ModelNotReady(f"model {entry.name!r} is {entry.state.value}{why}")
 
 
 class Models(Protocol):
@@ -91,14 +117,14 @@ class Entries:
         """Return the handle that serves a request.
 
         Raises:
-            ModelNotFound: nothing is known of the model.
-            VersionNotFound: the version named is not there.
+            InvalidInput: the version is no number of one.
+            ModelNotFound: nothing is known of the model, or it was unloaded.
+            VersionNotFound: the version named is not there, or was unloaded.
             ModelNotReady: it is known and not serving.
         """
         entry = self.choose(name, version)
         if entry.handle is None or not entry.takes:
-            why = f": {entry.reason}" if entry.reason else ""
-            raise ModelNotReady(f"model {name!r} is {entry.state.value}{why}")
+            raise not_served(entry, version)
         return entry.handle
 
     def set_all(self, entries: Iterable[Entry]) -> None:
@@ -114,6 +140,7 @@ class Entries:
         """Choose the version that serves a request.
 
         Raises:
+            InvalidInput: the version is no number of one.
             ModelNotFound: nothing is known of the model.
             VersionNotFound: the version named is not there.
         """
@@ -154,12 +181,16 @@ def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:
     """Choose among the versions of a model; "" takes the highest that takes requests.
 
     Raises:
+        InvalidInput: the version is no number of one.
         VersionNotFound: the version named is not there.
     """
     if not version:
         taking = [number for number, entry in versions.items() if entry.takes]
         return versions[max(taking or versions)]
-    # Compared as text: int() takes " 1", "01" and digits of other scripts.
+    if not is_version(version):
+        raise InvalidInput(
+            f"model {name!r}: {version!r} is no version; 1, 2, 3, ... was expected, or none"
+        )
     known = {str(number): entry for number, entry in versions.items() if number}
     if version not in known:
         there = f"it has {', '.join(sorted(known, key=int))}" if known else "it has none"

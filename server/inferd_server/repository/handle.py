@@ -16,6 +16,7 @@ from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Line
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
+from inferd_server.sequences.steps import LARGEST_KEY
 from inferd_server.worker.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,9 @@ class Description:
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)
     """Of the files that it was loaded from, if its answers are kept; "": they are not."""
+
+    largest_sequence_id: int = field(default=LARGEST_KEY, kw_only=True)
+    """That the model can be told."""
 
     @property
     def batched(self) -> bool:

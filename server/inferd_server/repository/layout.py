@@ -43,25 +43,34 @@ def model_names(repository: Path) -> tuple[str, ...]:
     return tuple(name for name in names if name not in unnameable)
 
 
-def read_source(repository: Path, name: str) -> ModelSource:
+def read_source(repository: Path, name: str, config: ModelConfig | None = None) -> ModelSource:
     """Read the folder of a model, one of `model_names`.
+
+    Args:
+        repository: its folder.
+        name: of the model.
+        config: in place of model.yaml.
 
     Raises:
         SettingsError: it cannot be read, its model.yaml is wrong, or it holds no version,
             or not one that is asked for.
     """
     folder = repository / name
-    config = read_model_config(folder / CONFIG_FILE)
+    config = config or read_model_config(folder / CONFIG_FILE)
     try:
-        versions = {
-            int(path.name): path / MODEL_FILE
-            for path in folder.iterdir()
-            if path.is_dir() and is_version(path.name)
-        }
+        names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     except OSError as error:
         raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
+    versions = {int(name): folder / name / MODEL_FILE for name in names if is_version(name)}
+    nearly = [name for name in names if name.isdigit() and not is_version(name)]
     if not versions:
-        raise SettingsError(f"{folder} has no version: a folder named 1, 2, ... was expected")
+        found = f", not {nearly[0]!r}" if nearly else ""
+        raise SettingsError(
+            f"{folder} has no version: a folder named 1, 2, ... was expected{found}"
+        )
+    if nearly:
+        passed_over = {"model": name, "passed_over": ", ".join(nearly)}
+        log.warning("versions are named 1, 2, ... without a zero before them", extra=passed_over)
     wanted = select_versions(list(versions), config.versions)
     return ModelSource(name, config, {version: versions[version] for version in wanted})
 

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.tensors import Array
-from inferd_engines.engine import Engine, EngineError, Overlapping
+from inferd_engines.engine import Engine, EngineError, Overlapping, Signature
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_values import ModelFacts, read_facts
 
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds, bounds_of
-from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.config import ImageFormat, ModelConfig
 from inferd_server.repository.digest import content_digest
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import Runner, Station
@@ -30,7 +30,7 @@ from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
 from inferd_server.scheduler.turns import Member, Turns
-from inferd_server.sequences.engine import StatefulEngine, told
+from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
 from inferd_server.worker.batching import (
@@ -107,12 +107,14 @@ class Loading:
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
         served = self._served(engine, bounds)
+        signature = told(served)
+        check_formats(config.format, signature, batched=batching.max_batch_size > 0)
         line = around.station.line(served.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
             config=config,
-            signature=batched_signature(told(served)) if bounds.max_batch_size else told(served),
+            signature=batched_signature(signature) if bounds.max_batch_size else signature,
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
@@ -125,6 +127,7 @@ class Loading:
             forecast=Forecast(bounds.limits.max_rows, config.instances),
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
+            largest_sequence_id=largest_sequence_id(served),
         )
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
@@ -226,7 +229,7 @@ class Loading:
             return engine
         kept = Sequences(sequence.max_sequences, sequence.idle_s, clock)
         batched = bounds.max_batch_size > 0
-        return StatefulEngine(engine, sequence.states, kept, batched=batched)
+        return StatefulEngine(engine, sequence.states, kept, sequence.controls, batched=batched)
 
     def _loop(self, engine: Engine, handle: Handle, runner: Runner) -> Callable[[], None] | None:
         """Return what overlaps the batches of an engine that can; None for others."""
@@ -253,3 +256,20 @@ class Loading:
         inline = runs_inline(around.asked, config.instances, predictable, seconds)
         handle.arrangement = "inline" if inline else "threads"
         return around.inline if inline else None
+
+
+def check_formats(
+    formats: Mapping[str, ImageFormat], signature: Signature, *, batched: bool
+) -> None:
+    """See whether what model.yaml calls images are.
+
+    Raises:
+        EngineError: there is no such input, or it has not three dimensions behind the batch.
+    """
+    inputs = {tensor.name: tensor for tensor in signature.inputs}
+    for name, image in formats.items():
+        if name not in inputs:
+            raise EngineError(f"format: there is no input {name!r}; there are {', '.join(inputs)}")
+        rank = len(inputs[name].shape) - batched
+        if rank != 3:
+            raise EngineError(f"format: {image} has 3 dimensions, and input {name!r} has {rank}")

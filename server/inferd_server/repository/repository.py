@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from inferd_server.errors import (
+    InvalidInput,
     ModelNotFound,
     ModelNotReady,
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.repository.entries import Entries, Entry, State
+from inferd_server.repository.entries import UNLOADED, Entries, Entry, State
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.layout import ModelSource, model_names, read_source
 from inferd_server.repository.loader import Loader, unexpected
+from inferd_server.repository.overrides import Override, Overrides, Placed
 
 __all__ = ["Entry", "Repository", "State"]
 
@@ -46,6 +48,7 @@ class Repository:
         self._loader = loader
         self._entries = Entries(changed)
         self._loads = threading.Lock()
+        self._overrides = Overrides()
         self._closing = threading.Event()
 
     def check(self) -> None:
@@ -56,6 +59,10 @@ class Repository:
         """
         model_names(self._folder)
 
+    def restore(self, overrides: Mapping[str, Override]) -> None:
+        """Know what models were loaded with before this process began."""
+        self._overrides.restore(overrides)
+
     def load_all(self) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
 
@@ -63,9 +70,9 @@ class Repository:
             SettingsError: the folder cannot be read.
         """
         failed = set()
-        for name in model_names(self._folder):
+        for name in sorted({*model_names(self._folder), *self._overrides.names}):
             try:
-                self.load(name)
+                self.reload(name)
             except ShuttingDown:
                 break
             except Exception as error:
@@ -74,22 +81,52 @@ class Repository:
                 log.error("a model failed to load", extra=where, exc_info=unexpected(error))
         return frozenset(failed)
 
-    def load(self, name: str) -> None:
+    def load(self, name: str, override: Override | None = None) -> None:
         """Read a model's folder anew and load what it asks for; blocks.
 
         Versions that serve keep serving until their successor is ready, and if it fails.
 
+        Args:
+            name: of the model.
+            override: holds until the next load; None: what is in the folder.
+
         Raises:
+            InvalidInput: it cannot be loaded with that override, with the reason.
+            MemoryBudgetExceeded: the files of the override are too large.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
             ShuttingDown: the repository is being closed.
         """
         with self._loads:
-            source = self._read(name)
-            problems = [self._load_version(source, version) for version in source.versions]
-            if (problem := next(filter(None, problems), None)) is not None:
-                raise ModelNotReady(problem)
-            self._retire(name, set(self._entries.versions(name)) - set(source.versions))
+            if override is None:
+                self._load(name, None)
+                self._overrides.keep(name, None)
+                return
+            placed = self._overrides.place(name, override)
+            try:
+                self._load(name, placed)
+            except BaseException as error:
+                placed.discard()
+                if isinstance(error, ModelNotReady):
+                    raise InvalidInput(str(error)) from error
+                raise
+            self._overrides.keep(name, placed)
+
+    def reload(self, name: str) -> None:
+        """Load a model anew as it was loaded last, with its override; blocks.
+
+        Raises:
+            InferdError: as `load`.
+        """
+        with self._loads:
+            self._load(name, self._overrides.of(name))
+
+    def _load(self, name: str, placed: Placed | None) -> None:
+        source = self._read(name, placed)
+        failures = [self._load_version(source, version) for version in source.versions]
+        for failure in filter(None, failures):
+            raise failure
+        self._retire(name, set(self._entries.versions(name)) - set(source.versions))
 
     def unload(self, name: str) -> None:
         """Stop serving a model after it finished what it has; blocks.
@@ -102,6 +139,7 @@ class Repository:
             if not versions:
                 raise ModelNotFound(f"model {name!r} is not known")
             self._retire(name, versions)
+            self._overrides.keep(name, None)
 
     def close(self, timeout: float | None) -> bool:
         """Unload everything; each model gets `timeout` seconds, and so does a load under way.
@@ -118,6 +156,7 @@ class Repository:
                 handle.queue.close()
             for handle in handles:
                 self._unload(handle, timeout)
+            self._overrides.close()
             return alone and all(handle.ended for handle in handles)
         finally:
             if alone:
@@ -146,23 +185,23 @@ class Repository:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
-    def _read(self, name: str) -> ModelSource:
+    def _read(self, name: str, placed: Placed | None) -> ModelSource:
         try:
             names = model_names(self._folder)
         except SettingsError as error:
             # Nothing is recorded: the name need not be one of a model.
             raise ModelNotReady(f"model {name!r} cannot be loaded: {error}") from error
-        if name not in names:
+        if name not in names and (placed is None or placed.folder is None):
             raise ModelNotFound(f"model {name!r} is not in the repository")
         try:
-            return read_source(self._folder, name)
+            return placed.source(self._folder, name) if placed else read_source(self._folder, name)
         except SettingsError as error:
             # What is known of its versions says more than that none could be named.
             if not any(self._entries.versions(name)):
                 self._entries.put(Entry(name, 0, State.UNAVAILABLE, str(error)))
             raise ModelNotReady(f"model {name!r} cannot be loaded: {error}") from error
 
-    def _load_version(self, source: ModelSource, version: int) -> str | None:
+    def _load_version(self, source: ModelSource, version: int) -> ModelNotReady | None:
         """Load one version and put it in the place of what serves; return why it failed."""
         if self._closing.is_set():
             raise ShuttingDown("the server is shutting down")
@@ -179,7 +218,7 @@ class Repository:
             log.error("a version failed to load", extra=where, exc_info=unexpected(error))
             if not serving:
                 self._entries.put(Entry(name, version, State.UNAVAILABLE, str(error)))
-            return f"version {version} of model {name!r} cannot be loaded: {error}"
+            return ModelNotReady(f"version {version} of model {name!r} cannot be loaded: {error}")
         self._serve(handle)
         return None
 
@@ -203,14 +242,14 @@ class Repository:
             if entry is not None and entry.handle is not None:
                 self._unload(entry.handle, None)
             elif entry is not None:
-                self._entries.put(Entry(name, version, State.UNAVAILABLE, "unloaded"))
+                self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
 
     def _unload(self, handle: Handle, timeout: float | None) -> None:
         name, version = handle.name, handle.version
         unloading = Entry(name, version, State.UNLOADING, handle=handle)
         if self._entries.replace(handle, unloading):
             self._loader.unload(handle, timeout)
-            self._entries.put(Entry(name, version, State.UNAVAILABLE, "unloaded"))
+            self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
         else:
             # Somebody else unloads it, or lost it.
             handle.retire(timeout)

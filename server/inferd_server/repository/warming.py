@@ -113,8 +113,8 @@ def preferred_rows(
     """
     if buckets:
         most = min(most, max(buckets))
-    if config.preferred_batch_size is not None:
-        return min(config.preferred_batch_size, most)
+    if config.preferred_rows is not None:
+        return min(config.preferred_rows, most)
     if most < 2 or config.warm_up == []:
         return most
     return worthwhile_rows(lambda rows: run_seconds(warm_up, rows, clock, 2), most)

@@ -11,8 +11,14 @@ from inferd_engines.arrays import write_into
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Engine, EngineError, Signature, Tensor
 
+from inferd_server.sequences.controls import (
+    Control,
+    control_array,
+    control_tensors,
+    largest_key,
+)
 from inferd_server.sequences.states import StatePair, first_state, public
-from inferd_server.sequences.steps import ARRIVED, HIDDEN, KEY, MARKS, Step, read_steps
+from inferd_server.sequences.steps import ARRIVED, HIDDEN, KEY, LARGEST_KEY, MARKS, Step, read_steps
 from inferd_server.sequences.store import Sequences, State
 
 Outputs = Mapping[str, Array]
@@ -22,7 +28,13 @@ class StatefulEngine(Delegate):
     """Runs steps of sequences, in the order of their arrival, each on what the last one left."""
 
     def __init__(
-        self, engine: Engine, pairs: Sequence[StatePair], sequences: Sequences, *, batched: bool
+        self,
+        engine: Engine,
+        pairs: Sequence[StatePair],
+        sequences: Sequences,
+        controls: Sequence[Control] = (),
+        *,
+        batched: bool,
     ) -> None:
         """Wrap an engine.
 
@@ -30,17 +42,21 @@ class StatefulEngine(Delegate):
             engine: with the state tensors among its inputs and outputs.
             pairs: which they are.
             sequences: empty.
+            controls: inputs that tell the model a request's place in its sequence.
             batched: whether the first dimension counts requests.
 
         Raises:
-            EngineError: the tensors of a pair do not go together.
+            EngineError: the tensors of a pair do not go together, or a control is none.
         """
         super().__init__(engine)
         self._pairs = pairs
         self._sequences = sequences
         self._batched = batched
         self._initial = tuple(first_state(engine.signature, pair, batched) for pair in pairs)
-        told = public(engine.signature, pairs)
+        self._controls = controls
+        self._filled = control_tensors(engine.signature, controls, batched=batched)
+        self.largest_key = largest_key(controls, self._filled)
+        told = public(engine.signature, pairs, self._filled)
         self._public = told
         hidden = HIDDEN if batched else tuple(_alone(tensor) for tensor in HIDDEN)
         self._signature = replace(told, inputs=(*told.inputs, *hidden))
@@ -96,7 +112,7 @@ class StatefulEngine(Delegate):
         waiting = list(order)
         while waiting:
             wave, states = self._wave(steps, waiting, left)
-            outputs = self._run_wave(inputs, wave, states)
+            outputs = self._run_wave(inputs, wave, states, [steps[row] for row in wave])
             for place, row in enumerate(wave):
                 span = slice(place, place + 1) if self._batched else ...
                 found[row] = {name: array[span] for name, array in outputs.items()}
@@ -139,7 +155,11 @@ class StatefulEngine(Delegate):
         return earlier
 
     def _run_wave(
-        self, inputs: Mapping[str, Array], wave: Sequence[int], states: Sequence[State]
+        self,
+        inputs: Mapping[str, Array],
+        wave: Sequence[int],
+        states: Sequence[State],
+        steps: Sequence[Step],
     ) -> Outputs:
         own = {
             tensor.name: inputs[tensor.name][wave] if self._batched else inputs[tensor.name]
@@ -147,6 +167,8 @@ class StatefulEngine(Delegate):
         }
         for index, pair in enumerate(self._pairs):
             own[pair.input] = np.concatenate([state[index] for state in states])
+        for control in self._controls:
+            own[control.input] = control_array(control, self._filled[control.input], steps)
         return self._engine.run(own, {}, len(wave))
 
 
@@ -165,6 +187,11 @@ def deliver(tensor: Tensor, rows: Sequence[Array], outputs: Outputs) -> Array:
 def _alone(tensor: Tensor) -> Tensor:
     """Return a hidden input of a model without a batch dimension."""
     return replace(tensor, shape=tensor.shape[1:])
+
+
+def largest_sequence_id(engine: Engine) -> int:
+    """Return the largest id that a model can be told."""
+    return engine.largest_key if isinstance(engine, StatefulEngine) else LARGEST_KEY
 
 
 def told(engine: Engine) -> Signature:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -22,9 +22,11 @@ class StatePair(Protocol):
         """Name of the output."""
 
 
-def public(signature: Signature, pairs: Sequence[StatePair]) -> Signature:
-    """Return a signature without its states."""
-    inputs = {pair.input for pair in pairs}
+def public(
+    signature: Signature, pairs: Sequence[StatePair], filled: Collection[str] = ()
+) -> Signature:
+    """Return a signature without its states, and without the inputs that the server fills."""
+    inputs = {pair.input for pair in pairs}.union(filled)
     outputs = {pair.output for pair in pairs}
     return Signature(
         tuple(tensor for tensor in signature.inputs if tensor.name not in inputs),

@@ -22,6 +22,7 @@ ARRIVED = Tensor("inferd.sequence_arrived", np.dtype(np.float64), (None, 1))
 HIDDEN = (KEY, MARKS, ARRIVED)
 """Inputs that the server adds: callers do not see them, and no engine does."""
 STARTS, ENDS = 1, 2
+LARGEST_KEY = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,24 @@ def read_steps(keys: Array, marks: Array) -> list[Step]:
     return [Step(key, bool(mark & STARTS), bool(mark & ENDS)) for key, mark in pairs]
 
 
-def step_of(parameters: Mapping[str, InferParameter], rows: int, *, stateful: bool) -> Step | None:
+def step_of(
+    parameters: Mapping[str, InferParameter],
+    rows: int,
+    *,
+    stateful: bool,
+    largest: int = LARGEST_KEY,
+) -> Step | None:
     """Read a request's place in a sequence; None for a model without any, as Triton does it.
 
     Args:
         parameters: of the request.
         rows: that it brings.
         stateful: whether its model has sequences.
+        largest: sequence id that the model can be told.
 
     Raises:
-        InvalidInput: the request names no sequence, or brings several rows, or a parameter is
-            of the wrong kind.
+        InvalidInput: the request names no sequence, or one that the model cannot be told, or
+            brings several rows, or a parameter is of the wrong kind.
     """
     if not stateful:
         return None
@@ -68,6 +76,10 @@ def step_of(parameters: Mapping[str, InferParameter], rows: int, *, stateful: bo
     if not key:
         raise InvalidInput(
             f"the request: {ID} is missing; requests of the model build on each other"
+        )
+    if key > largest:
+        raise InvalidInput(
+            f"the request: {ID} is {key}; the model takes whole numbers up to {largest}"
         )
     if rows > 1:
         raise InvalidInput(f"the request has {rows} rows; a request of a sequence has one")
@@ -82,10 +94,8 @@ def _key(parameter: InferParameter) -> int:
         return int.from_bytes(digest, "little") if text else 0
     if kind not in {"int64_param", "uint64_param"}:
         raise InvalidInput(f"the request: {ID} must be a whole number or a string")
-    value = int(getattr(parameter, kind))
-    if value < 0:
-        raise InvalidInput(f"the request: {ID} is {value}; 0 or more was expected")
-    return value
+    # Clients send what is a hash to them as int64, negative half the time.
+    return int(getattr(parameter, kind)) % (LARGEST_KEY + 1)
 
 
 def _flag(parameters: Mapping[str, InferParameter], name: str) -> bool:

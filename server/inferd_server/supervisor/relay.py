@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.errors import InferdError, ModelNotReady
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.repository.overrides import Override
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
 from inferd_server.supervisor.regions import Registry
 from inferd_server.supervisor.totals import Totals
@@ -22,6 +26,8 @@ class Relay:
         self._regions = regions
         self._logs = logs
         self._totals = totals
+        self._overrides: dict[str, Override] = {}
+        self._lock = threading.Lock()
 
     def answer(self, message: object) -> object:
         """Return the answer to a question.
@@ -32,7 +38,9 @@ class Relay:
         fronts = self._fleet.live_fronts()
         match message:
             case messages.Load() | messages.Unload():
-                return self._ask_worker(message)
+                answer = self._ask_worker(message)
+                self._remember(message)
+                return answer
             case messages.Region():
                 self._regions.register(message, fronts)
             case messages.NoRegion(name):
@@ -64,6 +72,17 @@ class Relay:
             for child in everyone:
                 child.channel.ask(before)
             raise
+
+    def overrides(self) -> Mapping[str, Override]:
+        """Return what callers loaded models with: a worker that dies takes its own along."""
+        with self._lock:
+            return dict(self._overrides)
+
+    def _remember(self, message: messages.Load | messages.Unload) -> None:
+        with self._lock:
+            self._overrides.pop(message.name, None)
+            if isinstance(message, messages.Load) and message.override is not None:
+                self._overrides[message.name] = message.override
 
     def _ask_worker(self, message: object) -> object:
         worker = self._fleet.worker

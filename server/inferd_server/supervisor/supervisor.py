@@ -158,7 +158,12 @@ class Supervisor:
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
             place, inherited = self._links.for_worker(self._settings, address, why)
-            return self._spawn_child(role, place, inherited)
+            overrides = self._relay.overrides()
+            place = replace(place, awaits_overrides=bool(overrides))
+            child = self._spawn_child(role, place, inherited)
+            if overrides:
+                child.channel.tell(messages.Overrides(overrides))
+            return child
         probe = self._ports.probe_address
         place, inherited = self._links.for_front(index, self._settings, address, probe)
         child = self._spawn_child(role, place, inherited)

@@ -54,6 +54,7 @@ class WorkerProcess:
         self._intake = Intake(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
         settings = place.settings
+        self._awaits_overrides = place.awaits_overrides
         station = TableStation(
             self._intake, {link.index: link for link in links}, time.monotonic, self._settle
         )
@@ -78,8 +79,12 @@ class WorkerProcess:
     def run(self) -> None:
         """Load the models, and do what is asked until the supervisor is gone."""
         self._intake.start()
-        threading.Thread(target=self._load, name="load", daemon=True).start()
+        if not self._awaits_overrides:
+            self._begin()
         self._channel.read(self._handle)
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._load, name="load", daemon=True).start()
 
     def reload(self, model: Path) -> None:
         """Load the model of a file anew, because a better engine can serve it now.
@@ -87,10 +92,10 @@ class WorkerProcess:
         Raises:
             InferdError: it cannot be loaded; what serves goes on.
         """
-        self._repository.load(name_of(model))
+        self._repository.reload(name_of(model))
 
     def _load_one(self, name: str) -> None:
-        self._repository.load(name)
+        self._repository.reload(name)
 
     def _give_up(self, name: str) -> None:
         # Another process may do better.
@@ -114,8 +119,11 @@ class WorkerProcess:
                 self._intake.attach(link)
             case messages.Detach(link):
                 self._intake.detach(link)
-            case messages.Load(name):
-                self._repository.load(name)
+            case messages.Overrides(overrides):
+                self._repository.restore(overrides)
+                self._begin()
+            case messages.Load(name, override):
+                self._repository.load(name, override)
             case messages.Unload(name):
                 self._repository.unload(name)
             case messages.LogChange(changes):

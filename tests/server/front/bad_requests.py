@@ -96,7 +96,12 @@ NAMES = [
     Bad("unknown model", infer_request("nope", {}), ("'nope'", "simple"), NOT_FOUND),
     *(
         Bad(f"version {version}", r, ("'scaled'", repr(version), "1, 3"), NOT_FOUND)
-        for version in ("7", "x", "-1", "0", "01x", " 1", "9" * 30)
+        for version in ("7", "9" * 30)
+        for r in [infer_request("scaled", rows(1.0), version=version)]
+    ),
+    *(
+        Bad(f"version {version}", r, ("'scaled'", repr(version), "is no version"))
+        for version in ("xyz", "-1", "0", "01", "01x", " 1")
         for r in [infer_request("scaled", rows(1.0), version=version)]
     ),
     Bad(
@@ -106,7 +111,10 @@ NAMES = [
     ),
     Bad(
         "output requested twice",
-        infer_request("rows_FP32", rows(1.0), outputs=("OUTPUT0", "OUTPUT0")),
+        changed(
+            infer_request("rows_FP32", rows(1.0), outputs=("OUTPUT0", "OUTPUT0")),
+            lambda r: setattr(r.outputs[0].parameters["classification"], "int64_param", 1),
+        ),
         ("'OUTPUT0'", "twice"),
     ),
 ]

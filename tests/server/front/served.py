@@ -19,12 +19,14 @@ SERVED = {
     "free": models.free_dims(),
     "scaled": {1: models.scale(2.0), 3: models.scale(3.0)},
     "free_anywhere": models.identity("FP32", "BYTES", dims=("a", "b", "c")),
+    "images": models.identity("FP32", dims=("batch", 3, 8, 8)),
     "big": models.identity("FP32", dims=("batch", "size")),
     **{f"rows_{name}": models.identity(name) for name in DATATYPES},
     **{f"scalar_{name}": models.identity(name, dims=()) for name in DATATYPES},
     **{f"one_{name}": models.identity(name, dims=(3,)) for name in DATATYPES},
 }
 YAML = {
+    "images": "format: {INPUT0: NCHW}\n",
     "scaled": "versions: all\n",
     "free_anywhere": "max_batch_size: 0\n",
     "rows_FP32": 'labels:\n  OUTPUT0: ["zero", "one", "two"]\n',

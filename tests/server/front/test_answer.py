@@ -1,15 +1,14 @@
-"""The bytes of a response, and classification, without a server."""
+"""The bytes of a response, without a server."""
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import DATATYPES, Array
-from inferd_server.front.answer import Target, classify, encode_response
+from inferd_server.front.answer import Target, encode_response
 
 from tests.server.front.outputs import filled
 from tests.server.serving import arrays
@@ -59,35 +58,3 @@ def test_tensors_are_views_and_not_copies() -> None:
 )
 def test_an_array_that_is_not_contiguous_is_written_in_row_major_order(array: Array) -> None:
     np.testing.assert_array_equal(arrays(encoded({"O": array}))["O"], array)
-
-
-def best(array: Array, count: int = 1) -> list[list[bytes]]:
-    found: list[list[bytes]] = classify(array, count, ()).tolist()
-    return found
-
-
-@pytest.mark.parametrize(
-    ("dtype", "row", "first"),
-    [
-        (np.int64, [2**53, 2**53 + 1], b"9007199254740993:1"),
-        (np.uint64, [2**64 - 2, 2**64 - 1], b"18446744073709551615:1"),
-        (np.int8, [-128, -127, -128], b"-127:1"),
-        (np.uint8, [0, 0, 0], b"0:0"),
-        (np.float16, [0.5, 1.5], b"1.500000:1"),
-        (np.float32, [np.nan, -np.inf, -5.0], b"-5.000000:2"),
-        (ml_dtypes.bfloat16, [1.0, 3.0, 2.0], b"3.000000:1"),
-    ],
-)
-def test_the_highest_score_is_found_in_every_datatype(
-    dtype: type, row: list[float], first: bytes
-) -> None:
-    assert best(np.array([row], dtype=dtype)) == [[first]]
-
-
-@pytest.mark.parametrize(
-    ("shape", "expected"), [((0, 3), (0, 2)), ((2, 0), (2, 0)), ((3,), (2,)), ((), (1,))]
-)
-def test_classification_keeps_every_dimension_but_the_last(
-    shape: tuple[int, ...], expected: tuple[int, ...]
-) -> None:
-    assert classify(np.zeros(shape, dtype=np.float32), 2, ()).shape == expected

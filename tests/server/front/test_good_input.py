@@ -176,3 +176,17 @@ def test_more_classes_than_there_are_gives_all_of_them_without_labels(served: Ru
     request.outputs[0].parameters["classification"].int64_param = 99
     answer = arrays(served.infer(request))["OUTPUT0"].tolist()
     assert answer == [[b"9007199254740992:3", b"3:1", b"2:2", b"1:0"]]
+
+
+def test_empty_contents_beside_raw_contents_say_nothing(served: Running) -> None:
+    request = simple()
+    for given in request.inputs:
+        given.contents.SetInParent()
+    assert arrays(served.infer(request))["OUTPUT0"].shape == (1, 16)
+
+
+def test_an_output_that_is_asked_for_twice_is_answered_once(served: Running) -> None:
+    request = infer_request("rows_FP32", rows(1.0), outputs=("OUTPUT0", "OUTPUT0"))
+    response = served.infer(request)
+    assert [output.name for output in response.outputs] == ["OUTPUT0"]
+    assert len(response.raw_output_contents) == 1

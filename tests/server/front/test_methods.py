@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import grpc
@@ -25,7 +27,10 @@ from tests.server.serving import (
     rows,
     running,
     running_fake,
+    running_split,
 )
+
+Start = Callable[..., AbstractContextManager[Running]]
 
 
 def statistics(server: Running, name: str = "", version: str = "") -> list[oip.ModelStatistics]:
@@ -118,6 +123,14 @@ def test_the_configuration_says_how_a_model_is_served(
     assert config.parameters["batch_reason"].string_value
 
 
+def test_the_configuration_tells_the_format_of_an_image(served: Running) -> None:
+    config = served.stub.ModelConfig(oip.ModelConfigRequest(name="images"), timeout=PATIENCE).config
+    assert config.input[0].format == config.input[0].FORMAT_NCHW
+    assert list(config.input[0].dims) == [3, 8, 8]
+    config = served.stub.ModelConfig(oip.ModelConfigRequest(name="simple"), timeout=PATIENCE).config
+    assert config.input[0].format == config.input[0].FORMAT_NONE
+
+
 def test_strings_are_type_string_in_the_configuration(served: Running) -> None:
     config = served.stub.ModelConfig(
         oip.ModelConfigRequest(name="strings"), timeout=PATIENCE
@@ -144,20 +157,25 @@ def test_statistics_count_what_happened_by_the_time_the_answer_is_here(tmp_path:
         assert after.last_inference > 1.7e12
 
 
-def test_callers_load_and_unload_models_on_a_loopback_host(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [running, running_split], ids=["one process", "split"])
+def test_callers_load_and_unload_models_on_a_loopback_host(tmp_path: Path, start: Start) -> None:
     models.repository(tmp_path, {"scaled": models.scale(2.0), "simple": models.add_sub()})
-    with running(tmp_path) as server:
+    with start(tmp_path) as server:
         unload(server, "scaled")
         assert index(server) == [("scaled", "1", "UNAVAILABLE"), ("simple", "1", "READY")]
         assert index(server, ready=True) == [("simple", "1", "READY")]
         error = server.refused(infer_request("scaled", rows(1.0)))
-        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert error.code() == grpc.StatusCode.NOT_FOUND
+        assert "'scaled' was unloaded" in error.details()
         models.repository(tmp_path, {"scaled": {2: models.scale(5.0)}})
         load(server, "scaled")
         response = server.infer(infer_request("scaled", rows(1.0)))
         assert response.model_version == "2"
         assert arrays(response)["OUTPUT0"][0, 0] == 5
         assert not ready(server, "scaled", "1")
+        error = server.refused(infer_request("scaled", rows(1.0), version="1"))
+        assert error.code() == grpc.StatusCode.NOT_FOUND
+        assert "version 1 of model 'scaled' was unloaded" in error.details()
 
 
 def test_a_load_that_fails_says_why_and_leaves_what_serves(tmp_path: Path) -> None:
@@ -220,11 +238,8 @@ def test_without_a_setting_only_loopback_hosts_allow_control(
     assert control_allowed(control, host) is allowed
 
 
-def test_what_loading_cannot_do_is_refused_and_not_ignored(tmp_path: Path) -> None:
+def test_another_repository_is_refused_and_not_ignored(tmp_path: Path) -> None:
     with running_fake(tmp_path) as (server, _):
-        config = {"config": oip.ModelRepositoryParameter(string_param="{}")}
-        error = failure(lambda: load(server, "fake", parameters=config))
-        assert error.code() == grpc.StatusCode.UNIMPLEMENTED
         error = failure(lambda: load(server, "fake", repository_name="other"))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
 
@@ -331,9 +346,40 @@ def test_a_log_setting_that_cannot_be_is_refused(
     assert logs(served) == before
 
 
-@pytest.mark.parametrize("method", ["Status", "Register", "Unregister"])
-def test_cuda_shared_memory_is_refused(served: Running, method: str) -> None:
-    name = f"CudaSharedMemory{method}"
-    request = getattr(oip, f"{name}Request")()
-    error = failure(lambda: getattr(served.stub, name)(request, timeout=PATIENCE))
-    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+def test_without_cuda_shared_memory_there_are_no_regions_to_list_or_to_forget(
+    served: Running,
+) -> None:
+    everything = oip.CudaSharedMemoryStatusRequest()
+    assert not served.stub.CudaSharedMemoryStatus(everything, timeout=PATIENCE).regions
+    for name in ("", "input0_data"):
+        request = oip.CudaSharedMemoryUnregisterRequest(name=name)
+        assert served.stub.CudaSharedMemoryUnregister(request, timeout=PATIENCE).ByteSize() == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "code"),
+    [
+        ("Status", {"name": "one"}, grpc.StatusCode.NOT_FOUND),
+        ("Register", {"name": "one", "raw_handle": b"x"}, grpc.StatusCode.INVALID_ARGUMENT),
+    ],
+)
+def test_what_needs_cuda_shared_memory_is_refused(
+    served: Running, method: str, fields: dict[str, object], code: grpc.StatusCode
+) -> None:
+    request = getattr(oip, f"CudaSharedMemory{method}Request")(**fields)
+    call = getattr(served.stub, f"CudaSharedMemory{method}")
+    error = failure(lambda: call(request, timeout=PATIENCE))
+    assert error.code() == code
+    assert "CUDA shared memory" in error.details()
+
+
+def test_what_names_an_unknown_model_or_repository_is_refused(served: Running) -> None:
+    unknown = oip.TraceSettingRequest(model_name="nope")
+    error = failure(lambda: served.stub.TraceSetting(unknown, timeout=PATIENCE))
+    assert (error.code(), "'nope'" in error.details()) == (grpc.StatusCode.NOT_FOUND, True)
+    known = oip.TraceSettingRequest(model_name="simple")
+    assert served.stub.TraceSetting(known, timeout=PATIENCE).settings
+    other = oip.RepositoryIndexRequest(repository_name="other")
+    error = failure(lambda: served.stub.RepositoryIndex(other, timeout=PATIENCE))
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "'other'" in error.details()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
@@ -22,6 +23,7 @@ def test_every_service_is_listed(served: Running) -> None:
         "inference.GRPCInferenceService",
         "inferd.v1.ServerService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     }
 
@@ -35,6 +37,29 @@ def test_a_symbol_is_found_in_its_file(served: Running) -> None:
     ]
     methods = {m.name for file in files for s in file.service for m in s.method}
     assert {"ModelInfer", "ModelStreamInfer"} <= methods
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+@pytest.mark.parametrize("method", ["", ".ServerReflectionInfo"])
+def test_reflection_describes_both_of_its_versions_over_both(
+    served: Running, version: str, method: str
+) -> None:
+    service = f"grpc.reflection.{version}.ServerReflection"
+    asked = ServerReflectionRequest(file_containing_symbol=service + method)
+    for path in ("v1", "v1alpha"):
+        call = served.channel.stream_stream(
+            f"/grpc.reflection.{path}.ServerReflection/ServerReflectionInfo"
+        )
+        (data,) = call(iter([asked.SerializeToString()]), timeout=PATIENCE)
+        answer = ServerReflectionResponse.FromString(data)
+        (found,) = answer.file_descriptor_response.file_descriptor_proto
+        file = FileDescriptorProto.FromString(found)
+        assert file.package == f"grpc.reflection.{version}"
+        assert file.service[0].method[0].input_type == f".{file.package}.ServerReflectionRequest"
+        again = ServerReflectionRequest(file_by_filename=file.name)
+        (data,) = call(iter([again.SerializeToString()]), timeout=PATIENCE)
+        named = ServerReflectionResponse.FromString(data)
+        assert list(named.file_descriptor_response.file_descriptor_proto) == [found]
 
 
 def test_requests_of_one_stream_are_answered_in_order(served: Running) -> None:

@@ -78,7 +78,7 @@ def test_an_unloaded_model_refuses_repeated_requests_and_serves_them_again(
         assert [scaled(server, 1), scaled(server, 1)] == [2, 2]
         server.stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="scaled"))
         error = server.refused(infer_request("scaled", rows(1)))
-        assert error.code() == grpc.StatusCode.UNAVAILABLE
+        assert error.code() == grpc.StatusCode.NOT_FOUND
         server.stub.RepositoryModelLoad(RepositoryModelLoadRequest(model_name="scaled"))
         assert [scaled(server, 1), scaled(server, 1)] == [2, 2]
 

@@ -95,6 +95,16 @@ def test_an_input_is_read_from_its_region(
     np.testing.assert_array_equal(outputs["OUTPUT0"], array)
 
 
+def test_empty_contents_beside_a_region_say_nothing(
+    served: Running, segment: Path, region: str
+) -> None:
+    values = np.arange(4, dtype=np.float32).reshape(1, 4)
+    write(segment, values.tobytes())
+    request = from_region("rows_FP32", values, region, 16)
+    request.inputs[0].contents.SetInParent()
+    np.testing.assert_array_equal(arrays(served.infer(request))["OUTPUT0"], values)
+
+
 def test_strings_are_read_from_a_region(served: Running, segment: Path, region: str) -> None:
     array = np.array([[b"one", b""]], dtype=object)
     data = encode_bytes(array)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.errors import ModelNotFound, VersionNotFound
+from inferd_server.errors import InvalidInput, ModelNotFound, ModelNotReady, VersionNotFound
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds
 from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.entries import Entries, Entry, State, choose
+from inferd_server.repository.entries import UNLOADED, Entries, Entry, State, choose
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
@@ -77,7 +77,15 @@ def test_a_version_can_be_named_whatever_its_state() -> None:
     assert entries.choose("m", "2") is loading
 
 
-@pytest.mark.parametrize("version", ["3", "0", "01", " 1", "1 ", "+1", "-1", "1.0", "\u0661", "x"])
+@pytest.mark.parametrize(
+    "version", ["0", "01", " 1", "1 ", "+1", "-1", "1.0", "\u0661", "x", "xyz"]
+)
+def test_what_is_no_version_at_all_is_invalid(version: str) -> None:
+    with pytest.raises(InvalidInput, match=r"is no version; 1, 2, 3, ... was expected, or none$"):
+        of(ready(10), ready(1)).choose("m", version)
+
+
+@pytest.mark.parametrize("version", ["3", "100", "99999999999999999999"])
 def test_a_version_that_is_not_there_is_told_with_those_that_are(version: str) -> None:
     with pytest.raises(VersionNotFound) as caught:
         of(ready(10), ready(1)).choose("m", version)
@@ -97,8 +105,8 @@ def test_no_version_named_takes_the_highest_where_none_is_ready(state: State) ->
 def test_a_model_of_which_no_version_could_be_named_has_none() -> None:
     entries = of(Entry("m", 0, State.UNAVAILABLE, "no version"))
     assert entries.choose("m", "").reason == "no version"
-    with pytest.raises(VersionNotFound, match=r"^model 'm' has no version '0'; it has none$"):
-        entries.choose("m", "0")
+    with pytest.raises(VersionNotFound, match=r"^model 'm' has no version '1'; it has none$"):
+        entries.choose("m", "1")
 
 
 def test_a_version_that_can_be_named_takes_the_place_of_none() -> None:
@@ -149,3 +157,28 @@ def test_a_handle_that_was_never_put_is_not_replaced() -> None:
     entries = of()
     assert not entries.replace(handle_of(), Entry("m", 1, State.UNAVAILABLE))
     assert entries.all() == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "version", "kind", "said"),
+    [
+        (Entry("m", 1, State.UNAVAILABLE, UNLOADED), "", ModelNotFound, "model 'm' was unloaded"),
+        (
+            Entry("m", 1, State.UNAVAILABLE, UNLOADED), "1", VersionNotFound,
+            "version 1 of model 'm' was unloaded",
+        ),
+        (Entry("m", 1, State.UNLOADING), "", ModelNotFound, "model 'm' is being unloaded"),
+        (Entry("m", 1, State.LOADING), "", ModelNotReady, "model 'm' is LOADING"),
+        (
+            Entry("m", 1, State.UNAVAILABLE, "the worker died"), "1", ModelNotReady,
+            "model 'm' is UNAVAILABLE: the worker died",
+        ),
+    ],
+)  # fmt: skip
+def test_only_what_may_come_back_is_worth_another_try(
+    entry: Entry, version: str, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        of(entry).resolve("m", version)
+    assert type(caught.value) is kind
+    assert str(caught.value) == said

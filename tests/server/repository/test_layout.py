@@ -201,3 +201,14 @@ def test_a_model_yaml_that_is_a_folder_or_a_dead_link_is_refused(tmp_path: Path)
 def test_a_model_yaml_that_names_a_missing_version_is_refused(tmp_path: Path) -> None:
     configured(tmp_path, "versions: [3]")
     assert refusal(tmp_path) == "versions names 3, and there are 1, 2, 10"
+
+
+def test_a_version_with_a_zero_before_it_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders(tmp_path, "m/05")
+    assert refusal(tmp_path).endswith("a folder named 1, 2, ... was expected, not '05'")
+    folders(tmp_path, "m/4", "m/assets")
+    assert list(read_source(tmp_path, "m").versions) == [4]
+    (record,) = caplog.records
+    assert vars(record)["passed_over"] == "05"

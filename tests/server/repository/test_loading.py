@@ -86,6 +86,7 @@ TIMED = [1, 1]
         ("max_batch_size: 8", [*TIMED, 1, 8]),
         ("{max_batch_size: 8, preferred_batch_size: 4}", [1, 4]),
         ("{max_batch_size: 8, preferred_batch_size: 9}", [1, 8]),
+        ("{max_batch_size: 8, preferred_batch_size: [2, 4]}", [1, 4]),
         ("max_batch_size: 0", [1]),
         ("warm_up: [4, 2]", [*TIMED, 4, 2]),
         ("warm_up: []", []),
@@ -193,3 +194,20 @@ def test_a_repository_that_cannot_be_read_is_told(bench: Bench) -> None:
     assert bench.states == ["m/1 READY"]
     away.rename(bench.folder)
     bench.repository.check()
+
+
+@pytest.mark.parametrize(
+    ("yaml", "said"),
+    [
+        ("preferred_batch_size: []", "a number of rows from 1, or a list of them"),
+        ("preferred_batch_size: [0]", "a number of rows from 1, or a list of them"),
+        ("format: {NOPE: NCHW}", "format: there is no input 'NOPE'; there are INPUT0"),
+        ("format: {INPUT0: NHWC}", "format: NHWC has 3 dimensions, and input 'INPUT0' has 1"),
+        ("format: {INPUT0: RGB}", "'NCHW' or 'NHWC'"),
+    ],
+)
+def test_what_model_yaml_says_of_inputs_and_batches_must_fit(
+    bench: Bench, yaml: str, said: str
+) -> None:
+    bench.add("m", 1, yaml=yaml)
+    assert said in refused(bench)

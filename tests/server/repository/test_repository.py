@@ -150,8 +150,8 @@ def test_a_new_version_takes_over_and_the_old_one_is_unloaded(bench: Bench) -> N
     assert bench.states == ["m/1 UNAVAILABLE", "m/2 READY"]
     assert bench.repository.resolve("m", "").version == 2
     assert bench.served() == {"m/2 fake/numpy"}
-    message = refused(lambda: bench.repository.resolve("m", "1"))
-    assert message == "model 'm' is UNAVAILABLE: unloaded"
+    with pytest.raises(VersionNotFound, match=r"^version 1 of model 'm' was unloaded$"):
+        bench.repository.resolve("m", "1")
 
 
 def test_a_new_version_that_fails_leaves_the_old_one_serving(bench: Bench) -> None:
@@ -174,7 +174,8 @@ def test_unloading_answers_what_waits_and_refuses_what_comes(bench: Bench) -> No
     unload = apart(lambda: bench.repository.unload("m"))
     bench.await_changes(3)
     assert bench.states == ["m/1 UNLOADING"]
-    assert refused(lambda: bench.repository.resolve("m", "")) == "model 'm' is UNLOADING"
+    with pytest.raises(ModelNotFound, match=r"^model 'm' is being unloaded$"):
+        bench.repository.resolve("m", "")
     assert not engine.closed
     engine.release()
     unload.result(WITHIN)

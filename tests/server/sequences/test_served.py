@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
-from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelMetadataRequest
+from inferd.oip.v2.inference_pb2 import (
+    ModelConfigRequest,
+    ModelInferRequest,
+    ModelMetadataRequest,
+    ServerMetadataRequest,
+)
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from onnx import ModelProto, helper
+from inferd.oip.v2.model_config_pb2 import ModelSequenceBatching
+from onnx import ModelProto, TensorProto, helper
 
 from tests import models
 from tests.server.front.held import await_rows
@@ -50,6 +56,44 @@ def summing() -> ModelProto:
     )
 
 
+CONTROLLED = """
+sequence:
+  idle_s: 90
+  max_sequences: 64
+  controls:
+    - {kind: start, input: START}
+    - {kind: end, input: END, false_true: [-1, 5]}
+    - {kind: ready, input: READY}
+    - {kind: correlation_id, input: CORRID}
+"""
+
+
+def controlled() -> ModelProto:
+    """OUTPUT0 is START, END, READY side by side, FP32 [batch, 3], and ID what came as CORRID."""
+    flags = [
+        models.tensor("START", "FP32", ("batch", 1)),
+        models.tensor("END", "INT32", ("batch", 1)),
+        models.tensor("READY", "BOOL", ("batch", 1)),
+    ]
+    names = [flag.name for flag in flags]
+    nodes = [
+        *(helper.make_node("Cast", [name], [f"{name}_"], to=TensorProto.FLOAT) for name in names),
+        helper.make_node("Concat", [f"{name}_" for name in names], ["FLAGS"], axis=1),
+        # Every input has to be used.
+        helper.make_node("Add", ["FLAGS", "INPUT0"], ["OUTPUT0"]),
+        helper.make_node("Identity", ["CORRID"], ["ID"]),
+    ]
+    inputs = [
+        models.tensor("INPUT0", "FP32", ("batch", 3)),
+        models.tensor("CORRID", "INT64", ("batch", 1)),
+    ]
+    outputs = [
+        models.tensor("OUTPUT0", "FP32", ("batch", 3)),
+        models.tensor("ID", "INT64", ("batch", 1)),
+    ]
+    return models.model(nodes, [*inputs, *flags], outputs)
+
+
 def step(
     value: float, key: int | str = 1, *, start: bool = False, end: bool = False
 ) -> ModelInferRequest:
@@ -68,8 +112,8 @@ def served(
     start: Start = request.param
     folder = models.repository(
         tmp_path_factory.mktemp("models"),
-        {"summing": summing(), "scaled": models.scale(2.0)},
-        {"summing": YAML},
+        {"summing": summing(), "scaled": models.scale(2.0), "controlled": controlled()},
+        {"summing": YAML, "controlled": CONTROLLED},
     )
     with start(folder) as server:
         yield server
@@ -147,6 +191,52 @@ def test_requests_of_a_stream_keep_their_order(served: Running) -> None:
         for answer in answers
     }
     assert found == dict(zip(values, np.cumsum(values).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("key", [7, -7, -(2**63), 2**63 - 1])
+def test_a_model_is_told_where_in_its_sequence_a_request_is(served: Running, key: int) -> None:
+    def told(**flags: bool) -> tuple[list[float], int]:
+        request = infer_request("controlled", {"INPUT0": np.zeros((1, 3), np.float32)})
+        request.parameters["sequence_id"].int64_param = key
+        for name, flag in flags.items():
+            request.parameters[f"sequence_{name}"].bool_param = flag
+        found = arrays(served.infer(request))
+        return found["OUTPUT0"][0].tolist(), int(found["ID"][0, 0])
+
+    assert told(start=True) == ([1.0, -1.0, 1.0], key)
+    assert told() == ([0.0, -1.0, 1.0], key)
+    assert told(end=True) == ([0.0, 5.0, 1.0], key)
+
+
+def test_a_negative_id_is_one_modulo_2_to_the_64(served: Running) -> None:
+    request = step(1.0, start=True)
+    request.parameters["sequence_id"].int64_param = -1
+    assert value(served, request) == 1.0
+    assert value(served, step(2.0, 2**64 - 1, end=True)) == 3.0
+
+
+def test_the_configuration_tells_how_sequences_are_batched(served: Running) -> None:
+    def batching(model: str) -> ModelSequenceBatching:
+        request = ModelConfigRequest(name=model)
+        config = served.stub.ModelConfig(request, timeout=PATIENCE).config
+        assert config.WhichOneof("scheduling_choice") == "sequence_batching"
+        return config.sequence_batching
+
+    summing = batching("summing")
+    assert summing.max_sequence_idle_microseconds == 60_000_000
+    assert [(s.input_name, s.output_name) for s in summing.state] == [("SUM_IN", "SUM_OUT")]
+    assert summing.oldest.max_candidate_sequences == 64
+    controlled = batching("controlled")
+    assert controlled.max_sequence_idle_microseconds == 90_000_000
+    kinds = {c.name: c.control[0].kind for c in controlled.control_input}
+    assert kinds == {"START": 0, "READY": 1, "END": 2, "CORRID": 3}
+    ends = {c.name: list(c.control[0].int32_false_true) for c in controlled.control_input}
+    assert (ends["END"], ends["CORRID"]) == ([-1, 5], [])
+
+
+def test_the_metadata_names_sequences_and_the_schedule_policy(served: Running) -> None:
+    answer = served.stub.ServerMetadata(ServerMetadataRequest(), timeout=PATIENCE)
+    assert {"sequence", "schedule_policy"} <= set(answer.extensions)
 
 
 def two_rows() -> ModelInferRequest:
