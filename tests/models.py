@@ -135,6 +135,29 @@ def scale(factor: float) -> ModelProto:
     return model([node], inputs, outputs, [weight])
 
 
+def summing(datatype: str = "FP32", dims: Dims = ("batch", 4)) -> ModelProto:
+    """OUTPUT0 is the sum of all INPUT0 of a sequence, with SUMMING as model.yaml."""
+    nodes = [
+        helper.make_node("Add", ["INPUT0", "SUM_IN"], ["OUTPUT0"]),
+        helper.make_node("Identity", ["OUTPUT0"], ["SUM_OUT"]),
+    ]
+    return model(
+        nodes,
+        [tensor(name, datatype, dims) for name in ("INPUT0", "SUM_IN")],
+        [tensor(name, datatype, dims) for name in ("OUTPUT0", "SUM_OUT")],
+    )
+
+
+SUMMING = "sequence:\n  states: [{input: SUM_IN, output: SUM_OUT}]\n  max_sequences: 64\n"
+
+
+def image_classes() -> ModelProto:
+    """The mean of each channel of INPUT0 FP32 [batch, 3, 8, 8] is OUTPUT0 [batch, 3, 1, 1]."""
+    node = helper.make_node("GlobalAveragePool", ["INPUT0"], ["OUTPUT0"])
+    given = tensor("INPUT0", "FP32", ("batch", 3, 8, 8))
+    return model([node], [given], [tensor("OUTPUT0", "FP32", ("batch", 3, 1, 1))])
+
+
 def big(size: int) -> ModelProto:
     """The mean of each row of INPUT0 FP32 [batch, size] is OUTPUT0 FP32 [batch, 1]."""
     axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")

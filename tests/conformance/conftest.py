@@ -39,8 +39,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "large": models.free_dims(),
             "counted": models.scale(1.0),
             "reloaded": models.scale(1.0),
+            "summing": models.summing("INT32", ("batch", 1)),
+            "summing_strings": models.summing("INT32", ("batch", 1)),
+            "images": models.image_classes(),
+            "bytes": models.identity("INT8", dims=("batch", 16)),
         },
         yaml={
+            "summing": models.SUMMING,
+            "summing_strings": models.SUMMING,
+            "images": "{format: {INPUT0: NCHW}, labels: {OUTPUT0: [red, green, blue]}}",
             "animals": "labels: {OUTPUT0: [cat, dog, fox, owl]}",
             "versions": "versions: all",
         },
@@ -50,7 +57,18 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address(repository: Path) -> Iterator[str]:
     """The address of a running server that is ready; it must end well, too."""
-    server = ServerProcess(repository)
+    yield from serving(repository)
+
+
+@pytest.fixture(scope="session")
+def split_address(repository: Path) -> Iterator[str]:
+    """The same of a server of several processes."""
+    yield from serving(repository, "--processes", "split", "--fronts", "2")
+
+
+def serving(repository: Path, *flags: str) -> Iterator[str]:
+    """Yield the address of a server while it serves."""
+    server = ServerProcess(repository, *flags)
     try:
         port = server.wait_for("listening")["grpc_port"]
         server.wait_for("ready")
@@ -61,12 +79,16 @@ def address(repository: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def triton(request: pytest.FixtureRequest) -> Results:
+def triton(request: pytest.FixtureRequest, repository: Path) -> Results:
     """What the cases of a module of `triton/` gave, by name; TRITON names the module."""
+    return results(request.module.TRITON, request.getfixturevalue("address"), str(repository))
+
+
+def results(module: str, address: str, repository: str) -> Results:
+    """Run the cases of a module against a server, and return what each gave."""
     python = require(TRITON_PYTHON)
-    module = f"{__package__}.triton.{request.module.TRITON}"
-    text = output([str(python), "-m", module, request.getfixturevalue("address")])
-    cases = {case.pop("case"): case for case in map(json.loads, text.splitlines())}
+    command = [str(python), "-m", f"{__package__}.triton.{module}", address, repository]
+    cases = {case.pop("case"): case for case in map(json.loads, output(command).splitlines())}
 
     def result(name: str) -> Any:
         assert "error" not in cases[name], cases[name]["error"]

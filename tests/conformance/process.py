@@ -20,9 +20,9 @@ STOP_TIMEOUT = 30.0
 class ServerProcess:
     """`python -m inferd_server` over a model repository."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, *flags: str) -> None:
         command = [sys.executable, "-m", "inferd_server", "--model-repository", str(repository)]
-        command += ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
+        command += ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json", *flags]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         # Read to the end, so that a full pipe never blocks the server.

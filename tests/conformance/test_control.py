@@ -34,10 +34,13 @@ def test_loading_and_unloading_unknown_models_is_not_found(triton: Results) -> N
     assert [refusal["code"] for refusal in triton("unknown_models")] == ["NOT_FOUND"] * 2
 
 
-def test_a_configuration_in_the_call_is_refused_and_the_model_stays(triton: Results) -> None:
-    config, files, ready = triton("load_with_another_configuration")
-    assert (config["code"], files["code"], ready) == ("UNIMPLEMENTED", "UNIMPLEMENTED", True)
-    assert "(config, file:1/model.onnx)" in files["message"]
+def test_a_model_is_loaded_with_a_configuration_and_files_of_the_caller(triton: Results) -> None:
+    loaded = triton("load_with_another_configuration")
+    assert loaded["batch_sizes"] == [2, 32]
+    assert loaded["versions"] == [["3"], ["1"]]
+    assert loaded["refused"]["code"] == "INVALID_ARGUMENT"
+    assert loaded["refused"]["message"].startswith("failed to load 'reloaded'")
+    assert loaded["answer"] == [[1, 2, 3, 4]]
 
 
 def test_trace_settings_say_that_nothing_is_traced(triton: Results) -> None:

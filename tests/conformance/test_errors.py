@@ -14,7 +14,7 @@ TRITON = "errors"
     [
         ("unknown_model", "NOT_FOUND", "model 'absent' is not known"),
         ("unknown_version", "NOT_FOUND", "has no version '9'; it has 1"),
-        ("malformed_version", "NOT_FOUND", "has no version 'new'"),
+        ("malformed_version", "INVALID_ARGUMENT", "'new' is no version"),
         ("wrong_shape", "INVALID_ARGUMENT", "'INPUT0' has shape [1, 15]"),
         ("wrong_datatype", "INVALID_ARGUMENT", "INT32 was expected"),
         ("missing_input", "INVALID_ARGUMENT", "'INPUT1' is missing"),

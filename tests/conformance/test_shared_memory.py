@@ -80,6 +80,10 @@ def test_an_output_larger_than_its_place_is_refused(triton: Results) -> None:
     assert "64 bytes, and 63 are set aside" in refusal["message"]
 
 
-def test_cuda_shared_memory_is_unimplemented_without_a_gpu(triton: Results) -> None:
-    refusals = triton("cuda")
-    assert [refusal["code"] for refusal in refusals] == ["UNIMPLEMENTED"] * 3
+def test_without_cuda_shared_memory_there_is_nothing_to_list_and_nothing_to_forget(
+    triton: Results,
+) -> None:
+    cuda = triton("cuda")
+    assert cuda["status"] == {}
+    assert cuda["unregistered"] == [None, None]
+    assert (cuda["register"]["code"], cuda["one"]["code"]) == ("INVALID_ARGUMENT", "NOT_FOUND")

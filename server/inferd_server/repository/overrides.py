@@ -17,7 +17,7 @@ from inferd_server.repository.layout import ModelSource, is_utf8, read_source
 
 MOST_FILES = 64
 """Of one model."""
-MOST_BYTES = 2**30
+MOST_BYTES = 2**29
 """Of the files of all models."""
 LONGEST_PATH = 255
 PREFIX = "inferd-files-"

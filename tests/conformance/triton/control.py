@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 from tritonclient.grpc import InferenceServerClient
 
@@ -53,9 +55,31 @@ def unknown_models(client: InferenceServerClient) -> object:
 
 
 def load_with_another_configuration(client: InferenceServerClient) -> object:
-    refused = refusal(client.load_model, MODEL, config=json.dumps({"max_batch_size": 2}))
-    files = refusal(client.load_model, MODEL, config="{}", files={"file:1/model.onnx": b"model"})
-    return [refused, files, client.is_model_ready(MODEL)]
+    def batch_size() -> int:
+        return client.get_model_config(MODEL).config.max_batch_size
+
+    def versions() -> list[str]:
+        return list(client.get_model_metadata(MODEL).versions)
+
+    client.load_model(MODEL, config=json.dumps({"max_batch_size": 2}))
+    small = batch_size()
+    client.load_model(MODEL, config="{}", files={"file:3/model.onnx": identity()})
+    other = versions()
+    answer = value(client.infer(MODEL, row(*INPUTS)))
+    broken = {"file:1/model.onnx": b"no model"}
+    refused = refusal(client.load_model, MODEL, config="{}", files=broken)
+    client.load_model(MODEL)
+    return {
+        "batch_sizes": [small, batch_size()],
+        "versions": [other, versions()],
+        "refused": refused,
+        "answer": answer,
+    }
+
+
+def identity() -> bytes:
+    """Return an ONNX model that returns INPUT0 FP32 [batch, 4] as OUTPUT0."""
+    return (Path(sys.argv[2]) / "animals" / "1" / "model.onnx").read_bytes()
 
 
 def trace_settings(client: InferenceServerClient) -> object:

@@ -138,11 +138,15 @@ def output_too_small(client: InferenceServerClient) -> object:
 
 def cuda(client: InferenceServerClient) -> object:
     handle = base64.b64encode(b"\x00" * 64)
-    return [
-        refusal(client.register_cuda_shared_memory, NAME, handle, 0, SIZE),
-        refusal(client.get_cuda_shared_memory_status),
-        refusal(client.unregister_cuda_shared_memory, NAME),
-    ]
+    return {
+        "unregistered": [
+            client.unregister_cuda_shared_memory(),
+            client.unregister_cuda_shared_memory(NAME),
+        ],
+        "status": client.get_cuda_shared_memory_status(as_json=True),
+        "one": refusal(client.get_cuda_shared_memory_status, NAME),
+        "register": refusal(client.register_cuda_shared_memory, NAME, handle, 0, SIZE),
+    }
 
 
 if __name__ == "__main__":

@@ -223,10 +223,11 @@ def test_answers_come_in_the_order_of_the_requests_though_batches_run_in_another
     with running_fake(tmp_path, FakeEngines(lambda: FakeEngine(WIDTHS))) as (server, engine):
         engine.hold()
         talk = Conversation(server)
-        for number, width in enumerate((4, 4, 7, 4, 7, 4)):
+        talk.send(of_width(4, 0))
+        assert engine.running.wait(PATIENCE)
+        for number, width in enumerate((4, 7, 4, 7, 4), start=1):
             talk.send(of_width(width, number))
         queue_of = server.server.repository.resolve("fake", "").queue
-        assert engine.running.wait(PATIENCE)
         await_rows(server, lambda: queue_of.rows == 5)
         engine.release()
         talk.close()

@@ -38,22 +38,7 @@ from tests.server.serving import (
     running_split,
 )
 
-YAML = "sequence:\n  states: [{input: SUM_IN, output: SUM_OUT}]\n  max_sequences: 64\n"
 Start = Callable[..., AbstractContextManager[Running]]
-
-
-def summing() -> ModelProto:
-    """OUTPUT0 is the sum of all INPUT0 of a sequence: FP32 [batch, 4]."""
-    dims = ("batch", 4)
-    nodes = [
-        helper.make_node("Add", ["INPUT0", "SUM_IN"], ["OUTPUT0"]),
-        helper.make_node("Identity", ["OUTPUT0"], ["SUM_OUT"]),
-    ]
-    return models.model(
-        nodes,
-        [models.tensor(name, "FP32", dims) for name in ("INPUT0", "SUM_IN")],
-        [models.tensor(name, "FP32", dims) for name in ("OUTPUT0", "SUM_OUT")],
-    )
 
 
 CONTROLLED = """
@@ -112,8 +97,8 @@ def served(
     start: Start = request.param
     folder = models.repository(
         tmp_path_factory.mktemp("models"),
-        {"summing": summing(), "scaled": models.scale(2.0), "controlled": controlled()},
-        {"summing": YAML, "controlled": CONTROLLED},
+        {"summing": models.summing(), "scaled": models.scale(2.0), "controlled": controlled()},
+        {"summing": models.SUMMING, "controlled": CONTROLLED},
     )
     with start(folder) as server:
         yield server
@@ -315,7 +300,7 @@ def test_a_step_that_ends_while_it_waits_ends_the_sequence(tmp_path: Path, how: 
 
 
 def test_models_with_sequences_stay_ready_though_nobody_tries_them(tmp_path: Path) -> None:
-    folder = models.repository(tmp_path, {"summing": summing()}, {"summing": YAML})
+    folder = models.repository(tmp_path, {"summing": models.summing()}, {"summing": models.SUMMING})
     with running(folder) as server:
         assert server.server is not None
         server.server._canaries.round(PATIENCE)
