@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inferd.tensors import Array
+from inferd_engines.arrays import zeros
 from inferd_engines.engine import Engine, EngineError, Overlapping
 from inferd_engines.onnx_values import ModelFacts, read_facts
 
@@ -41,7 +42,7 @@ from inferd_server.worker.batching import (
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.overlap import Overlap
-from inferd_server.worker.row_trials import RowTrials
+from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds
 
@@ -88,6 +89,8 @@ class Loading:
         self._config = config
         self.files = ModelFiles(path.parent, config)
         self._own: Mapping[str, Array] | None = None
+        # Bytes that this process held before an instance was warmed.
+        self._before = 0
         self._around = around
         self._lost = lost
         self._handle: Handle | None = None
@@ -100,6 +103,7 @@ class Loading:
         self._check_size(engine)
         self._own = read_own(config, self._path.parents[1], engine.signature)
         batching = self._batching(engine)
+        self._before = around.trials.budget.resident()
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
@@ -129,6 +133,7 @@ class Loading:
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
+        self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
         return self._work(engine, self._served(engine, bounds), warm_up)
@@ -196,6 +201,13 @@ class Loading:
             warm_up.reason = "not warmed: one row is larger than a message may be"
         handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
         host = self._host(engine, warm_up, handle)
+        inputs = engine.signature.inputs
+        self._around.trials.give_back(
+            engine,
+            lambda: {tensor.name: zeros(tensor, 1) for tensor in inputs},
+            self._before,
+            SPARE_WARM,
+        )
         runner = self._around.station.runner(served, handle.queue, handle.batched, self._observing)
         return Work(handle.queue, runner, host, self._loop(served, handle, runner))
 
