@@ -18,6 +18,7 @@ from inferd_server.repository.bounds import Bounds, bounds_of
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.digest import ModelFiles
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
 from inferd_server.repository.warming import (
@@ -200,6 +201,7 @@ class Loading:
         else:
             warm_up.reason = "not warmed: one row is larger than a message may be"
         handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
+        handle.last_request = LastRequest() if warm_up.reason else None
         host = self._host(engine, warm_up, handle)
         inputs = engine.signature.inputs
         self._around.trials.give_back(
