@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 STATM = Path("/proc/self/statm")
+STATUS = Path("/proc/self/status")
 
 
 def resident_bytes() -> int:
@@ -14,6 +15,15 @@ def resident_bytes() -> int:
     try:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError, ValueError):
+        return 0
+
+
+def peak_bytes() -> int:
+    """Return the most bytes that were in memory at a time; 0 where the system does not tell."""
+    try:
+        lines = STATUS.read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, IndexError, ValueError, StopIteration):
         return 0
 
 

@@ -89,7 +89,7 @@ class Server:
         self._loaded = threading.Event()
         trials = RowTrials(
             clock,
-            settings.batching.verdict_folder(os.environ),
+            settings.verdict_folder(os.environ),
             settings.listen.max_message_bytes,
         )
         loader = Loader(

@@ -54,8 +54,6 @@ class Canary:
         self._zeros = row_of_zeros(handle)
         # Who was warmed with zeros takes them.
         self._proven = handle.takes_zeros
-        if handle.warm_reason:
-            self._watch_callers()
         self._successes = handle.statistics.read().success.count
         self._open: tuple[Job, Trial] | None = None
 
@@ -83,9 +81,11 @@ class Canary:
     def _watch_callers(self) -> None:
         """Try the last request from now on, whatever it is; nothing until there was one."""
         self._proven = False
-        last = self._handle.last_request or LastRequest()
-        last.forget()
-        self._handle.last_request = last
+        if self._handle.last_request is None:
+            self._handle.last_request = LastRequest()
+        else:
+            # It is no input that the model takes.
+            self._handle.last_request.forget()
 
     def _late(self, job: Job) -> Verdict:
         # Nobody needs the answer. What runs stays open until it comes: one trial at a time.

@@ -15,6 +15,7 @@ from inferd_server.link.sending import Target
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
 from inferd_server.repository.handle import Description, Handle
+from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Refusable
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
@@ -220,4 +221,5 @@ class Catalog:
             ),
             statistics=Statistics(),
             forecast=Forecast(bounds.limits.max_rows, about.config.instances),
+            last_request=LastRequest() if about.warm_reason else None,
         )

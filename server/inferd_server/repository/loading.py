@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.tensors import Array
+from inferd_engines.arrays import zeros
 from inferd_engines.engine import Engine, EngineError, Overlapping, Signature
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_values import ModelFacts, read_facts
@@ -17,6 +18,7 @@ from inferd_server.repository.bounds import Bounds, bounds_of
 from inferd_server.repository.config import ImageFormat, ModelConfig
 from inferd_server.repository.digest import content_digest
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
 from inferd_server.repository.warming import (
@@ -42,7 +44,7 @@ from inferd_server.worker.batching import (
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.overlap import Overlap
-from inferd_server.worker.row_trials import RowTrials
+from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds
 
@@ -90,6 +92,8 @@ class Loading:
         self._files = files
         self._config = config
         self._own: Mapping[str, Array] | None = None
+        # Bytes that this process held before an instance was warmed.
+        self._before = 0
         self._around = around
         self._lost = lost
         self._handle: Handle | None = None
@@ -102,6 +106,7 @@ class Loading:
         self._check_size(engine)
         self._own = read_own(config, self._files.model.parents[1], engine.signature)
         batching = self._batching(engine)
+        self._before = around.trials.budget.resident()
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
@@ -134,6 +139,7 @@ class Loading:
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
+        self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
         return self._work(engine, self._served(engine, bounds), warm_up)
@@ -214,7 +220,15 @@ class Loading:
         else:
             warm_up.reason = "not warmed: one row is larger than a message may be"
         handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
+        handle.last_request = LastRequest() if warm_up.reason else None
         host = self._host(engine, warm_up, handle)
+        inputs = engine.signature.inputs
+        self._around.trials.give_back(
+            engine,
+            lambda: {tensor.name: zeros(tensor, 1) for tensor in inputs},
+            self._before,
+            SPARE_WARM,
+        )
         about = {"model": self._name, "version": self._version}
         runner = self._around.station.runner(
             served, handle.queue, handle.batched, self._observing, about

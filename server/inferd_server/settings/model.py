@@ -114,17 +114,9 @@ class BatchingSettings(Section):
     verdict_store: str = Field(
         "auto",
         description="folder that keeps whether a model's rows may share a batch, so that this is "
-        "not tried again at each start; auto: inferd/rows in $XDG_CACHE_HOME or ~/.cache; empty: "
-        "nothing is kept",
+        "not tried again at each start; auto: rows in the plan store, else inferd/rows in "
+        "$XDG_CACHE_HOME or ~/.cache; empty: nothing is kept",
     )
-
-    def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
-        """Return the folder of `verdict_store`; None to keep nothing."""
-        if self.verdict_store != "auto":
-            return Path(self.verdict_store) if self.verdict_store else None
-        home = environment.get("HOME", "")
-        cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
-        return Path(cache) / "inferd" / "rows" if cache else None
 
 
 class EngineSettings(Section):
@@ -298,3 +290,14 @@ class Settings(Section):
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()
+
+    def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the folder of `verdict_store`; None to keep nothing."""
+        store = self.batching.verdict_store
+        if store != "auto":
+            return Path(store) if store else None
+        if self.engine.plan_store:
+            return Path(self.engine.plan_store) / "rows"
+        home = environment.get("HOME", "")
+        cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
+        return Path(cache) / "inferd" / "rows" if cache else None

@@ -67,7 +67,7 @@ class WorkerProcess:
             station=station,
             trials=RowTrials(
                 time.monotonic,
-                settings.batching.verdict_folder(os.environ),
+                settings.verdict_folder(os.environ),
                 settings.listen.max_message_bytes,
             ),
         )

@@ -39,6 +39,8 @@ SIZES = (2, 5, 32)
 WATCHES_MEMORY = 1 << 20
 """Bytes of a row from which the memory that runs take is looked at."""
 MOST_WATCHED = 24
+LEAST_FEEDS = 6
+"""Neighbours that a dear model is tried with, too: others, equal, large ones, NaN, infinity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Budget:
     """Monotonic seconds."""
     resident: Callable[[], int]
     """Returns the bytes of memory that this process holds."""
+    peak: Callable[[], int]
+    """Returns the most that it ever held."""
     input_bytes: int = 128 << 20
     """Of the inputs of one batch."""
     memory: int = 1 << 30
@@ -104,7 +108,8 @@ class RowTrial:
         self._buffers: Mapping[str, Array] = {}
         self._seen: dict[int, Mapping[str, Array]] = {}
         self._failure = "nothing was tried"
-        self._until = 0.0
+        self._until = self._soon = 0.0
+        self._left_out = False
         self._fitting = 0
         self.runs = 0
         self.stopped = False
@@ -118,9 +123,10 @@ class RowTrial:
         """
         start = self._budget.clock()
         self._until = start + self._budget.least_s
+        self._soon = start + self._budget.most_s
         try:
             with np.errstate(all="ignore"):
-                return self._verdict(start)
+                return self._verdict()
         except Stopped:
             self.stopped = True
             why = f"the trial was not over after {self._budget.least_s:g} s"
@@ -135,7 +141,7 @@ class RowTrial:
         generator = np.random.default_rng(1)
         return {one.name: one.draw(1, generator) for one in self._values} or None
 
-    def _verdict(self, start: float) -> Verdict:
+    def _verdict(self) -> Verdict:
         if not self._fit():
             why = f"rows could not be tried together: {self._failure}"
             return self._told(Finding.UNTRIED, why)
@@ -145,7 +151,7 @@ class RowTrial:
         tried, skipped = [], []
         for number, case in enumerate(cases):
             if number:
-                self._until = start + self._budget.most_s
+                self._until = self._soon
             try:
                 problem = self._case(case)
             except Stopped:
@@ -158,7 +164,8 @@ class RowTrial:
             tried.append(case)
         if not self._seen:
             return self._told(Finding.UNTRIED, f"rows could not be tried together: {self._failure}")
-        return self._told(Finding.INDEPENDENT, summary(tried, skipped, self.runs, self._most))
+        text = summary(tried, skipped, self.runs, self._most, fewer_neighbours=self._left_out)
+        return self._told(Finding.INDEPENDENT, text)
 
     def _cases(self) -> list[Case]:
         """Return what to try, that which finds most first."""
@@ -205,20 +212,25 @@ class RowTrial:
             self._failure = f"two rows of inputs take {2 * row} bytes"
             return False
         generator = np.random.default_rng(1)
-        if row >= WATCHES_MEMORY and not self._affordable(values, generator):
-            return False
-        feed = {one.name: one.draw(2, generator) for one in values}
-        return self._run(feed, 2) is not None
-
-    def _affordable(self, values: Sequence[InputValues], generator: np.random.Generator) -> bool:
-        before = self._budget.resident()
-        if self._run({one.name: one.draw(1, generator) for one in values}, 1) is None:
-            return False
-        grown = max(1, self._budget.resident() - before)
-        self._fitting = min(self._fitting, self._budget.memory // grown)
-        if self._fitting < 2:
-            raise TooLarge(f"a run of one row takes {grown >> 20} MiB of memory")
+        watched = row >= WATCHES_MEMORY
+        before = self._budget.resident() if watched else 0
+        for rows in (1, 2) if watched else (2,):
+            peak = self._budget.peak() if watched else 0
+            if self._run({one.name: one.draw(rows, generator) for one in values}, rows) is None:
+                return False
+            if watched:
+                highest = self._budget.peak()
+                # A peak from before says nothing of this run.
+                held = max(self._budget.resident(), highest if highest > peak else 0)
+                self._check_memory(held - before, rows)
         return True
+
+    def _check_memory(self, grown: int, rows: int) -> None:
+        """Bound the rows of a batch by what a run of some took."""
+        self._fitting = min(self._fitting, self._budget.memory * rows // max(1, grown))
+        if self._fitting < 2:
+            what = "one row" if rows == 1 else f"{rows} rows"
+            raise TooLarge(f"a run of {what} takes {grown >> 20} MiB of memory")
 
     def _case(self, case: Case) -> Verdict | None:
         """Try one row at the first and the last place; return what is wrong."""
@@ -242,6 +254,9 @@ class RowTrial:
         plain: Mapping[str, Write] = {}
         for number, (name, feed) in enumerate(self._feeds(watched, others)):
             self._check_time()
+            if number >= LEAST_FEEDS and self._budget.clock() > self._soon:
+                self._left_out = True
+                break
             answer = self._answer(feed, place, watched, case.batch)
             if answer is None:
                 continue

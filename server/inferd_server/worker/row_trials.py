@@ -12,13 +12,15 @@ from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError, Shrinking
 from inferd_engines.onnx_values import ModelFacts
 
-from inferd_server.memory import give_back, resident_bytes
+from inferd_server.memory import give_back, peak_bytes, resident_bytes
 from inferd_server.worker.row_independence import Budget, RowTrial
 from inferd_server.worker.row_verdict import Finding, Verdict
 from inferd_server.worker.verdict_store import METHOD, VerdictStore
 
 SPARE = 64 << 20
 """Bytes that a trial may leave behind."""
+SPARE_WARM = 512 << 20
+"""The same for a warm-up, whose runs make memory ready that callers' runs use again."""
 
 
 class RowTrials:
@@ -30,6 +32,7 @@ class RowTrials:
         folder: Path | None = None,
         input_bytes: int = 128 << 20,
         resident: Callable[[], int] = resident_bytes,
+        peak: Callable[[], int] = peak_bytes,
     ) -> None:
         """Know where verdicts are kept, and what a trial may cost.
 
@@ -38,9 +41,10 @@ class RowTrials:
             folder: of the verdicts; None: none are kept.
             input_bytes: of one batch's inputs.
             resident: returns the bytes of memory that this process holds.
+            peak: returns the most that it ever held.
         """
         self._store = VerdictStore(folder)
-        self.budget = Budget(clock, resident, input_bytes)
+        self.budget = Budget(clock, resident, peak, input_bytes)
 
     def verdict(
         self,
@@ -69,13 +73,34 @@ class RowTrials:
         before = self.budget.resident()
         trial = RowTrial(engine, facts, most, self.budget, own)
         found = trial.verdict()
-        if self.budget.resident() - before > SPARE:
-            shrink(engine, trial.smallest())
+        self.give_back(engine, lambda: trial.smallest() or {}, before, SPARE)
         # What was not tried for want of time would not be tried next time either.
         if key and (found.finding is not Finding.UNTRIED or trial.stopped):
             about = {"engine": engine.name, "version": engine.version, "digest": digest()}
             self._store.keep(key, found, about)
         return found
+
+    def give_back(
+        self,
+        engine: Engine,
+        inputs: Callable[[], Mapping[str, Array]],
+        before: int,
+        spare: int,
+    ) -> None:
+        """Let an engine keep no more memory than it needs, after large runs.
+
+        Args:
+            engine: whose runs they were; on its thread.
+            inputs: returns those of the smallest run, as far as they are known.
+            before: bytes that this process held before them.
+            spare: bytes that may stay.
+        """
+        if self.budget.resident() - before <= spare:
+            return
+        if isinstance(engine, Shrinking):
+            with suppress(EngineError):
+                engine.shrink(inputs())
+        give_back()
 
     def _key(self, engine: Engine, most: int, own: Mapping[str, Array] | None, digest: str) -> str:
         """Return what a verdict depends on; "" if that is not known."""
@@ -87,16 +112,3 @@ class RowTrials:
             key.update(repr((name, array.dtype.str, array.shape)).encode())
             key.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
         return key.hexdigest()
-
-
-def shrink(engine: Engine, inputs: Mapping[str, Array] | None) -> None:
-    """Give the memory back that larger runs took.
-
-    Args:
-        engine: whose runs they were.
-        inputs: of the smallest one; None if none ran.
-    """
-    if inputs is not None and isinstance(engine, Shrinking):
-        with suppress(EngineError):
-            engine.shrink(inputs)
-    give_back()

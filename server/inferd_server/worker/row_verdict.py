@@ -74,7 +74,14 @@ def alike(one: Array, other: Array) -> bool:
     return bool(np.all((np.abs(one - other) <= bound) | both_nan | (one == other)))
 
 
-def summary(tried: Sequence[Case], skipped: Sequence[Case], runs: int, most: int) -> str:
+def summary(
+    tried: Sequence[Case],
+    skipped: Sequence[Case],
+    runs: int,
+    most: int,
+    *,
+    fewer_neighbours: bool,
+) -> str:
     """Say what was tried, and what was not."""
     sizes = sorted({case.batch for case in tried})
     text = (
@@ -86,6 +93,8 @@ def summary(tried: Sequence[Case], skipped: Sequence[Case], runs: int, most: int
     fewer = {case.watched for case in skipped} - {case.watched for case in tried}
     if fewer:
         untried.append(f"{len(fewer)} rows of other values")
+    if fewer_neighbours:
+        untried.append("some neighbours")
     if most > max(sizes) and not left:
         untried.append(f"batches up to {most}")
     return text + (f"; not tried: {', '.join(untried)}" if untried else "")

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
 from inferd_server.front.canary import Canaries
 from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.repository import last_request
 from inferd_server.scheduler.job import Execution, Phases
 
 from tests import models
 from tests.fakes.clock import FakeClock
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, double
 from tests.server.repository.bench import WITHIN, Bench
 
 BRIEF = 0.01
@@ -129,6 +131,79 @@ def test_a_model_that_takes_no_zeros_is_not_tried_again(bench: Bench) -> None:
     assert trials.round() == [Outcome.UNFIT]
     assert trials.round() == []
     assert len(engine.batches) == 1
+
+
+class OnlyThese(FakeEngine):
+    """Takes rows of one kind, at load and later."""
+
+    def __init__(self, wanted: float) -> None:
+        super().__init__(compute=self._answer)
+        self.wanted = wanted
+
+    def warm(self, rows: int) -> None:
+        self.run({"INPUT0": np.zeros((rows, 4), np.float32)}, {}, rows)
+
+    def _answer(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        if not (inputs["INPUT0"] == self.wanted).all():
+            raise EngineError("no such token")
+        return double(inputs)
+
+
+def test_a_model_that_takes_no_zeros_is_tried_with_the_last_request_that_it_was_sent(
+    bench: Bench,
+) -> None:
+    bench.engines._make = lambda: OnlyThese(7)
+    bench.add("m", 1)
+    bench.repository.load("m")
+    trials, engine = Trials(bench), bench.engines.last
+    assert trials.round() == []
+    assert engine.batches == []
+    keep(bench, 7)
+    assert trials.round() == [Outcome.OK]
+    (batch,) = engine.batches
+    assert batch.inputs["INPUT0"].tolist() == [[7.0] * 4]
+    # From now on it is known to take that.
+    engine.fail(EngineError("out of memory"))
+    assert trials.round() == [Outcome.FAILED]
+    assert trials.round() == [Outcome.OK]
+
+
+def test_a_last_request_that_the_model_refuses_says_nothing_and_the_next_one_is_tried(
+    bench: Bench,
+) -> None:
+    bench.engines._make = lambda: OnlyThese(7)
+    bench.add("m", 1)
+    bench.repository.load("m")
+    trials = Trials(bench)
+    assert trials.round() == []
+    keep(bench, 8)
+    assert trials.round() == [Outcome.UNFIT]
+    assert trials.round() == []
+    keep(bench, 7)
+    assert trials.round() == [Outcome.OK]
+
+
+def test_large_requests_are_not_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(last_request, "LARGEST", 8)
+    bench.engines._make = lambda: OnlyThese(7)
+    bench.add("m", 1)
+    bench.repository.load("m")
+    trials = Trials(bench)
+    assert trials.round() == []
+    keep(bench, 7)
+    assert trials.round() == []
+
+
+def keep(bench: Bench, value: float) -> None:
+    """Show a request to the model's handle, as the front does before it is queued."""
+    handle = bench.repository.resolve("m", "")
+    # Nothing could be tried of this model, so its rows are not batched.
+    slot = handle.arena.reserve([(np.dtype(np.float32), (1, 4))], 1, 16)
+    assert slot is not None
+    assert handle.last_request is not None
+    slot.inputs[0][...] = value
+    handle.last_request.keep(slot)
+    slot.free()
 
 
 def test_a_model_without_room_says_nothing(trials: Trials) -> None:

@@ -205,3 +205,21 @@ def test_help_lists_every_setting_with_its_default(monkeypatch: pytest.MonkeyPat
     assert "(default: none)" in text
     assert "--strict-readiness true|false" in text
     assert "--transport auto|aio|completion_queue" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "folder"),
+    [
+        ({}, {"HOME": "/home/a"}, "/home/a/.cache/inferd/rows"),
+        ({}, {"HOME": "/home/a", "XDG_CACHE_HOME": "/cache"}, "/cache/inferd/rows"),
+        ({"plan_store": "/plans"}, {"HOME": "/home/a"}, "/plans/rows"),
+        ({"plan_store": "/plans", "verdict_store": "/kept"}, {}, "/kept"),
+        ({}, {}, None),
+        ({"verdict_store": ""}, {"HOME": "/home/a"}, None),
+    ],
+)
+def test_verdicts_are_kept_in_a_cache_unless_another_folder_is_named(
+    flags: dict[str, str], environment: dict[str, str], folder: str | None
+) -> None:
+    found = load_settings(flags, {}).verdict_folder(environment)
+    assert found == (None if folder is None else Path(folder))

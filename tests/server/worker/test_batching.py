@@ -151,7 +151,7 @@ def try_rows(engine: Engine, asked: int | None, facts: ModelFacts = NOTHING) -> 
     """Decide as loading does, with a clock that stands still."""
 
     def trial(most: int) -> Verdict:
-        return RowTrial(engine, facts, most, Budget(lambda: 0.0, lambda: 0)).verdict()
+        return RowTrial(engine, facts, most, Budget(lambda: 0.0, lambda: 0, lambda: 0)).verdict()
 
     return find_batching(engine.signature, asked, 32, facts, trial)
 

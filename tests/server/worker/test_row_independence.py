@@ -41,7 +41,7 @@ class Dear(FakeEngine):
     def __init__(self, signature: Signature, seconds: float = 0.0, memory: int = 0) -> None:
         super().__init__(signature, lambda inputs: {"OUTPUT0": inputs["INPUT0"][:, :1] * 2})
         self.now = 0.0
-        self.resident = 0
+        self.resident = self.peak = self.peak_of_a_row = 0
         self._seconds = seconds
         self._memory = memory
         self.sizes: list[int] = []
@@ -50,12 +50,13 @@ class Dear(FakeEngine):
         self.sizes.append(rows)
         self.now += self._seconds * rows
         self.resident = max(self.resident, self._memory * rows)
+        self.peak = max(self.peak, self.peak_of_a_row * rows)
         # Its memory of all inputs is not wanted here.
         self.batches.clear()
         return super().run(inputs, outputs, rows)
 
     def verdict(self, **budget: float) -> Verdict:
-        given = Budget(lambda: self.now, lambda: self.resident, **budget)  # type: ignore[arg-type]
+        given = Budget(lambda: self.now, lambda: self.resident, lambda: self.peak, **budget)  # type: ignore[arg-type]
         return RowTrial(self, NOTHING, 32, given).verdict()
 
 
@@ -74,7 +75,9 @@ def test_a_slow_model_is_tried_in_small_batches_and_the_rest_is_named() -> None:
     verdict = engine.verdict(most_s=3.0)
     assert verdict.finding is Finding.INDEPENDENT
     assert max(engine.sizes) == 2
-    assert verdict.reason.endswith("; not tried: batches of 3, 5 and 32, 3 rows of other values")
+    assert verdict.reason.endswith(
+        "; not tried: batches of 3, 5 and 32, 3 rows of other values, some neighbours"
+    )
 
 
 def test_a_model_that_takes_too_long_for_any_trial_is_untried() -> None:
@@ -117,6 +120,13 @@ def test_memory_bounds_the_rows_of_a_batch() -> None:
     assert (verdict.fitting, max(engine.sizes)) == (5, 5)
 
 
+def test_memory_that_a_run_gave_back_itself_counts_too() -> None:
+    engine = Dear(wide(MIB), memory=10 * MIB)
+    engine.peak_of_a_row = 300 * MIB
+    verdict = engine.verdict(memory=1024 * MIB)
+    assert (verdict.fitting, max(engine.sizes)) == (3, 3)
+
+
 def test_what_a_trial_took_is_given_back() -> None:
     class Shrinks(Dear):
         shrunk = 0
@@ -126,7 +136,7 @@ def test_what_a_trial_took_is_given_back() -> None:
             self.shrunk += 1
 
     engine = Shrinks(wide(MIB), memory=100 * MIB)
-    trials = RowTrials(lambda: 0.0, resident=lambda: engine.resident)
+    trials = RowTrials(lambda: 0.0, resident=lambda: engine.resident, peak=lambda: 0)
     assert trials.verdict(engine, NOTHING, 8, None, digest).finding is Finding.INDEPENDENT
     assert engine.shrunk == 1
 
@@ -149,7 +159,7 @@ def test_own_rows_are_tried_where_others_fail() -> None:
 
     engine = FakeEngine(compute=compute)
     own = {"INPUT0": np.repeat(np.array([[41.5], [42.5]], np.float32), 4, axis=1)}
-    budget = Budget(lambda: 0.0, lambda: 0)
+    budget = Budget(lambda: 0.0, lambda: 0, lambda: 0)
     assert RowTrial(engine, NOTHING, 32, budget).verdict().finding is Finding.UNTRIED
     assert RowTrial(engine, NOTHING, 32, budget, own).verdict().finding is Finding.INDEPENDENT
 
