@@ -11,7 +11,8 @@ from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig, read_model_config
 
 log = logging.getLogger(__name__)
-MODEL_FILE = "model.onnx"
+MODEL_FILES = ("model.onnx", "model.ort")
+"""Names of a version's model, most wanted first: ONNX, and what ONNX Runtime makes of it."""
 CONFIG_FILE = "model.yaml"
 
 
@@ -54,7 +55,7 @@ def read_source(repository: Path, name: str) -> ModelSource:
     config = read_model_config(folder / CONFIG_FILE)
     try:
         versions = {
-            int(path.name): path / MODEL_FILE
+            int(path.name): model_file(path)
             for path in folder.iterdir()
             if path.is_dir() and is_version(path.name)
         }
@@ -64,6 +65,12 @@ def read_source(repository: Path, name: str) -> ModelSource:
         raise SettingsError(f"{folder} has no version: a folder named 1, 2, ... was expected")
     wanted = select_versions(list(versions), config.versions)
     return ModelSource(name, config, {version: versions[version] for version in wanted})
+
+
+def model_file(version: Path) -> Path:
+    """Return the model file of a version's folder; the first name where there is none."""
+    there = (version / name for name in MODEL_FILES if (version / name).is_file())
+    return next(there, version / MODEL_FILES[0])
 
 
 def name_of(model: Path) -> str:
