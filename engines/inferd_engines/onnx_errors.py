@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import Array
@@ -35,7 +35,49 @@ _BAD_INPUT = re.compile(
 )
 _INVALID_ARGUMENT = "[ONNXRuntimeError] : 2 : INVALID_ARGUMENT"
 _CUDA_FAILURE = re.compile(r"CUDA failure (\d+)")
-_LOCALE = re.compile(r"Failed to construct locale with name:([\w-]+)")
+SHOWN = 5
+"""Names of files in a sentence."""
+_EXPORT = "export it to ONNX, see docs/exporting.md"
+MAKERS: Mapping[str, str] = {
+    **dict.fromkeys((".pt", ".pth", ".pt2", ".ckpt"), f"PyTorch's: {_EXPORT}"),
+    **dict.fromkeys((".pkl", ".pickle", ".joblib"), f"a Python object: {_EXPORT}"),
+    **dict.fromkeys((".h5", ".keras", ".pb", ".tflite", "saved_model"), f"TensorFlow's: {_EXPORT}"),
+    **dict.fromkeys((".bst", ".ubj", ".xgb"), f"XGBoost's: {_EXPORT}"),
+    ".cbm": f"CatBoost's: {_EXPORT}",
+    ".safetensors": f"weights without a model: {_EXPORT}",
+    **dict.fromkeys(
+        (".plan", ".engine", ".trt"),
+        "a plan of TensorRT: give the ONNX file that it was built from, see docs/tensorrt.md",
+    ),
+}
+"""What a file is and what to do with it, by its suffix or name."""
+MARKS: Sequence[tuple[bytes, str]] = (
+    (b"version https://git-lfs", "a pointer of Git LFS and not the model: run git lfs pull"),
+    (b"PK\x03\x04", f"PyTorch's or Keras', whatever its name: {_EXPORT}"),
+    (b"\x89HDF", f"TensorFlow's or Keras', whatever its name: {_EXPORT}"),
+    (b"\x80", f"a Python object, whatever its name: {_EXPORT}"),
+)
+"""How files begin that are called a model and are none."""
+CURES: Sequence[tuple[re.Pattern[str], str]] = (
+    (
+        re.compile(r"Failed to construct locale with name:([\w-]+)"),
+        "the model needs the locale {0}, which this machine does not have: install it (on Debian "
+        "and Ubuntu: apt-get install locales, then localedef -i {0} -f UTF-8 {0}), or export the "
+        "model with another one: options={{TfidfVectorizer: {{'locale': 'C'}}}} for scikit-learn's "
+        "converter",
+    ),
+    (
+        re.compile(r"Could not find an implementation for (\w+)\((\d+)\)"),
+        "this ONNX Runtime has no {0} (opset {1}) for the types that the model gives it; bfloat16 "
+        "is a type that few operators take: export the model in float32 or float16",
+    ),
+    (
+        re.compile(r"(?:Fatal error: |No Op registered for )([\w.:]+?)(?:\(-?\d+\))? (?:is|with) "),
+        "this ONNX Runtime does not know the operator {0}: name the library that brings it in "
+        "custom_ops of model.yaml (docs/models.md), or export the model with an older opset",
+    ),
+)
+"""What ONNX Runtime says of models that it cannot load, and what helps."""
 _CUDA_OUT_OF_MEMORY = "2"
 
 
@@ -78,17 +120,62 @@ def is_bad_input(error: BaseException, inputs: Mapping[str, Array]) -> bool:
     return empty or _BAD_INPUT.search(text, node.end()) is not None
 
 
-def load_failure(path: Path, error: BaseException) -> str:
-    """Return the sentence for a model file that ONNX Runtime does not load."""
-    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in str(error):
-        return f"{path} is not a whole ONNX file: it is truncated, damaged or of another format"
+def load_failure(path: Path, error: BaseException, missing: Collection[str] = ()) -> str:
+    """Return the sentence for a model file that ONNX Runtime does not load.
+
+    Args:
+        path: of the file.
+        error: of ONNX Runtime.
+        missing: names of files in which the model says that weights are, and that are not there.
+    """
     text = str(error)
-    locale = _LOCALE.search(text)
-    if locale is not None:
+    if missing and "xternal data" in text:
         return (
-            f"the model needs the locale {locale[1]}, which this machine does not have: install it "
-            f"(on Debian and Ubuntu: apt-get install locales, then localedef -i {locale[1]} "
-            f"-f UTF-8 {locale[1]}), or export the model with another one: "
-            "options={TfidfVectorizer: {'locale': 'C'}} for scikit-learn's converter"
+            f"{path} keeps its weights in {', '.join(sorted(missing))}, which is not beside it; "
+            f"{lies_in(path.parent)}: copy the file there under the name that it had when the "
+            "model was exported"
         )
+    if type(error).__name__ == "InvalidProtobuf" or "No graph was found" in text:
+        return not_a_model(path)
+    for pattern, cure in CURES:
+        found = pattern.search(text)
+        if found is not None:
+            return f"{path} cannot be loaded: {cure.format(*found.groups())}"
     return f"ONNX Runtime cannot load {path}: {brief(error)}"
+
+
+def not_a_model(path: Path) -> str:
+    """Return the sentence for a file that is no ONNX file, though it is called one."""
+    with path.open("rb") as file:
+        begin = file.read(32)
+    for mark, what in MARKS:
+        if begin.startswith(mark):
+            return f"{path} is {what}"
+    return f"{path} is not a whole ONNX file: it is truncated, damaged or of another format"
+
+
+def absent_model(path: Path) -> str:
+    """Return the sentence for a version without its model file: what lies there and what to do."""
+    said = f"{path} does not exist or is not a file"
+    folder = path.parent
+    try:
+        others = sorted(other for other in folder.iterdir() if not other.name.startswith("."))
+    except OSError:
+        return said
+    named = next((other for other in others if other.suffix in {".onnx", ".ort"}), None)
+    if named is not None:
+        return f"{said}; there is {named.name}: rename it to model{named.suffix}"
+    for other in others:
+        maker = MAKERS.get(other.suffix) or MAKERS.get(other.name)
+        if maker is not None:
+            return f"{said}; there is {other.name}, which is {maker}"
+    return f"{said}; {lies_in(folder)}: an ONNX file of that name was expected"
+
+
+def lies_in(folder: Path) -> str:
+    """Say which files a folder holds, the first few of them."""
+    names = sorted(other.name for other in folder.iterdir())
+    if not names:
+        return "the folder is empty"
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"the folder holds {', '.join(names[:SHOWN])}{more}"

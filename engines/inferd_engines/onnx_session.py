@@ -13,7 +13,7 @@ from inferd_engines.cores import usable_cores
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_entries import ENTRIES
-from inferd_engines.onnx_errors import brief, load_failure
+from inferd_engines.onnx_errors import absent_model, brief, load_failure
 from inferd_engines.onnx_file import external_names, is_steady
 
 if TYPE_CHECKING:
@@ -49,9 +49,11 @@ class Source:
     content: bytes
     beside: Mapping[str, bytes]
     """By the names that the model uses."""
-    packages: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    """What the model names, and is not there."""
+    packages: tuple[str, ...] = ()
     """Paths of libraries that Python packages bring."""
-    libraries: tuple[bytes, ...]
+    libraries: tuple[bytes, ...] = ()
     """The contents of other libraries."""
 
 
@@ -62,18 +64,18 @@ def read_source(path: Path, options: EngineOptions) -> Source:
         EngineError: one cannot be read, or a library of custom operators is not there.
     """
     if not path.is_file():
-        raise EngineError(f"{path} does not exist or is not a file")
+        raise EngineError(absent_model(path))
     files = options.files or ModelFiles(path)
     content = files.content()
-    beside = {}
-    for name in external_names(content):
-        # One that is missing is ONNX Runtime's to name: what looks like a name need not be one.
-        if is_inside(name) and (path.parent / name).is_file():
-            beside[name] = files.read(name)
+    named = sorted(external_names(content))
+    # One that is missing is ONNX Runtime's to miss: what looks like a name need not be one.
+    there = [name for name in named if is_inside(name) and (path.parent / name).is_file()]
+    beside = {name: files.read(name) for name in there}
+    missing = tuple(name for name in named if name not in beside)
     own = [name for name in options.libraries if name.endswith(LIBRARY)]
     packages = tuple(package_library(name) for name in options.libraries if name not in own)
     libraries = tuple(files.read(os.path.relpath(name, path.parent)) for name in own)
-    return Source(path, content, beside, packages, libraries)
+    return Source(path, content, beside, missing, packages, libraries)
 
 
 def is_inside(name: str) -> bool:
@@ -121,7 +123,7 @@ def load(
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         if list(providers) == [CPU]:
-            raise EngineError(load_failure(source.path, error)) from error
+            raise EngineError(load_failure(source.path, error, source.missing)) from error
         session, _ = load(source, options, [CPU])
         return session, brief(error)
 

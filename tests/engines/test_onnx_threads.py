@@ -34,7 +34,7 @@ def test_a_row_is_small_by_its_fixed_elements(shape: tuple[int | None, ...], sma
 
 def test_external_data_counts_as_files_of_the_model(tmp_path: Path) -> None:
     content = models.add_sub().SerializeToString()
-    small = Source(tmp_path, content, {}, (), ())
+    small = Source(tmp_path, content, {})
     assert is_small_model(small)
     assert not is_small_model(replace(small, beside={"weights": bytes(SMALL_FILES)}))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Array, Engine, EngineOptions, Opener
 from inferd_engines.model_files import folder_states
+from inferd_engines.onnx_file import ORT_SUFFIX
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
@@ -89,6 +90,8 @@ class TensorRTOpener:
         Raises:
             TensorRTError: there is no GPU, or no plan yet, or it cannot be used.
         """
+        if path.suffix == ORT_SUFFIX:
+            raise PlanRefused("TensorRT reads ONNX files, and this model is an ORT file")
         gpu = self._found()
         before = folder_states(path.parent)
         wanted = wanted_on(gpu, path, options_from(options.extra))

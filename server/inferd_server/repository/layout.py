@@ -11,7 +11,8 @@ from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig, read_model_config
 
 log = logging.getLogger(__name__)
-MODEL_FILE = "model.onnx"
+MODEL_FILES = ("model.onnx", "model.ort")
+"""Names of a version's model, most wanted first: ONNX, and what ONNX Runtime makes of it."""
 CONFIG_FILE = "model.yaml"
 
 
@@ -61,7 +62,7 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     except OSError as error:
         raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
-    versions = {int(name): folder / name / MODEL_FILE for name in names if is_version(name)}
+    versions = {int(name): model_file(folder / name) for name in names if is_version(name)}
     nearly = [name for name in names if name.isdigit() and not is_version(name)]
     if not versions:
         found = f", not {nearly[0]!r}" if nearly else ""
@@ -73,6 +74,12 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
         log.warning("versions are named 1, 2, ... without a zero before them", extra=passed_over)
     wanted = select_versions(list(versions), config.versions)
     return ModelSource(name, config, {version: versions[version] for version in wanted})
+
+
+def model_file(version: Path) -> Path:
+    """Return the model file of a version's folder; the first name where there is none."""
+    there = (version / name for name in MODEL_FILES if (version / name).is_file())
+    return next(there, version / MODEL_FILES[0])
 
 
 def name_of(model: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -71,9 +71,11 @@ class Host:
             lambda: next(ticks) * self.TICK,
         )
         self.compute: Compute = double
+        self.meddle: Callable[[], object] = lambda: None
 
     def reference(self, path: Path, options: EngineOptions) -> Engine:
         assert path == self.model
+        self.meddle()
         self.references.append(FakeEngine(name="reference/numpy"))
         return self.references[-1]
 
@@ -338,3 +340,15 @@ def test_a_plan_is_looked_for_where_the_command_puts_it(
     assert (wanted.key.parts["host"]["gpu"] is not None) is of_this_gpu
     built = key_of(host.model, host_of(library, wanted.options, lambda: here), wanted.options)
     assert built.digest == wanted.key.digest
+
+
+def test_a_plan_of_files_that_changed_while_the_model_was_loaded_is_refused(host: Host) -> None:
+    host.open_built().close()
+    host.meddle = lambda: (host.model.parent / "weights").write_bytes(b"made_of_other_files")
+    assert "changed while the model was loaded" in host.refusal()
+
+
+def test_a_model_that_tensorrt_cannot_read_is_not_built(host: Host) -> None:
+    host.model = host.model.rename(host.model.with_suffix(".ort"))
+    assert "this model is an ORT file" in host.refusal()
+    assert host.built.empty()

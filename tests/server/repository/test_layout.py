@@ -212,3 +212,23 @@ def test_a_version_with_a_zero_before_it_is_named(
     assert list(read_source(tmp_path, "m").versions) == [4]
     (record,) = caplog.records
     assert vars(record)["passed_over"] == "05"
+
+
+def test_a_version_may_be_an_ort_file_and_onnx_comes_first(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1")
+    (tmp_path / "m/1/model.ort").touch()
+    assert read_source(tmp_path, "m").versions == {1: tmp_path / "m/1/model.ort"}
+    (tmp_path / "m/1/model.onnx").touch()
+    assert read_source(tmp_path, "m").versions == {1: tmp_path / "m/1/model.onnx"}
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-extensions", "onnxruntime_extensions", "lib/ops.so"])
+def test_custom_operators_are_packages_and_files_of_the_folder(name: str, tmp_path: Path) -> None:
+    source = read_source(configured(tmp_path, f"custom_ops: [{name}]"), "m")
+    assert list(source.config.custom_ops) == [name]
+
+
+@pytest.mark.parametrize("name", ["/lib/ops.so", "../ops.so", "a/../../ops.so", "numpy", "ops.dll"])
+def test_custom_operators_of_anywhere_else_are_refused(name: str, tmp_path: Path) -> None:
+    said = refusal(configured(tmp_path, f"custom_ops: [{name}]"))
+    assert f"{name!r} is neither onnxruntime_extensions nor a file such as ops.so" in said
