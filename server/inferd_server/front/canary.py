@@ -100,7 +100,7 @@ class Canary:
         for array in slot.inputs:
             array[...] = b"" if array.dtype == TEXT else 0
         key = self._specs if handle.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, trial)
+        job = Job(slot, key, self._clock(), deadline, trial, trial=True)
         if not handle.queue.submit(job):
             slot.free()
             return None

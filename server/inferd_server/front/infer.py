@@ -137,8 +137,6 @@ class Infer:
 
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
-        if handle is not None:
-            handle.statistics.failed(0.0)
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
@@ -179,12 +177,15 @@ class Infer:
         """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
         queue = plan.handle.queue
         again = self._again if attempt < SWAPS else None
-        answer = Answer(call, identity, plan, started, self._telemetry, again, attempt, promise)
+        filled = self._clock()
+        answer = Answer(
+            call, identity, plan, started, filled, self._telemetry, again, attempt, promise
+        )
         key = plan.specs if plan.batched else id(slot)
         job = Job(
             slot,
             key,
-            self._clock(),
+            filled,
             deadline,
             answer,
             plan.urgency.level,
