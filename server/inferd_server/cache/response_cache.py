@@ -160,7 +160,7 @@ class ResponseCache:
             self.share(asker, value)
             return None
         if self._remote is not None and self._remote.lookup(
-            asker.key, partial(self._looked_up, asker, begun)
+            asker.key, asker.form.owner, partial(self._looked_up, asker, begun)
         ):
             return None
         return self._missed(asker, begun)
