@@ -30,19 +30,18 @@ class Answers:
         self._clock = clock
         self._wall = wall
 
-    def give(self, asker: Asker, value: bytes, kind: str, lookup: float) -> None:
+    def give(self, asker: Asker, value: bytes, kind: str) -> None:
         """Send a response.
 
         Args:
             asker: gets it with its own id.
             value: the response without an id.
             kind: how it was come by.
-            lookup: seconds that this took.
         """
         silence(asker)
         form, total = asker.form, self._clock() - asker.started
         # Counted first: who has the answer finds it in the statistics.
-        form.statistics.hit(total, lookup, self._wall())
+        form.statistics.hit(total, self._wall())
         form.series.cached(kind)
         form.series.answered("OK", total, None)
         try:

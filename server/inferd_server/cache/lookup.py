@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from inferd_server.cache.key import Key
+from inferd_server.cache.key import Key, Owner
 from inferd_server.scheduler.alarms import Alarm
 
 log = logging.getLogger(__name__)
@@ -28,8 +28,9 @@ Found: TypeAlias = Callable[[Stored | None], None]
 class Lookup:
     """A question that is answered once: by the shared cache, or by the end of patience."""
 
-    def __init__(self, key: Key, found: Found) -> None:
+    def __init__(self, key: Key, owner: Owner, found: Found) -> None:
         self.key = key
+        self.owner = owner
         self.alarm: Alarm | None = None
         self._found = found
         self._open = threading.Lock()

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
-from inferd_server.cache.key import Key
+from inferd_server.cache.key import Key, Owner
 from inferd_server.cache.lookup import Found, Lookup, Stored
+from inferd_server.monitoring.log_limit import LogLimit
 from inferd_server.scheduler.alarms import Alarms
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class Remote:
         self._lookups: deque[Lookup] = deque()
         self._stores: deque[tuple[Key, Stored]] = deque()
         self._bytes = 0
+        self._damaged = LogLimit(clock)
         self._closed = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -83,16 +85,17 @@ class Remote:
         """True unless it failed so often that it is left alone."""
         return self._breaker.closed
 
-    def lookup(self, key: Key, found: Found) -> bool:
+    def lookup(self, key: Key, owner: Owner, found: Found) -> bool:
         """Ask for an answer; False, and no call back, if that is not worth it now.
 
         Args:
             key: of the request.
+            owner: whose answer it is.
             found: called once, on another thread.
         """
         if not self._breaker.allows():
             return False
-        lookup = Lookup(key, found)
+        lookup = Lookup(key, owner, found)
         with self._changed:
             if self._closed or len(self._lookups) >= MOST_WAITING:
                 return False
@@ -163,16 +166,20 @@ class Remote:
         else:
             self._breaker.succeeded()
         for lookup, answer in zip(lookups, answers, strict=True):
-            lookup.settle(None if answer is None else opened(lookup.key, answer))
+            lookup.settle(None if answer is None else self._opened(lookup, answer))
 
-
-def opened(key: Key, stored: Stored) -> Stored | None:
-    """Return the answer inside; None, and a line in the log, if it cannot be trusted."""
-    value = frame.unpack(key, stored.data)
-    if value is None:
-        log.warning("a damaged answer in the shared cache", extra={"key": key.hex()})
+    def _opened(self, lookup: Lookup, stored: Stored) -> Stored | None:
+        """Return the answer inside; None, and a line in the log, if it cannot be trusted."""
+        value = frame.unpack(lookup.key, stored.data)
+        if value is not None:
+            return Stored(value, stored.ttl)
+        left_out = self._damaged.left_out((lookup.owner.model, lookup.owner.version))
+        if left_out is not None:
+            model, version, _ = lookup.owner
+            what = {"model": model, "version": version, "key": lookup.key.hex()}
+            more = {"not_logged": left_out} if left_out else {}
+            log.warning("a damaged answer in the shared cache", extra={**what, **more})
         return None
-    return Stored(value, stored.ttl)
 
 
 def _some(waiting: deque[Lookup] | deque[tuple[Key, Stored]]) -> int:

@@ -85,7 +85,7 @@ class ResponseCache:
         asker = Asker(call, identity, form, key, started, attempt, admit)
         value = self._store.get(key, begun)
         if value is not None:
-            self._hit(asker, value, HIT, begun)
+            self._hit(asker, value, HIT)
             return None
         if not self._flights.join(asker):
             self._follow(asker)
@@ -131,7 +131,7 @@ class ResponseCache:
     def share(self, leader: Asker, value: bytes) -> None:
         """Give an answer to everybody who waits for it."""
         for follower in self._flights.land(leader):
-            self._answers.give(follower, value, MERGED, 0.0)
+            self._answers.give(follower, value, MERGED)
 
     def failed(self, leader: Asker, error: InferdError) -> None:
         """Let another one lead if the leader alone could not wait; else this is the answer."""
@@ -156,11 +156,11 @@ class ResponseCache:
         value = self._store.get(asker.key, begun)
         if value is not None:
             # The flight before this one landed since it was looked for.
-            self._hit(asker, value, HIT, begun)
+            self._hit(asker, value, HIT)
             self.share(asker, value)
             return None
         if self._remote is not None and self._remote.lookup(
-            asker.key, partial(self._looked_up, asker, begun)
+            asker.key, asker.form.owner, partial(self._looked_up, asker, begun)
         ):
             return None
         return self._missed(asker, begun)
@@ -170,7 +170,7 @@ class ResponseCache:
             asker.admit(self._missed(asker, begun), asker.started, asker.attempt)
             return
         self._put(asker, found.data, min(found.ttl, asker.form.ttl))
-        self._hit(asker, found.data, SHARED_HIT, begun)
+        self._hit(asker, found.data, SHARED_HIT)
         self.share(asker, found.data)
 
     def _missed(self, asker: Asker, begun: float) -> Lead:
@@ -183,9 +183,9 @@ class ResponseCache:
         entry = Entry(form.owner, value, self._clock() + ttl)
         self._store.put(asker.key, entry, form.max_bytes)
 
-    def _hit(self, asker: Asker, value: bytes, kind: str, begun: float) -> None:
+    def _hit(self, asker: Asker, value: bytes, kind: str) -> None:
         asker.form.series.admitted()
-        self._answers.give(asker, value, kind, self._clock() - begun)
+        self._answers.give(asker, value, kind)
 
     def _follow(self, asker: Asker) -> None:
         asker.form.series.admitted()

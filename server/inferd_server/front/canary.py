@@ -114,7 +114,7 @@ class Canary:
             # Nothing to send yet, or others fill the queue, and tell by their answers.
             return None
         key = row.specs if handle.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, trial)
+        job = Job(slot, key, self._clock(), deadline, trial, trial=True)
         if not handle.queue.submit(job):
             slot.free()
             return None

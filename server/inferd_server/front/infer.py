@@ -139,8 +139,6 @@ class Infer:
 
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
-        if handle is not None:
-            handle.statistics.failed(0.0)
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
@@ -184,15 +182,18 @@ class Infer:
         if handle.last_request is not None:
             handle.last_request.keep(slot)
         again = self._again if attempt < SWAPS else None
+        filled = self._clock()
         make: Callable[..., Answer] = Answer
         if plan.responses.classifies:
             make = partial(ClassifiedAnswer, self._formatting, plan.responses.targets)
-        answer = make(call, identity, plan, started, self._telemetry, again, attempt, promise)
+        answer = make(
+            call, identity, plan, started, filled, self._telemetry, again, attempt, promise
+        )
         key = plan.specs if plan.batched else id(slot)
         job = Job(
             slot,
             key,
-            self._clock(),
+            filled,
             deadline,
             answer,
             plan.urgency.level,

@@ -45,7 +45,8 @@ class Answer:
     """What happens when a job ends: the response, and the counters."""
 
     __slots__ = (
-        "_again", "_attempt", "_call", "_identity", "_plan", "_promise", "_started", "_telemetry",
+        "_again", "_attempt", "_call", "_filled", "_identity", "_plan", "_promise", "_started",
+        "_telemetry",
     )  # fmt: skip
 
     def __init__(
@@ -54,6 +55,7 @@ class Answer:
         identity: bytes,
         plan: Plan,
         started: float,
+        filled: float,
         telemetry: Telemetry,
         again: Callable[[Call, float, int], None] | None = None,
         attempt: int = 1,
@@ -66,6 +68,7 @@ class Answer:
             identity: the request's id, as a field of the response.
             plan: what is known of the request.
             started: when it arrived, in monotonic seconds.
+            filled: when its rows were in their slot.
             telemetry: where it is counted.
             again: admits the call anew, given when it arrived and the attempts so far; None if
                 that was tried often enough.
@@ -79,6 +82,7 @@ class Answer:
         self._plan = plan
         self._promise = promise
         self._started = started
+        self._filled = filled
         self._telemetry = telemetry
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
@@ -98,7 +102,7 @@ class Answer:
         total = now - self._started
         # Counted first: who has the answer finds it in the statistics.
         plan.handle.statistics.succeeded(
-            plan.rows, total, now - ran, phases, self._telemetry.wall()
+            plan.rows, total, self._filled - self._started, phases, self._telemetry.wall()
         )
         plan.series.answered("OK", total, phases)
         forecast = plan.handle.forecast

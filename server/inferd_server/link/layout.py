@@ -2,7 +2,7 @@
 
     counters      one per cache line, each written by one side only
     submissions   ring of requests, written by the front
-    marks         a byte for each ticket, written by the front: CANCELLED, ALONE
+    marks         a byte for each ticket, written by the front: CANCELLED, ALONE, TRIAL
     begun         the ticket that last began to run in each place, written by the worker
     completions   ring of answers, written by the worker
     inputs        rows of requests; the front alone allocates here
@@ -26,8 +26,8 @@ import numpy as np
 LINE = 64
 """Bytes of a cache line; counters and tensors begin on one."""
 
-CANCELLED, ALONE = 1, 2
-"""Marks of a ticket: its caller went away; it shares its run with no other."""
+CANCELLED, ALONE, TRIAL = 1, 2, 4
+"""Marks of a ticket: its caller went away; it shares its run with no other; it is no caller's."""
 
 
 class Counter(IntEnum):

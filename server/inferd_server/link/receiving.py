@@ -15,7 +15,15 @@ from inferd.tensors import Array
 
 from inferd_server.errors import Cancelled
 from inferd_server.link.answers import AnswerRing, Part
-from inferd_server.link.layout import ALONE, CANCELLED, COMPLETION, SUBMISSION, Counter, Status
+from inferd_server.link.layout import (
+    ALONE,
+    CANCELLED,
+    COMPLETION,
+    SUBMISSION,
+    TRIAL,
+    Counter,
+    Status,
+)
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.rows import read_rows
 from inferd_server.scheduler.job import Execution
@@ -117,6 +125,10 @@ class WorkerLink:
     def alone(self, tickets: Array) -> Array:
         """Tell of each ticket whether it shares its run with no other."""
         return self._marked(tickets, ALONE)
+
+    def trials(self, tickets: Array) -> Array:
+        """Tell of each ticket whether it is of a trial, which is no caller's."""
+        return self._marked(tickets, TRIAL)
 
     def begin(self, requests: Table) -> None:
         """Note that requests of this link run from now on, who may end this process."""

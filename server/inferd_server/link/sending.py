@@ -33,6 +33,7 @@ from inferd_server.link.layout import (
     CANCELLED,
     COMPLETION_RECORD,
     SUBMISSION_RECORD,
+    TRIAL,
     Counter,
     Status,
 )
@@ -240,6 +241,8 @@ class FrontLink:
         self._places[id(job)] = place
         # Looked at after the place is known: a caller who goes away now marks it himself.
         self._memory.marks[place] = CANCELLED if job.cancelled else 0
+        if job.trial:
+            self._memory.marks[place] |= TRIAL
         if history.suspect:
             self._memory.marks[place] |= ALONE
             self._memory.advance(Counter.SUSPECTS)

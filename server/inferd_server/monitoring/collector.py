@@ -47,6 +47,8 @@ class SnapshotCollector(Collector):
         for which, name, text in HISTOGRAMS:
             yield histogram(now, which, name, text)
         yield requests(now)
+        if now.refused:
+            yield refused_requests(now.refused)
         yield from cached(now)
         in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
         for model, series in now.series.items():
@@ -157,6 +159,17 @@ def requests(now: MetricsSnapshot) -> Metric:
         labels = {**labels_of(model, version), "code": code}
         metric.add_sample("inferd_requests_total", labels, count.value)
         metric.add_sample("inferd_requests_created", labels, count.created)
+    return metric
+
+
+def refused_requests(refused: Mapping[tuple[str, str, str], Count]) -> Metric:
+    """Write the counter of requests that were never admitted, which are no failures of a model."""
+    text = "Inference requests refused before they waited"
+    metric = Metric("inferd_refused_requests", text, "counter")
+    for (model, version, code), count in refused.items():
+        labels = {**labels_of(model, version), "code": code}
+        metric.add_sample("inferd_refused_requests_total", labels, count.value)
+        metric.add_sample("inferd_refused_requests_created", labels, count.created)
     return metric
 
 

@@ -41,7 +41,8 @@ class Snapshot:
     compute: Duration = field(default_factory=Duration)
     encode: Duration = field(default_factory=Duration)
     hit: Duration = field(default_factory=Duration)
-    """Answers without a run of their own, and finding them; `success` counts them, too."""
+    """Answers without a run of their own, waiting for equal requests among their time; `success`
+    counts them, too."""
     miss: Duration = field(default_factory=Duration)
     """Runs after the response cache was asked, and the asking."""
     rows: int = 0
@@ -63,32 +64,39 @@ class Statistics:
         self._last = 0.0
         self._fail = Duration()
         self._hit = Duration()
-        self._hit_total = 0.0
         self._miss = Duration()
         self._executions = 0
         self._batches: dict[int, BatchTimes] = {}
         self._lock = threading.Lock()
 
     def succeeded(
-        self, rows: int, total: float, encode: float, phases: Phases, wall: float
+        self, rows: int, total: float, prepare: float, phases: Phases, wall: float
     ) -> None:
-        """Count an answered request; `total` from arrival to answer, in seconds."""
+        """Count an answered request. Its phases add up to its time.
+
+        Args:
+            rows: of the request.
+            total: seconds from its arrival to its answer.
+            prepare: those of them before it waited: parsing, checking, copying.
+            phases: where it waited and ran; the rest went into its answer.
+            wall: seconds since the epoch.
+        """
         run = phases.run
+        gather = prepare + run.gather
         with self._lock:
             self._successes += 1
             self._total += total
             self._queue += phases.queue
-            self._gather += run.gather
+            self._gather += gather
             self._compute += run.compute
-            self._encode += encode
+            self._encode += max(0.0, total - phases.queue - gather - run.compute)
             self._rows += rows
             self._last = wall
 
-    def hit(self, total: float, lookup: float, wall: float) -> None:
-        """Count a request that was answered without a run; `lookup`: what finding it took."""
+    def hit(self, total: float, wall: float) -> None:
+        """Count a request that was answered without a run of its own; `total` as above."""
         with self._lock:
-            self._hit.add(lookup)
-            self._hit_total += total
+            self._hit.add(total)
             self._last = wall
 
     def missed(self, lookup: float) -> None:
@@ -97,7 +105,7 @@ class Statistics:
             self._miss.add(lookup)
 
     def failed(self, total: float) -> None:
-        """Count a request that got an error."""
+        """Count a request that was admitted and got an error."""
         with self._lock:
             self._fail.add(total)
 
@@ -114,7 +122,7 @@ class Statistics:
         with self._lock:
             count = self._successes
             return Snapshot(
-                success=Duration(count + self._hit.count, self._total + self._hit_total),
+                success=Duration(count + self._hit.count, self._total + self._hit.seconds),
                 fail=copied(self._fail),
                 queue=Duration(count, self._queue),
                 gather=Duration(count, self._gather),

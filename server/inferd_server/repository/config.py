@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
+from inferd_server.regular_file import read_regular
 from inferd_server.sequences.controls import ControlKind
 
 MOST = 2**31 - 1
@@ -257,7 +258,7 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         SettingsError: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_regular(path).decode())
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

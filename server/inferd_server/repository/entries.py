@@ -147,7 +147,7 @@ class Entries:
         models = self._models
         if name not in models:
             known = f"known are {', '.join(sorted(models))}" if models else "none is"
-            raise ModelNotFound(f"model {name!r} is not known; {known}")
+            raise ModelNotFound(f"model {name!r} is not known; {known}", facts={"model": name})
         return choose(name, models[name], version)
 
     def put(self, entry: Entry) -> Entry | None:

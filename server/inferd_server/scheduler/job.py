@@ -63,7 +63,7 @@ class Job:
 
     __slots__ = (
         "_answer", "_open", "alarm", "arrived", "cancelled", "deadline", "key", "level", "ordered",
-        "rows", "slot",
+        "rows", "slot", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Job:
         answer: Answering,
         level: int = 0,
         ordered: bool = False,
+        trial: bool = False,
     ) -> None:
         """Prepare.
 
@@ -86,10 +87,12 @@ class Job:
             answer: gets the one answer.
             level: priority; 0 is the highest.
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
+            trial: whether it is no caller's, and counts for nothing.
         """
         self.alarm: Alarm | None = None
         """Rings at a deadline that nobody else watches."""
         self.ordered = ordered
+        self.trial = trial
         self.slot = slot
         self.rows = slot.rows
         self.key = key

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from inferd_server.errors import InferdError, PermissionDenied
+from inferd_server.security.counted import Discreet, nothing
 from inferd_server.security.permissions import METHODS, Permission
 from inferd_server.transport.call import Authorize, Caller, UnaryHandler
 
@@ -47,9 +48,11 @@ class Fixed:
             return None
         return lambda caller: self._refuse(method, caller)
 
-    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:  # noqa: ARG002
-        """Return the handler itself."""
-        return handler
+    def unary(self, method: str, handler: UnaryHandler) -> UnaryHandler:
+        """Return the handler itself; where nobody may read, one that tells no names of models."""
+        if METHODS.get(method) is not Permission.INFER or Permission.READ in self._permissions:
+            return handler
+        return lambda call: handler(Discreet(call, nothing))
 
     def name(self, caller: Caller) -> str:  # noqa: ARG002
         """Return nothing: callers have no names."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from inferd_server.errors import CredentialsError
+from inferd_server.regular_file import read_regular
 from inferd_server.settings.security import SecuritySettings
 from inferd_server.transport.credentials import Credentials
 
@@ -95,7 +96,7 @@ def check(credentials: Credentials) -> None:
 
 def _read(setting: str, path: str) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return read_regular(Path(path))
     except OSError as error:
         raise CredentialsError(f"{setting}: {path} cannot be read: {error.strerror}") from error
 

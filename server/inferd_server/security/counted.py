@@ -1,4 +1,4 @@
-"""A call that tells when it was answered."""
+"""Calls that tell when they were answered, and that keep something from their caller."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Callable, Sequence
 
 from inferd.tensors import Buffer
 
-from inferd_server.errors import InferdError
+from inferd_server.errors import InferdError, ModelNotFound
 from inferd_server.transport.call import Call, Metadata
+
+
+def nothing(_: InferdError | None) -> None:
+    """Take an end that nobody waits for."""
 
 
 class Counted:
@@ -76,3 +80,16 @@ class Counted:
         """Call back unless that was done."""
         if self._claim.acquire(blocking=False):
             self._answered(error)
+
+
+class Discreet(Counted):
+    """The same for a caller who may not read, and so is told no names of other models."""
+
+    __slots__ = ()
+
+    def fail(self, error: InferdError) -> None:
+        """Answer the call, without what the caller may not know."""
+        model = error.facts.get("model")
+        if isinstance(error, ModelNotFound) and model is not None:
+            error = ModelNotFound(f"model {model!r} is not known", facts=error.facts)
+        super().fail(error)

@@ -7,7 +7,7 @@ from functools import partial
 
 from inferd_server.errors import InferdError, PermissionDenied, Unauthenticated
 from inferd_server.security.access import Refused
-from inferd_server.security.counted import Counted
+from inferd_server.security.counted import Counted, Discreet, nothing
 from inferd_server.security.identity import (
     Identities,
     Identity,
@@ -106,11 +106,13 @@ class Guard:
             call.fail(self._refuse(method, call, error))
 
     def _count(self, who: Identity, handler: UnaryHandler, call: Call) -> None:
-        """Handle a call that counts as in flight until it is answered, if that has a bound."""
-        if who.max_in_flight is None:
+        """Handle a call, which counts as in flight until it is answered if that has a bound."""
+        bounded, reads = who.max_in_flight is not None, Permission.READ in who.permissions
+        if reads and not bounded:
             handler(call)
             return
-        counted = Counted(call, lambda _: self._limits.leave(who))
+        over = (lambda _: self._limits.leave(who)) if bounded else nothing
+        counted = Counted(call, over) if reads else Discreet(call, over)
         try:
             handler(counted)
         except BaseException:

@@ -70,6 +70,18 @@ def await_files(settings: Settings, pause: Callable[[float], object]) -> None:
         pause(LOOK_S)
 
 
+def tell_who_may(settings: Settings) -> None:
+    """Say what everybody may do who reaches an address that is not this host's alone."""
+    if is_loopback(settings.listen.host):
+        return
+    grants = anonymous_grants(settings.security.anonymous_permissions, False, False)
+    if grants:
+        log.warning(
+            "everybody who reaches this address may call: identities_file would tell callers apart",
+            extra={"host": settings.listen.host, "permissions": ", ".join(grants)},
+        )
+
+
 def _problem(settings: Settings) -> str:
     path = settings.security.identities_file
     try:
@@ -97,6 +109,7 @@ def check_security(settings: Settings) -> None:
         )
     credentials_of(settings)
     if not security.identities_file:
+        tell_who_may(settings)
         return
     known = read_identities(Path(security.identities_file))
     if known.by_certificate and not security.tls_client_ca:

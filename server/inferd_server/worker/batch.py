@@ -24,6 +24,9 @@ class BatchRunner(Running[Jobs]):
     def _rows(self, requests: Jobs) -> int:
         return sum([job.rows for job in requests])
 
+    def _tried(self, requests: Jobs) -> bool:
+        return requests[0].trial and all(job.trial for job in requests)
+
     def _views(self, requests: Jobs) -> tuple[Array, ...]:
         return batch_views([job.slot for job in requests])
 

@@ -180,7 +180,8 @@ class Running(ABC, Generic[R]):
         compute = self._clock() - batch.gathered
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.arrived
         run = Execution(batch.rows, batch.waited, gather, compute, self._behind(), queued)
-        self._observer(run)
+        if not self._tried(batch.requests):
+            self._observer(run)
         return run
 
     def _failed(self, requests: R, error: BaseException) -> bool:
@@ -238,6 +239,10 @@ class Running(ABC, Generic[R]):
             except Exception as error:
                 # Its front is gone, most likely, and its memory with it.
                 log.warning("a sequence was not ended", extra={"why": str(error)})
+
+    @abstractmethod
+    def _tried(self, requests: R) -> bool:
+        """True if no caller's request is among these, so that the run counts for nothing."""
 
     def _behind(self) -> int:
         """Return the rows that wait, where those who sent them cannot count them."""

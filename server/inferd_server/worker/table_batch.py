@@ -57,6 +57,9 @@ class TableRunner(Running[Table]):
     def _begun(self, requests: Table) -> None:
         self._waiting.begin(requests)
 
+    def _tried(self, requests: Table) -> bool:
+        return self._waiting.tried(requests)
+
     def _behind(self) -> int:
         return self._waiting.rows
 

@@ -72,6 +72,13 @@ class Waiting:
             gone[chosen] = self._links[int(link)].cancelled(requests["ticket"][chosen])
         return gone
 
+    def tried(self, requests: Table) -> bool:
+        """True if a batch is of trials alone. They come one by one: the first tells most."""
+        return all(
+            self._links[int(request["link"])].trials(request["ticket"].reshape(1))[0]
+            for request in requests
+        )
+
     def begin(self, requests: Table) -> None:
         """Note that requests run from now on."""
         links = requests["link"]

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 from inferd_server.cache import frame, remote
 from inferd_server.cache.breaker import Breaker
+from inferd_server.cache.key import Owner
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.remote import Remote
+from inferd_server.monitoring.log_limit import LINES, WHILE_S
 from inferd_server.scheduler.alarms import Alarms
 
 from tests.fakes.clock import FakeClock
@@ -19,6 +21,7 @@ WITHIN = 30.0
 PATIENCE = 0.5
 REST = 5.0
 KEY, OTHER = b"k" * 32, b"o" * 32
+OWNER = Owner("m", 3, "digest")
 
 
 class Bench:
@@ -34,7 +37,7 @@ class Bench:
         self.found: queue.Queue[Stored | None] = queue.Queue()
 
     def look(self, key: bytes = KEY) -> bool:
-        return self.remote.lookup(key, self.found.put)
+        return self.remote.lookup(key, OWNER, self.found.put)
 
     def next(self) -> Stored | None:
         return self.found.get(timeout=WITHIN)
@@ -63,6 +66,22 @@ def test_an_answer_under_another_key_is_a_miss(
     assert bench.look()
     assert bench.next() is None
     assert "damaged" in caplog.text
+
+
+def test_damaged_answers_are_logged_with_their_model_and_not_without_bound(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.client.known[KEY] = Stored(b"garbage", 9.0)
+    for _ in range(50):
+        assert bench.look()
+        assert bench.next() is None
+    bench.clock.advance(WHILE_S)
+    assert bench.look()
+    assert bench.next() is None
+    told = [vars(record) for record in caplog.records if "damaged" in record.getMessage()]
+    assert len(told) == LINES + 1
+    assert {(line["model"], line["version"], line["key"]) for line in told} == {("m", 3, KEY.hex())}
+    assert told[-1]["not_logged"] == 50 - LINES
 
 
 def test_what_waits_travels_together(bench: Bench) -> None:

@@ -262,7 +262,7 @@ class Level:
         self.lookups: list[Callable[[Stored | None], None]] = []
         self.stored: list[tuple[bytes, float]] = []
 
-    def lookup(self, key: bytes, found: Callable[[Stored | None], None]) -> bool:
+    def lookup(self, key: bytes, owner: Owner, found: Callable[[Stored | None], None]) -> bool:
         if self.worth_it:
             self.lookups.append(found)
         return self.worth_it

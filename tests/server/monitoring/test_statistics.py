@@ -18,17 +18,28 @@ def test_nothing_happened_at_first() -> None:
 
 def test_an_answered_request_counts_with_its_phases() -> None:
     statistics = Statistics()
-    statistics.succeeded(rows=3, total=2.0, encode=0.125, phases=PHASES, wall=100.0)
-    statistics.succeeded(rows=1, total=4.0, encode=0.125, phases=PHASES, wall=200.0)
+    statistics.succeeded(rows=3, total=2.0, prepare=0.125, phases=PHASES, wall=100.0)
+    statistics.succeeded(rows=1, total=4.0, prepare=0.125, phases=PHASES, wall=200.0)
     assert statistics.read() == Snapshot(
         success=Duration(2, 6.0),
         queue=Duration(2, 2.0),
-        gather=Duration(2, 0.5),
+        gather=Duration(2, 0.75),
         compute=Duration(2, 1.0),
-        encode=Duration(2, 0.25),
+        encode=Duration(2, 2.25),
         rows=4,
         last=200.0,
     )
+
+
+def test_the_phases_of_every_answered_request_add_up_to_its_time() -> None:
+    statistics = Statistics()
+    statistics.succeeded(rows=3, total=2.0, prepare=0.125, phases=PHASES, wall=100.0)
+    statistics.succeeded(rows=3, total=1.75, prepare=0.0, phases=PHASES, wall=100.0)
+    statistics.hit(total=8.0, wall=100.0)
+    found = statistics.read()
+    parts = (found.queue, found.gather, found.compute, found.encode, found.hit)
+    assert found.success == Duration(3, 11.75)
+    assert sum(part.seconds for part in parts) == found.success.seconds
 
 
 def test_a_failed_request_counts_as_nothing_else() -> None:

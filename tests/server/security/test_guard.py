@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.errors import InferdError, PermissionDenied, ResourceExhausted, Unauthenticated
+from inferd_server.errors import (
+    InferdError,
+    InvalidInput,
+    ModelNotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+)
 from inferd_server.front.routes import OPEN_TO_ALL
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
@@ -64,7 +71,7 @@ def inferring(**limits: float) -> Identity:
 
 def test_a_call_of_an_identity_that_may_reaches_its_handler_as_it_is() -> None:
     holding = Holding()
-    handler = Callers(inferring()).guard.unary(INFER, holding.call)
+    handler = Callers(Identity("a", covered(["infer", "read"]))).guard.unary(INFER, holding.call)
     calls = [FakeCall("a"), FakeCall(names=("a.internal",))]
     for call in calls:
         handler(call)
@@ -194,6 +201,36 @@ def test_a_counted_call_is_the_call_in_everything() -> None:
     counted.send_initial_metadata(())
     counted.reply((b"an", b"swer"))
     assert call.replies == [b"answer"]
+
+
+@pytest.mark.parametrize("grants", [("infer",), ("infer", "read")])
+@pytest.mark.parametrize("limits", [{}, {"max_in_flight": 1}])
+def test_names_of_other_models_are_told_to_those_who_may_read(
+    grants: tuple[str, ...], limits: dict[str, int]
+) -> None:
+    def unknown(call: Call) -> None:
+        call.fail(ModelNotFound("model 'x' is not known; known are a, b", facts={"model": "x"}))
+
+    who = Identity("a", covered(grants), **limits)
+    told = "model 'x' is not known" + ("; known are a, b" if "read" in grants else "")
+    guarded = Callers(who).guard.unary(INFER, unknown)
+    fixed = Fixed(covered(grants)).unary(INFER, unknown)
+    for handler in (guarded, fixed, guarded):
+        handler(call := FakeCall("a"))
+        (error,) = call.errors
+        assert (type(error), str(error)) == (ModelNotFound, told)
+
+
+def test_other_errors_are_told_to_all() -> None:
+    def wrong(call: Call) -> None:
+        call.fail(InvalidInput("no", facts={"model": "x"}))
+
+    for handler in (
+        Callers(inferring()).guard.unary(INFER, wrong),
+        Fixed(covered(["infer"])).unary(INFER, wrong),
+    ):
+        handler(call := FakeCall("a"))
+        assert [str(error) for error in call.errors] == ["no"]
 
 
 def test_an_answer_that_cannot_be_sent_leaves_the_call_to_be_answered() -> None:

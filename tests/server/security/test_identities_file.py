@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,13 @@ def test_a_mistake_is_named_with_the_file(
         read_identities(path)
     assert str(caught.value).startswith(str(path))
     assert sentence in str(caught.value)
+
+
+def test_a_pipe_or_a_device_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(SettingsError, match=f"{path} cannot be read: .*"):
+            read_identities(path)
 
 
 def test_a_token_written_in_the_place_of_its_hash_is_not_told_to_the_log(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from inferd_server.errors import InferdError
 from inferd_server.repository.control import control_allowed
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
-from inferd_server.security.opening import open_access
+from inferd_server.security.opening import check_security, open_access
 from inferd_server.security.permissions import METHODS
 from inferd_server.settings.sources import load_settings
 from inferd_server.transport.call import Caller
@@ -64,6 +64,23 @@ def test_identities_close_everything_to_others_but_health(tmp_path: Path) -> Non
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     assert closed(identities_file=path) == set(METHODS) - health
     assert closed(identities_file=path, anonymous_permissions="infer,read") == ADMIN | LOADING
+
+
+@pytest.mark.parametrize(
+    ("settings", "permissions"),
+    [
+        ({"host": "0.0.0.0"}, "infer, read"),
+        ({"host": "::", "anonymous_permissions": "infer"}, "infer"),
+        ({"host": "0.0.0.0", "anonymous_permissions": ""}, None),
+        ({"host": "127.0.0.1"}, None),
+    ],
+)
+def test_a_server_that_cannot_tell_callers_apart_says_so_where_others_reach_it(
+    settings: dict[str, str], permissions: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_security(load_settings(settings, {}))
+    said = [vars(record)["permissions"] for record in caplog.records]
+    assert said == ([] if permissions is None else [permissions])
 
 
 def test_only_identities_cost_anything(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from inferd_server.settings.sources import add_flags, fields, load_settings
 EXAMPLES: Mapping[str, tuple[str, object]] = {
     "host": ("::1", "::1"),
     "grpc_port": ("1", 1),
+    "metrics_host": ("127.0.0.9", "127.0.0.9"),
+    "metrics_max_connections": ("7", 7),
     "metrics_port": ("2", 2),
     "transport": ("aio", "aio"),
     "max_message_bytes": ("4096", 4096),

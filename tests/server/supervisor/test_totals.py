@@ -40,13 +40,13 @@ def test_what_caches_did_adds_up_over_processes() -> None:
     first, second = Process("front"), Process("front")
     for process in (first, second):
         process.metrics.of("m", 1).cached("hit")
-        process.statistics.hit(total=2.0, lookup=0.5, wall=9.0)
+        process.statistics.hit(total=2.0, wall=9.0)
     second.metrics.of("m", 1).cached("miss")
     second.statistics.missed(0.25)
     made = total_of(first, second)
     assert made.metrics().series["m", 1].cached == {"hit": 2, "miss": 1}
     counted = made.measured().statistics[1]
-    assert (counted.hit, counted.miss) == (Duration(2, 1.0), Duration(1, 0.25))
+    assert (counted.hit, counted.miss) == (Duration(2, 4.0), Duration(1, 0.25))
     assert counted.success == Duration(2, 4.0)
     assert counted.last == 9.0
 

@@ -1,0 +1,116 @@
+"""What ModelStatistics tells, in every arrangement: phases that add up, and callers' requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from inferd.oip.v2 import inference_pb2 as oip
+from inferd_server.worker.inline import InlineLoop
+
+from tests import models
+from tests.server.serving import (
+    PATIENCE,
+    Running,
+    infer_request,
+    metrics_text,
+    rows,
+    running,
+    running_split,
+)
+
+Serve = Callable[..., AbstractContextManager[Running]]
+
+
+def inline(folder: Path, **settings: object) -> AbstractContextManager[Running]:
+    return running(folder, inline=InlineLoop(time.monotonic), **settings)
+
+
+ARRANGEMENTS: dict[str, Serve] = {"inline": inline, "threads": running, "split": running_split}
+
+
+@pytest.fixture(params=ARRANGEMENTS)
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    models.repository(tmp_path, {"plain": models.scale(2.0), "cached": models.scale(2.0)})
+    (tmp_path / "cached" / "model.yaml").write_text("response_cache: {}\n")
+    with ARRANGEMENTS[request.param](tmp_path) as served:
+        yield served
+
+
+def statistics_of(server: Running, model: str) -> oip.ModelStatistics:
+    asked = oip.ModelStatisticsRequest(name=model)
+    (found,) = server.stub.ModelStatistics(asked, timeout=PATIENCE).model_stats
+    return found
+
+
+def explained(found: oip.ModelStatistics) -> float:
+    """Return which part of the successes' time lies in the phases."""
+    stats = found.inference_stats
+    phases = (
+        stats.queue, stats.compute_input, stats.compute_infer, stats.compute_output,
+        stats.cache_hit,
+    )  # fmt: skip
+    return sum(phase.ns for phase in phases) / stats.success.ns
+
+
+def test_phases_add_up_to_the_time_of_successes(server: Running) -> None:
+    small, large = infer_request("plain", rows(1.0)), infer_request("plain", rows(*[1.0] * 32))
+    for _ in range(30):
+        server.infer(small)
+        server.infer(large)
+    futures = [server.stub.ModelInfer.future(large, timeout=PATIENCE) for _ in range(30)]
+    for future in futures:
+        future.result()
+    found = statistics_of(server, "plain")
+    assert found.inference_stats.success.count == 90
+    assert 0.95 <= explained(found) <= 1.0 + 1e-6
+
+
+def test_phases_of_cached_and_merged_requests_add_up_too(server: Running) -> None:
+    for value in range(20):
+        request = infer_request("cached", rows(float(value)))
+        futures = [server.stub.ModelInfer.future(request, timeout=PATIENCE) for _ in range(5)]
+        for future in futures:
+            future.result()
+    found = statistics_of(server, "cached")
+    assert found.inference_stats.success.count == 100
+    assert found.inference_stats.cache_hit.count > 0
+    assert 0.95 <= explained(found) <= 1.0 + 1e-6
+
+
+def test_refused_requests_are_counted_apart_from_failures(server: Running) -> None:
+    wrong = infer_request("plain", {"INPUT0": np.zeros((1, 5), np.float32)})
+    for _ in range(3):
+        assert server.refused(wrong).code() is grpc.StatusCode.INVALID_ARGUMENT
+    server.infer(infer_request("plain", rows(1.0)))
+    stats = statistics_of(server, "plain").inference_stats
+    assert (stats.success.count, stats.fail.count) == (1, 0)
+    labels = 'code="INVALID_ARGUMENT",model="plain",version="1"'
+    text = metrics_text(server.metrics_port)
+    assert f"inferd_refused_requests_total{{{labels}}} 3.0" in text
+    assert f"inferd_requests_total{{{labels}}} 3.0" in text
+
+
+@pytest.mark.parametrize("serve", [running, running_split])
+def test_trials_count_among_themselves_alone(serve: Serve, tmp_path: Path) -> None:
+    models.repository(tmp_path, {"m": models.scale(2.0)})
+    tried = 'inferd_canary_runs_total{model="m",outcome="ok",version="1"}'
+    with serve(tmp_path, canary_interval_s=0.05) as server:
+        until = time.monotonic() + PATIENCE
+        while tried not in (text := metrics_text(server.metrics_port)):
+            assert time.monotonic() < until
+        found = statistics_of(server, "m")
+        assert (found.execution_count, found.inference_count) == (0, 0)
+        assert not found.batch_stats
+        assert found.inference_stats.success.count == 0
+        for name in ("batch_rows", "compute_seconds", "request_seconds", "queue_seconds"):
+            assert f'inferd_{name}_count{{model="m",version="1"}}' not in text.replace(
+                f'inferd_{name}_count{{model="m",version="1"}} 0.0', ""
+            )
+        server.infer(infer_request("m", rows(1.0)))
+        assert statistics_of(server, "m").execution_count == 1
