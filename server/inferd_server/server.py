@@ -153,8 +153,8 @@ class Server:
             self._canaries.round(interval)
 
     def _judged(self, verdict: Verdict) -> None:
-        self._sick.judged(verdict)
-        self._publish_health()
+        if self._sick.judged(verdict):
+            self._publish_health()
 
     def _give_up(self, model: str) -> None:
         self._given_up.add(model)
