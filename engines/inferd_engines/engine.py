@@ -62,7 +62,10 @@ class PlanState(Enum):
 
 
 class Engine(Protocol):
-    """One loaded model on one device. Opened, used and closed by one thread."""
+    """One loaded model on one device.
+
+    Opened, used and closed by one thread; on the processor by one at a time.
+    """
 
     @property
     def signature(self) -> Signature:

@@ -54,8 +54,14 @@ class RemoteLine:
         """True if requests of another line are requests of this one."""
         return (self.signature, self.batched) == (other.signature, other.batched)
 
-    def take(self) -> None:
+    def take(self, patience: float | None = None) -> None:
         """Return None: nothing runs here."""
+        del patience
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Return False: nothing runs here."""
+        del wake
+        return False
 
     def take_full(self) -> None:
         """Return None: nothing runs here."""

@@ -134,7 +134,9 @@ class Loading:
         warm(engine, handle)
         host = self._host(engine, handle)
         runner = self._around.station.runner(served, handle.queue, handle.batched, self._observing)
-        return Work(handle.queue, runner, host, self._loop(served, handle, runner))
+        loop = self._loop(served, handle, runner)
+        parks = host is None and loop is None and CPU in engine.name
+        return Work(handle.queue, runner, host, loop, parks)
 
     def _served(self, engine: Engine, bounds: Bounds) -> Engine:
         """Return the engine as batches reach it: in its turn, and with what sequences left."""
