@@ -44,6 +44,8 @@ class EngineOptions:
     providers: tuple[str, ...] = ()
     """Runtime-specific devices, most wanted first; empty means the engine's default."""
     extra: Mapping[str, str] = field(default_factory=dict)
+    cores: int = 0
+    """That the process counts on; 0: as many as affinity and CPU limits leave."""
 
 
 class PlanState(Enum):

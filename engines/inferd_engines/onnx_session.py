@@ -90,7 +90,7 @@ def session_options(options: EngineOptions) -> SessionOptions:
     result = SessionOptions()
     result.log_severity_level = SILENT
     # ONNX Runtime's own choice looks at the machine and overruns a container's CPU limit.
-    result.intra_op_num_threads = options.threads or usable_cores()
+    result.intra_op_num_threads = options.threads or options.cores or usable_cores()
     for key, value in {**DEFAULT_ENTRIES, **options.extra}.items():
         result.add_session_config_entry(key, value)
     return result

@@ -93,7 +93,7 @@ class TensorRTOpener:
         plan = self._store.find(wanted.key)
         if plan is None:
             raise self._missing(wanted)
-        reference = self._reference(path, EngineOptions(options.threads))
+        reference = self._reference(path, EngineOptions(options.threads, cores=options.cores))
         gpu.device.enter()
         try:
             engine = self._open(gpu, wanted, plan, reference)

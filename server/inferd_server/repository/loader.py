@@ -77,7 +77,10 @@ class Loader:
             EngineError: the model cannot be served.
         """
         options = EngineOptions(
-            self._engine.engine_threads, self._engine.engine_providers, config.engine_options
+            self._engine.engine_threads,
+            self._engine.engine_providers,
+            config.engine_options,
+            self._engine.cores,
         )
         files = ModelFiles(path.parent, config)
         loading = Loading(name, version, config, self._surroundings, lost)
