@@ -39,6 +39,11 @@ class RemoteLine:
         ]
         self._dispatch = dispatch
 
+    @property
+    def waiting_requests(self) -> int:
+        """None: they wait in the worker."""
+        return 0
+
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
         return self._dispatch.submit(request, self)

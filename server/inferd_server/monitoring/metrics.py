@@ -34,6 +34,7 @@ class Metrics:
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
+        self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.snapshot))
@@ -46,6 +47,10 @@ class Metrics:
     def watch(self, gauges: Callable[[], Mapping[str, float]]) -> None:
         """Take these into every snapshot, by their names in GAUGES."""
         self._gauges = gauges
+
+    def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
+        """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
+        self._models = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -123,4 +128,5 @@ class Metrics:
                 self._gauges(),
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
+                models=self._models(),
             )

@@ -23,6 +23,11 @@ GAUGES: Mapping[str, str] = {
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
+MODEL_GAUGES: Mapping[str, str] = {
+    "inferd_waiting_requests": "Requests that wait for a run",
+    "inferd_open_sequences": "Sequences that may go on",
+}
+"""Likewise, of each model version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,8 @@ class MetricsSnapshot:
     """Processes that were started again, by what they are."""
     trials: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """What trial inferences said, by model, version and outcome."""
+    models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
+    """Values of MODEL_GAUGES that this process has, by name, model and version."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -65,10 +72,12 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     gauges: dict[str, float] = {}
     restarts: dict[str, int] = {}
     trials: dict[tuple[str, str, str], int] = {}
+    models: dict[tuple[str, str, int], float] = {}
     for snapshot in snapshots:
         add_values(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
+        add_values(models, snapshot.models)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -88,6 +97,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         plans,
         restarts,
         trials,
+        models,
     )
 
 

@@ -29,6 +29,10 @@ class Refusable(Protocol):
 class Line(Protocol):
     """Where a model's requests wait. Any thread may call any method."""
 
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait here now for a run."""
+
     def submit(self, request: Job) -> bool:
         """Add a request; False once the line is closed."""
 

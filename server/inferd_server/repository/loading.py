@@ -75,7 +75,8 @@ class Loading:
         batching = find_batching(engine, config.max_batch_size, around.defaults.max_batch_size)
         preferred = preferred_rows(engine, config, batching.max_batch_size, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
-        served = self._served(engine, bounds)
+        sequences = self._sequences()
+        served = self._served(engine, bounds, sequences)
         line = around.station.line(served.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
@@ -94,13 +95,15 @@ class Loading:
             forecast=Forecast(bounds.limits.max_rows, config.instances),
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
+            sequences=sequences,
         )
         self._observing.begin(self._handle)
         return self._work(engine, served)
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
-        return self._work(engine, self._served(engine, self._made().bounds))
+        # A model with sequences has one instance.
+        return self._work(engine, self._served(engine, self._made().bounds, None))
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -138,13 +141,18 @@ class Loading:
         parks = host is None and loop is None and CPU in engine.name
         return Work(handle.queue, runner, host, loop, parks)
 
-    def _served(self, engine: Engine, bounds: Bounds) -> Engine:
-        """Return the engine as batches reach it: in its turn, and with what sequences left."""
-        clock, sequence = self._around.clock, self._config.sequence
-        engine = shared(engine, self._around.turns, self._member, clock)
+    def _sequences(self) -> Sequences | None:
+        sequence = self._config.sequence
         if sequence is None:
+            return None
+        return Sequences(sequence.max_sequences, sequence.idle_s, self._around.clock)
+
+    def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
+        """Return the engine as batches reach it: in its turn, and with what sequences left."""
+        sequence = self._config.sequence
+        engine = shared(engine, self._around.turns, self._member, self._around.clock)
+        if sequence is None or kept is None:
             return engine
-        kept = Sequences(sequence.max_sequences, sequence.idle_s, clock)
         batched = bounds.max_batch_size > 0
         return StatefulEngine(engine, sequence.states, kept, batched=batched)
 

@@ -35,6 +35,11 @@ class BatchQueue(Generic[W]):
         """Rows that wait now."""
         return self._rows
 
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait now for a run."""
+        return sum(len(level) for level in self._levels)
+
     def submit(self, request: W) -> bool:
         """Add a request; False once the queue is closed."""
         with self._lock:

@@ -46,6 +46,11 @@ class TableQueue:
         with self._intake.lock:
             return self.waiting.rows
 
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait now for a run."""
+        return self._intake.waiting_requests(self)
+
     def take(self, patience: float | None = None) -> TableDecision | None:
         """Block until there is something to run or to drop; None once closed and empty.
 
@@ -154,6 +159,12 @@ class Intake:
             if not self._queues:
                 self._porter.changed.notify_all()
         os.eventfd_write(self._wake, 1)
+
+    def waiting_requests(self, queue: TableQueue) -> int:
+        """Return how many requests wait for one model, those among them that nobody took yet."""
+        with self.lock:
+            self._collect()
+            return len(queue.waiting.table)
 
     def attach(self, link: int) -> None:
         """Serve a front."""

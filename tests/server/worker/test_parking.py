@@ -154,6 +154,22 @@ def test_a_model_is_answered_while_the_only_one_with_a_thread_is_busy() -> None:
         model.close()
 
 
+def test_requests_that_wait_are_counted_though_their_engine_is_busy(make: Make) -> None:
+    engine = OnTheProcessor()
+    model = make(engine)
+    assert model.instance.join(WITHIN)
+    engine.hold()
+    first = model.send(1.0)
+    assert engine.running.wait(WITHIN)
+    assert model.queue.waiting_requests == 0
+    others = [model.send(2.0), model.send(3.0)]
+    assert model.queue.waiting_requests == 2
+    engine.release()
+    for caller in (first, *others):
+        assert caller.wait().answers == 1
+    model.close()
+
+
 def test_an_engine_that_belongs_to_its_thread_keeps_it() -> None:
     engine = OnTheProcessor()
     queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
