@@ -226,7 +226,7 @@ class SurvivalSettings(Section):
     retry_wait_s: Seconds = Field(
         10.0,
         description="seconds that a request may wait for the next worker process, after its own "
-        "died before it was answered; 0: it is answered UNAVAILABLE at once",
+        "died before it was answered or where there is none; 0: it is answered UNAVAILABLE at once",
     )
     quarantine_s: Seconds = Field(
         300.0, description="seconds for which a request is refused that ended two worker processes"
