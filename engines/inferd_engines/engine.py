@@ -53,6 +53,8 @@ class EngineOptions:
     """Custom operators: names of Python packages that bring some, or libraries' paths."""
     files: ModelFiles | None = None
     """The model's files, where they may have been read already; None: those on disk."""
+    cores: int = 0
+    """That the process counts on; 0: as many as affinity and CPU limits leave."""
 
 
 class PlanState(Enum):
@@ -71,7 +73,10 @@ class PlanState(Enum):
 
 
 class Engine(Protocol):
-    """One loaded model on one device. Opened, used and closed by one thread."""
+    """One loaded model on one device.
+
+    Opened, used and closed by one thread; on the processor by one at a time.
+    """
 
     @property
     def signature(self) -> Signature:

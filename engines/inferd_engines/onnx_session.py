@@ -216,7 +216,7 @@ def session_options(options: EngineOptions) -> SessionOptions:
     result = SessionOptions()
     result.log_severity_level = SILENT
     # ONNX Runtime's own choice looks at the machine and overruns a container's CPU limit.
-    result.intra_op_num_threads = options.threads or usable_cores()
+    result.intra_op_num_threads = options.threads or options.cores or usable_cores()
     for key, value in {**DEFAULT_ENTRIES, **options.extra}.items():
         if key != ARENA:
             result.add_session_config_entry(key, value)

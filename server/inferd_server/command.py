@@ -68,7 +68,8 @@ def arranged(settings: Settings) -> Arrangement:
     engine = settings.engine
     # Whoever names a store of plans means a GPU.
     devices = (*engine.engine_providers, *(["TensorRT"] if engine.plan_store else []))
-    return arrange(engine.processes, settings.split.fronts, usable_cores(), devices)
+    cores = engine.cores or usable_cores()
+    return arrange(engine.processes, settings.split.fronts, cores, devices)
 
 
 def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int:

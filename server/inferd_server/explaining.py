@@ -39,7 +39,7 @@ def explanation(
         problems=without_effect(choice, options),
         arrangement=arrangement.described,
         arrangement_reason=arrangement.reason,
-        cores=usable_cores(),
+        cores=settings.engine.cores or usable_cores(),
         affinity=len(os.sched_getaffinity(0)),
     )
     return explain(facts)

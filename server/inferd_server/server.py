@@ -30,6 +30,7 @@ from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
+from inferd_server.repository.entries import gauges
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.readiness import enough_serve, still_missing
 from inferd_server.repository.recovery import Recovery
@@ -112,6 +113,7 @@ class Server:
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time, BoundedLog(log, clock))
         self._cache = make_cache(settings.cache, clock, time.time)
+        self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self._metrics.watch(lambda: {**loader.gauges(), **self._cache.gauges()})
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
@@ -171,8 +173,8 @@ class Server:
             self._canaries.round(interval)
 
     def _judged(self, verdict: Verdict) -> None:
-        self._sick.judged(verdict)
-        self._publish_health()
+        if self._sick.judged(verdict):
+            self._publish_health()
 
     def _give_up(self, model: str) -> None:
         self._given_up.add(model)

@@ -100,7 +100,12 @@ class TensorRTOpener:
             raise self._missing(wanted)
         reference = self._reference(
             path,
-            EngineOptions(options.threads, libraries=options.libraries, files=options.files),
+            EngineOptions(
+                options.threads,
+                libraries=options.libraries,
+                files=options.files,
+                cores=options.cores,
+            ),
         )
         if folder_states(path.parent) != before:
             reference.close()

@@ -288,13 +288,13 @@ SIMPLE: Mapping[type, Part] = {
     str: _exactly(str),
     bool: _exactly(bool),
     types.NoneType: _exactly(types.NoneType),
-    # Whatever counts, numpy's integers among it, is a plain number on its way.
+    # Whatever counts, truth and numpy's numbers among it, is a plain number on its way.
     int: Part(
-        lambda value: index(_checked((int, np.integer), value)),
+        lambda value: index(_checked((int, bool, np.integer), value)),
         lambda data: int(_checked((int,), data)),
     ),
     float: Part(
-        lambda value: float(_checked((int, float, np.number), value)),
+        lambda value: float(_checked((int, bool, float, np.number), value)),
         lambda data: float(_checked((float,), data)),
     ),
     bytes: Part(

@@ -1,6 +1,8 @@
 """Trial inferences by the way of real requests, where there were none lately.
 
 One row of zeros; of a model that does not take those, the last request that a caller sent.
+Together they cost a small part of a core, however many models there are: each trial is paid from
+what a round may spend, and whoever does not fit into one round has its turn in a later one.
 """
 
 from __future__ import annotations
@@ -25,6 +27,14 @@ from inferd_server.scheduler.slot import NoRoom, Slot
 log = logging.getLogger(__name__)
 TEXT = DATATYPES[BYTES]
 Clock = Callable[[], float]
+SHARE = 0.01
+"""Of a core, for all trials."""
+LEAST_S = 0.001
+"""What a trial costs beside the run: the way there and back."""
+BESIDE_S = 0.1
+"""Seconds after which the next model is tried beside one that has not answered."""
+CPU = "CPU"
+"""Stands in the names of engines that run on the processor."""
 
 
 class Trial:
@@ -32,11 +42,14 @@ class Trial:
 
     def __init__(self) -> None:
         self.error: InferdError | None = None
+        self.seconds = 0.0
+        """That the run took."""
         self.answered = threading.Event()
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Know that the model answered; with what is not looked at."""
-        del outputs, phases
+        del outputs
+        self.seconds = phases.run.gather + phases.run.compute
         self.answered.set()
 
     def fail(self, error: InferdError) -> None:
@@ -54,15 +67,29 @@ class Canary:
         self._zeros = row_of_zeros(handle)
         # Who was warmed with zeros takes them.
         self._proven = handle.takes_zeros
-        self._successes = handle.statistics.read().success.count
+        self._successes = handle.statistics.successes
         self._open: tuple[Job, Trial] | None = None
+        self.round = 0
+        """In which it was tried last."""
+        self.suspect = False
+        """True while its last trial was not answered well."""
+        self.cost = LEAST_S
+        """Seconds of a core that a trial takes, as far as the last one tells."""
+
+    @property
+    def wanted(self) -> bool:
+        """True if there is something to be found out by a trial."""
+        last = self._handle.last_request
+        able = last is None or last.known
+        return self._open is None and able and not self._served()
 
     def begin(self, seconds: float) -> None:
-        """Send a trial that has so many seconds, unless the last one is still open."""
-        if self._open is None and not self._served():
-            trial = Trial()
-            job = self._submit(trial, self._clock() + seconds)
-            self._open = None if job is None else (job, trial)
+        """Send a trial that has so many seconds, and give it a moment for its answer."""
+        trial = Trial()
+        job = self._submit(trial, self._clock() + seconds)
+        if job is not None:
+            self._open = job, trial
+            trial.answered.wait(min(seconds, BESIDE_S))
 
     def end(self, until: float) -> Verdict | None:
         """Wait until some time for the answer, and return what it says; None: nothing new."""
@@ -72,6 +99,8 @@ class Canary:
         if not trial.answered.wait(max(0.0, until - self._clock())):
             return self._late(job)
         self._open = None
+        if CPU in self._handle.engine:
+            self.cost = LEAST_S + trial.seconds
         outcome = judge(trial.error, self._proven)
         self._proven = self._proven or outcome is Outcome.OK
         if outcome is Outcome.UNFIT:
@@ -99,7 +128,7 @@ class Canary:
 
     def _served(self, forget: bool = False) -> bool:
         """True if the model answered callers since it was last looked at."""
-        now = self._handle.statistics.read().success.count
+        now = self._handle.statistics.successes
         before = self._successes
         if forget:
             self._successes = now
@@ -121,6 +150,7 @@ class Canary:
         return job
 
     def _verdict(self, outcome: Outcome, why: str = "") -> Verdict:
+        self.suspect = outcome in {Outcome.FAILED, Outcome.LATE}
         return Verdict(self._handle.name, self._handle.version, outcome, why)
 
 
@@ -147,9 +177,15 @@ class Canaries:
         self._tell = tell
         self._count = count
         self._canaries: dict[int, tuple[Handle, Canary]] = {}
+        self._round = 0
+        # Seconds of a core that may be spent; less than none after a trial that took long.
+        self._credit = 0.0
 
     def round(self, seconds: float) -> None:
-        """Try every model that has answered nobody since the last round; blocks so long at most.
+        """Try models that have answered nobody since the last round; blocks so long at most.
+
+        Those that failed come first, then those whose last trial is the longest ago, as far as
+        what a round of so many seconds may spend goes.
 
         What runs inline is not tried: the thread that would is the one that answers probes. Nor is
         a model with sequences: a trial would be a step of one.
@@ -164,16 +200,25 @@ class Canaries:
             for handle in handles
             if handle.arrangement != "inline" and handle.config.sequence is None
         ]
+        self._round += 1
+        self._credit = min(self._credit, 0.0) + SHARE * seconds
         known = self._canaries
         self._canaries = {
             id(handle): known.get(id(handle)) or (handle, Canary(handle, self._clock))
             for handle in tried
         }
         canaries = [canary for _, canary in self._canaries.values()]
+        until = self._clock() + seconds
         try:
-            for canary in canaries:
-                canary.begin(seconds)
-            self._conclude(canaries, self._clock() + seconds)
+            for canary in sorted(canaries, key=lambda one: (not one.suspect, one.round)):
+                left = until - self._clock()
+                if self._credit <= 0 or left <= 0:
+                    break
+                if canary.wanted:
+                    canary.round = self._round
+                    self._credit -= canary.cost
+                    canary.begin(left)
+            self._conclude(canaries, until)
         except Exception:
             # The next round must come all the same.
             log.exception("models could not be tried")

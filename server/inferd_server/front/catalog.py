@@ -40,6 +40,11 @@ class RemoteLine:
         ]
         self._dispatch = dispatch
 
+    @property
+    def waiting_requests(self) -> int:
+        """None: they wait in the worker."""
+        return 0
+
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
         return self._dispatch.submit(request, self)
@@ -55,8 +60,14 @@ class RemoteLine:
         """True if requests of another line are requests of this one."""
         return (self.signature, self.batched) == (other.signature, other.batched)
 
-    def take(self) -> None:
+    def take(self, patience: float | None = None) -> None:
         """Return None: nothing runs here."""
+        del patience
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Return False: nothing runs here."""
+        del wake
+        return False
 
     def take_full(self) -> None:
         """Return None: nothing runs here."""

@@ -22,13 +22,14 @@ class SickModels:
         self._late: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
 
-    def judged(self, verdict: Verdict) -> None:
-        """Know the latest verdict on a version."""
+    def judged(self, verdict: Verdict) -> bool:
+        """Know the latest verdict on a version; True if that changes what is known."""
         if verdict.outcome is Outcome.BUSY:
-            return
+            return False
         version = verdict.model, verdict.version
         with self._lock:
-            known = version in self._why
+            before = self._why.get(version)
+            known = before is not None
             if verdict.outcome in WELL:
                 self._why.pop(version, None)
             else:
@@ -40,6 +41,8 @@ class SickModels:
         if verdict.outcome not in WELL and not known:
             where = {"model": verdict.model, "version": verdict.version}
             log.error("a trial failed", extra={**where, "why": verdict.why})
+        with self._lock:
+            return self._why.get(version) != before
 
     def keep(self, loaded: Collection[tuple[str, int]]) -> None:
         """Forget what was said of versions that are not loaded any more."""

@@ -19,7 +19,7 @@ from inferd_server.monitoring.series import (
     SeriesSnapshot,
     add_counts,
 )
-from inferd_server.monitoring.snapshot import GAUGES, MetricsSnapshot
+from inferd_server.monitoring.snapshot import GAUGES, MODEL_GAUGES, MetricsSnapshot
 
 HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (
@@ -66,6 +66,7 @@ class SnapshotCollector(Collector):
             gauge = Metric(name, GAUGES[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
+        yield from of_models(now.models)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -75,6 +76,17 @@ class SnapshotCollector(Collector):
         info = Metric("inferd_server", "Version and transport", "info")
         info.add_sample("inferd_server_info", dict(now.info), 1)
         yield info
+
+
+def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
+    """Write the gauges of model versions."""
+    for name, text in MODEL_GAUGES.items():
+        metric = Metric(name, text, "gauge")
+        for (gauge, model, version), value in sorted(values.items()):
+            if gauge == name:
+                metric.add_sample(name, labels_of(model, version), value)
+        if metric.samples:
+            yield metric
 
 
 def restarted(restarts: Mapping[str, int]) -> Metric:

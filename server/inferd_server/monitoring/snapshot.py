@@ -23,6 +23,11 @@ GAUGES: Mapping[str, str] = {
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
+MODEL_GAUGES: Mapping[str, str] = {
+    "inferd_waiting_requests": "Requests that wait for a run",
+    "inferd_open_sequences": "Sequences that may go on",
+}
+"""Likewise, of each model version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class MetricsSnapshot:
     """What trial inferences said, by model, version and outcome."""
     refused_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls that were refused for who called, or how often, by reason."""
+    models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
+    """Values of MODEL_GAUGES that this process has, by name, model and version."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -68,11 +75,13 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     restarts: dict[str, int] = {}
     trials: dict[tuple[str, str, str], int] = {}
     refused_calls: dict[str, int] = {}
+    models: dict[tuple[str, str, int], float] = {}
     for snapshot in snapshots:
         add_values(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
         add_values(refused_calls, snapshot.refused_calls)
+        add_values(models, snapshot.models)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -93,6 +102,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         restarts,
         trials,
         refused_calls,
+        models,
     )
 
 

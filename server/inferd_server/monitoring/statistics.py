@@ -69,6 +69,11 @@ class Statistics:
         self._batches: dict[int, BatchTimes] = {}
         self._lock = threading.Lock()
 
+    @property
+    def successes(self) -> int:
+        """Requests that were answered by a run of their own or of a batch."""
+        return self._successes
+
     def succeeded(
         self, rows: int, total: float, prepare: float, phases: Phases, wall: float
     ) -> None:

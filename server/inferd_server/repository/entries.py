@@ -89,6 +89,15 @@ class Models(Protocol):
         """Return every version of every model, sorted."""
 
 
+def gauges(entries: Iterable[Entry]) -> Mapping[tuple[str, str, int], float]:
+    """Return what the metrics say of every loaded version at this moment."""
+    found: dict[tuple[str, str, int], float] = {}
+    for entry in entries:
+        if entry.handle is not None:
+            found.update(entry.handle.gauges)
+    return found
+
+
 class Entries:
     """All model versions. Every method may be called from any thread."""
 

@@ -17,6 +17,7 @@ from inferd_server.repository.line import Line
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
 from inferd_server.sequences.steps import LARGEST_KEY
+from inferd_server.sequences.store import Sequences
 from inferd_server.worker.instance import Instance
 
 log = logging.getLogger(__name__)
@@ -89,8 +90,19 @@ class Handle(Description):
     instances: Sequence[Instance] = field(default_factory=tuple)
     last_request: LastRequest | None = None
     """For trials of a model that takes no zeros; None where zeros do."""
+    sequences: Sequences | None = None
+    """Of a model whose requests build on each other, where its engine is."""
     lost: str = ""
     """Why it can serve no more, once one of its engines was lost."""
+
+    @property
+    def gauges(self) -> Mapping[tuple[str, str, int], float]:
+        """What the metrics say of this moment."""
+        version = self.name, self.version
+        found = {("inferd_waiting_requests", *version): float(self.queue.waiting_requests)}
+        if self.sequences is not None:
+            found["inferd_open_sequences", *version] = float(self.sequences.open)
+        return found
 
     @property
     def ended(self) -> bool:

@@ -38,11 +38,17 @@ class LastRequest:
             specs = tuple((row.dtype, row.shape[1:]) for row in rows)
             self._kept = OneRow(specs, rows, slot.nbytes)
 
+    @property
+    def known(self) -> bool:
+        """True if there was one."""
+        return self._kept is not None
+
     def take(self) -> OneRow | None:
         """Return one row, and copy the next request; None if there was none yet."""
         self._wanted = True
         return self._kept
 
     def forget(self) -> None:
-        """Drop what turned out to be no input that the model takes."""
+        """Drop what turned out to be no input that the model takes, and copy the next request."""
         self._kept = None
+        self._wanted = True

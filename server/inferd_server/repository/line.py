@@ -29,14 +29,24 @@ class Refusable(Protocol):
 class Line(Protocol):
     """Where a model's requests wait. Any thread may call any method."""
 
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait here now for a run."""
+
     def submit(self, request: Job) -> bool:
         """Add a request; False once the line is closed."""
 
     def withdraw(self, request: Job) -> bool:
         """Take a request out that nobody waits for; True if the caller has to answer it."""
 
-    def take(self) -> Any:
-        """Block until there is something to run or to drop; None once closed and empty."""
+    def take(self, patience: float | None = None) -> Any:
+        """Block until there is something to run or to drop; None once closed and empty.
+
+        An empty decision after `patience` seconds without a request.
+        """
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Call back with the next request or the end; False if that is now."""
 
     def take_full(self) -> Any:
         """Return a batch that more requests would not make larger; None if there is none now."""

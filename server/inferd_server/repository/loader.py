@@ -89,6 +89,7 @@ class Loader:
             config.engine_options,
             custom_operators(path, config.custom_ops),
             files,
+            self._engine.cores,
         )
         loading = Loading(name, version, files, config, self._surroundings, lost)
         instances = [
@@ -110,10 +111,14 @@ class Loader:
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
         return handle
 
-    def unload(self, handle: Handle, timeout: float | None) -> None:
-        """Let a handle finish what it has, then close it; blocks."""
-        # Requests that are still sent to it would find it closed.
-        self._station.settle()
+    def unload(self, handle: Handle, timeout: float | None, settle: bool = True) -> None:
+        """Let a handle finish what it has, then close it; blocks.
+
+        With `settle`, whoever sends requests knows first that it takes no more.
+        """
+        if settle:
+            # Requests that are still sent to it would find it closed.
+            self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
 

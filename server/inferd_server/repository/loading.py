@@ -111,7 +111,8 @@ class Loading:
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
-        served = self._served(engine, bounds)
+        sequences = self._sequences()
+        served = self._served(engine, bounds, sequences)
         signature = told(served)
         check_formats(config.format, signature, batched=batching.max_batch_size > 0)
         line = around.station.line(served.signature, bounds.limits)
@@ -133,6 +134,7 @@ class Loading:
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
             largest_sequence_id=largest_sequence_id(served),
+            sequences=sequences,
         )
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
@@ -142,7 +144,8 @@ class Loading:
         self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
-        return self._work(engine, self._served(engine, bounds), warm_up)
+        # A model with sequences has one instance.
+        return self._work(engine, self._served(engine, bounds, None), warm_up)
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -233,15 +236,22 @@ class Loading:
         runner = self._around.station.runner(
             served, handle.queue, handle.batched, self._observing, about
         )
-        return Work(handle.queue, runner, host, self._loop(served, handle, runner))
+        loop = self._loop(served, handle, runner)
+        parks = host is None and loop is None and CPU in engine.name
+        return Work(handle.queue, runner, host, loop, parks)
 
-    def _served(self, engine: Engine, bounds: Bounds) -> Engine:
-        """Return the engine as batches reach it: in its turn, and with what sequences left."""
-        clock, sequence = self._around.clock, self._config.sequence
-        engine = shared(engine, self._around.turns, self._member, clock)
+    def _sequences(self) -> Sequences | None:
+        sequence = self._config.sequence
         if sequence is None:
+            return None
+        return Sequences(sequence.max_sequences, sequence.idle_s, self._around.clock)
+
+    def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
+        """Return the engine as batches reach it: in its turn, and with what sequences left."""
+        sequence = self._config.sequence
+        engine = shared(engine, self._around.turns, self._member, self._around.clock)
+        if sequence is None or kept is None:
             return engine
-        kept = Sequences(sequence.max_sequences, sequence.idle_s, clock)
         batched = bounds.max_batch_size > 0
         return StatefulEngine(engine, sequence.states, kept, sequence.controls, batched=batched)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Repository:
         loader: Loader,
         changed: Callable[[], None],
         lost: Callable[[Handle], None] = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Know a folder; nothing is loaded yet.
 
@@ -42,11 +44,14 @@ class Repository:
             loader: opens them.
             changed: called after any state changed, on the thread that changed it.
             lost: called after a version that served lost an engine, on the engine's thread.
+            clock: monotonic seconds.
         """
+        self._clock = clock
         self._was_lost = lost
+        self._changed = changed
         self._folder = folder
         self._loader = loader
-        self._entries = Entries(changed)
+        self._entries = Entries(self._tell)
         self._loads = threading.Lock()
         self._overrides = Overrides()
         self._closing = threading.Event()
@@ -142,7 +147,7 @@ class Repository:
             self._overrides.keep(name, None)
 
     def close(self, timeout: float | None) -> bool:
-        """Unload everything; each model gets `timeout` seconds, and so does a load under way.
+        """Unload everything; the models get `timeout` seconds in all, and so does a load under way.
 
         Returns:
             False if an engine or a load is still at work: it cannot be interrupted.
@@ -154,13 +159,23 @@ class Repository:
             for handle in handles:
                 # All at once, so that they finish beside each other.
                 handle.queue.close()
+            ours = {id(handle) for handle in handles if self._entries.replace(*unloading(handle))}
+            self._changed()
+            until = None if timeout is None else self._clock() + timeout
             for handle in handles:
-                self._unload(handle, timeout)
+                left = None if until is None else max(0.0, until - self._clock())
+                self._finish(handle, left, id(handle) in ours)
             self._overrides.close()
             return alone and all(handle.ended for handle in handles)
         finally:
             if alone:
                 self._loads.release()
+            self._changed()
+
+    def _tell(self) -> None:
+        # The end of many models is told once: who is told looks at all of them.
+        if not self._closing.is_set():
+            self._changed()
 
     def resolve(self, name: str, version: str) -> Handle:
         """Return the handle for a request; "" takes the highest version that is ready.
@@ -245,17 +260,25 @@ class Repository:
                 self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
 
     def _unload(self, handle: Handle, timeout: float | None) -> None:
-        name, version = handle.name, handle.version
-        unloading = Entry(name, version, State.UNLOADING, handle=handle)
-        if self._entries.replace(handle, unloading):
-            self._loader.unload(handle, timeout)
-            self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
-        else:
+        self._finish(handle, timeout, self._entries.replace(*unloading(handle)))
+
+    def _finish(self, handle: Handle, timeout: float | None, ours: bool) -> None:
+        """Let a handle finish what it has and close it, which is ours to tell of or not."""
+        if not ours:
             # Somebody else unloads it, or lost it.
             handle.retire(timeout)
+            return
+        # Nobody sends requests any more where everything ends.
+        self._loader.unload(handle, timeout, settle=not self._closing.is_set())
+        self._entries.put(Entry(handle.name, handle.version, State.UNAVAILABLE, UNLOADED))
 
     def _lost(self, handle: Handle) -> None:
         entry = Entry(handle.name, handle.version, State.UNAVAILABLE, handle.lost)
         if self._entries.replace(handle, entry):
             self._loader.forget(handle)
             self._was_lost(handle)
+
+
+def unloading(handle: Handle) -> tuple[Handle, Entry]:
+    """Return a handle, and the entry that takes its place while it finishes."""
+    return handle, Entry(handle.name, handle.version, State.UNLOADING, handle=handle)

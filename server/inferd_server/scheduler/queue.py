@@ -27,11 +27,18 @@ class BatchQueue(Generic[W]):
         # Threads that wait; a model that is hosted inline has none to wake.
         self._takers = 0
         self._full: Callable[[], None] | None = None
+        # Instances that have no thread while there is nothing to do; each is called to get one.
+        self._parked: list[Callable[[], None]] = []
 
     @property
     def rows(self) -> int:
         """Rows that wait now."""
         return self._rows
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait now for a run."""
+        return sum(len(level) for level in self._levels)
 
     def submit(self, request: W) -> bool:
         """Add a request; False once the queue is closed."""
@@ -42,6 +49,8 @@ class BatchQueue(Generic[W]):
             self._rows += request.rows
             if self._takers:
                 self._changed.notify()
+            elif self._parked:
+                self._parked.pop()()
             elif self._full is not None and self._rows >= self._limits.max_rows:
                 self._full()
             return True
@@ -66,9 +75,14 @@ class BatchQueue(Generic[W]):
         with self._lock:
             return self._remove(request)
 
-    def take(self) -> Decision[W] | None:
-        """Block until there is something to run or to drop; None once closed and empty."""
+    def take(self, patience: float | None = None) -> Decision[W] | None:
+        """Block until there is something to run or to drop; None once closed and empty.
+
+        Args:
+            patience: seconds without any request after which an empty decision is returned.
+        """
         held: float | None = None
+        idle = False
         with self._lock:
             while True:
                 now = self._clock()
@@ -80,10 +94,20 @@ class BatchQueue(Generic[W]):
                     return None
                 if decision.wake is None:
                     held = None
-                    self._wait(None)
+                    if idle:
+                        return decision
+                    idle = not self._wait(patience)
                 else:
                     held = now if held is None else held
                     self._wait(max(0.0, decision.wake - now))
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Call back, under the lock, with the next request or the end; False if that is now."""
+        with self._lock:
+            if self._rows or self._closed:
+                return False
+            self._parked.append(wake)
+            return True
 
     def take_full(self) -> Decision[W] | None:
         """Return a batch that more requests would not make larger; None if there is none now."""
@@ -129,11 +153,14 @@ class BatchQueue(Generic[W]):
         # No company will come any more.
         self._limits = replace(self._limits, max_delay=0.0)
         self._changed.notify_all()
+        while self._parked:
+            self._parked.pop()()
 
-    def _wait(self, seconds: float | None) -> None:
+    def _wait(self, seconds: float | None) -> bool:
+        """Wait for a change; False if none came in so many seconds."""
         self._takers += 1
         try:
-            self._changed.wait(seconds)
+            return self._changed.wait(seconds)
         finally:
             self._takers -= 1
 

@@ -51,6 +51,13 @@ class Sequences:
         """How many there are."""
         return len(self._kept)
 
+    @property
+    def open(self) -> int:
+        """How many may go on now; may be asked by any thread."""
+        now = self._clock()
+        # A list at once: the engine's thread may change the mapping meanwhile.
+        return sum(now - kept.used <= self._idle_s for kept in list(self._kept.values()))
+
     def state(self, key: int) -> State:
         """Return what a sequence left.
 

@@ -129,8 +129,13 @@ class EngineSettings(Section):
         "auto: split on more than two cores or with a GPU; else inline for models whose full "
         "batch takes at most 2 ms on the CPU whatever is in it, and threads for others",
     )
+    cores: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0,
+        description="cores that this server counts on, such as a pod's request, for the number "
+        "of processes and of threads in a run; 0: as many as affinity and CPU limits leave",
+    )
     engine_threads: Annotated[int, Field(ge=0)] = Field(
-        0, description="threads inside one run; 0 lets the engine choose"
+        0, description="threads inside one run; 0: by the cores"
     )
     concurrent_runs: Annotated[int, Field(ge=0, le=1024)] = Field(
         0,
@@ -232,7 +237,7 @@ class SurvivalSettings(Section):
     retry_wait_s: Seconds = Field(
         10.0,
         description="seconds that a request may wait for the next worker process, after its own "
-        "died before it was answered; 0: it is answered UNAVAILABLE at once",
+        "died before it was answered or where there is none; 0: it is answered UNAVAILABLE at once",
     )
     quarantine_s: Seconds = Field(
         300.0, description="seconds for which a request is refused that ended two worker processes"

@@ -197,8 +197,7 @@ class Supervisor:
             case messages.Ping():
                 self._vigil.heard(child)
             case Verdict():
-                self._vigil.models.judged(message)
-                self._update()
+                self._judged(message)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
                 for front in self._fleet.live_fronts():
@@ -210,6 +209,10 @@ class Supervisor:
             case _:
                 return self._relay.answer(message)
         return None
+
+    def _judged(self, verdict: Verdict) -> None:
+        if self._vigil.models.judged(verdict):
+            self._update()
 
     def _tell_models(self, models: messages.Models) -> None:
         with self._lock:

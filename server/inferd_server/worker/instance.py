@@ -17,11 +17,21 @@ from inferd_server.worker.inline import Guest, InlineLoop
 log = logging.getLogger(__name__)
 
 
+IDLE_S = 1.0
+"""Seconds without a request after which a thread ends that an engine can do without."""
+
+
 class Takes(Protocol):
     """Where decisions come from."""
 
-    def take(self) -> Any:
-        """Block for the next decision; None when there will be no more."""
+    def take(self, patience: float | None = None) -> Any:
+        """Block for the next decision; None when there will be no more.
+
+        An empty one after `patience` seconds without a request.
+        """
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Call back with the next request or the end; False if that is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +44,16 @@ class Work:
     """Runs the batches in the place of the instance's own thread."""
     loop: Callable[[], None] | None = None
     """Runs all batches until the queue ends, otherwise than one after the other."""
+    parks: bool = False
+    """The engine may be used by one thread after another: none waits where nothing is to do."""
 
 
 class Instance:
-    """Owns one engine from opening to closing; one thread at a time uses it."""
+    """Owns one engine from opening to closing; one thread at a time uses it.
+
+    The thread that opened it, unless its work parks: then a thread ends when there is nothing to
+    do, and the next request starts another one.
+    """
 
     def __init__(
         self,
@@ -54,6 +70,7 @@ class Instance:
             prepare: called on the thread with the engine; the instance is ready after it.
             lost: called on the thread if it ends by an error after it was ready.
         """
+        self._name = name
         self._open_engine = open_engine
         self._prepare = prepare
         self._lost = lost
@@ -81,11 +98,11 @@ class Instance:
         except BaseException as error:
             self._fail(error)
             return
-        hosted = False
+        stays = False
         try:
-            hosted = self._serve(engine)
+            stays = self._serve(engine)
         finally:
-            if not hosted:
+            if not stays:
                 self._close(engine)
 
     def _close(self, engine: Engine) -> None:
@@ -95,7 +112,7 @@ class Instance:
             log.exception("an engine could not be closed")
 
     def _serve(self, engine: Engine) -> bool:
-        """Run batches until the queue is closed; True if somebody else does so instead."""
+        """Run batches until the queue is closed; True if somebody else goes on with it."""
         try:
             work = self._prepare(engine)
         except BaseException as error:
@@ -108,9 +125,7 @@ class Instance:
             work.host.host(guest)
         assert self._ready is not None
         self._ready.set_result(None)
-        if work.host is None:
-            self._run(work)
-        return work.host is not None
+        return work.host is not None or self._run(work, engine)
 
     def _fail(self, error: BaseException) -> None:
         # Forgotten: the error refers to the frames that it passed, and these to the instance.
@@ -118,13 +133,31 @@ class Instance:
         assert ready is not None
         ready.set_exception(error)
 
-    def _run(self, work: Work) -> None:
+    def _run(self, work: Work, engine: Engine) -> bool:
+        """Run batches; True if the thread ends before the queue does, to be followed by another."""
+        patience = IDLE_S if work.parks else None
         try:
             if work.loop is not None:
                 work.loop()
-                return
-            while (decision := work.queue.take()) is not None:
-                work.run(decision)
+                return False
+            while (decision := work.queue.take(patience)) is not None:
+                idle = work.parks and not (len(decision.run) or len(decision.drop))
+                if not idle:
+                    work.run(decision)
+                elif work.queue.park(lambda: self._resume(work, engine)):
+                    return True
         except BaseException as error:
             log.exception("an instance ended")
             self._lost(error)
+        return False
+
+    def _resume(self, work: Work, engine: Engine) -> None:
+        """Go on with a thread of its own."""
+        self._thread = threading.Thread(
+            target=self._go_on, args=(work, engine), name=self._name, daemon=True
+        )
+        self._thread.start()
+
+    def _go_on(self, work: Work, engine: Engine) -> None:
+        if not self._run(work, engine):
+            self._close(engine)

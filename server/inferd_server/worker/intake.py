@@ -36,6 +36,8 @@ class TableQueue:
         self.waiting = waiting
         self.closed = False
         self.changed = threading.Condition(intake.lock)
+        self.parked: list[Callable[[], None]] = []
+        """Instances that have no thread while there is nothing to do."""
         self._intake = intake
 
     @property
@@ -44,9 +46,21 @@ class TableQueue:
         with self._intake.lock:
             return self.waiting.rows
 
-    def take(self) -> TableDecision | None:
-        """Block until there is something to run or to drop; None once closed and empty."""
-        return self._intake.take(self)
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait now for a run."""
+        return self._intake.waiting_requests(self)
+
+    def take(self, patience: float | None = None) -> TableDecision | None:
+        """Block until there is something to run or to drop; None once closed and empty.
+
+        An empty decision after `patience` seconds without a request.
+        """
+        return self._intake.take(self, patience)
+
+    def park(self, wake: Callable[[], None]) -> bool:
+        """Call back, under the lock, with the next request or the end; False if that is now."""
+        return self._intake.park(self, wake)
 
     def take_full(self) -> TableDecision | None:
         """Return a batch that more requests would not make larger; None if there is none now."""
@@ -114,11 +128,13 @@ class Intake:
         self._idle: list[TableQueue] = []
         self._listening = False
         nobody = Waiting(self._links, (), Limits(1))
-        # Listens while there is no model, so that late requests get their answer.
+        self._parked = 0
+        # Listens while there is a model without a thread, or none, so that late requests get
+        # their answer.
         self._porter = TableQueue(self, 0, nobody)
 
     def start(self) -> None:
-        """Listen even while there is no model."""
+        """Listen even while no model has a thread."""
         threading.Thread(target=self._porter.take, name="intake", daemon=True).start()
 
     def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> TableQueue:
@@ -138,9 +154,17 @@ class Intake:
             queue.waiting.limits = replace(queue.waiting.limits, max_delay=0.0)
             self._queues.pop(queue.number, None)
             queue.changed.notify_all()
+            while queue.parked:
+                self._unpark(queue)
             if not self._queues:
                 self._porter.changed.notify_all()
         os.eventfd_write(self._wake, 1)
+
+    def waiting_requests(self, queue: TableQueue) -> int:
+        """Return how many requests wait for one model, those among them that nobody took yet."""
+        with self.lock:
+            self._collect()
+            return len(queue.waiting.table)
 
     def attach(self, link: int) -> None:
         """Serve a front."""
@@ -155,9 +179,10 @@ class Intake:
                 queue.waiting.forget(link)
             self._links[link].detach()
 
-    def take(self, queue: TableQueue) -> TableDecision | None:
+    def take(self, queue: TableQueue, patience: float | None = None) -> TableDecision | None:
         """Wait for a batch of one model; None once it is closed and empty."""
         held: float | None = None
+        idle_until = None if patience is None else self._clock() + patience
         with self.lock:
             while True:
                 self._collect()
@@ -171,10 +196,32 @@ class Intake:
                     return None
                 if decision.wake is None:
                     held = None
-                    self._wait(queue, None)
+                    if idle_until is not None and now >= idle_until:
+                        return decision
+                    self._wait(queue, None if idle_until is None else idle_until - now)
                 else:
                     held = now if held is None else held
                     self._wait(queue, max(0.0, decision.wake - now))
+
+    def park(self, queue: TableQueue, wake: Callable[[], None]) -> bool:
+        """Call back with the next request of one model or its end; False if that is now."""
+        with self.lock:
+            self._collect()
+            if queue.waiting.rows or queue.closed:
+                return False
+            queue.parked.append(wake)
+            self._parked += 1
+            self._hand_over()
+            return True
+
+    def _unpark(self, queue: TableQueue) -> None:
+        self._parked -= 1
+        queue.parked.pop()()
+
+    @property
+    def _posted(self) -> bool:
+        """True while the porter has to listen: an instance may be asleep, or there is none."""
+        return not self._queues or self._parked > 0
 
     def take_full(self, queue: TableQueue) -> TableDecision | None:
         """Return a full batch of one model, if there is one now."""
@@ -184,7 +231,7 @@ class Intake:
 
     def _wait(self, queue: TableQueue, seconds: float | None) -> None:
         """Wait for news, under the lock before and after."""
-        if self._listening or (queue is self._porter and self._queues):
+        if self._listening or (queue is self._porter and not self._posted):
             # The porter leaves its post for an instance that may be asleep.
             self._hand_over()
             self._idle.append(queue)
@@ -213,9 +260,11 @@ class Intake:
         """Let somebody idle listen, now that the caller is busy."""
         if self._listening:
             return
-        waiting = [queue for queue in self._idle if queue is not self._porter or not self._queues]
+        waiting = [queue for queue in self._idle if queue is not self._porter]
         if waiting:
             waiting[0].changed.notify()
+        elif self._posted and self._idle:
+            self._porter.changed.notify()
 
     def _collect(self) -> None:
         """Move what the fronts wrote into the queues."""
@@ -236,3 +285,5 @@ class Intake:
             else:
                 queue.waiting.add(requests)
                 queue.changed.notify()
+                if queue.parked and queue not in self._idle:
+                    self._unpark(queue)

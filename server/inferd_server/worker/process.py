@@ -19,7 +19,7 @@ from inferd_server.link.memory import LinkMemory
 from inferd_server.link.receiving import WorkerLink
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.entries import Entry
+from inferd_server.repository.entries import Entry, gauges
 from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.recovery import Recovery
@@ -75,6 +75,7 @@ class WorkerProcess:
         self._repository = Repository(
             settings.repository.model_repository, loader, self._tell_models, recovery.lost
         )
+        self._metrics.watch_models(lambda: gauges(self._repository.entries()))
 
     def run(self) -> None:
         """Load the models, and do what is asked until the supervisor is gone."""

@@ -24,6 +24,7 @@ from inferd_server.control.measurements import Measured
 from inferd_server.control.messages import Layout, ModelRecord, Models, Place
 from inferd_server.errors import InferdError, QueueFull, Unavailable
 from inferd_server.front.verdict import Verdict
+from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.config import ModelConfig
 from inferd_server.settings.model import Settings
 
@@ -171,6 +172,12 @@ def test_an_error_keeps_what_it_says() -> None:
         {"rows": "3"},
         1.5,
     )
+
+
+def test_what_counts_is_a_plain_number_on_its_way() -> None:
+    gauges = {"a": True, "b": 2, "c": np.float32(0.5)}
+    told = unpack(pack(Told(Measured(MetricsSnapshot(gauges=gauges), {}))))
+    assert told == Told(Measured(MetricsSnapshot(gauges={"a": 1.0, "b": 2.0, "c": 0.5}), {}))
 
 
 def test_numbers_of_numpy_are_plain_numbers_on_their_way() -> None:

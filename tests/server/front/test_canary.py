@@ -11,10 +11,10 @@ import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
-from inferd_server.front.canary import Canaries
+from inferd_server.front.canary import LEAST_S, SHARE, Canaries
 from inferd_server.front.verdict import Outcome, Verdict
 from inferd_server.repository import last_request
-from inferd_server.scheduler.job import Execution, Phases
+from inferd_server.scheduler.job import Execution, Job, Phases
 
 from tests import models
 from tests.fakes.clock import FakeClock
@@ -251,3 +251,60 @@ def test_models_of_every_kind_are_tried(tmp_path: Path) -> None:
     assert trials.round() == [Outcome.OK] * len(kinds)
     assert {model for model, _, _ in trials.counted} == set(kinds)
     bench.close()
+
+
+MANY = 300
+INTERVAL = 10.0
+
+
+@pytest.fixture
+def many(bench: Bench) -> Trials:
+    for number in range(MANY):
+        bench.add(f"m{number:03}", 1)
+        bench.repository.load(f"m{number:03}")
+    for engine in bench.engines.opened:
+        engine.batches.clear()
+    return Trials(bench)
+
+
+def test_trials_of_many_idle_models_cost_a_hundredth_of_a_core_in_turn(many: Trials) -> None:
+    tried: list[str] = []
+    rounds = 0
+    while len(set(tried)) < MANY:
+        assert many.round(INTERVAL)
+        seconds = len(many.told) * LEAST_S
+        assert seconds <= SHARE * INTERVAL + LEAST_S
+        tried += [verdict.model for verdict in many.told]
+        rounds += 1
+    # Each had its turn before any had a second one.
+    assert rounds == pytest.approx(MANY * LEAST_S / (SHARE * INTERVAL))
+    assert len(tried) == MANY
+
+
+def test_a_model_whose_runs_are_long_is_tried_as_rarely_as_they_are(
+    trials: Trials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = trials.bench.repository.resolve("m", "")
+    handle.engine = "onnxruntime/CPUExecutionProvider"
+    monkeypatch.setattr("inferd_server.front.canary.LEAST_S", 0.0)
+    slow = Execution(1, 0.0, 0.0, 1.0)
+    submit = handle.queue.submit
+
+    def answer(job: Job) -> bool:
+        job.finish({}, Phases(0.0, slow))
+        return True
+
+    monkeypatch.setattr(handle.queue, "submit", answer)
+    tried = sum(len(trials.round(INTERVAL)) for _ in range(31))
+    monkeypatch.setattr(handle.queue, "submit", submit)
+    # A run of a second may be made in a hundred.
+    assert tried <= 1 + 31 * INTERVAL * SHARE
+
+
+def test_a_model_that_failed_its_trial_comes_first(many: Trials) -> None:
+    engines = dict(zip((f"m{n:03}" for n in range(MANY)), many.bench.engines.opened, strict=True))
+    engines["m000"].fail(EngineError("out of memory"))
+    many.round(INTERVAL)
+    assert Outcome.FAILED in [verdict.outcome for verdict in many.told]
+    many.round(INTERVAL)
+    assert ("m000", Outcome.OK) in [(verdict.model, verdict.outcome) for verdict in many.told]

@@ -31,7 +31,7 @@ def test_a_model_whose_engine_hangs_is_not_ready_until_it_answers(tmp_path: Path
             ServerServiceStub(server.channel).Status(StatusRequest(), timeout=PATIENCE).models
         )
         assert (status.state, status.reason) == (
-            "READY", "a trial inference was not answered in time",
+            "UNAVAILABLE", "a trial inference was not answered in time",
         )  # fmt: skip
         assert check(server, "liveness") == "SERVING"
         engine.release()

@@ -187,3 +187,12 @@ def test_a_stopped_server_gives_its_port_back(metrics: Metrics, server: MetricsS
     server.stop()
     with socket.create_server(("127.0.0.1", port)) as taken:
         assert taken.getsockname()[1] == port
+
+
+def test_gauges_of_models_are_read_when_they_are_asked_for(metrics: Metrics) -> None:
+    waiting = {("inferd_waiting_requests", "m", 1): 3.0}
+    metrics.watch_models(lambda: waiting)
+    assert value(metrics, "inferd_waiting_requests", **M1) == 3
+    waiting["inferd_waiting_requests", "m", 1] = 0.0
+    assert value(metrics, "inferd_waiting_requests", **M1) == 0
+    assert value(metrics, "inferd_open_sequences", **M1) is None

@@ -136,6 +136,22 @@ def test_a_sequence_builds_on_what_came_before(served: Running, key: int | str) 
     assert "sequence_start" in str(error.details())
 
 
+def test_open_sequences_are_counted(served: Running) -> None:
+    name = 'inferd_open_sequences{model="summing",version="1"}'
+
+    def count() -> float:
+        lines = metrics_text(served.metrics_port).splitlines()
+        return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    before = count()
+    value(served, step(1.0, 901, start=True))
+    value(served, step(1.0, 902, start=True))
+    assert count() == before + 2
+    value(served, step(1.0, 901, end=True))
+    value(served, step(1.0, 902, end=True))
+    assert count() == before
+
+
 def test_many_sequences_over_many_connections_keep_to_themselves(served: Running) -> None:
     wrong: list[str] = []
 

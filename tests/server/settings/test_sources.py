@@ -51,6 +51,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "engine_threads": ("7", 7),
     "engine_providers": ("A,B", ("A", "B")),
     "plan_store": ("/plans", "/plans"),
+    "cores": ("3", 3),
     "cpu_fallback": ("false", False),
     "fronts": ("3", 3),
     "max_requests": ("16", 16),

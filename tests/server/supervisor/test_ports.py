@@ -9,12 +9,15 @@ from inferd_server.errors import AddressInUse
 from inferd_server.supervisor.port import ReservedPort
 
 
-def port_of_a_server_that_ended() -> int:
-    """Return a port on which a connection is closing, as it is for a minute (TIME_WAIT)."""
+def port_of_a_server_that_ended(shared: bool) -> int:
+    """Return a port on which a connection is closing, as it is for a minute (TIME_WAIT).
+
+    A server of one process does not share it, fronts do.
+    """
     with socket.socket() as listener:
         # As gRPC does.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
         listener.bind(("127.0.0.1", 0))
         listener.listen(1)
         port: int = listener.getsockname()[1]
@@ -26,8 +29,9 @@ def port_of_a_server_that_ended() -> int:
     return port
 
 
-def test_a_port_with_closing_connections_is_taken_at_once() -> None:
-    port = port_of_a_server_that_ended()
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_port_with_closing_connections_is_taken_at_once(shared: bool) -> None:
+    port = port_of_a_server_that_ended(shared)
     with pytest.raises(OSError, match="in use"), socket.socket() as plain:
         plain.bind(("127.0.0.1", port))
     reserved = ReservedPort("127.0.0.1", port)
