@@ -106,8 +106,10 @@ class Infer:
     def _check(self, call: Call, parts: Parts | None, started: float, attempt: int = 1) -> None:
         """Parse a request, look its model up, and admit it or refuse it."""
         handle: Handle | None = None
+        # The call lets it go when it is answered, which another thread may do below.
+        message = call.request
         try:
-            request, raw = parse(call.request)
+            request, raw = parse(message)
             identity = identity_field(request.id)
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
@@ -121,13 +123,13 @@ class Infer:
                         call, identity, plan.form, elements, started, attempt, self._resume
                     )
                     if lead is None:
-                        remember(templates, call.request, parts, plan)
+                        remember(templates, message, parts, plan)
                         return
                     call = lead
                 elif isinstance(call, Lead):
                     call = self._cache.dismiss(call)
                 if self._admit(call, identity, plan, found.inputs, started, attempt):
-                    remember(templates, call.request, parts, plan)
+                    remember(templates, message, parts, plan)
                     return
             raise ModelNotReady(f"model {request.model_name!r} is being replaced")
         except Exception as error:

@@ -177,6 +177,7 @@ class StreamedCall:
             # Fields that follow a message are merged into it.
             size = varint(sum(map(len, parts)) + len(FINAL))
             self._stream.send((RESPONSE_TAG, size, *parts, FINAL))
+            self.request = b""
             self._answered(self)
 
     def fail(self, error: InferdError) -> None:
@@ -187,6 +188,7 @@ class StreamedCall:
                 error_message=sentence(error), infer_response=error_response(self.request, error)
             )
             self._stream.send((answer.SerializeToString(),))
+            self.request = b""
             self._answered(self)
 
 
