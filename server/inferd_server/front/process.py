@@ -31,6 +31,7 @@ from inferd_server.front.probing import ProbePort
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
+from inferd_server.idle_heap import IdleHeap, trim
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
 from inferd_server.monitoring.logs import LogControl
@@ -84,6 +85,7 @@ class FrontProcess:
         self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
         telemetry = Telemetry(self._metrics, time.monotonic, time.time)
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
@@ -109,6 +111,7 @@ class FrontProcess:
         self._blocking.start()
         self._asking.start()
         self._trying.start()
+        self._idle_heap.start()
         self._channel.tell(messages.Listening(self._transport.name))
 
     def _answer(self) -> None:
@@ -173,6 +176,7 @@ class FrontProcess:
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
             "inferd_requests_held": self._dispatch.held,
+            **self._transport.bounds.gauges(),
         }
         return Measured(
             replace(self._metrics.snapshot(), gauges={**held, **self._cache.gauges()}),

@@ -27,6 +27,12 @@ class TransportOptions:
     """Messages of one stream that may await their answer."""
     max_in_flight_bytes: int = 1 << 30
     """Bytes of requests that were received and not answered yet, of all calls together."""
+    max_unsent_bytes: int = 1 << 29
+    """Bytes of answers that their callers have not taken yet, of all calls together."""
+    accept_compressed: bool = True
+    """False refuses compressed requests."""
+    max_compression_ratio: int = 100
+    """How many times as large a compressed request above 1 MiB may become; 0 is no limit."""
     max_metadata_bytes: int = 16 << 10
     """Size of a caller's metadata: names, values and 32 for each pair."""
     max_concurrent_streams: int = 0
@@ -63,10 +69,18 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
     return (
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", options.max_message_bytes),
+        # It has no bound for what a small message becomes: see compression.py.
+        ("grpc.per_message_decompression", 0),
+        # Our own bounds decide: core would end calls above its own with CANCELLED.
+        ("grpc.server.max_pending_requests", UNLIMITED),
+        ("grpc.server.max_pending_requests_hard_limit", UNLIMITED),
+        ("grpc.server_max_unrequested_time_in_server", UNLIMITED),
         # Between the two core refuses some calls and takes others; so there is no between.
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams or UNLIMITED),
+        # Or core refuses calls because of others that are over, and not yet deleted.
+        ("grpc.http.overload_protection", 0),
         # To their arrival, and then to the acknowledgement of ours.
         ("grpc.server_handshake_timeout_ms", milliseconds(options.handshake_timeout)),
         ("grpc.http2.settings_timeout", milliseconds(options.handshake_timeout)),
@@ -102,6 +116,9 @@ def transport_options(
         max_message_bytes=listen.max_message_bytes,
         max_stream_messages=listen.max_stream_messages,
         max_in_flight_bytes=listen.max_in_flight_bytes,
+        max_unsent_bytes=listen.max_unsent_bytes,
+        accept_compressed=listen.accept_compressed,
+        max_compression_ratio=listen.max_compression_ratio,
         max_metadata_bytes=listen.max_metadata_bytes,
         max_concurrent_streams=listen.max_concurrent_streams,
         handshake_timeout=listen.handshake_timeout_s,

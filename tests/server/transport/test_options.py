@@ -104,6 +104,9 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
         max_message_bytes=2000,
         max_stream_messages=3,
         max_in_flight_bytes=4000,
+        max_unsent_bytes=4500,
+        accept_compressed=False,
+        max_compression_ratio=9,
         max_metadata_bytes=5000,
         max_concurrent_streams=6,
         handshake_timeout_s=7,
@@ -115,7 +118,7 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
     )
     options = transport_options(listen, reuse_port=True, credentials=source)
     assert [getattr(options, field.name) for field in fields(options)] == [
-        *(2000, 3, 4000, 5000, 6),
+        *(2000, 3, 4000, 4500, False, 9, 5000, 6),
         *(7, 8, 9, 10, 11, 12),
         *(True, source, "grpc_port", ()),
     ]
@@ -134,6 +137,9 @@ def test_small_limits_are_no_reason_for_another_transport() -> None:
         DEFAULTS,
         max_message_bytes=1024,
         max_in_flight_bytes=1024,
+        max_unsent_bytes=1024,
+        accept_compressed=False,
+        max_compression_ratio=1,
         max_metadata_bytes=1024,
         max_concurrent_streams=1,
         max_stream_messages=1,
