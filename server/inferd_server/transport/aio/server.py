@@ -25,6 +25,8 @@ CANCELLED_TASKS_S = 5.0
 GIVE_UP_S = 1.0
 # Calls that gRPC core has received, and would drop, come in while this time brings one.
 SETTLE_S, SETTLE_ROUNDS = 0.005, 200
+# Rounds in a row that bring none: what grpc.aio's own thread has read cannot be seen.
+QUIET_ROUNDS = 4
 NEVER_S = 1e6
 """A grace that `_stop` ends itself."""
 
@@ -134,10 +136,13 @@ class AioTransport:
 
     async def _settle(self) -> None:
         assert self._router is not None
+        quiet = 0
         for _ in range(SETTLE_ROUNDS):
             arrived = self._router.arrived
             await asyncio.sleep(SETTLE_S)
-            if self._router.arrived == arrived and not has_unread(self._port):
+            same = self._router.arrived == arrived
+            quiet = quiet + 1 if same and not has_unread(self._port) else 0
+            if quiet == QUIET_ROUNDS:
                 return
 
 
