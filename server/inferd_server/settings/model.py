@@ -54,6 +54,9 @@ class ListenSettings(Section):
     max_concurrent_streams: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         4096, description="calls of one connection at a time; 0 is no limit"
     )
+    max_connections: Annotated[int, Field(ge=0, lt=2**31 - 1)] = Field(
+        0, description="connections of a process at a time; 0 is what its descriptors allow"
+    )
     handshake_timeout_s: Seconds = Field(
         10.0, description="seconds a new connection gets to become TLS and HTTP/2; 0 is no limit"
     )

@@ -1,13 +1,15 @@
-"""This process's sockets of one port, as the kernel sees them: gRPC core shows none of its own."""
+"""This process's sockets and threads, as the kernel sees them: gRPC core shows none of its own."""
 
 from __future__ import annotations
 
 import select
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 DESCRIPTORS = Path("/proc/self/fd")
+TASKS = Path("/proc/self/task")
 
 
 def has_unread(port: int) -> bool:
@@ -40,3 +42,20 @@ def _local_port(descriptor: int) -> int:
     finally:
         # The descriptor is another's to close.
         found.detach()
+
+
+def others_run() -> bool:
+    """Return True while a thread of this process, besides the caller, has or awaits a processor.
+
+    Source: proc_pid_stat(5); the name in parentheses may hold anything.
+    """
+    own = str(threading.get_native_id())
+    return any(_runs(task) for task in TASKS.iterdir() if task.name != own)
+
+
+def _runs(task: Path) -> bool:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+    except (FileNotFoundError, ProcessLookupError):
+        # It has just ended.
+        return False

@@ -9,6 +9,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from tests.server.transport.client import PATIENCE
 
@@ -77,6 +78,12 @@ class Connection:
         while len(header := self._reader.read(9)) == 9:
             payload = self._reader.read(int.from_bytes(header[:3], "big"))
             yield Frame(header[3], header[4], payload)
+
+    def first_frames(self) -> list[Frame]:
+        """Return the first frame; none if the server closed the connection before it."""
+        with suppress(ConnectionResetError):
+            return list(islice(self.frames(), 1))
+        return []
 
     def await_frame(self, kind: int, flags: int = 0) -> Frame:
         """Return the next frame of a kind with these flags."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 
-from inferd_server.transport.sockets import has_unread, sockets_of
+from inferd_server.transport.sockets import has_unread, others_run, sockets_of
 
 
 def listening() -> tuple[socket.socket, int]:
@@ -43,3 +44,19 @@ def test_other_ports_and_other_descriptors_are_passed_over() -> None:
             assert has_unread(other_port)
     os.close(read)
     os.close(write)
+
+
+def test_a_thread_that_works_is_seen_and_one_that_waits_is_not() -> None:
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.is_set():
+            pass
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    seen = [others_run() for _ in range(1000)]
+    end.set()
+    worker.join()
+    assert any(seen)
+    assert not all(others_run() for _ in range(1000))

@@ -17,7 +17,7 @@ from inferd_server.transport.ending import LOOK_S, Ending, Next
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.options import TransportOptions, channel_arguments
-from inferd_server.transport.sockets import has_unread
+from inferd_server.transport.sockets import has_unread, others_run
 from inferd_server.transport.tls import server_credentials
 
 CANCELLED_TASKS_S = 5.0
@@ -25,7 +25,8 @@ CANCELLED_TASKS_S = 5.0
 GIVE_UP_S = 1.0
 # Calls that gRPC core has received, and would drop, come in while this time brings one.
 SETTLE_S, SETTLE_ROUNDS = 0.005, 200
-# Rounds in a row that bring none: what grpc.aio's own thread has read cannot be seen.
+# Rounds in a row that bring none: what gRPC's own threads have read can only be guessed from
+# whether they are at work.
 QUIET_ROUNDS = 4
 NEVER_S = 1e6
 """A grace that `_stop` ends itself."""
@@ -141,7 +142,7 @@ class AioTransport:
             arrived = self._router.arrived
             await asyncio.sleep(SETTLE_S)
             same = self._router.arrived == arrived
-            quiet = quiet + 1 if same and not has_unread(self._port) else 0
+            quiet = quiet + 1 if same and not (has_unread(self._port) or others_run()) else 0
             if quiet == QUIET_ROUNDS:
                 return
 

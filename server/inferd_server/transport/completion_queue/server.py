@@ -21,7 +21,7 @@ from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
 from inferd_server.transport.options import TransportOptions, channel_arguments
-from inferd_server.transport.sockets import has_unread
+from inferd_server.transport.sockets import has_unread, others_run
 from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ EVENTS = 192
 LAST_EVENTS = 4096
 # Polls in a row without an event that mean that nothing is there.
 MISSES = 2
-# What a last look waits for an event, and how often it does while the kernel has something.
+# What a last look waits for an event, and how often it does while more is to come.
 LAST_LOOK_S, LAST_LOOKS = 0.005, 200
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
@@ -166,12 +166,15 @@ class CompletionQueueTransport:
         misses = looks = 0
         for _ in range(LAST_EVENTS):
             # Core looks at one connection at a time, so that one miss does not mean that there
-            # is nothing; and what the kernel still has, core has not read.
-            if misses > MISSES and not (looks < LAST_LOOKS and has_unread(self._port)):
+            # is nothing; and what the kernel, or a thread of core's own, still has is to come.
+            if misses > MISSES and (looks >= LAST_LOOKS or not self._more_comes()):
                 return
             last = misses >= MISSES
             looks += last
             misses = 0 if self._step(core, LAST_LOOK_S if last else 0.0) else misses + 1
+
+    def _more_comes(self) -> bool:
+        return has_unread(self._port) or others_run()
 
     def _unary(self, handler: UnaryHandler) -> Callable[[CoreCall], None]:
         waits = self._unwatched.add
