@@ -15,7 +15,7 @@ from inferd.v1 import server_pb2_grpc
 
 from inferd_client import errors
 from inferd_client.errors import Cancelled, DeadlinePassed, InferdError
-from inferd_client.security import Tls
+from inferd_client.security import Tls, is_local
 
 # The server's default too.
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
@@ -32,6 +32,7 @@ def open_channel(
     address: str, tls: Tls | None, arguments: Sequence[tuple[str, int | str]]
 ) -> grpc.Channel:
     """Open a blocking channel; `tls` None is plaintext."""
+    arguments = [*arguments, *_without_proxy(address)]
     if tls is None:
         return grpc.insecure_channel(address, arguments)
     return grpc.secure_channel(address, tls.credentials(), [*arguments, *tls.options()])
@@ -41,9 +42,15 @@ def open_aio_channel(
     address: str, tls: Tls | None, arguments: Sequence[tuple[str, int | str]]
 ) -> grpc.aio.Channel:
     """Do the same for asyncio."""
+    arguments = [*arguments, *_without_proxy(address)]
     if tls is None:
         return grpc.aio.insecure_channel(address, arguments)
     return grpc.aio.secure_channel(address, tls.credentials(), [*arguments, *tls.options()])
+
+
+def _without_proxy(address: str) -> list[tuple[str, int]]:
+    """Return what keeps a proxy of the environment from being asked for this very host."""
+    return [("grpc.enable_http_proxy", 0)] if is_local(address) else []
 
 
 def options(max_message_bytes: int, *, direct: bool = False) -> list[tuple[str, int | str]]:

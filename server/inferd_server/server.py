@@ -26,6 +26,7 @@ from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.front.sick import SickModels
 from inferd_server.front.verdict import Verdict
+from inferd_server.idle_heap import IdleHeap, trim
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
@@ -114,7 +115,10 @@ class Server:
         telemetry = Telemetry(self._metrics, clock, time.time, BoundedLog(log, clock))
         self._cache = make_cache(settings.cache, clock, time.time)
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
-        self._metrics.watch(lambda: {**loader.gauges(), **self._cache.gauges()})
+        self._metrics.watch(
+            lambda: {**loader.gauges(), **self._cache.gauges(), **transport.bounds.gauges()}
+        )
+        self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
         # Models that the start could not load.
@@ -146,6 +150,7 @@ class Server:
             self._metrics_server.stop()
             raise
         self._blocking.start()
+        self._idle_heap.start()
         threading.Thread(target=self._try_models, name="canary", daemon=True).start()
         return port, metrics_port
 
@@ -241,6 +246,7 @@ class Server:
         """
         self._draining.set()
         self._ended.set()
+        self._idle_heap.stop()
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
         self._cache.close()

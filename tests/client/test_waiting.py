@@ -37,3 +37,21 @@ def test_looks_at_an_unready_server_grow_rarer_and_end_in_time() -> None:
     assert [pause for _, pause in seen] == pytest.approx([0.05, 0.1, 0.2, 0.1])
     with pytest.raises(DeadlinePassed):
         next(waiting)
+
+
+def test_a_proxy_is_not_asked_for_this_very_host(
+    server: OipServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "no_grpc_proxy", "grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    # Nobody listens there.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    server.answers["ServerReady"] = pb.ServerReadyResponse(ready=True)
+    with Client(server.address) as client:
+        assert client.ready(timeout=10)
+
+    async def scenario() -> bool:
+        async with AsyncClient(server.address) as client:
+            return await client.ready(timeout=10)
+
+    assert asyncio.run(scenario())

@@ -108,13 +108,13 @@ def _check_datatype(tensor: ModelInferRequest.InferInputTensor, expected: Tensor
 
 
 def _check_shape(tensor: ModelInferRequest.InferInputTensor, expected: Tensor) -> tuple[int, ...]:
-    shape = tuple(tensor.shape)
     wanted = shape_text(expected.shape)
-    said = f"input {tensor.name!r} has shape {list(shape[:MAX_RANK])}"
-    if len(shape) != len(expected.shape):
+    said = f"input {tensor.name!r} has shape {list(tensor.shape[:MAX_RANK])}"
+    if len(tensor.shape) != len(expected.shape):
         raise InvalidInput(
-            f"{said}, {len(shape)} dimensions; {len(expected.shape)} were expected: {wanted}"
+            f"{said}, {len(tensor.shape)} dimensions; {len(expected.shape)} were expected: {wanted}"
         )
+    shape = tuple(tensor.shape)
     for axis, (size, fixed) in enumerate(zip(shape, expected.shape, strict=True)):
         if size < 0:
             raise InvalidInput(f"{said}; dimension {axis} is negative; {wanted} was expected")

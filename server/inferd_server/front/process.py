@@ -31,6 +31,7 @@ from inferd_server.front.probing import ProbePort
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
+from inferd_server.idle_heap import IdleHeap, trim
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
 from inferd_server.monitoring.bounded_log import BoundedLog
@@ -87,6 +88,7 @@ class FrontProcess:
             self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
         )
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
@@ -115,6 +117,7 @@ class FrontProcess:
         self._blocking.start()
         self._asking.start()
         self._trying.start()
+        self._idle_heap.start()
         self._channel.tell(messages.Listening(self._transport.name))
 
     def _answer(self) -> None:
@@ -178,6 +181,7 @@ class FrontProcess:
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
             "inferd_requests_held": self._dispatch.held,
+            **self._transport.bounds.gauges(),
         }
         return Measured(
             replace(

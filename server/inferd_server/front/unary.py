@@ -10,6 +10,7 @@ from typing import TypeAlias, TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput
+from inferd_server.front.field_count import UNCOUNTED_BYTES, check_fields, known_fields
 from inferd_server.transport.call import Call, UnaryHandler
 
 log = logging.getLogger(__name__)
@@ -50,8 +51,10 @@ def parse_message(request_class: type[Q], data: bytes) -> Q:
     """Parse a request.
 
     Raises:
-        InvalidInput: the bytes are not such a message.
+        InvalidInput: the bytes are not such a message, or have more fields than one needs.
     """
+    if len(data) > UNCOUNTED_BYTES:
+        check_fields(data, known_fields(request_class))
     try:
         return request_class.FromString(data)
     except DecodeError as error:

@@ -15,11 +15,22 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InvalidInput
+from inferd_server.front.field_count import (
+    FIXED_SIZES,
+    LENGTH,
+    MAX_OUTER_FIELDS,
+    VARINT,
+    check_fields,
+    known_fields,
+    read_varint,
+    too_many,
+)
 
 RAW_INPUT = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
-VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 RAW_INPUT_TAG = RAW_INPUT << 3 | LENGTH
+REQUEST = known_fields(ModelInferRequest)
+LONGEST_TAG = 5
+"""Bytes of a varint that is read here; the generated class knows more about longer ones."""
 ID_TAG = bytes([ModelInferResponse.ID_FIELD_NUMBER << 3 | LENGTH])
 
 
@@ -27,25 +38,37 @@ def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
     """Return the request without its raw contents, and these as views of `message`.
 
     Raises:
-        InvalidInput: the bytes are not a ModelInferRequest.
+        InvalidInput: the bytes are not a ModelInferRequest, or have more fields than one needs.
     """
     payloads = find_payloads(message)
     try:
         if payloads is None:
-            whole = ModelInferRequest.FromString(message)
-            copies = list(whole.raw_input_contents)
-            whole.ClearField("raw_input_contents")
-            return whole, copies
+            return _parse_whole(message)
         header, raw = payloads
+        check_fields(header, REQUEST)
         return ModelInferRequest.FromString(header), raw
     except DecodeError as error:
         raise InvalidInput(f"the message is not a ModelInferRequest: {error}") from error
+
+
+def _parse_whole(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
+    check_fields(message, REQUEST)
+    whole = ModelInferRequest.FromString(message)
+    raw = whole.raw_input_contents
+    if len(raw) + len(whole.inputs) + len(whole.outputs) + len(whole.parameters) > MAX_OUTER_FIELDS:
+        raise too_many(MAX_OUTER_FIELDS)
+    copies = list(raw)
+    whole.ClearField("raw_input_contents")
+    return whole, copies
 
 
 def find_payloads(message: bytes) -> tuple[bytes, list[memoryview]] | None:
     """Split a message into all other fields, and views of its raw_input_contents.
 
     None where the walk met anything that it would rather leave to the generated class.
+
+    Raises:
+        InvalidInput: it has too many fields.
     """
     fields = walk(message)
     if fields is None:
@@ -73,41 +96,33 @@ class Field(NamedTuple):
 
 
 def walk(message: bytes) -> list[Field] | None:
-    """List the fields of a message; None if anything about them is unusual or wrong."""
-    fields = []
-    offset = 0
-    while offset < len(message):
+    """List the fields of a message; None if anything about them is unusual or wrong.
+
+    Raises:
+        InvalidInput: there are too many.
+    """
+    fields: list[Field] = []
+    offset, size = 0, len(message)
+    while offset < size:
         start = offset
-        tag, offset = _varint(message, offset)
+        tag, offset = read_varint(message, offset, size, LONGEST_TAG)
         begin = offset
         kind = tag & 7
         if kind == LENGTH:
-            length, begin = _varint(message, offset)
+            length, begin = read_varint(message, offset, size, LONGEST_TAG)
             offset = begin + length
         elif kind == VARINT:
-            _, offset = _varint(message, offset)
+            _, offset = read_varint(message, offset, size, LONGEST_TAG)
         elif kind in FIXED_SIZES:
             offset += FIXED_SIZES[kind]
         else:
             return None
-        if tag < 8 or offset > len(message) or offset <= start:
+        if tag < 8 or offset > size or offset <= start:
             return None
+        if len(fields) == MAX_OUTER_FIELDS:
+            raise too_many(MAX_OUTER_FIELDS)
         fields.append(Field(tag, start, begin, offset))
     return fields
-
-
-def _varint(message: bytes, offset: int) -> tuple[int, int]:
-    """Read a varint of up to five bytes; anything else yields an offset past the end."""
-    value = 0
-    for shift in range(0, 35, 7):
-        if offset >= len(message):
-            break
-        byte = message[offset]
-        offset += 1
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, offset
-    return 0, len(message) + 1
 
 
 def varint(value: int) -> bytes:

@@ -11,6 +11,8 @@ from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, a
 K = TypeVar("K")
 V = TypeVar("V", int, float)
 GAUGES: Mapping[str, str] = {
+    "inferd_request_bytes_held": "Requests that were received and have no answer yet",
+    "inferd_answer_bytes_unsent": "Answers that wait for their callers to take them",
     "inferd_slots_in_use": "Requests of front processes that hold shared memory",
     "inferd_input_bytes_held": "Shared memory set aside for inputs, idle lanes among it",
     "inferd_lane_bytes": "Memory of lanes, in which requests of one shape lie side by side",

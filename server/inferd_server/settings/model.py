@@ -46,11 +46,21 @@ class ListenSettings(Section):
     max_in_flight_bytes: Bytes = Field(
         1024**3, description="bytes of requests, of all callers, that may await their answer"
     )
+    max_unsent_bytes: Annotated[int, Field(ge=1024)] = Field(
+        512 * 1024**2, description="bytes of answers, of all callers, that may wait to be taken"
+    )
+    accept_compressed: bool = Field(True, description="take compressed requests")
+    max_compression_ratio: Annotated[int, Field(ge=0)] = Field(
+        100, description="times a compressed request above 1 MiB may grow; 0 is no limit"
+    )
     max_metadata_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
         16 * 1024, description="largest metadata of a call"
     )
     max_concurrent_streams: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         4096, description="calls of one connection at a time; 0 is no limit"
+    )
+    max_connections: Annotated[int, Field(ge=0, lt=2**31 - 1)] = Field(
+        0, description="connections of a process at a time; 0 is what its descriptors allow"
     )
     handshake_timeout_s: Seconds = Field(
         10.0, description="seconds a new connection gets to become TLS and HTTP/2; 0 is no limit"

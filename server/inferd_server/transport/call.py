@@ -12,6 +12,7 @@ from typing import Protocol, TypeAlias
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError
+from inferd_server.transport.in_flight import Bounds
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -141,6 +142,8 @@ class Transport(Protocol):
     """Listens on one address and turns calls into handler calls."""
 
     name: str
+    bounds: Bounds
+    """What its calls hold."""
 
     def start(self, address: str, routes: Routes) -> int:
         """Listen on "host:port" and return the port.
@@ -154,8 +157,10 @@ class Transport(Protocol):
 
         A call that reached its handler is answered by it, or UNAVAILABLE (ShuttingDown) after
         the grace. Callers that have heard of the end get UNAVAILABLE for new calls, from their
-        own side. What gRPC core receives between its shutdown and that moment, one way over
-        the network, no handler sees: core ends it, UNAVAILABLE or CANCELLED.
+        own side; who has a call open hears of it before, or with, its answer. What others send
+        between core's shutdown and that moment, one way over the network, no handler sees:
+        core ends it, UNAVAILABLE or CANCELLED. Connections without a call are closed a second
+        after the last call.
 
         Blocks until every call is over. A second call, from another thread, with a
         smaller grace ends the first one sooner; after that it does nothing.

@@ -1,23 +1,30 @@
-"""How many bytes of requests are here without an answer, and the bound on them.
+"""How many bytes of requests and answers are here, and the bounds on them.
 
-The allocator keeps what large messages once took (environment.py), so that this bounds
-what it can keep, too. Messages that gRPC is still receiving are not counted.
+A request counts until it has its answer, an answer until gRPC has sent or dropped it. The
+allocator keeps what large messages once took (environment.py) until the server is idle, so that
+this bounds what it can keep, too. Messages that gRPC is still receiving are not counted.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from inferd_server.errors import MemoryBudgetExceeded
+from inferd_server.transport.compression import Compression
+from inferd_server.transport.options import TransportOptions
 
 
 class InFlightBytes:
     """A count without a lock of its own: what each method may rely on is said there."""
 
-    __slots__ = ("_given", "_limit", "_taken")
+    __slots__ = ("_given", "_limit", "_taken", "awaited")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self.awaited = 0
+        """Calls whose message is still being received. Receiving thread only."""
         # Two numbers with one writer each, so that taking needs no lock.
         self._taken = 0
         self._given = 0
@@ -26,6 +33,11 @@ class InFlightBytes:
     def held(self) -> int:
         """Bytes in flight now."""
         return self._taken - self._given
+
+    @property
+    def total(self) -> int:
+        """Bytes in all so far."""
+        return self._taken
 
     def take(self, size: int) -> bool:
         """Count a request that arrived; False if there is no room. Receiving thread only."""
@@ -47,6 +59,57 @@ class InFlightBytes:
         return MemoryBudgetExceeded(
             f"no room for this request of {size} bytes: {self.held} bytes of requests await their "
             f"answer, and {self._limit} may (max_in_flight_bytes)"
+        )
+
+
+class UnsentBytes:
+    """Bytes of answers that gRPC has not sent yet."""
+
+    __slots__ = ("_given", "_left", "_limit", "_sent", "_taken")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        # Numbers with one writer each: who answers, and the transport's thread.
+        self._taken = self._left = 0
+        self._given = self._sent = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait now."""
+        return self._taken - self._given
+
+    @property
+    def total(self) -> int:
+        """Bytes in all so far."""
+        return self._taken
+
+    @property
+    def answers(self) -> int:
+        """Answers that wait now."""
+        return self._left - self._sent
+
+    def take(self, size: int) -> bool:
+        """Count an answer; False if there is no room. With a lock, always the same one, held.
+
+        One alone always has room.
+        """
+        held = self._taken - self._given
+        if held + size > self._limit and held:
+            return False
+        self._taken += size
+        self._left += 1
+        return True
+
+    def give(self, size: int) -> None:
+        """Count an answer no longer. The transport's thread only."""
+        self._given += size
+        self._sent += 1
+
+    def refusal(self, size: int) -> MemoryBudgetExceeded:
+        """Return the sentence for an answer that found no room."""
+        return MemoryBudgetExceeded(
+            f"no room for the answer of {size} bytes: {self.held} bytes of answers wait for their "
+            f"callers to take them, and {self._limit} may (max_unsent_bytes)"
         )
 
 
@@ -89,3 +152,35 @@ class Unanswered:
         self._over = True
         self._in_flight.put_back(sum(self._sizes))
         self._sizes.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the calls of one transport share."""
+
+    requests: InFlightBytes
+    answers: UnsentBytes
+    compression: Compression
+
+    def traffic(self) -> tuple[int, int]:
+        """Return the bytes of requests and answers in all so far, and those that are here now."""
+        total = self.requests.total + self.answers.total
+        return total, self.requests.held + self.answers.held
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return what is held, by the names of its metrics."""
+        return {
+            "inferd_request_bytes_held": self.requests.held,
+            "inferd_answer_bytes_unsent": self.answers.held,
+        }
+
+
+def bounds_of(options: TransportOptions) -> Bounds:
+    """Return the bounds of one transport, with nothing counted."""
+    return Bounds(
+        InFlightBytes(options.max_in_flight_bytes),
+        UnsentBytes(options.max_unsent_bytes),
+        Compression(
+            options.accept_compressed, options.max_message_bytes, options.max_compression_ratio
+        ),
+    )

@@ -17,6 +17,10 @@ class Live(Generic[T]):
         self._message: Callable[[T], None] | None = None
         self._lock = threading.Lock()
 
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._members)
+
     def add(self, member: T) -> None:
         """Know a new member, and tell it what the others were told."""
         with self._lock:

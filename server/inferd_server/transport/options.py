@@ -5,6 +5,7 @@ Both transports are gRPC core underneath, so `channel_arguments` is written once
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,6 +14,8 @@ from inferd_server.settings.model import ListenSettings
 from inferd_server.transport.credentials import Credentials
 
 ChannelArguments: TypeAlias = tuple[tuple[str, int], ...]
+RESERVED_DESCRIPTORS = 256
+"""Left for models, logs, metrics and other processes where connections may take the rest."""
 UNLIMITED = 2**31 - 1
 """What gRPC core takes for no limit, in milliseconds, streams or bytes."""
 
@@ -27,10 +30,18 @@ class TransportOptions:
     """Messages of one stream that may await their answer."""
     max_in_flight_bytes: int = 1 << 30
     """Bytes of requests that were received and not answered yet, of all calls together."""
+    max_unsent_bytes: int = 1 << 29
+    """Bytes of answers that their callers have not taken yet, of all calls together."""
+    accept_compressed: bool = True
+    """False refuses compressed requests."""
+    max_compression_ratio: int = 100
+    """How many times as large a compressed request above 1 MiB may become; 0 is no limit."""
     max_metadata_bytes: int = 16 << 10
     """Size of a caller's metadata: names, values and 32 for each pair."""
     max_concurrent_streams: int = 0
     """Calls of one connection at a time; a caller's gRPC keeps the others back."""
+    max_connections: int = 0
+    """Connections at a time; further ones are closed at once."""
     handshake_timeout: float = 10.0
     """Time that a new connection gets for TLS and the settings of HTTP/2."""
     keepalive_time: float = 0.0
@@ -63,10 +74,20 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
     return (
         ("grpc.max_receive_message_length", options.max_message_bytes),
         ("grpc.max_send_message_length", options.max_message_bytes),
+        # It has no bound for what a small message becomes: see compression.py.
+        ("grpc.per_message_decompression", 0),
+        # Our own bounds decide: core would end calls above its own with CANCELLED.
+        ("grpc.server.max_pending_requests", UNLIMITED),
+        ("grpc.server.max_pending_requests_hard_limit", UNLIMITED),
+        ("grpc.server_max_unrequested_time_in_server", UNLIMITED),
         # Between the two core refuses some calls and takes others; so there is no between.
         ("grpc.max_metadata_size", options.max_metadata_bytes),
         ("grpc.absolute_max_metadata_size", options.max_metadata_bytes),
         ("grpc.max_concurrent_streams", options.max_concurrent_streams or UNLIMITED),
+        # Or core refuses calls because of others that are over, and not yet deleted.
+        ("grpc.http.overload_protection", 0),
+        # Core aborts the process where this is UNLIMITED.
+        ("grpc.max_allowed_incoming_connections", options.max_connections or UNLIMITED - 1),
         # To their arrival, and then to the acknowledgement of ours.
         ("grpc.server_handshake_timeout_ms", milliseconds(options.handshake_timeout)),
         ("grpc.http2.settings_timeout", milliseconds(options.handshake_timeout)),
@@ -86,6 +107,20 @@ def channel_arguments(options: TransportOptions) -> ChannelArguments:
     )
 
 
+def connection_bound(asked: int, descriptors: int) -> int:
+    """Return how many connections there may be at a time; 0 is no limit.
+
+    Each takes a descriptor, and without any left a process can neither read a model nor log.
+
+    Args:
+        asked: 0 leaves it to the descriptors.
+        descriptors: that the process may have; negative is no limit.
+    """
+    if asked or descriptors < 0:
+        return asked
+    return max(descriptors // 2, descriptors - RESERVED_DESCRIPTORS)
+
+
 def milliseconds(seconds: float) -> int:
     """Return whole milliseconds, at least one; no limit for 0."""
     return min(UNLIMITED, max(1, round(seconds * 1000))) if seconds else UNLIMITED
@@ -96,14 +131,28 @@ def transport_options(
     *,
     reuse_port: bool = False,
     credentials: Callable[[], Credentials] | None = None,
+    descriptors: int | None = None,
 ) -> TransportOptions:
-    """Return what the settings say, and what only the process itself knows."""
+    """Return what the settings say, and what only the process itself knows.
+
+    Args:
+        listen: the settings.
+        reuse_port: listen beside other processes.
+        credentials: asked for each connection.
+        descriptors: that this process may have; None asks the system.
+    """
+    if descriptors is None:
+        descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return TransportOptions(
         max_message_bytes=listen.max_message_bytes,
         max_stream_messages=listen.max_stream_messages,
         max_in_flight_bytes=listen.max_in_flight_bytes,
+        max_unsent_bytes=listen.max_unsent_bytes,
+        accept_compressed=listen.accept_compressed,
+        max_compression_ratio=listen.max_compression_ratio,
         max_metadata_bytes=listen.max_metadata_bytes,
         max_concurrent_streams=listen.max_concurrent_streams,
+        max_connections=connection_bound(listen.max_connections, descriptors),
         handshake_timeout=listen.handshake_timeout_s,
         keepalive_time=listen.keepalive_time_s,
         keepalive_timeout=listen.keepalive_timeout_s,

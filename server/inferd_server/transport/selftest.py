@@ -10,8 +10,11 @@ from inferd_server.errors import InferdError, InvalidInput
 from inferd_server.transport.call import Call, Receiver, Routes, Stream, Transport
 
 ECHO, REFUSE, STREAM = "/selftest/Echo", "/selftest/Refuse", "/selftest/Stream"
+COMPRESSIBLE = bytes(10_000)
 MESSAGES = (b"", b"one", bytes(100_000))
 PATIENCE_S = 5.0
+# The environment's proxy is for other hosts.
+OWN_HOST = (("grpc.enable_http_proxy", 0),)
 
 
 class Echoing:
@@ -59,7 +62,7 @@ def selftest(transport: Transport) -> str:
     except (InferdError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         return f"it does not start: {error}"
     try:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", OWN_HOST) as channel:
             return next(problems(channel), "")
     except grpc.RpcError as error:
         return f"a call failed: {error.code().name} {error.details()}"
@@ -72,6 +75,8 @@ def problems(channel: grpc.Channel) -> Iterator[str]:
     call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(ECHO)
     if any(call(message, timeout=PATIENCE_S) != message for message in MESSAGES):
         yield "an answer differs from its request"
+    if call(COMPRESSIBLE, timeout=PATIENCE_S, compression=grpc.Compression.Gzip) != COMPRESSIBLE:
+        yield "a compressed request arrives changed"
     stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
     if tuple(stream(iter(MESSAGES), timeout=PATIENCE_S)) != MESSAGES:
         yield "the answers of a stream differ from its requests"

@@ -126,6 +126,18 @@ class ConnectionContract(TransportContract):
             held.next().reply((b"",))
             assert first.result(PATIENCE) == second.result(PATIENCE) == b""
 
+    def test_connections_above_the_bound_are_closed_and_the_others_served(self) -> None:
+        with self.serve_with(max_connections=2)(holding(Held())) as client:
+            assert_still_serves(client)
+            with connected(client.address) as second:
+                second.await_frame(SETTINGS)
+                for _ in range(20):
+                    with connected(client.address) as third:
+                        third.await_end()
+                assert_still_serves(client)
+            await_room(client.address)
+            assert_still_serves(client)
+
     def test_metadata_above_the_limit_is_refused_and_below_it_arrives(self) -> None:
         held = Held()
         with self.serve_with(max_metadata_bytes=2048)(holding(held)) as client:
@@ -171,6 +183,16 @@ def answers_of_connections(address: str) -> list[bytes]:
             channel = channels.enter_context(connect(address))
             found.append(channel.unary_unary(PATH)(b"", timeout=PATIENCE))
     return found
+
+
+def await_room(address: str) -> None:
+    """Connect until a connection is kept."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        with connected(address) as connection:
+            if any(frame.kind == SETTINGS for frame in connection.first_frames()):
+                return
+    raise AssertionError("no connection is taken any more")
 
 
 def await_other_connection(client: Client, peer: bytes) -> None:

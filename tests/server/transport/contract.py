@@ -12,6 +12,7 @@ from inferd_server import errors
 from inferd_server.errors import InferdError
 from inferd_server.transport.call import Call, Routes, Transport
 from inferd_server.transport.options import TransportOptions
+from inferd_server.transport.selftest import selftest
 from inferd_server.transport.status import CODES, ERROR_KEY
 
 from tests.server.serving import failure
@@ -239,6 +240,14 @@ class UnaryContract(TransportContract):
             error = failure(lambda: client.call(PATH))
             assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             assert_still_serves(client)
+
+    def test_no_proxy_is_asked_for_this_very_host(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("no_proxy", "no_grpc_proxy", "grpc_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("http_proxy", "https_proxy"):
+            # Nobody listens there.
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        assert selftest(self.make(TransportOptions())) == ""
 
     def test_a_message_of_exactly_the_limit_passes(self, serve: Serve) -> None:
         with serve(holding(Held())) as client:

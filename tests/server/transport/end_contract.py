@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 import pytest
+from inferd_server.transport import ending
 from inferd_server.transport.call import Call, Routes
 from inferd_server.transport.status import ERROR_KEY
 
@@ -18,16 +24,18 @@ from tests.server.transport.client import (
     Recorders,
     Requests,
     Serve,
+    serving,
 )
 from tests.server.transport.contract import (
     LIMIT,
     MAX_STREAM_MESSAGES,
     PATH,
     TransportContract,
+    assert_still_serves,
     echo,
     holding,
 )
-from tests.server.transport.frames import connected, request
+from tests.server.transport.frames import DATA, GOAWAY, connected, request
 from tests.server.transport.stop_contract import LONG
 
 
@@ -93,6 +101,64 @@ class EndContract(TransportContract):
         stopping.join(PATIENCE)
         assert not stopping.is_alive()
 
+    @pytest.mark.slow
+    def test_calls_that_had_arrived_are_served_on_a_busy_machine(self) -> None:
+        """Two hundred times, beside a load."""
+        with busy(2 * (os.cpu_count() or 1)):
+            for _ in range(200):
+                self.test_calls_that_had_arrived_are_served(serving(self.make))
+
+    def test_a_connection_that_no_call_uses_does_not_put_off_the_end(self, serve: Serve) -> None:
+        """Two of them: one that speaks HTTP/2 and ignores GOAWAY, and one that says nothing."""
+        with (
+            serve(Routes(unary={PATH: echo})) as client,
+            connected(client.address) as speaking,
+            connected(client.address, b"") as silent,
+        ):
+            speaking.send(request(PATH, 1, b"x"))
+            speaking.await_frame(DATA)
+            stopping = threading.Thread(target=client.transport.stop, args=(LONG,))
+            stopping.start()
+            speaking.await_end()
+            silent.await_end()
+            stopping.join(PATIENCE)
+            assert not stopping.is_alive()
+
+    def test_a_call_whose_message_is_on_its_way_is_no_idle_connection(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ending, "LINGER_S", 0.0)
+        held = Held()
+        message = request(PATH, 1, b"whole")
+        with serve(holding(held)) as client, connected(client.address) as connection:
+            connection.send(message[:-3])
+            assert_still_serves(client)
+            stopping = threading.Thread(target=client.transport.stop, args=(LONG,))
+            stopping.start()
+            connection.await_frame(GOAWAY)
+            connection.send(message[-3:])
+            call = held.next()
+            assert call.request == b"whole"
+            call.reply((b"answer",))
+            assert connection.await_frame(DATA).payload.endswith(b"answer")
+            stopping.join(PATIENCE)
+            assert not stopping.is_alive()
+
+    def test_a_caller_hears_of_the_end_before_an_answer_that_would_let_it_call_again(
+        self, serve: Serve
+    ) -> None:
+        held = Held()
+        with serve(holding(held)) as client, connected(client.address) as connection:
+            connection.send(request(PATH, 1, b"x"))
+            call = held.next()
+            stopping = threading.Thread(target=client.transport.stop, args=(LONG,))
+            stopping.start()
+            call.reply((b"",))
+            kinds = [frame.kind for frame in connection.frames()]
+            if DATA in kinds:
+                assert GOAWAY in kinds
+            stopping.join(PATIENCE)
+
     @pytest.mark.parametrize("grace", [0, LONG])
     def test_a_call_that_meets_the_end_on_its_way_comes_back_at_once(
         self, serve: Serve, grace: float
@@ -132,6 +198,20 @@ class EndContract(TransportContract):
             client.transport.stop(0)
             recorder.over.get_nowait()
             answers.cancel()
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """Keep every core at work, by processes, until the end."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
 
 
 def code_of(client: Client) -> grpc.StatusCode:

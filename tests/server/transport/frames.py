@@ -9,11 +9,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from tests.server.transport.client import PATIENCE
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-DATA, HEADERS, SETTINGS, PING, GOAWAY, CONTINUATION = 0, 1, 4, 6, 7, 9
+DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = (
+    0, 1, 3, 4, 6, 7, 8, 9,
+)  # fmt: skip
 ACK, END_STREAM, END_HEADERS = 1, 1, 4
 ENHANCE_YOUR_CALM = 11
 
@@ -75,6 +78,12 @@ class Connection:
         while len(header := self._reader.read(9)) == 9:
             payload = self._reader.read(int.from_bytes(header[:3], "big"))
             yield Frame(header[3], header[4], payload)
+
+    def first_frames(self) -> list[Frame]:
+        """Return the first frame; none if the server closed the connection before it."""
+        with suppress(ConnectionResetError):
+            return list(islice(self.frames(), 1))
+        return []
 
     def await_frame(self, kind: int, flags: int = 0) -> Frame:
         """Return the next frame of a kind with these flags."""

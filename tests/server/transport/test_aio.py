@@ -7,15 +7,18 @@ from inferd_server.transport.call import Transport
 from inferd_server.transport.options import TransportOptions
 
 from tests.server.transport.authorize_contract import AuthorizeContract
+from tests.server.transport.compression_contract import CompressionContract
 from tests.server.transport.connection_contract import ConnectionContract
 from tests.server.transport.contract import OPTIONS, UnaryContract
 from tests.server.transport.end_contract import EndContract
 from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
+from tests.server.transport.limit_contract import LimitContract
 from tests.server.transport.metadata_contract import MetadataContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 from tests.server.transport.tls_contract import TlsContract
+from tests.server.transport.unsent_contract import UnsentContract
 
 
 class Made:
@@ -58,6 +61,18 @@ class TestAioInFlight(Made, InFlightContract):
 
 
 class TestAioAuthorize(Made, AuthorizeContract):
+    pass
+
+
+class TestAioCompression(Made, CompressionContract):
+    pass
+
+
+class TestAioLimit(Made, LimitContract):
+    pass
+
+
+class TestAioUnsent(Made, UnsentContract):
     pass
 
 

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from inferd_server.transport.call import Transport
-from inferd_server.transport.completion_queue import CompletionQueueTransport
+import grpc
+import pytest
+from inferd_server.transport.call import Routes, Transport
+from inferd_server.transport.completion_queue import CompletionQueueTransport, server
 from inferd_server.transport.completion_queue.core import missing
 from inferd_server.transport.options import TransportOptions
 
+from tests.server.serving import failure
 from tests.server.transport.authorize_contract import AuthorizeContract
+from tests.server.transport.client import PATIENCE, Serve, serving
+from tests.server.transport.compression_contract import CompressionContract
 from tests.server.transport.connection_contract import ConnectionContract
-from tests.server.transport.contract import OPTIONS, UnaryContract
+from tests.server.transport.contract import OPTIONS, PATH, UnaryContract, echo
 from tests.server.transport.end_contract import EndContract
 from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
+from tests.server.transport.limit_contract import LimitContract
 from tests.server.transport.metadata_contract import MetadataContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 from tests.server.transport.tls_contract import TlsContract
+from tests.server.transport.unsent_contract import UnsentContract
 
 
 class Made:
@@ -39,7 +46,14 @@ class TestCompletionQueueStop(Made, StopContract):
 
 
 class TestCompletionQueueEnd(Made, EndContract):
-    pass
+    def test_calls_that_had_arrived_are_served_however_short_the_last_looks_are(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on a machine where the time of a look is gone before the transport had its turn."""
+        monkeypatch.setattr(server, "LAST_LOOK_S", 0.0)
+        monkeypatch.setattr(server, "LAST_LOOKS", 100_000)
+        monkeypatch.setattr(server, "LAST_EVENTS", 100_000)
+        self.test_calls_that_had_arrived_are_served(serve)
 
 
 class TestCompletionQueueMetadata(Made, MetadataContract):
@@ -62,9 +76,30 @@ class TestCompletionQueueAuthorize(Made, AuthorizeContract):
     pass
 
 
+class TestCompletionQueueCompression(Made, CompressionContract):
+    pass
+
+
+class TestCompletionQueueLimit(Made, LimitContract):
+    pass
+
+
+class TestCompletionQueueUnsent(Made, UnsentContract):
+    pass
+
+
 class TestCompletionQueueTls(Made, TlsContract):
     pass
 
 
 def test_the_cython_layer_has_everything_that_is_used_of_it() -> None:
     assert missing() == []
+
+
+def test_a_call_without_a_message_is_told_so() -> None:
+    serve = serving(lambda: CompletionQueueTransport(OPTIONS))
+    with serve(Routes(unary={PATH: echo})) as client:
+        method = client.channel.stream_unary(PATH)
+        error = failure(lambda: method(iter(()), timeout=PATIENCE))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "without a message" in error.details()

@@ -40,6 +40,7 @@ def arguments(**changes: object) -> dict[str, int]:
             2048,
         ),
         ("max_concurrent_streams", 7, ("grpc.max_concurrent_streams",), 7),
+        ("max_connections", 8, ("grpc.max_allowed_incoming_connections",), 8),
         (
             "handshake_timeout",
             2.5,
@@ -90,6 +91,17 @@ def test_a_port_is_not_shared_unless_asked_for() -> None:
     assert arguments()["grpc.so_reuseport"] == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "descriptors", "bound"),
+    [(0, 1024, 768), (0, 300, 150), (0, 1_000_000, 999_744), (0, -1, 0), (5, 1024, 5), (5, -1, 5)],
+)
+def test_connections_leave_descriptors_for_all_else(
+    asked: int, descriptors: int, bound: int
+) -> None:
+    listen = ListenSettings(max_connections=asked)
+    assert transport_options(listen, descriptors=descriptors).max_connections == bound
+
+
 def test_no_time_is_cut_to_zero_and_none_is_too_long() -> None:
     assert milliseconds(0.0001) == 1
     assert milliseconds(86_400.0) == 86_400_000
@@ -104,8 +116,12 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
         max_message_bytes=2000,
         max_stream_messages=3,
         max_in_flight_bytes=4000,
+        max_unsent_bytes=4500,
+        accept_compressed=False,
+        max_compression_ratio=9,
         max_metadata_bytes=5000,
         max_concurrent_streams=6,
+        max_connections=77,
         handshake_timeout_s=7,
         keepalive_time_s=8,
         keepalive_timeout_s=9,
@@ -115,7 +131,7 @@ def test_every_option_comes_from_a_setting_or_the_process() -> None:
     )
     options = transport_options(listen, reuse_port=True, credentials=source)
     assert [getattr(options, field.name) for field in fields(options)] == [
-        *(2000, 3, 4000, 5000, 6),
+        *(2000, 3, 4000, 4500, False, 9, 5000, 6, 77),
         *(7, 8, 9, 10, 11, 12),
         *(True, source, "grpc_port", ()),
     ]
@@ -134,6 +150,9 @@ def test_small_limits_are_no_reason_for_another_transport() -> None:
         DEFAULTS,
         max_message_bytes=1024,
         max_in_flight_bytes=1024,
+        max_unsent_bytes=1024,
+        accept_compressed=False,
+        max_compression_ratio=1,
         max_metadata_bytes=1024,
         max_concurrent_streams=1,
         max_stream_messages=1,

@@ -15,7 +15,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import Cancelled, EngineFailure, InferdError
 from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
 from inferd_server.transport.cancellation import Cancellation
-from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.in_flight import Bounds, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up
@@ -139,26 +139,34 @@ class AioCall(AioContext):
 class UnaryServer:
     """What the unary calls of one server share. Event loop only."""
 
-    def __init__(self, in_flight: InFlightBytes) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         self.live: Live[AioCall] = Live()
-        self._in_flight = in_flight
+        self.ends = asyncio.Event()
+        """Cleared while answers have to wait."""
+        self.ends.set()
+        self._bounds = bounds
 
     def method(self, handler: UnaryHandler) -> Serve:
         """Return grpc.aio's form of a handler."""
 
         async def serve(request: bytes, context: ServicerContext) -> bytes:
             call = AioCall(request, context)
-            size = len(request)
-            if not self._in_flight.take(size):
-                call.fail(self._in_flight.refusal(size))
+            if not admits(self._bounds, call):
                 return await call.answer()
+            size = len(call.request)
             self.live.add(call)
             try:
                 handle(handler, call)
-                return await call.answer()
+                answer = await call.answer()
             finally:
                 self.live.remove(call)
-                self._in_flight.put_back(size)
+                call.request = b""
+                self._bounds.requests.put_back(size)
+            await self.ends.wait()
+            if not count_unsent(self._bounds.answers, len(answer)):
+                call.end(error_status(self._bounds.answers.refusal(len(answer))))
+                return b""
+            return answer
 
         return serve
 
@@ -195,6 +203,32 @@ def admitted(authorize: Authorize, context: ServicerContext) -> bool:
     if error is not None:
         caller.end(error_status(error))
     return error is None
+
+
+def count_unsent(answers: UnsentBytes, size: int) -> bool:
+    """Count the answer of this task's call until the task ends, which is when grpc.aio has sent it.
+
+    Not with grpc.aio's own callback, which would refer to the call and the call to it.
+    """
+    task = asyncio.current_task()
+    if task is None or not answers.take(size):
+        return False
+    task.add_done_callback(lambda _: answers.give(size))
+    return True
+
+
+def admits(bounds: Bounds, call: AioCall) -> bool:
+    """Decompress and count a call's request; False if it was refused."""
+    try:
+        call.request = bounds.compression.plain(call.request)
+    except InferdError as error:
+        call.fail(error)
+        return False
+    size = len(call.request)
+    if not bounds.requests.take(size):
+        call.fail(bounds.requests.refusal(size))
+        return False
+    return True
 
 
 def handle(handler: UnaryHandler, call: AioCall) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 
 import grpc
 import grpc.aio
@@ -12,16 +13,21 @@ import grpc.aio
 from inferd_server.transport.aio.calls import AioCall, Serve, UnaryServer, authorized
 from inferd_server.transport.aio.streams import OpenStream, StreamServer
 from inferd_server.transport.call import Authorize, Routes
-from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.ending import LOOK_S, Ending, Next
+from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.options import TransportOptions, channel_arguments
+from inferd_server.transport.sockets import has_unread, others_run
 from inferd_server.transport.tls import server_credentials
 
 CANCELLED_TASKS_S = 5.0
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 # Calls that gRPC core has received, and would drop, come in while this time brings one.
-SETTLE_S, SETTLE_ROUNDS = 0.005, 20
+SETTLE_S, SETTLE_ROUNDS = 0.005, 200
+# Rounds in a row that bring none: what gRPC's own threads have read can only be guessed from
+# whether they are at work.
+QUIET_ROUNDS = 4
 NEVER_S = 1e6
 """A grace that `_stop` ends itself."""
 
@@ -33,9 +39,10 @@ class AioTransport:
 
     def __init__(self, options: TransportOptions) -> None:
         self._options = options
-        in_flight = InFlightBytes(options.max_in_flight_bytes)
-        self._unary = UnaryServer(in_flight)
-        self._streams = StreamServer(options.max_stream_messages, in_flight)
+        self.bounds = bounds_of(options)
+        self._unary = UnaryServer(self.bounds)
+        self._streams = StreamServer(options.max_stream_messages, self.bounds)
+        self._port = 0
         self._server: grpc.aio.Server | None = None
         self._router: Router | None = None
         self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
@@ -58,10 +65,11 @@ class AioTransport:
         self._running = loop, thread
         starting = self._start(address, routes, credentials)
         try:
-            return asyncio.run_coroutine_threadsafe(starting, loop).result()
+            self._port = asyncio.run_coroutine_threadsafe(starting, loop).result()
         except RuntimeError as error:
             end_loop(loop, thread)
             raise cannot_listen(address, credentials is not None) from error
+        return self._port
 
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
@@ -96,17 +104,18 @@ class AioTransport:
 
     async def _stop(self, grace: float) -> None:
         assert self._server is not None
+        # A caller who gets an answer now, and calls again, would meet the end on its way.
+        self._unary.ends.clear()
         await self._settle()
-        asyncio.get_running_loop().call_later(grace, self._hurry.set)
         closing = asyncio.ensure_future(self._server.stop(NEVER_S))
-        hurrying = asyncio.ensure_future(self._hurry.wait())
+        asyncio.get_running_loop().call_soon(self._unary.ends.set)
         self._streams.live.tell(OpenStream.drain)
-        await asyncio.wait((closing, hurrying), return_when=asyncio.FIRST_COMPLETED)
-        hurrying.cancel()
-        if not closing.done():
+        if await self._await_end(closing, grace) is Next.GIVE_UP:
             self._unary.live.tell(AioCall.give_up)
             self._streams.live.tell(OpenStream.give_up)
             await self._server.stop(GIVE_UP_S)
+        if not closing.done():
+            await self._server.stop(0)
         await closing
         # grpc.aio returns before the tasks of the calls that it cancelled have ended.
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
@@ -114,12 +123,27 @@ class AioTransport:
             if not ended:
                 break
 
+    async def _await_end(self, closing: asyncio.Future[None], grace: float) -> Next:
+        """Wait until all is over, or what is left is to be ended."""
+        ending, found = Ending(grace, time.monotonic), Next.WAIT
+        own = {asyncio.current_task(), closing}
+        while found is Next.WAIT and not closing.done():
+            await asyncio.wait((closing,), timeout=min(LOOK_S, grace))
+            # Each call is a task of grpc.aio's, from its arrival until its answer is sent.
+            found = ending.look(len(asyncio.all_tasks() - own))
+            if found is not Next.CLOSE and self._hurry.is_set():
+                return Next.GIVE_UP
+        return found
+
     async def _settle(self) -> None:
         assert self._router is not None
+        quiet = 0
         for _ in range(SETTLE_ROUNDS):
             arrived = self._router.arrived
             await asyncio.sleep(SETTLE_S)
-            if self._router.arrived == arrived:
+            same = self._router.arrived == arrived
+            quiet = quiet + 1 if same and not (has_unread(self._port) or others_run()) else 0
+            if quiet == QUIET_ROUNDS:
                 return
 
 

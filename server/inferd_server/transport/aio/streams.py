@@ -15,7 +15,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.aio.calls import AioContext, ServicerContext, admitted
 from inferd_server.transport.call import Authorize, Metadata, Receiver, StreamHandler
-from inferd_server.transport.in_flight import InFlightBytes, Unanswered
+from inferd_server.transport.in_flight import Bounds, Unanswered
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
@@ -37,15 +37,13 @@ Answer: TypeAlias = bytes | Initial | CallStatus
 class AioStream(AioContext):
     """A stream: an outbox that one task writes from."""
 
-    def __init__(
-        self, context: ServicerContext, max_messages: int, in_flight: InFlightBytes
-    ) -> None:
+    def __init__(self, context: ServicerContext, max_messages: int, bounds: Bounds) -> None:
         super().__init__(context)
         self._outbox: deque[Answer] = deque()
         self._filled = asyncio.Event()
         self._written = asyncio.Event()
-        self._in_flight = in_flight
-        self._unanswered = Unanswered(in_flight, max_messages)
+        self._bounds = bounds
+        self._unanswered = Unanswered(bounds.requests, max_messages)
         self._begun = False
         self._ended = False
 
@@ -96,16 +94,23 @@ class AioStream(AioContext):
                 self._written.set()
         except grpc.aio.BaseError:
             return False
+        finally:
+            if isinstance(answer, bytes):
+                self._bounds.answers.give(len(answer))
         return True
 
     async def read(self, messages: AsyncIterator[bytes], receiver: Receiver) -> None:
         """Hand over what arrives, never too far ahead of the answers."""
         try:
             async for message in messages:
-                if not self._unanswered.received(len(message)):
-                    self.fail(self._in_flight.refusal(len(message)))
+                if (plain := self._plain(message)) is None:
                     return
-                receiver.message(message)
+                del message
+                if not self._unanswered.received(len(plain)):
+                    self.fail(self._bounds.requests.refusal(len(plain)))
+                    return
+                receiver.message(plain)
+                del plain
                 while self._unanswered.full:
                     self._written.clear()
                     await self._written.wait()
@@ -116,13 +121,26 @@ class AioStream(AioContext):
             log.exception("a stream's receiver failed")
             self.fail(EngineFailure())
 
+    def _plain(self, message: bytes) -> bytes | None:
+        """Decompress a message; None if that ends the stream."""
+        try:
+            return self._bounds.compression.plain(message)
+        except InferdError as error:
+            self.fail(error)
+            return None
+
     def gone(self) -> None:
         """Remember that the caller went away."""
         self._cancellation.cancel()
 
     def over(self) -> None:
-        """The call is over, and no message of it awaits its answer."""
+        """The call is over: no message of it awaits its answer, and no answer its caller."""
+        self._ended = True
         self._unanswered.over()
+        for answer in self._outbox:
+            if isinstance(answer, bytes):
+                self._bounds.answers.give(len(answer))
+        self._outbox.clear()
 
     def _post(self, answer: Answer) -> None:
         self._soon(lambda: self._put(answer))
@@ -130,6 +148,8 @@ class AioStream(AioContext):
     def _put(self, answer: Answer) -> None:
         if self._ended or (isinstance(answer, Initial) and self._begun):
             return
+        if isinstance(answer, bytes) and not self._bounds.answers.take(len(answer)):
+            answer = error_status(self._bounds.answers.refusal(len(answer)))
         self._begun = True
         self._ended = isinstance(answer, CallStatus)
         self._outbox.append(answer)
@@ -155,10 +175,10 @@ class OpenStream:
 class StreamServer:
     """What the streams of one server share. Event loop only."""
 
-    def __init__(self, max_messages: int, in_flight: InFlightBytes) -> None:
+    def __init__(self, max_messages: int, bounds: Bounds) -> None:
         self.live: Live[OpenStream] = Live()
         self._max_messages = max_messages
-        self._in_flight = in_flight
+        self._bounds = bounds
 
     def method(
         self, handler: StreamHandler, authorize: Authorize | None = None
@@ -168,7 +188,7 @@ class StreamServer:
         async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             if authorize is not None and not admitted(authorize, context):
                 return
-            stream = AioStream(context, self._max_messages, self._in_flight)
+            stream = AioStream(context, self._max_messages, self._bounds)
             try:
                 receiver = handler(stream)
             except Exception:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 from inferd.tensors import Buffer
 
-from inferd_server.errors import EngineFailure, InferdError
+from inferd_server.errors import EngineFailure, InferdError, InvalidInput
 from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
-from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.in_flight import Bounds, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up
@@ -18,18 +18,32 @@ from inferd_server.transport.status import CallStatus, error_status, given_up
 log = logging.getLogger(__name__)
 
 
+class Sent:
+    """Tag of an answer: it counts until gRPC has sent or dropped it."""
+
+    __slots__ = ("_answers", "_size")
+
+    def __init__(self, answers: UnsentBytes, size: int) -> None:
+        self._answers = answers
+        self._size = size
+
+    def __call__(self, _: object) -> None:
+        """The answer is out, or its call over."""
+        self._answers.give(self._size)
+
+
 class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
     __slots__ = (
-        "_begun", "_core", "_handler", "_held", "_in_flight", "_on_cancel", "_waits", "_watched",
+        "_begun", "_bounds", "_core", "_handler", "_held", "_on_cancel", "_waits", "_watched",
         "answered", "cancelled", "request",
     )  # fmt: skip
 
     def __init__(
         self,
         core: CoreCall,
-        in_flight: InFlightBytes,
+        bounds: Bounds,
         handler: UnaryHandler,
         waits: Callable[[QueueCall], None],
     ) -> None:
@@ -37,7 +51,7 @@ class QueueCall:
 
         Args:
             core: the call.
-            in_flight: counts the request until it is answered.
+            bounds: count the request until it is answered, and then the answer.
             handler: called with this, once the request is there.
             waits: gets calls that the handler left open.
         """
@@ -45,13 +59,14 @@ class QueueCall:
         self.cancelled = False
         self.answered = False
         self._core = core
-        self._in_flight = in_flight
+        self._bounds = bounds
         self._held = 0
         self._begun = False
         self._handler = handler
         self._waits = waits
         self._watched = False
         self._on_cancel: Callable[[], None] | None = None
+        bounds.requests.awaited += 1
         core.receive(self._received)
 
     @property
@@ -115,12 +130,18 @@ class QueueCall:
         with core.lock:
             if self.answered:
                 return
+            answers = self._bounds.answers
+            size = len(message)
+            if not answers.take(size):
+                self.fail(answers.refusal(size))
+                return
             self._end()
+            sent = Sent(answers, size)
             if trailing or self._begun:
                 first, watched = not self._begun, self._watched
-                core.reply_with(message, trailing, first=first, watched=watched)
+                core.reply_with(message, trailing, sent, first=first, watched=watched)
             else:
-                core.reply(message, self._watched)
+                core.reply(message, self._watched, sent)
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
@@ -150,16 +171,32 @@ class QueueCall:
         self._give_back()
 
     def _received(self, _: object) -> None:
+        self._bounds.requests.awaited -= 1
         message = self._core.received()
-        # None: the caller went away, or its message was refused, before it was complete.
         if message is None:
-            return
-        size = len(message)
-        if not self._in_flight.take(size):
-            self.fail(self._in_flight.refusal(size))
-            return
+            # If the caller went away, or core refused its message, this goes nowhere.
+            self.fail(InvalidInput("the call ended without a message"))
+        elif self._admits(message):
+            # From here on only the call holds the message, and lets it go with its answer.
+            del message
+            self._handle()
+
+    def _admits(self, message: bytes) -> bool:
+        """Count a message and keep it; False if the call was refused."""
+        bounds = self._bounds
+        try:
+            self.request = bounds.compression.plain(message)
+        except InferdError as error:
+            self.fail(error)
+            return False
+        size = len(self.request)
+        if not bounds.requests.take(size):
+            self.fail(bounds.requests.refusal(size))
+            return False
         self._held = size
-        self.request = message
+        return True
+
+    def _handle(self) -> None:
         try:
             self._handler(self)
         except Exception:
@@ -173,7 +210,10 @@ class QueueCall:
         with self._core.lock:
             if not cancelled or self.answered:
                 return
+            # An answer has nowhere to go from now on.
+            self.answered = True
             self._give_back()
+            self._core.drop()
         self._cancel()
 
     def _cancel(self) -> None:
@@ -189,7 +229,7 @@ class QueueCall:
 
     def _give_back(self) -> None:
         # Nothing the second time.
-        self._in_flight.give(self._held)
+        self._bounds.requests.give(self._held)
         self._held = 0
 
 

@@ -45,6 +45,9 @@ Tag: TypeAlias = Callable[[Event], None]
 NO_METADATA = cygrpc.SendInitialMetadataOperation((), 0)
 OK = cygrpc.SendStatusFromServerOperation(None, 0, b"", 0)
 CLOSED = cygrpc.ReceiveCloseOnServerOperation(0)
+# An operation keeps a copy of its message for nothing: let go where that is worth another object.
+LARGE = 1 << 16
+NO_MESSAGE = b""
 QUEUE_TIMEOUT = cygrpc.CompletionType.queue_timeout
 QUEUE_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
 FOREVER = 1e12
@@ -71,7 +74,11 @@ def ignore(_: Event) -> None:
 
 
 class CoreCall:
-    """One call of gRPC core. Operations may be started from any thread."""
+    """One call of gRPC core. Operations may be started from any thread.
+
+    Core counts a call until nobody holds it, so that this lets it go with its last operation;
+    nothing is known of it from then on.
+    """
 
     __slots__ = ("_call", "_event", "_gate", "_receiving", "lock")
 
@@ -86,7 +93,9 @@ class CoreCall:
     @property
     def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """Invocation metadata, in the order received."""
-        found: tuple[tuple[str, str | bytes], ...] = self._event.invocation_metadata
+        event = self._event
+        found: tuple[tuple[str, str | bytes], ...]
+        found = () if event is None else event.invocation_metadata
         return found
 
     @property
@@ -97,24 +106,29 @@ class CoreCall:
     @property
     def peer(self) -> str:
         """The caller's address, such as "ipv4:127.0.0.1:4711"."""
-        return str(self._call.peer().decode())
+        call = self._call
+        return "" if call is None else str(call.peer().decode())
 
     @property
     def certificate_names(self) -> tuple[str, ...]:
         """Names in the certificate that the caller showed; () without one."""
-        return text_names(cygrpc.peer_identities(self._call))
+        call = self._call
+        return () if call is None else text_names(cygrpc.peer_identities(call))
 
     def deadline(self) -> float | None:
         """Return the deadline in monotonic seconds, or None."""
-        wall = self._event.call_details.deadline
+        event = self._event
+        wall = FOREVER + 1 if event is None else event.call_details.deadline
         return None if wall > FOREVER else float(wall - time.time() + time.monotonic())
+
+    def drop(self) -> None:
+        """Let go of a call that is over."""
+        self._call = self._event = None
 
     def receive(self, then: Tag) -> None:
         """Receive one message; `then` finds it with `received`. One at a time."""
         operation = self._receiving = cygrpc.ReceiveMessageOperation(0)
-        with self.lock:
-            if self._gate.open:
-                self._call.start_server_batch((operation,), then)
+        self._start((operation,), then)
 
     def received(self) -> bytes | None:
         """Return what was received; None at the end of the messages or of the call."""
@@ -132,25 +146,34 @@ class CoreCall:
         """Send initial metadata ahead of everything else."""
         self._start((cygrpc.SendInitialMetadataOperation(metadata, 0),), ignore)
 
-    def reply(self, message: bytes, watched: bool) -> None:
-        """Send the one message of a unary call, and OK. With the lock held."""
-        if self._gate.open:
-            send = cygrpc.SendMessageOperation(message, 0)
-            end = (NO_METADATA, send, OK) if watched else (NO_METADATA, send, OK, CLOSED)
-            self._call.start_server_batch(end, ignore)
+    def reply(self, message: bytes, watched: bool, then: Tag) -> None:
+        """Send the one message of a unary call, and OK; `then` when it is out or the call over.
 
-    def reply_with(self, message: bytes, trailing: Metadata, *, first: bool, watched: bool) -> None:
+        With the lock held.
+        """
+        send = cygrpc.SendMessageOperation(message, 0)
+        end = [NO_METADATA, send, OK] if watched else [NO_METADATA, send, OK, CLOSED]
+        self._finish(end, then)
+        if len(message) > LARGE:
+            end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
+
+    def reply_with(
+        self, message: bytes, trailing: Metadata, then: Tag, *, first: bool, watched: bool
+    ) -> None:
         """Send what `reply` sends, and metadata; `first` if nothing was sent before."""
         begin = (NO_METADATA,) if first else ()
         send = cygrpc.SendMessageOperation(message, 0)
         status = cygrpc.SendStatusFromServerOperation(trailing, 0, b"", 0)
         close = () if watched else (CLOSED,)
-        self._start((*begin, send, status, *close), ignore)
+        self._finish([*begin, send, status, *close], then)
 
     def send(self, message: bytes, first: bool, then: Tag) -> None:
         """Send one message of a stream; `then` hears in its event whether it went out."""
         send = cygrpc.SendMessageOperation(message, 0)
-        self._start((NO_METADATA, send) if first else (send,), then)
+        operations = [NO_METADATA, send] if first else [send]
+        self._start(operations, then)
+        if len(message) > LARGE:
+            operations[-1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
 
     def end(
         self,
@@ -165,14 +188,28 @@ class CoreCall:
         status = cygrpc.SendStatusFromServerOperation(metadata, code.value[0], text.encode(), 0)
         begin = (NO_METADATA,) if first else ()
         close = () if watched else (CLOSED,)
-        self._start((*begin, status, *close), ignore)
-
-    def _start(self, operations: tuple[Any, ...], tag: Tag) -> bool:
-        """Start operations; False if the queue was shut down, and with it the call."""
         with self.lock:
-            if self._gate.open:
-                self._call.start_server_batch(operations, tag)
-            return self._gate.open
+            self._finish([*begin, status, *close], ignore)
+
+    def _start(self, operations: Sequence[Any], tag: Tag) -> bool:
+        """Start operations; False if the call is over, or the queue was shut down."""
+        with self.lock:
+            call = self._call
+            if call is None or not self._gate.open:
+                return False
+            call.start_server_batch(operations, tag)
+            return True
+
+    def _finish(self, operations: list[Any], tag: Tag) -> None:
+        """Start the last operations of a call, and let it go. With the lock held."""
+        call, gate = self._call, self._gate
+        self._call = self._event = None
+        if call is None or not gate.open:
+            return
+        if gate.kept is None:
+            call.start_server_batch(operations, tag)
+        else:
+            gate.kept.append(lambda: call.start_server_batch(operations, tag))
 
 
 class CoreServer:
@@ -186,6 +223,7 @@ class CoreServer:
         self._bell = cygrpc.Server((), False)
         self._bell.register_completion_queue(self._queue)
         self._gate = Gate()
+        self.keep_ends, self.release_ends = self._gate.keep, self._gate.release
         self._stopping = False
 
     def listen(self, address: str, credentials: grpc.ServerCredentials | None = None) -> int:

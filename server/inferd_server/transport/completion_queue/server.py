@@ -16,10 +16,12 @@ from inferd_server.transport.completion_queue.calls import QueueCall, admitted
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
-from inferd_server.transport.in_flight import InFlightBytes
+from inferd_server.transport.ending import LOOK_S, Ending, Next
+from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
 from inferd_server.transport.options import TransportOptions, channel_arguments
+from inferd_server.transport.sockets import has_unread, others_run
 from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
@@ -34,8 +36,8 @@ EVENTS = 192
 LAST_EVENTS = 4096
 # Polls in a row without an event that mean that nothing is there.
 MISSES = 2
-# What a last look waits for what is on its way through the kernel.
-LAST_LOOK_S = 0.005
+# What a last look waits for an event, and how often it does while more is to come.
+LAST_LOOK_S, LAST_LOOKS = 0.005, 200
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
@@ -79,8 +81,9 @@ class CompletionQueueTransport:
         """
         self._turns = turns
         self._options = options
-        self._in_flight = InFlightBytes(options.max_in_flight_bytes)
+        self.bounds = bounds_of(options)
         self._core: CoreServer | None = None
+        self._port = 0
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
         self._unwatched: Unwatched[QueueCall] = Unwatched(time.monotonic)
@@ -104,7 +107,7 @@ class CompletionQueueTransport:
         if not port:
             core.close()
             raise cannot_listen(address, credentials is not None)
-        self._core = core
+        self._core, self._port = core, port
         hot = {path: routes.unary[path] for path in HOT if path in routes.unary}
         core.start(list(hot))
         for path, handler in hot.items():
@@ -127,29 +130,51 @@ class CompletionQueueTransport:
         if first:
             self._core.on_poller(self._shut)
         self._shutting.wait()
-        if not self._over.wait(grace):
+        if self._await_end(grace) is Next.GIVE_UP:
             self._calls.tell(QueueCall.give_up)
             self._streams.tell(QueueStream.give_up)
-            if not self._over.wait(GIVE_UP_S):
-                self._core.cancel_calls()
-                self._over.wait()
+            self._over.wait(GIVE_UP_S)
+        while not self._over.wait(0):
+            self._core.cancel_calls()
+            self._over.wait(GIVE_UP_S)
         if first:
             self._core.close()
         self._thread.join()
 
+    def _await_end(self, grace: float) -> Next:
+        """Wait until all is over, or what is left is to be ended."""
+        ending = Ending(grace, time.monotonic)
+        found = Next.WAIT
+        while found is Next.WAIT and not self._over.wait(min(LOOK_S, grace)):
+            requests, answers = self.bounds.requests, self.bounds.answers
+            waiting = requests.awaited + answers.answers + len(self._unwatched)
+            found = ending.look(waiting + len(self._calls) + len(self._streams))
+        return found
+
     def _shut(self) -> None:
         assert self._core is not None
-        # What arrived before is accepted first: core would drop it without an answer. It looks
-        # at one connection at a time, so that one miss does not mean that there is nothing.
-        misses = 0
-        for _ in range(LAST_EVENTS):
-            wait = LAST_LOOK_S if misses == MISSES else 0.0
-            misses = 0 if self._step(self._core, wait) else misses + 1
-            if misses > MISSES:
-                break
+        # A caller who gets an answer now, and calls again, would meet the end on its way.
+        self._core.keep_ends()
+        self._take_in(self._core)
         self._core.stop(self._over.set)
+        self._core.release_ends()
         self._shutting.set()
         self._streams.tell(QueueStream.drain)
+
+    def _take_in(self, core: CoreServer) -> None:
+        """Accept what arrived before the end: core would drop it without an answer."""
+        misses = looks = 0
+        for _ in range(LAST_EVENTS):
+            # Core looks at one connection at a time, so that one miss does not mean that there
+            # is nothing; and what the kernel, or a thread of core's own, still has is to come.
+            if misses > MISSES and (looks >= LAST_LOOKS or not self._more_comes()):
+                return
+            last = misses >= MISSES
+            looks += last
+            misses = 0 if self._step(core, LAST_LOOK_S if last else 0.0) else misses + 1
+
+    def _more_comes(self) -> bool:
+        return has_unread(self._port) or others_run()
 
     def _unary(
         self, handler: UnaryHandler, authorize: Authorize | None
@@ -158,7 +183,7 @@ class CompletionQueueTransport:
 
         def arrived(call: CoreCall) -> None:
             if authorize is None or admitted(call, authorize):
-                QueueCall(call, self._in_flight, handler, waits)
+                QueueCall(call, self.bounds, handler, waits)
 
         return arrived
 
@@ -168,9 +193,9 @@ class CompletionQueueTransport:
         if authorize is not None and not admitted(call, authorize):
             return
         if method in routes.unary:
-            QueueCall(call, self._in_flight, routes.unary[method], self._unwatched.add)
+            QueueCall(call, self.bounds, routes.unary[method], self._unwatched.add)
         elif method in routes.streams:
-            stream = QueueStream(call, self._options.max_stream_messages, self._in_flight)
+            stream = QueueStream(call, self._options.max_stream_messages, self.bounds)
             stream.serve(routes.streams[method], self._streams)
         else:
             text = f"there is no method {method}"

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from inferd.tensors import Buffer
 
@@ -13,7 +14,7 @@ from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, Receiver, StreamHandler
 from inferd_server.transport.completion_queue.calls import end
 from inferd_server.transport.completion_queue.core import CoreCall, Event
-from inferd_server.transport.in_flight import InFlightBytes, Unanswered
+from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
@@ -24,10 +25,11 @@ log = logging.getLogger(__name__)
 class Outbox:
     """What a stream sends: one message under way at a time, the status last."""
 
-    def __init__(self, core: CoreCall, written: Callable[[], None]) -> None:
+    def __init__(self, core: CoreCall, answers: UnsentBytes, written: Callable[[], None]) -> None:
         self.given_up = False
         self._core = core
-        self._written = written
+        self._answers = answers
+        self._written: Callable[[], None] | None = written
         self._messages: deque[bytes] = deque()
         self._begun = False
         self._busy = False
@@ -43,11 +45,20 @@ class Outbox:
                 self._core.begin(metadata)
 
     def send(self, message: bytes) -> None:
-        """Send a message after those before it; ignored once the stream is over."""
+        """Send a message after those before it; ignored once the stream is over.
+
+        One that finds no room ends the stream.
+        """
         with self._lock:
-            if not (self._status or self._closed):
+            if self._status or self._closed:
+                return
+            with self._core.lock:
+                room = self._answers.take(len(message))
+            if room:
                 self._messages.append(message)
-                self._advance()
+            else:
+                self._status = error_status(self._answers.refusal(len(message)))
+            self._advance()
 
     def end(self, how: CallStatus) -> None:
         """Send the status after all messages; the first one counts."""
@@ -65,10 +76,14 @@ class Outbox:
                 self._advance()
 
     def close(self) -> None:
-        """The call is over: nothing can be sent."""
+        """The call is over: nothing can be sent. On the polling thread."""
         with self._lock:
             self._closed = True
+            for message in self._messages:
+                self._answers.give(len(message))
             self._messages.clear()
+            # It refers to the stream, and the stream to this.
+            self._written = None
 
     def _advance(self) -> None:
         if self._busy or self._closed:
@@ -76,31 +91,35 @@ class Outbox:
         if self._messages:
             self._busy = True
             first, self._begun = not self._begun, True
-            self._core.send(self._messages.popleft(), first, self._sent)
+            message = self._messages.popleft()
+            self._core.send(message, first, partial(self._sent, len(message)))
         elif self._status is not None:
             # Stays busy: nothing may follow the status.
             self._busy = True
             end(self._core, self._status, first=not self._begun, watched=True)
 
-    def _sent(self, event: Event) -> None:
+    def _sent(self, size: int, event: Event) -> None:
+        self._answers.give(size)
         with self._lock:
             self._busy = False
             if not event.success:
                 self._closed = True
             self._advance()
-        self._written()
+            written = self._written
+        if written is not None:
+            written()
 
 
 class QueueStream:
     """A stream: receives one message at a time, never too far ahead of what is written."""
 
-    def __init__(self, core: CoreCall, max_messages: int, in_flight: InFlightBytes) -> None:
+    def __init__(self, core: CoreCall, max_messages: int, bounds: Bounds) -> None:
         self.cancelled = False
         self._core = core
-        self._outbox = Outbox(core, self._written)
+        self._outbox = Outbox(core, bounds.answers, self._written)
         self._receiver: Receiver | None = None
-        self._in_flight = in_flight
-        self._unanswered = Unanswered(in_flight, max_messages)
+        self._bounds = bounds
+        self._unanswered = Unanswered(bounds.requests, max_messages)
         self._paused = False
 
     @property
@@ -137,6 +156,9 @@ class QueueStream:
             self._outbox.close()
             self._unanswered.over()
             live.remove(self)
+            # Nobody who still holds the stream holds the call, or who received its messages.
+            self._receiver = None
+            self._core.drop()
             receiver.cancel()
 
         self._core.watch_close(closed)
@@ -145,8 +167,9 @@ class QueueStream:
 
     def drain(self) -> None:
         """Tell the receiver that the server is stopping."""
-        if self._receiver is not None:
-            self._receiver.drain()
+        receiver = self._receiver
+        if receiver is not None:
+            receiver.drain()
 
     def give_up(self) -> None:
         """End the call because the server stops."""
@@ -176,14 +199,20 @@ class QueueStream:
             self.fail(EngineFailure())
 
     def _hand_over(self, message: bytes | None) -> None:
-        assert self._receiver is not None
+        if self._receiver is None:
+            return
         if message is None:
             if not self.cancelled:
                 self._receiver.half_closed()
             return
+        try:
+            message = self._bounds.compression.plain(message)
+        except InferdError as error:
+            self.fail(error)
+            return
         size = len(message)
         if not self._unanswered.received(size):
-            self.fail(self._in_flight.refusal(size))
+            self.fail(self._bounds.requests.refusal(size))
             return
         self._receiver.message(message)
         self._paused = self._unanswered.full

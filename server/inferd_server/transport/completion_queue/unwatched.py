@@ -31,6 +31,10 @@ class Unwatched(Generic[C]):
         # When the older ones were set apart.
         self._since = clock()
 
+    def __len__(self) -> int:
+        """How many wait to be watched; some may have their answer."""
+        return len(self._newer) + len(self._older)
+
     def add(self, call: C) -> None:
         """Take in a call that its handler left open."""
         self._newer.append(call)

@@ -1,0 +1,57 @@
+"""When memory is given back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from inferd_server.idle_heap import WORTHWHILE_BYTES, Idleness, trim
+
+LARGE = WORTHWHILE_BYTES
+
+
+def test_memory_is_given_back_once_nothing_has_arrived_and_nothing_is_held() -> None:
+    idleness = Idleness()
+    assert not idleness.over(LARGE, 5)
+    assert not idleness.over(LARGE, 5)
+    assert idleness.over(LARGE, 0)
+    assert not idleness.over(LARGE, 0)
+
+
+def test_not_while_requests_come() -> None:
+    idleness = Idleness()
+    for looks in range(1, 5):
+        assert not idleness.over(looks * LARGE, 0)
+    assert idleness.over(4 * LARGE, 0)
+
+
+def test_not_for_a_little() -> None:
+    idleness = Idleness()
+    for _ in range(3):
+        assert not idleness.over(LARGE - 1, 0)
+    idleness.over(LARGE, 0)
+    assert idleness.over(LARGE, 0)
+    for _ in range(3):
+        assert not idleness.over(2 * LARGE - 1, 0)
+
+
+def test_a_trim_gives_back_what_is_free_in_the_middle_of_the_heap() -> None:
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.malloc.argtypes = [ctypes.c_size_t]
+    libc.free.argtypes = [ctypes.c_void_p]
+    # Small enough for the heap whatever the threshold, and many.
+    blocks = [libc.malloc(100_000) for _ in range(1000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 100_000)
+    for block in blocks[:-1]:
+        libc.free(block)
+    before = resident()
+    trim()
+    assert before - resident() > 50_000_000
+    libc.free(blocks[-1])
+
+
+def resident() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
