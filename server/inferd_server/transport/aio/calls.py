@@ -55,14 +55,19 @@ class AioContext:
         """True once the caller went away."""
         return self._cancellation.cancelled
 
-    def end(self, how: CallStatus) -> None:
-        """Set the status that the call has once its handler returns.
+    async def end(self, how: CallStatus) -> None:
+        """Send the status, or leave that of a success to the return of the handler.
 
-        `abort` would do so by an exception, which grpc.aio keeps with all frames that it passed.
+        A message of nothing, which would go with a status that is only set, waits for the caller's
+        window. grpc.aio keeps the error by which it aborts, here without the frames that it passed.
         """
-        self._context.set_trailing_metadata(how.trailing)
-        self._context.set_code(how.code)
-        self._context.set_details(how.text)
+        if how.code is grpc.StatusCode.OK:
+            self._context.set_trailing_metadata(how.trailing)
+            return
+        try:
+            await self._context.abort(how.code, how.text, how.trailing)
+        except grpc.aio.AbortError as error:
+            error.__traceback__ = None
 
     def _soon(self, act: Callable[[], None]) -> None:
         try:
@@ -117,7 +122,7 @@ class AioCall(AioContext):
             self._cancellation.cancel()
             raise
         if isinstance(answer, CallStatus):
-            self.end(answer)
+            await self.end(answer)
             return b""
         message, trailing = answer
         if trailing:
@@ -164,7 +169,7 @@ class UnaryServer:
                 self._bounds.requests.put_back(size)
             await self.ends.wait()
             if not count_unsent(self._bounds.answers, len(answer)):
-                call.end(error_status(self._bounds.answers.refusal(len(answer))))
+                await call.end(error_status(self._bounds.answers.refusal(len(answer))))
                 return b""
             return answer
 
@@ -180,19 +185,19 @@ def authorized(
     """
 
     async def decided(_: AsyncIterator[bytes], context: ServicerContext) -> bytes:
-        if not admitted(authorize, context):
+        if not await admitted(authorize, context):
             return b""
         request = await context.read()
         if isinstance(request, bytes):
             return await serve(request, context)
         text = "the caller ended the call before its message"
-        AioContext(context).end(error_status(Cancelled(text)))
+        await AioContext(context).end(error_status(Cancelled(text)))
         return b""
 
     return decided
 
 
-def admitted(authorize: Authorize, context: ServicerContext) -> bool:
+async def admitted(authorize: Authorize, context: ServicerContext) -> bool:
     """Decide on a call, and end it if it is refused."""
     caller = AioContext(context)
     try:
@@ -201,7 +206,7 @@ def admitted(authorize: Authorize, context: ServicerContext) -> bool:
         log.exception("a call could not be decided on")
         error = EngineFailure()
     if error is not None:
-        caller.end(error_status(error))
+        await caller.end(error_status(error))
     return error is None
 
 

@@ -77,7 +77,7 @@ class AioStream(AioContext):
                 await self._filled.wait()
             answer = self._outbox.popleft()
             if isinstance(answer, CallStatus):
-                self.end(answer)
+                await self.end(answer)
                 return
             if not await self._written_out(answer):
                 # The caller went away, or the message is above the limit: the call is over.
@@ -186,14 +186,14 @@ class StreamServer:
         """Return grpc.aio's form of a handler."""
 
         async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
-            if authorize is not None and not admitted(authorize, context):
+            if authorize is not None and not await admitted(authorize, context):
                 return
             stream = AioStream(context, self._max_messages, self._bounds)
             try:
                 receiver = handler(stream)
             except Exception:
                 log.exception("a handler failed")
-                stream.end(error_status(EngineFailure()))
+                await stream.end(error_status(EngineFailure()))
                 return
             opened = OpenStream(stream, receiver)
             self.live.add(opened)
