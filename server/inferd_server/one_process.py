@@ -66,7 +66,8 @@ def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
     opener = EndsWithEngine(engines.opener, end_process)
     probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
     server = Server(settings, opener, transport, logs, inline=hosted, probe=probe)
-    engines.when_ended(lambda model: server.repository.load(name_of(model)))
+    folder = settings.repository.model_repository
+    engines.when_ended(lambda model: server.repository.load(name_of(folder, model), anew=True))
     return server
 
 

@@ -28,6 +28,8 @@ class Place:
     """Of the health service for probes, likewise; empty: there is none."""
     without_gpu: str = ""
     """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
+    wanted: frozenset[str] = frozenset()
+    """Models that the worker before should have served, whatever the repository has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Models:
     """Every model version. From the worker, and on to the fronts."""
 
     records: tuple[ModelRecord, ...]
+    wanted: frozenset[str] = frozenset()
+    """Models that should serve; only the supervisor asks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,8 @@ class RepositorySettings(Section):
 
     model_repository: Path = Field(
         default_factory=shipped_models,
-        description="folder of NAME/VERSION/model.onnx (default: the models that come with inferd)",
+        description="folder of NAME/VERSION/model.onnx, or file of one model (default: the "
+        "models that come with inferd)",
     )
     model_control: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -80,7 +81,15 @@ class RepositorySettings(Section):
         "elsewhere by callers with the permission admin",
     )
     strict_readiness: bool = Field(
-        True, description="not ready while any model of the start failed to load"
+        True,
+        description="not ready while any model is not loaded that should be: those of the start, "
+        "and those loaded since; false: one that serves is enough",
+    )
+    ready_without_models: bool = Field(
+        False, description="ready, too, where there is no model that should be loaded"
+    )
+    concurrent_loads: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="models that callers may have loaded side by side"
     )
 
     @field_validator("model_control", mode="before")

@@ -17,6 +17,7 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.entries import State
 from inferd_server.repository.layout import model_names
+from inferd_server.repository.readiness import why_not_ready
 from inferd_server.settings.model import Settings
 from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
@@ -72,6 +73,8 @@ class Supervisor:
         self._relay = Relay(self._fleet, self._regions, logs, self._totals)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._records: tuple[messages.ModelRecord, ...] = ()
+        # Models that should serve, also while no worker has them.
+        self._wanted: frozenset[str] = frozenset()
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
@@ -145,7 +148,7 @@ class Supervisor:
             why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
-            place, inherited = self._links.for_worker(self._settings, address, why)
+            place, inherited = self._links.for_worker(self._settings, address, why, self._wanted)
             return self._spawn_child(role, place, inherited)
         probe = self._ports.probe_address
         place, inherited = self._links.for_front(index, self._settings, address, probe)
@@ -162,7 +165,7 @@ class Supervisor:
         """Do what a process tells or asks."""
         match message:
             case messages.Models():
-                self._tell_models(message.records)
+                self._tell_models(message.records, message.wanted)
             case messages.Loaded(failed):
                 # It waits for the fronts, and the worker must be heard meanwhile.
                 threading.Thread(
@@ -185,9 +188,11 @@ class Supervisor:
                 return self._relay.answer(message)
         return None
 
-    def _tell_models(self, records: tuple[messages.ModelRecord, ...]) -> None:
+    def _tell_models(
+        self, records: tuple[messages.ModelRecord, ...], wanted: frozenset[str]
+    ) -> None:
         with self._lock:
-            self._records = records
+            self._records, self._wanted = records, wanted
             self._vigil.models.keep(
                 {(r.name, r.version) for r in records if r.state == State.READY.value}
             )
@@ -203,8 +208,9 @@ class Supervisor:
             self._failed = failed
         self._fleet.useful(child)
         self._update()
-        if not self._condition.ready and failed:
-            log.error("not ready", extra={"failed": ", ".join(sorted(failed))})
+        without = self._settings.repository.ready_without_models
+        if not self._condition.ready and (failed or not (self._wanted or without)):
+            log.error("not ready", extra=why_not_ready(failed))
 
     def _heard(self, child: Child, transport: str) -> None:
         with self._lock:
@@ -232,7 +238,8 @@ class Supervisor:
                         record.name, record.version, State.UNAVAILABLE.value, WORKER_LOST, None
                     )
                     for record in self._records
-                )
+                ),
+                self._wanted,
             )
 
     def _own_metrics(self) -> MetricsSnapshot:
@@ -283,10 +290,12 @@ class Supervisor:
             listening=self._listening,
             serving=serving,
             silent=silent,
-            failed=self._failed,
+            loaded=self._failed is not None,
+            wanted=self._wanted,
             records=self._records,
             sick=self._vigil.models.why(),
             strict=self._settings.repository.strict_readiness,
+            without_models=self._settings.repository.ready_without_models,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,
         )

@@ -38,6 +38,8 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "model_repository": ("/models", Path("/models")),
     "model_control": ("off", "off"),
     "strict_readiness": ("false", False),
+    "ready_without_models": ("true", True),
+    "concurrent_loads": ("5", 5),
     "max_batch_size": ("4", 4),
     "max_queue_delay_ms": ("5.5", 5.5),
     "max_queue_rows": ("6", 6),

@@ -97,12 +97,13 @@ def test_a_port_that_another_server_shares_among_its_fronts_is_taken(
             assert other.exit_code() == 1
 
 
-def test_a_reload_under_load_costs_nobody_an_answer(server: Split) -> None:
+def test_a_reload_under_load_costs_nobody_an_answer(server: Split, repository: Path) -> None:
     load = oip.RepositoryModelLoadRequest(model_name="scaled")
     with server.channel() as channel, Callers(server) as callers:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(5):
             callers.answered(20)
+            (repository / "scaled" / "1" / "model.onnx").touch()
             stub.RepositoryModelLoad(load, timeout=PATIENCE)
         callers.answered(20)
     assert callers.wrong == []
