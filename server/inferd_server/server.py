@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from inferd_engines.engine import Opener
 
-from inferd_server.address import join_address
+from inferd_server.address import beside, join_address
 from inferd_server.cache.making import make_cache
 from inferd_server.control.blocking import MOST_CHANGES, BlockingThreads
 from inferd_server.control.later import after
@@ -41,6 +41,7 @@ from inferd_server.repository.repository import Repository, State
 from inferd_server.security.opening import open_access
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
+from inferd_server.transport.listening import check_host
 from inferd_server.transport.status import code_name
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
@@ -120,12 +121,14 @@ class Server:
         """
         self._repository.check()
         listen = self._settings.listen
+        check_host(listen.host)
+        others = beside(listen.host)
         self._metrics.server(VERSION, self._transport.name)
         self._publish_health()
-        metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        metrics_port = self._metrics_server.start(others, listen.metrics_port)
         try:
             access = open_access(self._settings, self._clock, self._refused)
-            self._probe.start(join_address(listen.host, self._settings.security.probe_port))
+            self._probe.start(join_address(others, self._settings.security.probe_port))
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
                 routes(self._services(), self._loads.submit, self._unloads.submit, access=access),

@@ -24,6 +24,7 @@ NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
+MERGE = "tag:yaml.org,2002:merge"
 M = TypeVar("M", bound=BaseModel)
 HIDDEN = "hidden"
 """The type of errors about values that must not be shown."""
@@ -156,6 +157,23 @@ def read_model_config(path: Path) -> ModelConfig:
     return validated(ModelConfig, read_mapping(path), str(path))
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Loads plain values, and refuses a key that is given twice, of which YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        seen = set()
+        for key, _ in node.value:
+            # What `<<` merges may be overridden.
+            if key.value in seen and key.tag != MERGE:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that holds a mapping, or nothing.
 
@@ -163,7 +181,7 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         SettingsError: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)  # noqa: S506 it is safe
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -54,7 +54,7 @@ def _folders(repository: Path) -> list[str]:
         folders = [path.name for path in repository.iterdir() if path.is_dir()]
     except OSError as error:
         raise SettingsError(
-            f"the model repository {repository} cannot be read: {error.strerror}"
+            f"model_repository: {repository} cannot be read: {error.strerror}"
         ) from error
     return [name for name in folders if not name.startswith(".")]
 

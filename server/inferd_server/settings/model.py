@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +12,17 @@ from urllib.parse import parse_qs, urlsplit
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from inferd_server.address import is_unix, socket_path
 from inferd_server.link.blocks import class_of
 from inferd_server.link.layout import Layout, aligned
 from inferd_server.repository.config import HIDDEN, Delay
-from inferd_server.settings.section import Port, Seconds, Section
+from inferd_server.settings.section import Bytes, Count, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
+
+PROVIDER = "ExecutionProvider"
+"""The end of every name of a provider of ONNX Runtime."""
+SOCKET_PATH_BYTES = 107
+"""Source: unix(7)."""
 
 
 def shipped_models() -> Path:
@@ -26,7 +33,9 @@ def shipped_models() -> Path:
 class ListenSettings(Section):
     """Addresses."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on, or unix:///PATH for a unix socket"
+    )
     grpc_port: Port = Field(8001, description="port of the gRPC services; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
     transport: Literal["auto", "aio", "completion_queue"] = Field(
@@ -35,10 +44,10 @@ class ListenSettings(Section):
     max_message_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
         128 * 1024 * 1024, description="largest message received or sent"
     )
-    max_stream_messages: Annotated[int, Field(ge=1)] = Field(
+    max_stream_messages: Count = Field(
         256, description="messages of one stream that may await their answer"
     )
-    max_in_flight_bytes: Annotated[int, Field(ge=1024)] = Field(
+    max_in_flight_bytes: Bytes = Field(
         1024**3, description="bytes of requests, of all callers, that may await their answer"
     )
     max_metadata_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
@@ -65,6 +74,28 @@ class ListenSettings(Section):
     max_connection_age_grace_s: Seconds = Field(
         0.0, description="seconds that calls of such a connection get to end; 0 is no limit"
     )
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        """Take an IPv6 address with its brackets; refuse what is no address."""
+        host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        problem = host_problem(host)
+        if problem:
+            raise ValueError(problem)
+        return host
+
+
+def host_problem(host: str) -> str:
+    """Say why nobody can listen on a host; "" if it may be one."""
+    if is_unix(host):
+        path = socket_path(host)
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+            return f"the path of a unix socket has {SOCKET_PATH_BYTES} bytes at most"
+        return "" if path.name else "the path of a socket was expected: unix:///PATH"
+    if not host.strip() or set(host) & set("/[]"):
+        return "an address of this machine was expected, or unix:///PATH"
+    return ""
 
 
 class RepositorySettings(Section):
@@ -102,16 +133,16 @@ class RepositorySettings(Section):
 class BatchingSettings(Section):
     """Defaults for models that say nothing in their model.yaml."""
 
-    max_batch_size: Annotated[int, Field(ge=1)] = Field(
+    max_batch_size: Annotated[int, Field(ge=1, le=2**20)] = Field(
         32, description="rows in one batch of a model with a batch dimension"
     )
     max_queue_delay_ms: Delay = Field(
         0.0, description="how long the oldest request may wait for company"
     )
-    max_queue_rows: Annotated[int, Field(ge=1)] = Field(
+    max_queue_rows: Count = Field(
         1024, description="rows of a model that may wait or run at a time"
     )
-    max_queue_bytes: Annotated[int, Field(ge=1024)] = Field(
+    max_queue_bytes: Bytes = Field(
         1024**3, description="bytes of a model's inputs that may wait or run at a time"
     )
     max_queue_wait_ms: Delay = Field(
@@ -129,7 +160,7 @@ class EngineSettings(Section):
         "auto: split on more than two cores or with a GPU; else inline for models whose full "
         "batch takes at most 2 ms on the CPU whatever is in it, and threads for others",
     )
-    engine_threads: Annotated[int, Field(ge=0)] = Field(
+    engine_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="threads inside one run; 0 lets the engine choose"
     )
     concurrent_runs: Annotated[int, Field(ge=0, le=1024)] = Field(
@@ -138,7 +169,9 @@ class EngineSettings(Section):
         "the processor or GPU sees fit",
     )
     engine_providers: tuple[str, ...] = Field(
-        (), description="ONNX Runtime providers, most wanted first, with commas between"
+        (),
+        description="ONNX Runtime providers, most wanted first, with commas between, such as "
+        "CUDAExecutionProvider,CPUExecutionProvider",
     )
     plan_store: str = Field(
         "",
@@ -150,6 +183,15 @@ class EngineSettings(Section):
         description="serve on the processor where a GPU was asked for and worker processes that "
         "use it end again and again before they serve",
     )
+
+    @field_validator("engine_providers")
+    @classmethod
+    def _providers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what can be no provider: it would be passed over for the processor's."""
+        for name in value:
+            if not name.endswith(PROVIDER) or name == PROVIDER:
+                raise ValueError(f"{name!r} is no provider; names are like CPU{PROVIDER}")
+        return value
 
 
 class SplitSettings(Section):

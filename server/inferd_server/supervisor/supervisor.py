@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from inferd_server.address import beside
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.front.quarantine import Quarantine
@@ -29,6 +30,7 @@ from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.supervisor.vigil import TICK_S, Vigil
+from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Supervisor:
         fronts: int,
         failed: Callable[[], None],
         spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -55,8 +58,10 @@ class Supervisor:
             fronts: how many.
             failed: called when the server cannot go on; `failure` says why.
             spawn_child: starts a process of a role, given its place and what it inherits.
+            started: called, once and more often, after the start is over.
         """
         self._spawn_child = spawn_child
+        self._started = started
         self.failure = ""
         self._settings = settings
         self._told_failure = failed
@@ -94,8 +99,9 @@ class Supervisor:
         """
         listen = self._settings.listen
         model_names(self._settings.repository.model_repository)
+        check_host(listen.host)
         self._ports.open()
-        self._metrics_port = self._metrics_server.start(listen.host, listen.metrics_port)
+        self._metrics_port = self._metrics_server.start(beside(listen.host), listen.metrics_port)
         self._fleet.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 
@@ -126,8 +132,9 @@ class Supervisor:
         with self._lock:
             worker = self._fleet.worker
         if worker is not None:
-            answers([worker.channel.ask(messages.Stop(0.0))], ANSWER_S)
-        self._fleet.end()
+            patience = HURRY_S if self._vigil.silent(worker) else ANSWER_S
+            answers([worker.channel.ask(messages.Stop(0.0))], patience)
+        self._fleet.end(self._vigil.silent)
         self._metrics_server.stop()
         self._ports.close()
 
@@ -137,7 +144,8 @@ class Supervisor:
         answers(stops, patience)
 
     def _let_finish(self, grace: float, over: threading.Event) -> None:
-        self._stop_fronts(grace, grace + ANSWER_S)
+        # Who has not answered by then is asked once more, for much less time.
+        self._stop_fronts(grace, grace)
         over.set()
 
     def _spawn(self, role: str, index: int) -> Child:
@@ -268,6 +276,8 @@ class Supervisor:
 
     def _update(self) -> None:
         """Tell everybody when the server became ready, or is so no more."""
+        if self._listening and self._failed is not None:
+            self._started()
         with self._lock:
             now = diagnose(self._facts())
             before, self._condition = self._condition, now
