@@ -7,7 +7,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -265,7 +265,26 @@ def redis_problem(url: str) -> str:
         return "a password belongs into the file that cache_redis_password_file names"
     if find_spec("redis") is None:
         return "this needs the package redis: install inferd[redis]"
-    return ""
+    wrong = wrong_options(url)
+    return f"the options of the URL cannot be used: {', '.join(wrong)}" if wrong else ""
+
+
+def wrong_options(url: str) -> list[str]:
+    """Return the names of a URL's options that Redis' client does not know, or not like that.
+
+    Each is tried alone, so that no value has to be shown.
+    """
+    from redis import ConnectionPool
+
+    parts, wrong = urlsplit(url), []
+    for name, values in parse_qs(parts.query, keep_blank_values=True).items():
+        alone = urlunsplit(parts._replace(query=urlencode({name: values[0]})))
+        try:
+            pool = ConnectionPool.from_url(alone)
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            wrong.append(name)
+    return wrong
 
 
 class SurvivalSettings(Section):

@@ -306,6 +306,9 @@ def test_an_empty_file_is_the_defaults(name: str, tmp_path: Path) -> None:
         ("http://hunter2", "redis://, rediss:// or unix:// was expected"),
         ("hunter2", "redis://, rediss:// or unix:// was expected"),
         ("redis://cache:hunter2", "this is no URL"),
+        ("redis://cache?nosuch=hunter2", "the options of the URL cannot be used: nosuch"),
+        ("redis://cache?socket_timeout=hunter2&db=1", "cannot be used: socket_timeout"),
+        ("rediss://cache?ssl_no=hunter2&db=x", "cannot be used: ssl_no, db"),
     ],
 )
 def test_a_wrong_url_of_redis_is_refused_and_never_shown(url: str, why: str) -> None:
