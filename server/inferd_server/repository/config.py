@@ -20,7 +20,6 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 
-NonNegative = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
 # Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
 Delay = Annotated[float, Field(ge=0, le=60_000)]
@@ -68,7 +67,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    max_batch_size: NonNegative | None = None
+    max_batch_size: Annotated[int, Field(ge=0, le=2**20)] | None = None
     """Rows in one batch; 0: the first dimension is not a batch."""
     preferred_batch_size: Positive | None = None
     """Rows that requests are put together to; None: found out."""
@@ -92,7 +91,7 @@ class ModelConfig(BaseModel):
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
     sequence: SequenceConfig | None = None
     """For a model whose requests build on each other."""
-    instances: Positive = 1
+    instances: Annotated[int, Field(ge=1, le=256)] = 1
     """Engines of this model, each with a thread."""
     warm_up: Sequence[Positive] | None = None
     """Batch sizes to run once before serving; [] for none."""

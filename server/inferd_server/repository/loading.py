@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from inferd_engines.engine import Engine, Overlapping
+from inferd_engines.engine import Engine, Overlapping, Signature
 
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
@@ -14,6 +15,7 @@ from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
+from inferd_server.repository.remarks import remarks
 from inferd_server.repository.warming import free_dimensions, preferred_rows, warm
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.slot import Arena
@@ -28,6 +30,7 @@ from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds
 
+log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
 CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
@@ -72,6 +75,7 @@ class Loading:
         batching = find_batching(engine, config.max_batch_size, around.defaults.max_batch_size)
         preferred = preferred_rows(engine, config, batching.max_batch_size, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
+        self._remark(engine.signature, bounds)
         served = self._served(engine, bounds)
         line = around.station.line(served.signature, bounds.limits)
         self._handle = Handle(
@@ -94,6 +98,13 @@ class Loading:
         )
         self._observing.begin(self._handle)
         return self._work(engine, served)
+
+    def _remark(self, signature: Signature, bounds: Bounds) -> None:
+        """Say what of the model's settings is not as it was meant."""
+        config, where = self._config, {"model": self._name, "version": self._version}
+        rows = config.max_queue_rows or self._around.defaults.max_queue_rows
+        for remark in remarks(config, signature, bounds, rows):
+            log.warning("a setting of a model has no effect", extra={**where, "why": remark})
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""
