@@ -6,9 +6,9 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 from inferd_server.repository.config import ModelConfig
+from inferd_server.repository.files import FileState, file_states
 
 log = logging.getLogger(__name__)
 
@@ -43,34 +43,6 @@ class ModelFiles:
             return file_states(self._folder)
         except OSError:
             return None
-
-
-class FileState(NamedTuple):
-    """A file of a version as it was at one moment: another content has another state."""
-
-    name: str
-    size: int
-    modified: int
-    """Nanoseconds."""
-    inode: int
-    changed: int
-    """Nanoseconds, by a clock that nobody sets: another content may claim the same age."""
-
-
-def file_states(folder: Path) -> list[FileState]:
-    """List all files of a version, external data among them, sorted.
-
-    Raises:
-        OSError: the folder cannot be read.
-    """
-    found = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            name = path.relative_to(folder).as_posix()
-            times = status.st_mtime_ns, status.st_ino, status.st_ctime_ns
-            found.append(FileState(name, status.st_size, *times))
-    return found
 
 
 def digest_of(folder: Path, options: Mapping[str, str]) -> str:

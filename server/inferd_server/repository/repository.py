@@ -14,8 +14,8 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.repository.digest import FileState, file_states
 from inferd_server.repository.entries import Entries, Entry, State
+from inferd_server.repository.files import LoadedFiles
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.layout import (
     FILES_ABSENT,
@@ -66,8 +66,7 @@ class Repository:
         self._under_way = UnderWay(concurrent_loads)
         self._closing = threading.Event()
         self._wanted: frozenset[str] = frozenset()
-        self._files: dict[tuple[str, int], list[FileState]] = {}
-        """Of the versions, as they were when they were loaded last."""
+        self._files = LoadedFiles(folder)
         self._lock = threading.Lock()
 
     @property
@@ -259,18 +258,8 @@ class Repository:
         entry = self._entries.versions(source.name).get(version)
         if entry is None or entry.handle is None or entry.state is not State.READY:
             return False
-        before = self._files.get((source.name, version))
-        same = before is not None and before == self._states(source, version)
+        same = self._files.unchanged(source.name, version, source.versions[version])
         return same and entry.handle.config == source.config
-
-    def _states(self, source: ModelSource, version: int) -> list[FileState] | None:
-        """Look at a version's files; None where that is not possible, or not only its own."""
-        if self._folder.is_file():
-            return None
-        try:
-            return file_states(source.versions[version].parent)
-        except OSError:
-            return None
 
     def _open(
         self, source: ModelSource, versions: Iterable[int], whole: bool
@@ -305,7 +294,7 @@ class Repository:
         if not self._serves(name, version):
             self._entries.put(Entry(name, version, State.LOADING))
         log.info("loading", extra={"model": name, "version": version})
-        states = self._states(source, version)
+        states = self._files.look(source.versions[version])
         try:
             handle = self._loader.load(
                 name, version, source.versions[version], source.config, self._lost
@@ -314,15 +303,8 @@ class Repository:
             there = what_is_there(source.versions[version])
             self._refused(name, version, f"{error}{there}")
             raise
-        self._remember(name, version, states)
+        self._files.keep(name, version, states)
         return handle
-
-    def _remember(self, name: str, version: int, states: list[FileState] | None) -> None:
-        with self._lock:
-            if states is None:
-                self._files.pop((name, version), None)
-            else:
-                self._files[name, version] = states
 
     def _serves(self, name: str, version: int) -> bool:
         entry = self._entries.versions(name).get(version)
@@ -341,7 +323,7 @@ class Repository:
         """Close what was opened beside a version that failed: a load is all or nothing."""
         for handle in loaded:
             # What serves in its place was loaded from other files.
-            self._remember(source.name, handle.version, None)
+            self._files.keep(source.name, handle.version, None)
             self._loader.unload(handle, None)
             failed = ", ".join(map(str, failures))
             reason = f"not loaded, because version {failed} failed" if failed else "not loaded"
@@ -351,9 +333,7 @@ class Repository:
         """Return why a load is refused, in the words and with the reason that callers get."""
         name, path = source.name, source.versions[version]
         text = f"version {version} of model {name!r} cannot be loaded: {error}"
-        before = {state.name for state in self._files.get((name, version), ())}
-        now = {state.name for state in self._states(source, version) or ()}
-        if path.exists() and before <= now:
+        if not self._files.missing(name, version, path):
             return ModelNotReady(text)
         return ModelNotReady(text + what_is_there(path), reason=FILES_ABSENT)
 

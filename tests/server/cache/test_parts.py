@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import KeyBase, Owner
-from inferd_server.repository.digest import digest_of, file_states
+from inferd_server.repository.digest import digest_of
+from inferd_server.repository.files import file_states
 from inferd_server.scheduler.alarms import SPARE, Alarms
 
 from tests.fakes.clock import FakeClock
