@@ -76,11 +76,8 @@ def test_the_server_reads_the_mounted_settings(helm: Helm) -> None:
     [container] = pod["containers"]
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert container["args"] == [
-        "serve",
-        "--config",
-        f"{mounts['config']['mountPath']}/inferd.yaml",
-    ]
+    assert container["command"] == ["python", "-m", "inferd_server"]
+    assert container["args"] == ["--config", f"{mounts['config']['mountPath']}/inferd.yaml"]
     assert volumes["config"]["configMap"] == {"name": "inferd"}
     assert volumes["tmp"] == {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
     assert mounts["tmp"] == {"name": "tmp", "mountPath": "/tmp"}

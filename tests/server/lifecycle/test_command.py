@@ -299,3 +299,41 @@ def test_a_wrong_flag_gets_the_usage_of_its_command_and_a_suggestion(
     assert usage.startswith(f"usage: {words[0]} ")
     assert error.startswith(f"{words[0]}: error: ")
     assert error.endswith(words[1])
+
+
+@contextmanager
+def undrained(kind: str) -> Iterator[int]:
+    """Give a descriptor that nobody empties, and that is full after a few lines."""
+    if kind == "terminal":
+        reader, writer = os.openpty()
+    else:
+        one, other = socket.socketpair()
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        reader, writer = one.detach(), other.detach()
+    try:
+        yield writer
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
+@pytest.mark.parametrize("kind", ["terminal", "socket"])
+def test_a_log_that_nobody_takes_stops_neither_answers_nor_the_end(
+    repository: Path, tmp_path: Path, processes: str, kind: str
+) -> None:
+    target = f"unix://{tmp_path}/inferd.sock"
+    flags = ("--metrics-port", "0", "--host", target, "--processes", processes)
+    # Lines long enough that the first of them fill it.
+    many = {f"INFERD_NO_SETTING_{number}": "1" for number in range(100)}
+    environment = clean_environment() | {"INFERD_MODEL_REPOSITORY": str(repository)} | many
+    with undrained(kind) as log:
+        command = [sys.executable, "-m", "inferd_server", *flags]
+        with subprocess.Popen(command, env=environment, stderr=log) as process:
+            try:
+                await_serving(target)
+                assert answered(target) == 2.0
+                process.terminate()
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()

@@ -124,3 +124,16 @@ def test_a_second_signal_ends_the_server_though_a_front_answers_nothing(server: 
     # It waits for PATIENCE, which is less than drain_timeout_s.
     assert server.process.exit_code() == 0
     assert ended(stopped)
+
+
+@pytest.mark.slow
+def test_a_front_that_answers_nothing_gets_the_time_to_drain_and_no_more(
+    repository: Path,
+) -> None:
+    # With the time for a process that is at work, it would be longer than is waited for here.
+    drain = PATIENCE - 8
+    with split_process(repository, "--fronts", "2", "--drain-timeout-s", str(drain)) as server:
+        stopped = server.kill("front-0", signal.SIGSTOP)
+        server.process.terminate()
+        assert server.process.exit_code() == 0
+        assert ended(stopped)
