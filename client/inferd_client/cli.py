@@ -6,14 +6,19 @@ Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong usage, 130 i
 from __future__ import annotations
 
 import argparse
+import difflib
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points, version
+from typing import NoReturn
 
 from inferd_client.discovery import Command, find
 from inferd_client.errors import InferdError
 
 GROUP = "inferd.commands"
+
+HELD = (signal.SIGTERM, signal.SIGINT)
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -21,7 +26,12 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return run(arguments, tuple(entry_points(group=GROUP)))
+    # Held while modules are imported: a command may want to end well, and to hear of it then.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        return run(arguments, tuple(entry_points(group=GROUP)))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
 
 
 def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
@@ -30,7 +40,9 @@ def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
     if len(commands) == 1 and commands[0].module is None:
         return _fail(commands[0].name, commands[0].help)
     try:
-        parsed = parser(commands).parse_args(arguments)
+        parsed, unknown = parser(commands).parse_known_args(arguments)
+        if unknown:
+            _refuse(parsed.parser or parser(commands), unknown[0])
     except SystemExit as end:  # argparse has printed help, version or the usage already
         return end.code if isinstance(end.code, int) else USAGE
     if parsed.run is None:
@@ -45,18 +57,32 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
         prog="inferd", description="Serve models over gRPC, and call servers that do."
     )
     whole.add_argument("--version", action="version", version=f"inferd {version('inferd')}")
-    whole.set_defaults(run=None)
+    whole.set_defaults(run=None, parser=None)
     listed = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for command in commands:
-        child = listed.add_parser(command.name, help=command.help, description=command.help)
+        child = listed.add_parser(
+            command.name, help=command.help, description=command.help, allow_abbrev=False
+        )
+        child.set_defaults(parser=child)
         if command.module is not None:
             command.module.configure(child)
             child.set_defaults(run=command.module.run)
     return whole
 
 
+def _refuse(command: argparse.ArgumentParser, unknown: str) -> NoReturn:
+    """End with the usage of the command, and with the flag that was meant."""
+    flag = unknown.partition("=")[0]
+    known = [option for action in command._actions for option in action.option_strings]  # noqa: SLF001 there is no other way to learn them
+    alike = difflib.get_close_matches(flag, known, 1)
+    cure = f"; did you mean {alike[0]}?" if alike else ""
+    command.error(f"unrecognized argument: {unknown}{cure}")
+
+
 def _execute(parsed: argparse.Namespace) -> int:
     try:
+        if not getattr(parsed, "holds_signals", False):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
         code: int = parsed.run(parsed)
     except KeyboardInterrupt:
         return INTERRUPTED

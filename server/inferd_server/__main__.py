@@ -2,9 +2,10 @@
 
 import sys
 
-from inferd_server import environment
+from inferd_server import environment, signals
 
 if __name__ == "__main__":
+    signals.hold()
     environment.prepare()
     from inferd_server.command import main
 

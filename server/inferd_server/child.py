@@ -36,6 +36,7 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     # The supervisor is told to stop, and tells us: a terminal or a service manager signals all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     connection: Connection[Any, Any] = Connection(descriptor)
     told = receive(connection)
     assert isinstance(told, Told)

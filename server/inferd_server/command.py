@@ -6,15 +6,20 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from inferd_engines.cores import usable_cores
 
-from inferd_server import environment
-from inferd_server.errors import StartupError
+from inferd_server import environment, signals
+from inferd_server.address import is_unix
+from inferd_server.errors import SettingsError, StartupError
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
-from inferd_server.settings.sources import add_flags, load_settings
+from inferd_server.settings.remarks import remarks
+from inferd_server.settings.sources import add_flags, load_settings, origins
 from inferd_server.supervisor.policy import Arrangement, arrange
 
 log = logging.getLogger(__name__)
@@ -33,25 +38,37 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print every setting and where it came from, what serves and why; do not serve",
     )
+    parser.usage = f"{parser.prog} [FILE.onnx] [--config FILE] [--SETTING VALUE ...]; --help: all"
+    # It waits for signals itself, once it can end well.
+    parser.set_defaults(holds_signals=True)
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="FILE.onnx",
+        help="a single model to serve, or a folder of models: the same as --model-repository",
+    )
     add_flags(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code."""
+    signals.hold()
     environment.prepare()
     try:
-        settings = load_settings(vars(arguments), os.environ)
+        flags = flags_of(arguments)
+        settings = load_settings(flags, os.environ)
+        arrangement = arranged(settings)
     except StartupError as error:
         print(f"inferd serve: {error}", file=sys.stderr)
         return 2
-    arrangement = arranged(settings)
+    given = [name for name, origin in origins(flags, os.environ).items() if origin != "default"]
+    said = remarks(settings, given, os.environ, arrangement.fronts)
     if arguments.explain:
-        from inferd_server.explaining import explanation
-
-        print("\n".join(explanation(arguments, settings, arrangement)))
-        return 0
+        return explain_all(flags, settings, arrangement, said)
     logs = LogControl(settings.log)
     logs.start()
+    for remark in said:
+        log.warning("a setting has no effect", extra={"why": remark})
     try:
         # Before any process starts that would find the same.
         check_security(settings)
@@ -63,13 +80,58 @@ def run(arguments: argparse.Namespace) -> int:
         logs.stop()
 
 
+def flags_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the flags by name; what is named without a flag is the repository.
+
+    Raises:
+        SettingsError: both are given.
+    """
+    flags = dict(vars(arguments))
+    model = flags.pop("model", None)
+    if model is None:
+        return flags
+    if flags.get("model_repository") is not None:
+        raise SettingsError(f"model_repository: give {model} or --model-repository, not both")
+    return flags | {"model_repository": model}
+
+
+def explain_all(
+    flags: Mapping[str, Any], settings: Settings, arrangement: Arrangement, said: Sequence[str]
+) -> int:
+    """Print what would serve, and why it would not; return the exit code."""
+    from inferd_server.explaining import explanation, problems_of
+
+    print("\n".join(explanation(flags, settings, arrangement)))
+    for remark in said:
+        print(f"inferd serve: {remark}", file=sys.stderr)
+    problems = problems_of(settings)
+    for problem in problems:
+        print(f"inferd serve: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
 def arranged(settings: Settings) -> Arrangement:
-    """Decide on how many processes serve, on this host."""
-    engine = settings.engine
-    # Whoever names a store of plans means a GPU.
-    devices = (*engine.engine_providers, *(["TensorRT"] if engine.plan_store else []))
-    cores = engine.cores or usable_cores()
-    return arrange(engine.processes, settings.split.fronts, cores, devices)
+    """Decide on how many processes serve, on this host.
+
+    Raises:
+        SettingsError: more than one process would have to listen on a unix socket.
+    """
+    engine, fronts = settings.engine, settings.split.fronts
+    # Whoever names a store of plans means a GPU, where there is one.
+    devices = (*engine.engine_providers, *(["TensorRT"] if engine.plan_store and gpu() else []))
+    if is_unix(settings.listen.host):
+        if fronts > 1:
+            raise SettingsError("fronts: only one front process can listen on a unix socket")
+        fronts = 1
+    return arrange(engine.processes, fronts, engine.cores or usable_cores(), devices)
+
+
+def gpu() -> bool:
+    """True if the driver of a GPU is loaded on this host.
+
+    Source: NVIDIA's driver makes the first on Linux, and WSL has the second.
+    """
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int:
@@ -91,6 +153,7 @@ def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int
 
 def main() -> int:
     """Run without the client's command line: `python -m inferd_server`."""
-    parser = argparse.ArgumentParser("inferd serve")
+    signals.hold()
+    parser = argparse.ArgumentParser("inferd serve", allow_abbrev=False)
     configure(parser)
     return run(parser.parse_args())

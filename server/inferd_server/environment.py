@@ -26,6 +26,22 @@ WANTED: Mapping[str, str] = {
 }
 
 
+def occupy() -> None:
+    """Open what is closed of standard input, output and error, as by `2>&-`.
+
+    The next file or connection would get the number, and native code would write its complaints
+    into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    # As a stream it stays missing, for Python looked before.
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+
 def lacking(environment: Mapping[str, str]) -> dict[str, str]:
     """Return what must be added; what the operator set stays as it is."""
     return {name: value for name, value in WANTED.items() if name not in environment}
@@ -33,6 +49,7 @@ def lacking(environment: Mapping[str, str]) -> dict[str, str]:
 
 def prepare() -> None:
     """Start this very command anew, with the same process id, if anything is lacking."""
+    occupy()
     missing = lacking(os.environ)
     if missing:
         command = [sys.executable, *sys.orig_argv[1:]]

@@ -11,10 +11,12 @@ from typing import NoReturn
 
 from inferd_engines.standard import Engines, standard_engines
 
+from inferd_server.address import is_unix
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.repository.layout import name_of
 from inferd_server.security.opening import credentials_of
 from inferd_server.server import Server
+from inferd_server.service_manager import ServiceManager, taken_from
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
 from inferd_server.transport.choice import COMPLETION_QUEUE
@@ -38,21 +40,30 @@ def serve(settings: Settings, logs: LogControl, engines: Engines | None = None) 
     Raises:
         StartupError: the server cannot start.
     """
+    manager = taken_from(os.environ)
     signals = StopSignals()
     signals.install()
     server = build(settings, logs, engines or standard_engines(settings.engine.plan_store))
     port, metrics_port = server.start()
-    where = {"host": settings.listen.host, "grpc_port": port, "metrics_port": metrics_port}
+    grpc_port = {} if is_unix(settings.listen.host) else {"grpc_port": port}
+    where = {"host": settings.listen.host, **grpc_port, "metrics_port": metrics_port}
     probe = {"probe_port": server.probe_port} if server.probe_port >= 0 else {}
     log.info("listening", extra={**where, **probe})
     # On a thread of its own, so that a signal ends a start that takes long.
-    threading.Thread(target=server.load, name="load", daemon=True).start()
+    threading.Thread(target=load, args=(server, manager), name="load", daemon=True).start()
     signals.wait()
+    manager.stopping()
     ended = server.drain(signals.next())
     log.info("stopped")
     if not ended:
         leave(0)
     return 0
+
+
+def load(server: Server, manager: ServiceManager) -> None:
+    """Load the models, and tell that the start is over, whatever came of it."""
+    server.load()
+    manager.ready()
 
 
 def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
@@ -66,7 +77,8 @@ def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
     opener = EndsWithEngine(engines.opener, end_process)
     probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
     server = Server(settings, opener, transport, logs, inline=hosted, probe=probe)
-    engines.when_ended(lambda model: server.repository.reload(name_of(model)))
+    folder = settings.repository.model_repository
+    engines.when_ended(lambda model: server.repository.reload(name_of(folder, model)))
     return server
 
 

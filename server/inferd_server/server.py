@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 from inferd_engines.engine import Opener
 
-from inferd_server.address import join_address
+from inferd_server.address import beside, join_address
 from inferd_server.cache.making import make_cache
-from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.blocking import MOST_CHANGES, BlockingThreads
 from inferd_server.control.later import after
+from inferd_server.errors import SettingsError
 from inferd_server.front.cacheable import owners
 from inferd_server.front.canary import Canaries
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
@@ -33,13 +34,19 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.entries import gauges
 from inferd_server.repository.loader import Loader
-from inferd_server.repository.readiness import enough_serve, still_missing
-from inferd_server.repository.recovery import Recovery
+from inferd_server.repository.readiness import (
+    enough_serve,
+    not_serving,
+    still_missing,
+    why_not_ready,
+)
+from inferd_server.repository.recovery import Recovery, retry_delay
 from inferd_server.repository.repository import Repository, State
 from inferd_server.security.opening import open_access
 from inferd_server.security.refusals import Refusals
 from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
+from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.row_trials import RowTrials
@@ -82,12 +89,13 @@ class Server:
         self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._health = HealthBoard()
         self._probe = ProbePort(probe, self._health)
-        self._blocking = BlockingThread()
+        self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._draining = threading.Event()
         self._ended = threading.Event()
         self._loading = threading.Event()
+        self._attempts = 0
         self._loaded = threading.Event()
         trials = RowTrials(
             clock,
@@ -106,9 +114,14 @@ class Server:
         self._sick = SickModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()
-        recovery = Recovery(self._load_again, after, clock, self._give_up)
+        self._recovery = Recovery(self._load_again, after, clock, self._give_up)
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._models_changed, recovery.lost
+            settings.repository.model_repository,
+            loader,
+            self._models_changed,
+            self._recovery.lost,
+            self._recovery.missing,
+            settings.repository.concurrent_loads,
         )
         self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()
@@ -121,8 +134,6 @@ class Server:
         self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
-        # Models that the start could not load.
-        self._failed: frozenset[str] = frozenset()
 
     def start(self) -> tuple[int, int]:
         """Listen, not ready yet; return the gRPC and metrics ports.
@@ -132,24 +143,25 @@ class Server:
         """
         self._repository.check()
         listen = self._settings.listen
+        check_host(listen.host)
+        others = beside(listen.host)
         self._metrics.server(VERSION, self._transport.name)
         self._publish_health()
         metrics_port = self._metrics_server.start(
-            listen.metrics_host or listen.host, listen.metrics_port
+            listen.metrics_host or others, listen.metrics_port
         )
         try:
             refusals = Refusals(self._metrics, self._clock)
             access = open_access(self._settings, self._clock, refusals)
-            self._probe.start(join_address(listen.host, self._settings.security.probe_port))
+            self._probe.start(join_address(others, self._settings.security.probe_port))
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
-                routes(self._services(), self._blocking.submit, access=access),
+                routes(self._services(), self._loads.submit, self._unloads.submit, access=access),
             )
         except BaseException:
             self._probe.stop()
             self._metrics_server.stop()
             raise
-        self._blocking.start()
         self._idle_heap.start()
         threading.Thread(target=self._try_models, name="canary", daemon=True).start()
         return port, metrics_port
@@ -158,9 +170,14 @@ class Server:
         """Load the models and become ready; blocks."""
         self._loading.set()
         try:
-            self._failed = self._repository.load_all()
-        except Exception:
-            log.exception("the models could not be loaded; this server will never be ready")
+            self._repository.load_all(progress=self._logs.progress)
+        except SettingsError as error:
+            # It could be read when the server started.
+            self._attempts += 1
+            delay = retry_delay(self._attempts)
+            where = {"error": str(error), "delay_s": delay}
+            log.error("the models could not be loaded; once more later", extra=where)
+            after(delay, self.load)
             return
         finally:
             self._loading.clear()
@@ -169,7 +186,7 @@ class Server:
         if self.ready:
             log.info("ready")
         elif not self._draining.is_set():
-            log.error("not ready", extra={"failed": ", ".join(sorted(self._failed))})
+            log.error("not ready", extra=why_not_ready(self._missing()))
 
     def _try_models(self) -> None:
         """Try the models that answered nobody, every so often, until the end."""
@@ -186,7 +203,7 @@ class Server:
         self._publish_health()
 
     def _load_again(self, model: str) -> None:
-        self._repository.reload(model)
+        self._repository.restore(model)
 
     @property
     def probe_port(self) -> int:
@@ -203,10 +220,17 @@ class Server:
         """True while requests should be sent here."""
         if self._draining.is_set() or not self._loaded.is_set():
             return False
+        settings, wanted = self._settings.repository, self._repository.wanted
+        strict, without = settings.strict_readiness, settings.ready_without_models
+        return enough_serve(wanted, self._loaded_versions(), self._sick.why(), strict, without)
+
+    def _loaded_versions(self) -> list[tuple[str, int]]:
         entries = self._repository.entries()
-        ready = [(e.name, e.version) for e in entries if e.state is State.READY]
-        strict = self._settings.repository.strict_readiness
-        return enough_serve(self._failed, ready, self._sick.why(), strict)
+        return [(e.name, e.version) for e in entries if e.state is State.READY]
+
+    def _missing(self) -> set[str]:
+        wanted = self._repository.wanted
+        return not_serving(wanted, self._loaded_versions(), self._sick.why())
 
     @property
     def live(self) -> bool:
@@ -250,7 +274,8 @@ class Server:
         self._transport.stop(grace)
         closed = self._repository.close(CLOSE_S)
         self._cache.close()
-        ended = self._blocking.stop(CLOSE_S) and not self._loading.is_set()
+        ended = self._loads.stop(CLOSE_S) and self._unloads.stop(CLOSE_S)
+        ended = ended and not self._loading.is_set()
         self._probe.stop()
         self._metrics_server.stop()
         return closed and ended
@@ -279,9 +304,7 @@ class Server:
 
     def _models_changed(self) -> None:
         self._infer.forget()
-        entries = self._repository.entries()
-        ready = {(e.name, e.version) for e in entries if e.state is State.READY}
-        self._sick.keep(ready)
+        self._sick.keep(set(self._loaded_versions()))
         self._publish_health()
 
     def _publish_health(self) -> None:

@@ -47,6 +47,21 @@ VALUE_SETS: dict[str, Values] = {
         "tolerations": [{"key": "team", "operator": "Equal", "value": "a", "effect": "NoExecute"}],
         "affinity": {"podAntiAffinity": {}},
     },
+    "mig": {"gpu": {"enabled": True, "resourceName": "nvidia.com/mig-1g.10gb"}},
+    "extended": {
+        "modelRepository": {"path": "/models"},
+        "extraVolumes": [{"name": "fetched", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "extraVolumeMounts": [{"name": "fetched", "mountPath": "/models", "subPath": "a/b"}],
+        "initContainers": [
+            {
+                "name": "fetch",
+                "image": "fetcher:1",
+                "args": ["--to", "/models"],
+                "volumeMounts": [{"name": "fetched", "mountPath": "/models"}],
+            }
+        ],
+        "envFrom": [{"secretRef": {"name": "tokens"}}],
+    },
     "short names": {
         "fullnameOverride": "y",
         "extraEnv": [{"name": "N", "value": "n"}],

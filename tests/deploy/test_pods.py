@@ -76,11 +76,8 @@ def test_the_server_reads_the_mounted_settings(helm: Helm) -> None:
     [container] = pod["containers"]
     mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    assert container["args"] == [
-        "serve",
-        "--config",
-        f"{mounts['config']['mountPath']}/inferd.yaml",
-    ]
+    assert container["command"] == ["python", "-m", "inferd_server"]
+    assert container["args"] == ["--config", f"{mounts['config']['mountPath']}/inferd.yaml"]
     assert volumes["config"]["configMap"] == {"name": "inferd"}
     assert volumes["tmp"] == {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}}
     assert mounts["tmp"] == {"name": "tmp", "mountPath": "/tmp"}
@@ -119,6 +116,48 @@ def test_the_gpu_switch_brings_devices_tolerations_and_runtime(helm: Helm) -> No
     assert pod["tolerations"] == [{"key": "team"}, GPU_TOLERATION]
     assert pod["nodeSelector"] == {"pool": "gpu", "zone": "a"}
     assert pod["runtimeClassName"] == "nv"
+
+
+def test_a_part_of_a_gpu_is_taken_by_its_name(helm: Helm) -> None:
+    [container] = helm.pod(VALUE_SETS["mig"])["containers"]
+    assert container["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": 1, "memory": "2Gi"}
+
+
+def test_the_pod_takes_volumes_first_containers_and_variables(helm: Helm) -> None:
+    values = VALUE_SETS["extended"]
+    pod = helm.pod(values)
+    [container], [first] = pod["containers"], pod["initContainers"]
+    assert container["envFrom"] == values["envFrom"]
+    assert values["extraVolumes"][0] in pod["volumes"]
+    assert values["extraVolumeMounts"][0] in container["volumeMounts"]
+    assert helm.settings(values)["model_repository"] == "/models"
+    given = values["initContainers"][0]
+    assert {name: first[name] for name in given} == given
+    assert first["securityContext"] == container["securityContext"]
+
+
+def test_a_first_container_may_say_what_it_needs(helm: Helm) -> None:
+    own = {"readOnlyRootFilesystem": False}
+    container = {"name": "a", "image": "b", "securityContext": own}
+    [first] = helm.pod({"initContainers": [container]})["initContainers"]
+    assert first["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_the_pod_that_tests_can_run_where_the_server_does(helm: Helm) -> None:
+    gpu = {"enabled": True, "nodeSelector": {"pool": "gpu"}, "runtimeClassName": "nv"}
+    values = {"gpu": gpu, "tolerations": [{"key": "team"}]}
+    test = helm.object("Pod", values)["spec"]
+    assert test["tolerations"] == helm.pod(values)["tolerations"]
+    assert test["nodeSelector"] == {"pool": "gpu"}
+    assert "runtimeClassName" not in test
+    assert test["containers"][0]["resources"] == {
+        "requests": {"cpu": "100m", "memory": "128Mi"},
+        "limits": {"memory": "256Mi"},
+    }
 
 
 def test_nothing_of_a_gpu_is_there_without_the_switch(helm: Helm) -> None:

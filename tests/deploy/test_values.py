@@ -44,6 +44,21 @@ WRONG: dict[str, Values] = {
     "security that the chart makes": {"settings": {"extra": {"tls_client_ca": "/ca"}}},
     "path out of the volume": {"modelRepository": {"subPath": "/etc"}},
     "plans out of the volume": {"planStore": {"subPath": "/etc"}},
+    "path out of the volume by dots": {"modelRepository": {"subPath": "a/../../b"}},
+    "path of dots alone": {"planStore": {"subPath": ".."}},
+    "mount out of the volume": {
+        "extraVolumeMounts": [{"name": "x", "mountPath": "/x", "subPath": "../a"}]
+    },
+    "mount over the chart's own": {"extraVolumeMounts": [{"name": "x", "mountPath": "/tmp"}]},
+    "mount to nowhere": {"extraVolumeMounts": [{"name": "x", "mountPath": "x"}]},
+    "volume of the chart's own name": {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
+    "volume of nothing": {"extraVolumes": [{"name": "x"}]},
+    "first container without an image": {"initContainers": [{"name": "x"}]},
+    "first container of the server's name": {"initContainers": [{"name": "inferd", "image": "a"}]},
+    "environment from nothing": {"envFrom": [{}]},
+    "parts of GPUs among the resources": {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}},
+    "GPU that no node can have": {"gpu": {"resourceName": "gpu"}},
+    "two places of models": {"modelRepository": {"existingClaim": "a", "path": "/b"}},
     "plans without a size": {"planStore": {"sizeLimit": 0}},
     "plan store by hand": {"settings": {"extra": {"plan_store": "/tmp"}}},
     "plan store by the environment": {"extraEnv": [{"name": "INFERD_PLAN_STORE", "value": "/a"}]},
@@ -53,6 +68,35 @@ WRONG: dict[str, Values] = {
     "affinity to what is none": {"affinity": {"nodeAfinity": {}}},
     "toleration of an unknown effect": {"tolerations": [{"effect": "NoRun"}]},
 }
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"service": {"grpcPort": 80, "metricsPort": 80}}, ("grpcPort", "metricsPort")),
+        (
+            {"security": {"tlsSecret": "t", "probePort": 9000}, "service": {"grpcPort": 9000}},
+            ("probePort", "grpcPort"),
+        ),
+        (
+            {"security": {"tlsSecret": "t", "probePort": 9000}, "service": {"metricsPort": 9000}},
+            ("probePort", "metricsPort"),
+        ),
+    ],
+)
+def test_two_ports_that_are_one_are_refused(
+    helm: Helm, values: Values, names: tuple[str, str]
+) -> None:
+    done = helm.template(values)
+    assert done.returncode != 0
+    assert "each needs a port of its own" in done.stderr
+    assert all(name in done.stderr for name in names)
+
+
+@pytest.mark.parametrize("path", ["a..b", "..a/b", "a/b..", "...", "a/.b"])
+def test_dots_that_lead_nowhere_are_taken(helm: Helm, path: str) -> None:
+    values = {"modelRepository": {"existingClaim": "c", "subPath": path}}
+    assert helm.template(values).returncode == 0
 
 
 @pytest.mark.parametrize("values", WRONG.values(), ids=list(WRONG))

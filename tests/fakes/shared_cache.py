@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from inferd_server.cache.key import Key
 from inferd_server.cache.lookup import Stored
-from inferd_server.cache.remote import RemoteError
+from inferd_server.cache.remote import Exchanged, RemoteError
 
 HELD_AT_MOST = 30.0
 
@@ -20,6 +20,8 @@ class FakeClient:
         self.exchanges: list[tuple[list[Key], list[Key]]] = []
         """Keys that were wanted, and stored, in each."""
         self.broken = False
+        self.full = False
+        self.connected = 0
         self.error: Exception = RemoteError("broken")
         self.closed = threading.Event()
         self.asked = threading.Event()
@@ -35,16 +37,23 @@ class FakeClient:
     def release(self) -> None:
         self._gate.set()
 
-    def exchange(
-        self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]
-    ) -> Sequence[Stored | None]:
+    def exchange(self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]) -> Exchanged:
         self.exchanges.append((list(wanted), [key for key, _ in stored]))
         self.asked.set()
         assert self._gate.wait(HELD_AT_MOST)
         if self.broken:
             raise self.error
-        self.known |= dict(stored)
-        return [self.known.get(key) for key in wanted]
+        if not self.full:
+            self.known |= dict(stored)
+        found = [self.known.get(key) for key in wanted]
+        return Exchanged(found, "no room" if self.full and stored else "")
+
+    def connect(self) -> None:
+        """Count it, and fail as exchanges do."""
+        self.connected += 1
+        self.asked.set()
+        if self.broken:
+            raise self.error
 
     def close(self) -> None:
         self.closed.set()

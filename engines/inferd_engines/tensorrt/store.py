@@ -61,7 +61,9 @@ class PlanStore:
             data = (folder / PLAN).read_bytes()
         except FileNotFoundError:
             self._check_refused(key)
-            return None
+            if not incomplete(folder):
+                return None
+            problem = "a part of it is gone"
         except (OSError, ValueError) as error:
             problem = str(error)
         else:
@@ -144,6 +146,8 @@ class PlanStore:
             for name, data in files.items():
                 write(made / name, data)
             made.chmod(0o755)
+            if incomplete(self._folder / key.digest):
+                self.forget(key)
             try:
                 made.rename(self._folder / key.digest)
             except OSError:
@@ -153,6 +157,13 @@ class PlanStore:
             sync(self._folder)
         finally:
             shutil.rmtree(made, ignore_errors=True)
+
+
+def incomplete(folder: Path) -> bool:
+    """True for the folder of a plan of which a part is gone; it appeared as a whole."""
+    if not folder.is_dir() or (folder / REFUSED).exists():
+        return False
+    return not all((folder / name).exists() for name in (PLAN, MANIFEST))
 
 
 def problem_with(manifest: Any, data: bytes, key: PlanKey) -> str:

@@ -56,3 +56,18 @@ readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
 {{- end }}
+
+{{/* Refuse two ports of a Service that are one: a schema cannot compare them. */}}
+{{- define "inferd.checkPorts" -}}
+{{- $ports := dict "service.grpcPort" .Values.service.grpcPort "service.metricsPort" .Values.service.metricsPort -}}
+{{- if .Values.security.tlsSecret -}}
+{{- $_ := set $ports "security.probePort" .Values.security.probePort -}}
+{{- end -}}
+{{- range $name, $port := $ports -}}
+{{- range $other, $same := $ports -}}
+{{- if and (lt $name $other) (eq (int $port) (int $same)) -}}
+{{- fail (printf "%s and %s are both %d: each needs a port of its own" $name $other (int $port)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

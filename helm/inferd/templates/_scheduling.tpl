@@ -1,5 +1,5 @@
-{{/* Which node runs the pod, with what `gpu.enabled` adds. */}}
-{{- define "inferd.scheduling" -}}
+{{/* Which nodes may run a pod, with what `gpu.enabled` adds. */}}
+{{- define "inferd.placement" -}}
 {{- $gpu := ternary .Values.gpu dict .Values.gpu.enabled -}}
 {{- with merge (dict) .Values.nodeSelector ($gpu.nodeSelector | default dict) }}
 nodeSelector:
@@ -9,11 +9,16 @@ nodeSelector:
 tolerations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* Which node runs the server's pod, and how. */}}
+{{- define "inferd.scheduling" -}}
+{{- include "inferd.placement" . }}
 {{- with .Values.affinity }}
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with $gpu.runtimeClassName }}
+{{- with ternary .Values.gpu.runtimeClassName "" .Values.gpu.enabled }}
 runtimeClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
@@ -22,7 +27,7 @@ runtimeClassName: {{ . | quote }}
 {{- define "inferd.resources" -}}
 {{- $resources := deepCopy .Values.resources -}}
 {{- if .Values.gpu.enabled -}}
-{{- $gpus := dict "nvidia.com/gpu" .Values.gpu.count -}}
+{{- $gpus := dict .Values.gpu.resourceName .Values.gpu.count -}}
 {{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
 {{- end -}}
 {{- toYaml $resources -}}

@@ -49,3 +49,19 @@ identities_file: /etc/inferd-identities/identities.yaml
     defaultMode: 0440
 {{- end }}
 {{- end }}
+
+
+{{/* Containers that run first get no more rights than the server, unless they say so. */}}
+{{- define "inferd.initContainers" -}}
+{{- $rights := include "inferd.securityContext" . | fromYaml -}}
+{{- range .Values.initContainers }}
+{{- /* Not `merge`, which takes a false for nothing. */}}
+{{- $own := merge (dict) (.securityContext | default dict) }}
+{{- range $name, $value := $rights }}
+{{- if not (hasKey $own $name) }}
+{{- $_ := set $own $name $value }}
+{{- end }}
+{{- end }}
+- {{ set (deepCopy .) "securityContext" $own | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}

@@ -5,6 +5,8 @@ grpc_port: 8001
 metrics_port: 8002
 {{- if .Values.modelRepository.existingClaim }}
 model_repository: /models
+{{- else if .Values.modelRepository.path }}
+model_repository: {{ .Values.modelRepository.path | quote }}
 {{- end }}
 {{- if .Values.gpu.enabled }}
 plan_store: /plans

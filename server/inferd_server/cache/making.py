@@ -25,7 +25,7 @@ REST_S = 5.0
 def make_cache(
     settings: CacheSettings, clock: Callable[[], float], wall: Callable[[], float]
 ) -> ResponseCache:
-    """Return an empty cache. It starts threads, and connects, only when there is use for it.
+    """Return an empty cache. It connects to Redis now, and starts threads when there is use for it.
 
     Args:
         settings: checked.
@@ -46,7 +46,9 @@ def make_cache(
 def _remote(settings: CacheSettings, alarms: Alarms, clock: Callable[[], float]) -> Remote:
     url, patience = settings.cache_redis_url, settings.cache_redis_timeout_ms / 1000
     client = RedisClient(connector(url, settings.cache_redis_password_file, patience))
-    return Remote(client, Breaker(FAILURES, REST_S, clock, _told), alarms, clock, patience)
+    remote = Remote(client, Breaker(FAILURES, REST_S, clock, _told), alarms, clock, patience)
+    remote.open()
+    return remote
 
 
 def _told(reason: str) -> None:

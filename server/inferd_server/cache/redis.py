@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from inferd_server.cache.key import Key
 from inferd_server.cache.lookup import Stored
-from inferd_server.cache.remote import RemoteError
+from inferd_server.cache.remote import Exchanged, RemoteError
 
 if TYPE_CHECKING:
     from redis import Redis
 
 PREFIX = b"inferd:response:"
+T = TypeVar("T")
+CONNECT_S = 2.0
+"""Seconds for a connection, which takes several round trips."""
 
 
 class RedisClient:
@@ -24,27 +27,36 @@ class RedisClient:
         self._connect = connect
         self._redis: Redis | None = None
 
-    def exchange(
-        self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]
-    ) -> Sequence[Stored | None]:
+    def exchange(self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]) -> Exchanged:
         """Store these, and return what there is for each key that is wanted; blocks.
+
+        Raises:
+            RemoteError: Redis is not there, too slow, or refuses to tell.
+        """
+        answers = self._tried(lambda: self._ask(wanted, stored))
+        found, kept = answers[: 2 * len(wanted)], answers[2 * len(wanted) :]
+        if unread := _refusal(found):
+            raise RemoteError(unread)
+        pairs = zip(found[::2], found[1::2], strict=True)
+        return Exchanged([_stored(*pair) for pair in pairs], _refusal(kept))
+
+    def connect(self) -> None:
+        """Import the package and connect; blocks.
 
         Raises:
             RemoteError: Redis is not there, too slow, or refuses.
         """
+        self._tried(lambda: self._made().ping())
+
+    def _tried(self, ask: Callable[[], T]) -> T:
         from redis import RedisError
 
         try:
-            answers = self._ask(wanted, stored)
+            return ask()
         except (RedisError, OSError, ValueError) as error:
-            # ValueError: a password that is no text, or an option of the URL that is none.
+            # ValueError: a password that is no text.
             self.close()
             raise RemoteError(f"{type(error).__name__}: {error}") from error
-        refused = [answer for answer in answers if isinstance(answer, Exception)]
-        if refused:
-            raise RemoteError(f"{type(refused[0]).__name__}: {refused[0]}")
-        found = answers[: 2 * len(wanted)]
-        return [_stored(*pair) for pair in zip(found[::2], found[1::2], strict=True)]
 
     def close(self) -> None:
         """Let the connection go."""
@@ -52,10 +64,13 @@ class RedisClient:
         if redis is not None:
             redis.close()
 
-    def _ask(self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]) -> list[Any]:
+    def _made(self) -> Redis:
         if self._redis is None:
             self._redis = self._connect()
-        pipeline = self._redis.pipeline(transaction=False)
+        return self._redis
+
+    def _ask(self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]) -> list[Any]:
+        pipeline = self._made().pipeline(transaction=False)
         for key in wanted:
             pipeline.get(_name(key))
             pipeline.pttl(_name(key))
@@ -70,7 +85,7 @@ def connector(url: str, password_file: str, timeout: float) -> Callable[[], Redi
     Args:
         url: redis://, rediss:// (TLS) or unix://, without a password.
         password_file: read for every new connection, so that it may change; "" for none.
-        timeout: seconds for connecting, and for each answer.
+        timeout: seconds for each answer; connecting gets more.
     """
 
     def connect() -> Redis:
@@ -84,13 +99,19 @@ def connector(url: str, password_file: str, timeout: float) -> Callable[[], Redi
             url,
             password=secret,
             socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            socket_connect_timeout=max(timeout, CONNECT_S),
             retry=Retry(NoBackoff(), 0),
             max_connections=1,
         )
         return client
 
     return connect
+
+
+def _refusal(answers: Sequence[object]) -> str:
+    """Return the first error among answers; "" if there is none."""
+    errors = [answer for answer in answers if isinstance(answer, Exception)]
+    return f"{type(errors[0]).__name__}: {errors[0]}" if errors else ""
 
 
 def _name(key: Key) -> bytes:

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
@@ -18,6 +18,7 @@ from inferd_server.scheduler.alarms import Alarms
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 MOST_AT_ONCE = 64
 """Operations that travel together."""
 MOST_WAITING = 1024
@@ -31,16 +32,30 @@ class RemoteError(Exception):
     """The shared cache did not do what it was asked."""
 
 
+class Exchanged(NamedTuple):
+    """What came of an exchange with the shared cache."""
+
+    found: Sequence[Stored | None]
+    """For each key that was wanted."""
+    refused: str = ""
+    """Why something was not stored, as where there is no room; empty: all was."""
+
+
 class Client(Protocol):
     """Talks to the shared cache. Used by one thread."""
 
-    def exchange(
-        self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]
-    ) -> Sequence[Stored | None]:
-        """Store these, and return what there is for each key that is wanted; blocks.
+    def connect(self) -> None:
+        """Connect before there is anything to ask; blocks.
 
         Raises:
             RemoteError: it is not there, too slow, or refuses.
+        """
+
+    def exchange(self, wanted: Sequence[Key], stored: Sequence[tuple[Key, Stored]]) -> Exchanged:
+        """Store these, and return what there is for each key that is wanted; blocks.
+
+        Raises:
+            RemoteError: it is not there, too slow, or refuses to tell.
         """
 
     def close(self) -> None:
@@ -58,7 +73,7 @@ class Remote:
         clock: Callable[[], float],
         patience: float,
     ) -> None:
-        """Prepare; the thread starts with the first question.
+        """Prepare; the thread starts with `open`, or with the first question.
 
         Args:
             client: for the thread alone.
@@ -77,8 +92,17 @@ class Remote:
         self._bytes = 0
         self._damaged = LogLimit(clock)
         self._closed = False
+        self._connecting = False
+        self._refused = ""
+        """Why nothing was stored lately."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Connect, so that the first questions need not wait for that."""
+        with self._changed:
+            self._connecting = True
+            self._wake()
 
     @property
     def available(self) -> bool:
@@ -142,6 +166,8 @@ class Remote:
             self._breaker.failed(f"no answer within {self._patience:g} s")
 
     def _live(self) -> None:
+        if self._connecting:
+            self._attempt(self._client.connect)
         while True:
             with self._changed:
                 while not (self._lookups or self._stores or self._closed):
@@ -155,9 +181,18 @@ class Remote:
         self._client.close()
 
     def _exchange(self, lookups: Sequence[Lookup], stores: Sequence[tuple[Key, Stored]]) -> None:
-        answers: Sequence[Stored | None] = [None] * len(lookups)
+        wanted = [lookup.key for lookup in lookups]
+        exchanged = self._attempt(partial(self._client.exchange, wanted, stores))
+        if exchanged is not None and stores:
+            self._stored(exchanged.refused)
+        answers = [None] * len(lookups) if exchanged is None else exchanged.found
+        for lookup, answer in zip(lookups, answers, strict=True):
+            lookup.settle(None if answer is None else self._opened(lookup, answer))
+
+    def _attempt(self, ask: Callable[[], T]) -> T | None:
+        """Ask, and tell the breaker how that went; None if it failed."""
         try:
-            answers = self._client.exchange([lookup.key for lookup in lookups], stores)
+            answer = ask()
         except RemoteError as error:
             self._breaker.failed(str(error))
         except Exception:
@@ -165,8 +200,16 @@ class Remote:
             self._breaker.failed("see the log")
         else:
             self._breaker.succeeded()
-        for lookup, answer in zip(lookups, answers, strict=True):
-            lookup.settle(None if answer is None else self._opened(lookup, answer))
+            return answer
+        return None
+
+    def _stored(self, refused: str) -> None:
+        """Say once that nothing can be stored, and once that it can be again."""
+        if refused and not self._refused:
+            log.warning("the shared cache keeps no more answers", extra={"why": refused})
+        elif self._refused and not refused:
+            log.info("the shared cache keeps answers again")
+        self._refused = refused
 
     def _opened(self, lookup: Lookup, stored: Stored) -> Stored | None:
         """Return the answer inside; None, and a line in the log, if it cannot be trusted."""

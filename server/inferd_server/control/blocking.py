@@ -1,10 +1,14 @@
-"""One thread for the methods that block, such as loading a model."""
+"""Threads for the methods that block, such as loading a model."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
+
+MOST_CHANGES = 16
+"""Calls that load models, and as many that unload some, that are at work or wait at a time."""
 
 
 class BlockingThread:
@@ -43,3 +47,48 @@ class BlockingThread:
             function()
             # It may refer to a call, and the next one may come late.
             del function
+
+
+class BlockingThreads:
+    """Runs functions side by side, each on a thread of its own; they must not raise.
+
+    Daemons, as above. There are none while there is nothing to do.
+    """
+
+    def __init__(self, most: int) -> None:
+        """Run nothing yet; beyond `most` at a time functions wait for their turn."""
+        self._most = most
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._running = 0
+        self._stopped = False
+        self._changed = threading.Condition()
+
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run a function soon; not at all once stopped."""
+        with self._changed:
+            self._waiting.append(function)
+            if self._stopped or self._running >= self._most:
+                return
+            self._running += 1
+        threading.Thread(target=self._live, name="blocking", daemon=True).start()
+
+    def stop(self, timeout: float) -> bool:
+        """Run nothing more, and give what runs now `timeout` seconds. True if it ended."""
+        with self._changed:
+            self._stopped = True
+            self._waiting.clear()
+            return self._changed.wait_for(lambda: not self._running, timeout)
+
+    def _live(self) -> None:
+        while (function := self._next()) is not None:
+            function()
+            # It may refer to a call, and the next one may come late.
+            del function
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            if self._waiting and not self._stopped:
+                return self._waiting.popleft()
+            self._running -= 1
+            self._changed.notify_all()
+            return None

@@ -31,6 +31,8 @@ class Place:
     """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
     awaits_overrides: bool = False
     """True for a worker that is told `Overrides` before it may load."""
+    wanted: frozenset[str] = frozenset()
+    """Models that the worker before should have served, whatever the repository has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,8 @@ class Models:
     records: tuple[ModelRecord, ...]
     settled: bool
     """The worker has tried to load everything; before, what it says nothing of may come."""
+    wanted: frozenset[str] = frozenset()
+    """Models that should serve; only the supervisor asks."""
 
 
 @dataclass(frozen=True, slots=True)

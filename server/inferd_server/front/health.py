@@ -35,8 +35,12 @@ class HealthBoard:
         self._lock = threading.Lock()
 
     def update(self, serving: Mapping[str, bool]) -> None:
-        """Set the status of services, and tell watchers of those that changed."""
+        """Set the status of all services, and tell watchers of those that changed or are gone."""
         with self._lock:
+            for service in self._statuses.keys() - serving.keys():
+                del self._statuses[service]
+                for watch in self._watchers.get(service, ()):
+                    watch.tell(SERVICE_UNKNOWN)
             for service, is_serving in serving.items():
                 status = SERVING if is_serving else NOT_SERVING
                 if self._statuses.get(service) != status:

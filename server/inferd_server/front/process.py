@@ -12,7 +12,7 @@ from functools import partial
 
 from inferd_server.cache.making import make_cache
 from inferd_server.control import messages
-from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.blocking import MOST_CHANGES, BlockingThread, BlockingThreads
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
@@ -81,8 +81,8 @@ class FrontProcess:
         self._probe = ProbePort(probe, self._health)
         self._publishing = threading.Lock()
         self._listening = False
-        self._blocking, self._asking = BlockingThread(), BlockingThread()
-        self._trying = BlockingThread()
+        self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
+        self._asking, self._trying = BlockingThread(), BlockingThread()
         self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
         telemetry = Telemetry(
             self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
@@ -104,7 +104,13 @@ class FrontProcess:
             access = open_access(settings, time.monotonic, refusals)
             self._transport.start(
                 self._place.address,
-                routes(self._services(), self._blocking.submit, self._asking.submit, access),
+                routes(
+                    self._services(),
+                    self._loads.submit,
+                    self._unloads.submit,
+                    self._asking.submit,
+                    access,
+                ),
             )
             self._probe.start(self._place.probe_address)
         except Exception as error:
@@ -114,7 +120,6 @@ class FrontProcess:
             self._channel.close()
             return
         self._listening = True
-        self._blocking.start()
         self._asking.start()
         self._trying.start()
         self._idle_heap.start()

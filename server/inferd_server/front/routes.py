@@ -46,7 +46,8 @@ class Services:
 
 def routes(
     services: Services,
-    blocking: Elsewhere,
+    loading: Elsewhere,
+    unloading: Elsewhere,
     asking: Elsewhere | None = None,
     access: Access = OPEN_TO_ALL,
 ) -> Routes:
@@ -54,14 +55,15 @@ def routes(
 
     Args:
         services: the parts that answer.
-        blocking: runs the methods that load models.
+        loading: runs the methods that load models.
+        unloading: runs those that unload some, which wait for no load.
         asking: runs those that ask other processes; None where there are none.
         access: decides who may call what.
     """
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
         **_inspection(services.inspection, asking),
-        **_control(services, blocking, asking, access),
+        **_control(services, loading, unloading, asking, access),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
@@ -120,12 +122,16 @@ def _inspection(inspection: Inspection, asking: Elsewhere | None) -> dict[str, U
 
 
 def _control(
-    services: Services, blocking: Elsewhere, asking: Elsewhere | None, access: Access
+    services: Services,
+    loading: Elsewhere,
+    unloading: Elsewhere,
+    asking: Elsewhere | None,
+    access: Access,
 ) -> dict[str, UnaryHandler]:
     models, memory, diagnostics = services.models, services.memory, services.diagnostics
     handlers = {
-        "RepositoryModelLoad": unary(oip.RepositoryModelLoadRequest, models.load, blocking),
-        "RepositoryModelUnload": unary(oip.RepositoryModelUnloadRequest, models.unload, blocking),
+        "RepositoryModelLoad": unary(oip.RepositoryModelLoadRequest, models.load, loading),
+        "RepositoryModelUnload": unary(oip.RepositoryModelUnloadRequest, models.unload, unloading),
         "SystemSharedMemoryStatus": unary(oip.SystemSharedMemoryStatusRequest, memory.status),
         "SystemSharedMemoryRegister": unary(
             oip.SystemSharedMemoryRegisterRequest, memory.register, asking

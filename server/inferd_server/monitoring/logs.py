@@ -13,7 +13,7 @@ from typing import TextIO
 from pythonjsonlogger.json import JsonFormatter
 
 from inferd_server.errors import InvalidInput
-from inferd_server.monitoring.log_pipe import handler_of
+from inferd_server.monitoring.log_sink import LineHandler, handler_of
 from inferd_server.settings.model import LogSettings
 
 ROOTS = ("inferd_server", "inferd_engines")
@@ -38,9 +38,10 @@ def _word(value: object) -> str:
     return text if text.isprintable() and " " not in text else json.dumps(text)
 
 
-def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
+def formatter(settings: LogSettings, stream: TextIO | None) -> logging.Formatter:
     """Choose the format; auto is text on a terminal."""
-    plain = settings.log_format == "text" or (settings.log_format == "auto" and stream.isatty())
+    terminal = stream is not None and stream.isatty()
+    plain = settings.log_format == "text" or (settings.log_format == "auto" and terminal)
     if plain:
         return TextFormatter("%(asctime)s %(levelname)s %(message)s")
     return JsonFormatter(
@@ -53,15 +54,15 @@ def formatter(settings: LogSettings, stream: TextIO) -> logging.Formatter:
 class LogControl:
     """The logger of the server, and its settings in the words of LogSettings."""
 
-    def __init__(self, settings: LogSettings, stream: TextIO = sys.stderr, part: str = "") -> None:
+    def __init__(self, settings: LogSettings, stream: TextIO | None = None, part: str = "") -> None:
         """Prepare.
 
         Args:
             settings: level and format.
-            stream: to write to.
+            stream: to write to; None: standard error.
             part: of the server, which stands in every line; "" for the one that speaks for all.
         """
-        self._stream = stream
+        self._stream = stream = sys.stderr if stream is None else stream
         self._settings = settings
         self._lock = threading.Lock()
         self._loggers = [logging.getLogger(name) for name in ROOTS]
@@ -84,6 +85,11 @@ class LogControl:
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
         self._handler.close()
+
+    def progress(self, text: str) -> None:
+        """Show a line below all others while something lasts, on a terminal; "" ends that."""
+        if isinstance(self._handler, LineHandler):
+            self._handler.show(text)
 
     def read(self) -> Mapping[str, bool | int | str]:
         """Return the settings as Triton names them."""

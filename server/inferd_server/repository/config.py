@@ -30,6 +30,7 @@ Positive = Annotated[int, Field(ge=1, le=MOST)]
 Delay = Annotated[float, Field(ge=0, le=60_000)]
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
 """Name of a file beside model.yaml, with an array for each input."""
+MERGE = "tag:yaml.org,2002:merge"
 M = TypeVar("M", bound=BaseModel)
 EXTENSIONS = "onnxruntime_extensions"
 """A package with operators for text, images and sound."""
@@ -98,7 +99,7 @@ class ModelConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    max_batch_size: NonNegative | None = None
+    max_batch_size: Annotated[int, Field(ge=0, le=2**20)] | None = None
     """Rows in one batch; 0: the first dimension is not a batch."""
     preferred_batch_size: Positive | Annotated[Sequence[Positive], Field(min_length=1)] | None = (
         None
@@ -124,7 +125,7 @@ class ModelConfig(BaseModel):
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
     sequence: SequenceConfig | None = None
     """For a model whose requests build on each other."""
-    instances: Positive = 1
+    instances: Annotated[int, Field(ge=1, le=256)] = 1
     """Engines of this model, each with a thread."""
     warm_up: WarmUpFile | Sequence[Positive] | None = None
     """Batch sizes to run once before serving ([] for none), or a file of inputs to run."""
@@ -251,6 +252,23 @@ def parse_model_config(text: str) -> ModelConfig:
         raise SettingsError(f"config: {clauses_of(error, ModelConfig)}") from error
 
 
+class UniqueKeys(yaml.SafeLoader):
+    """Loads plain values, and refuses a key that is given twice, of which YAML keeps the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping."""
+        seen = set()
+        for key, _ in node.value:
+            # What `<<` merges may be overridden.
+            if key.value in seen and key.tag != MERGE:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is given twice", key.start_mark
+                )
+            if isinstance(key, yaml.ScalarNode):
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def read_mapping(path: Path) -> Mapping[str, Any]:
     """Read a YAML file that holds a mapping, or nothing.
 
@@ -258,7 +276,7 @@ def read_mapping(path: Path) -> Mapping[str, Any]:
         SettingsError: unreadable, not YAML, or not a mapping.
     """
     try:
-        content = yaml.safe_load(read_regular(path).decode())
+        content = yaml.load(read_regular(path).decode(), UniqueKeys)  # noqa: S506 it is safe
     except OSError as error:
         raise SettingsError(f"{path} cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Protocol
 
@@ -33,7 +33,10 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model version: where it stands and why. Version 0: none could be named."""
+    """One model version: where it stands and why. Version 0: none could be named.
+
+    The reason of one that serves is why the last load of it was refused.
+    """
 
     name: str
     version: int
@@ -180,10 +183,41 @@ class Entries:
         self._changed()
         return True
 
+    def note(self, name: str, reason: str, version: int | None = None) -> bool:
+        """Keep why a load of a model, or of one version, was refused; False if none is known.
+
+        What is loading or unloading tells of itself; "" forgets what was told of those that serve.
+        """
+        with self._lock:
+            known = self.versions(name)
+            told = {
+                number: replace(entry, reason=reason)
+                for number, entry in known.items()
+                if version in (None, number) and _can_note(entry, reason)
+            }
+            if told:
+                self._models = {**self._models, name: {**known, **told}}
+        if told:
+            self._changed()
+        return bool(known)
+
+    def forget(self, name: str, versions: Iterable[int]) -> None:
+        """Know nothing more of these versions of a model, and of a model without any."""
+        with self._lock:
+            left = {v: e for v, e in self.versions(name).items() if v not in set(versions)}
+            others = {other: known for other, known in self._models.items() if other != name}
+            self._models = {**others, name: left} if left else others
+        self._changed()
+
     def _set(self, entry: Entry) -> None:
         # New mappings each time, so that reading needs no lock.
         versions = {v: e for v, e in self.versions(entry.name).items() if v}
         self._models = {**self._models, entry.name: {**versions, entry.version: entry}}
+
+
+def _can_note(entry: Entry, reason: str) -> bool:
+    states = (State.READY, State.UNAVAILABLE) if reason else (State.READY,)
+    return entry.state in states and entry.reason != reason
 
 
 def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:

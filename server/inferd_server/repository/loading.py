@@ -21,6 +21,7 @@ from inferd_server.repository.handle import Handle
 from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
+from inferd_server.repository.remarks import remarks
 from inferd_server.repository.warming import (
     WarmUp,
     free_dimensions,
@@ -48,6 +49,7 @@ from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
 from inferd_server.worker.timing import run_seconds
 
+log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
 log = logging.getLogger(__name__)
 CPU = "CPU"
@@ -111,6 +113,7 @@ class Loading:
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
         bounds = bounds_of(config, around.defaults, batching, preferred, engine.buckets)
+        self._remark(engine.signature, bounds)
         sequences = self._sequences()
         served = self._served(engine, bounds, sequences)
         signature = told(served)
@@ -138,6 +141,13 @@ class Loading:
         )
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
+
+    def _remark(self, signature: Signature, bounds: Bounds) -> None:
+        """Say what of the model's settings is not as it was meant."""
+        config, where = self._config, {"model": self._name, "version": self._version}
+        rows = config.max_queue_rows or self._around.defaults.max_queue_rows
+        for remark in remarks(config, signature, bounds, rows):
+            log.warning("a setting of a model has no effect", extra={**where, "why": remark})
 
     def later(self, engine: Engine) -> Work:
         """Warm an engine like the first one."""

@@ -12,23 +12,54 @@ def still_missing(failed: Collection[str], entries: Iterable[Entry]) -> set[str]
     return set(failed) - {entry.name for entry in entries if entry.state is State.READY}
 
 
+def not_serving(
+    wanted: Collection[str],
+    ready: Collection[tuple[str, int]],
+    sick: Collection[tuple[str, int]],
+) -> set[str]:
+    """Return the models that should serve and do not.
+
+    Args:
+        wanted: models that should be loaded.
+        ready: versions that are loaded.
+        sick: versions that do not answer.
+    """
+    return (set(wanted) | {name for name, _ in ready}) - serving(ready, sick)
+
+
+def serving(ready: Collection[tuple[str, int]], sick: Collection[tuple[str, int]]) -> set[str]:
+    """Return the models of which a version is loaded and answers."""
+    return {name for name, version in ready if (name, version) not in sick}
+
+
 def enough_serve(
-    failed: Collection[str],
+    wanted: Collection[str],
     ready: Collection[tuple[str, int]],
     sick: Collection[tuple[str, int]],
     strict: bool,
+    without_models: bool = False,
 ) -> bool:
     """Tell whether the models that serve are enough for the server to be ready.
 
     Args:
-        failed: models that failed at the start.
+        wanted: models that should be loaded: those of the start, and those loaded since.
         ready: versions that are loaded.
         sick: versions that do not answer.
-        strict: every model of the start has to serve, and none may be sick.
+        strict: all of these have to serve; else one is enough.
+        without_models: ready, too, where there is no model that should serve.
     """
-    well = {name for name, version in ready if (name, version) not in sick}
-    ill = {name for name, version in ready if (name, version) in sick} - well
-    return not ((set(failed) - well) | ill) if strict else bool(well) or not ill
+    if not wanted and not ready:
+        return without_models
+    if strict:
+        return not not_serving(wanted, ready, sick)
+    return bool(serving(ready, sick))
+
+
+def why_not_ready(missing: Collection[str]) -> dict[str, str]:
+    """Return what the log says beside "not ready"; `missing` are models that should serve."""
+    if missing:
+        return {"failed": ", ".join(sorted(missing))}
+    return {"why": "no model is there; ready_without_models: true makes that ready"}
 
 
 def model_statuses(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from inferd_server.errors import InferdError, NotFound, ShuttingDown
 from inferd_server.repository.handle import Handle
+from inferd_server.repository.layout import FILES_ABSENT
 
 log = logging.getLogger(__name__)
 FIRST_S, LONGEST_S = 0.1, 30.0
@@ -15,6 +16,8 @@ LIMIT = 8
 """Losses in a row after which a model stays as it is."""
 FORGIVEN_S = 300.0
 """Seconds without a loss after which those before are forgotten."""
+MOST_DOUBLED = 16
+"""Times, so that the delay stays a number."""
 
 
 def reload_delay(losses: int) -> float | None:
@@ -26,6 +29,15 @@ def reload_delay(losses: int) -> float | None:
     if losses > LIMIT:
         return None
     return min(LONGEST_S, FIRST_S * 2.0 ** (losses - 1))
+
+
+def retry_delay(attempts: int) -> float:
+    """Return the seconds until what is missing is looked for again.
+
+    Args:
+        attempts: in a row, the last one among them.
+    """
+    return min(LONGEST_S, FIRST_S * 2.0 ** min(attempts - 1, MOST_DOUBLED))
 
 
 class Recovery:
@@ -41,7 +53,7 @@ class Recovery:
         """Know how to load.
 
         Args:
-            load: loads a model by name; blocks.
+            load: loads a model by name, unless it should serve no more; blocks.
             later: calls a function after some seconds, on another thread.
             clock: monotonic seconds.
             gave_up: called with the name of a model that is not loaded again.
@@ -51,11 +63,24 @@ class Recovery:
         self._later = later
         self._clock = clock
         self._losses: dict[str, tuple[int, float]] = {}
+        self._missing: dict[str, int] = {}
+        """Attempts in a row to load a model whose files are not there."""
         self._lock = threading.Lock()
 
     def lost(self, handle: Handle) -> None:
         """Load a model again soon, one of whose engines was lost."""
         self._again(handle.name)
+
+    def missing(self, name: str) -> None:
+        """Load a model again later whose files are not there, ever later and without an end.
+
+        That is no loss: no other process would find more.
+        """
+        with self._lock:
+            tries = self._missing[name] = self._missing.get(name, 0) + 1
+        delay = retry_delay(tries)
+        log.warning("loading again", extra={"model": name, "delay_s": delay})
+        self._later(delay, lambda: self._reload(name))
 
     def _again(self, name: str) -> None:
         losses = self._count(name)
@@ -78,8 +103,14 @@ class Recovery:
     def _reload(self, name: str) -> None:
         try:
             self._load(name)
-        except (ShuttingDown, NotFound):
+        except ShuttingDown:
             return
         except InferdError as error:
-            log.error("a lost model failed to load", extra={"model": name, "error": str(error)})
-            self._again(name)
+            log.error("a model failed to load again", extra={"model": name, "error": str(error)})
+            if error.reason == FILES_ABSENT or name in self._missing:
+                self.missing(name)
+            elif not isinstance(error, NotFound):
+                self._again(name)
+        else:
+            with self._lock:
+                self._missing.pop(name, None)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 from inferd_server.errors import (
+    InferdError,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
@@ -16,14 +17,25 @@ from inferd_server.errors import (
     ShuttingDown,
 )
 from inferd_server.repository.entries import UNLOADED, Entries, Entry, State
+from inferd_server.repository.files import LoadedFiles
 from inferd_server.repository.handle import Handle
-from inferd_server.repository.layout import ModelSource, model_names, read_source
+from inferd_server.repository.layout import (
+    FILES_ABSENT,
+    ModelSource,
+    holds,
+    model_names,
+    read_source,
+    warnings_of,
+    what_is_there,
+)
 from inferd_server.repository.loader import Loader, unexpected
 from inferd_server.repository.overrides import Override, Overrides, Placed
+from inferd_server.repository.under_way import UnderWay
 
 __all__ = ["Entry", "Repository", "State"]
 
 log = logging.getLogger(__name__)
+NOT_THERE = "not in the repository"
 
 
 class Repository:
@@ -35,26 +47,43 @@ class Repository:
         loader: Loader,
         changed: Callable[[], None],
         lost: Callable[[Handle], None] = lambda _: None,
+        missing: Callable[[str], None] = lambda _: None,
+        concurrent_loads: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Know a folder; nothing is loaded yet.
 
         Args:
-            folder: of the models.
+            folder: of the models, or the file of a single one.
             loader: opens them.
             changed: called after any state changed, on the thread that changed it.
             lost: called after a version that served lost an engine, on the engine's thread.
+            missing: called with a model that should serve, and that `load_all` could not load for
+                a reason that may pass by itself.
+            concurrent_loads: models that may be loaded side by side.
             clock: monotonic seconds.
         """
         self._clock = clock
         self._was_lost = lost
         self._changed = changed
+        self._is_missing = missing
         self._folder = folder
         self._loader = loader
-        self._entries = Entries(self._tell)
-        self._loads = threading.Lock()
+        self._entries = Entries(self._state_changed)
+        self._under_way = UnderWay(concurrent_loads)
         self._overrides = Overrides()
         self._closing = threading.Event()
+        self._wanted: frozenset[str] = frozenset()
+        self._files = LoadedFiles(folder)
+        self._lock = threading.Lock()
+
+    @property
+    def wanted(self) -> frozenset[str]:
+        """The models that should serve: those of the start and those loaded since, unless unloaded.
+
+        Some of them may not be loaded.
+        """
+        return self._wanted
 
     def check(self) -> None:
         """See whether the folder can be read.
@@ -64,32 +93,52 @@ class Repository:
         """
         model_names(self._folder)
 
-    def restore(self, overrides: Mapping[str, Override]) -> None:
+    def restore_overrides(self, overrides: Mapping[str, Override]) -> None:
         """Know what models were loaded with before this process began."""
         self._overrides.restore(overrides)
 
-    def load_all(self) -> frozenset[str]:
+    def load_all(
+        self,
+        expected: Collection[str] = (),
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
+
+        Args:
+            expected: models that should serve though the folder may not have them now.
+            progress: told which model is loaded, in words; "" at the end.
 
         Raises:
             SettingsError: the folder cannot be read.
         """
+        try:
+            found = frozenset(model_names(self._folder))
+        except SettingsError as error:
+            self._want(expected)
+            for name in expected:
+                self._tell(name, str(error))
+            raise
+        names = sorted(found.union(expected, self._overrides.names))
+        self._want(names)
+        for message, details in warnings_of(self._folder):
+            log.warning(message, extra=details)
         failed = set()
-        for name in sorted({*model_names(self._folder), *self._overrides.names}):
-            try:
-                self.reload(name)
-            except ShuttingDown:
-                break
-            except Exception as error:
-                failed.add(name)
-                where = {"model": name, "error": str(error)}
-                log.error("a model failed to load", extra=where, exc_info=unexpected(error))
+        try:
+            for index, name in enumerate(names, 1):
+                progress(f"loading {index} of {len(names)}: {name}")
+                if not self._load_at_start(name, name in expected):
+                    failed.add(name)
+        except ShuttingDown:
+            pass
+        finally:
+            progress("")
         return frozenset(failed)
 
     def load(self, name: str, override: Override | None = None) -> None:
-        """Read a model's folder anew and load what it asks for; blocks.
+        """Read a model's folder and load what changed there, all of it or nothing; blocks.
 
-        Versions that serve keep serving until their successor is ready, and if it fails.
+        Versions that serve keep serving until their successor is ready, and if it fails. What did
+        not change is not touched.
 
         Args:
             name: of the model.
@@ -102,14 +151,14 @@ class Repository:
             ModelNotReady: it cannot be loaded, with the reason.
             ShuttingDown: the repository is being closed.
         """
-        with self._loads:
+        with self._under_way.alone(name):
             if override is None:
-                self._load(name, None)
+                self._load(name, None, whole=True)
                 self._overrides.keep(name, None)
                 return
             placed = self._overrides.place(name, override)
             try:
-                self._load(name, placed)
+                self._load(name, placed, whole=True)
             except BaseException as error:
                 placed.discard()
                 if isinstance(error, ModelNotReady):
@@ -118,20 +167,25 @@ class Repository:
             self._overrides.keep(name, placed)
 
     def reload(self, name: str) -> None:
-        """Load a model anew as it was loaded last, with its override; blocks.
+        """Load all of a model anew as it was loaded last, with its override; blocks.
 
         Raises:
             InferdError: as `load`.
         """
-        with self._loads:
-            self._load(name, self._overrides.of(name))
+        with self._under_way.alone(name):
+            self._load(name, self._overrides.of(name), whole=True, anew=True)
 
-    def _load(self, name: str, placed: Placed | None) -> None:
-        source = self._read(name, placed)
-        failures = [self._load_version(source, version) for version in source.versions]
-        for failure in filter(None, failures):
-            raise failure
-        self._retire(name, set(self._entries.versions(name)) - set(source.versions))
+    def restore(self, name: str) -> None:
+        """Load what can be served of a model again, unless it was unloaded meanwhile; blocks.
+
+        Raises:
+            ModelNotFound: no folder of that name.
+            ModelNotReady: it cannot be loaded, with the reason; the one `FILES_ABSENT`: later.
+            ShuttingDown: the repository is being closed.
+        """
+        with self._under_way.alone(name):
+            if name in self._wanted:
+                self._load(name, self._overrides.of(name), whole=False)
 
     def unload(self, name: str) -> None:
         """Stop serving a model after it finished what it has; blocks.
@@ -139,40 +193,39 @@ class Repository:
         Raises:
             ModelNotFound: nothing of that name was loaded.
         """
-        with self._loads:
+        with self._under_way.alone(name):
             versions = self._entries.versions(name)
             if not versions:
                 raise ModelNotFound(f"model {name!r} is not known")
+            # Before it goes, so that nobody calls the server unready for what it was told to do.
+            self._want(but=name)
             self._retire(name, versions)
             self._overrides.keep(name, None)
+            self._forget_gone(name)
 
     def close(self, timeout: float | None) -> bool:
-        """Unload everything; the models get `timeout` seconds in all, and so does a load under way.
+        """Unload everything; the models get `timeout` seconds in all, and so do loads under way.
 
         Returns:
             False if an engine or a load is still at work: it cannot be interrupted.
         """
         self._closing.set()
-        alone = self._loads.acquire(timeout=-1 if timeout is None else timeout)
-        try:
-            handles = [entry.handle for entry in self.entries() if entry.handle is not None]
-            for handle in handles:
-                # All at once, so that they finish beside each other.
-                handle.queue.close()
-            ours = {id(handle) for handle in handles if self._entries.replace(*unloading(handle))}
-            self._changed()
-            until = None if timeout is None else self._clock() + timeout
-            for handle in handles:
-                left = None if until is None else max(0.0, until - self._clock())
-                self._finish(handle, left, id(handle) in ours)
-            self._overrides.close()
-            return alone and all(handle.ended for handle in handles)
-        finally:
-            if alone:
-                self._loads.release()
-            self._changed()
+        alone = self._under_way.ended(timeout)
+        handles = [entry.handle for entry in self.entries() if entry.handle is not None]
+        for handle in handles:
+            # All at once, so that they finish beside each other.
+            handle.queue.close()
+        ours = {id(handle) for handle in handles if self._entries.replace(*unloading(handle))}
+        self._changed()
+        until = None if timeout is None else self._clock() + timeout
+        for handle in handles:
+            left = None if until is None else max(0.0, until - self._clock())
+            self._finish(handle, left, id(handle) in ours)
+        self._overrides.close()
+        self._changed()
+        return alone and all(handle.ended for handle in handles)
 
-    def _tell(self) -> None:
+    def _state_changed(self) -> None:
         # The end of many models is told once: who is told looks at all of them.
         if not self._closing.is_set():
             self._changed()
@@ -200,42 +253,161 @@ class Repository:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
+    def _want(self, names: Collection[str] = (), but: str | None = None) -> None:
+        """Know models that should serve from now on, and one that should serve no more."""
+        with self._lock:
+            self._wanted = self._wanted.union(names) - {but}
+
+    def _load_at_start(self, name: str, expected: bool) -> bool:
+        """Load a model; False if it failed, and it is loaded later then if that may help."""
+        try:
+            with self._under_way.alone(name):
+                self._load(name, self._overrides.of(name), whole=False)
+        except ShuttingDown:
+            raise
+        except Exception as error:
+            where = {"model": name, "error": str(error)}
+            log.error("a model failed to load", extra=where, exc_info=unexpected(error))
+            absent = isinstance(error, InferdError) and error.reason == FILES_ABSENT
+            if expected or absent:
+                self._is_missing(name)
+            return False
+        return True
+
+    def _load(self, name: str, placed: Placed | None, *, whole: bool, anew: bool = False) -> None:
+        """Load a model that nobody else changes meanwhile.
+
+        Args:
+            name: of the model.
+            placed: what is loaded instead of what is in the folder.
+            whole: all that changed or nothing; otherwise what can be served.
+            anew: what did not change is opened again, too.
+        """
+        source = self._read(name, placed)
+        changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
+        with self._under_way.loading():
+            loaded, failures = self._open(source, changed, whole)
+        if failures and whole:
+            self._discard(source, loaded, failures)
+        else:
+            # First, so that who is told of the version knows this, too.
+            self._want([name])
+            self._serve_all(source, loaded)
+        for version, error in failures.items():
+            raise self._refusal(source, version, error) from error
+        self._retire(name, set(self._entries.versions(name)) - set(source.versions))
+        self._forget_gone(name)
+
     def _read(self, name: str, placed: Placed | None) -> ModelSource:
         try:
-            names = model_names(self._folder)
+            there = name in model_names(self._folder)
         except SettingsError as error:
-            # Nothing is recorded: the name need not be one of a model.
-            raise ModelNotReady(f"model {name!r} cannot be loaded: {error}") from error
-        if name not in names and (placed is None or placed.folder is None):
-            raise ModelNotFound(f"model {name!r} is not in the repository")
+            self._tell(name, str(error))
+            raise unreadable(name, error) from error
+        if not there and (placed is None or placed.folder is None):
+            self._forget_gone(name)
+            self._tell(name, NOT_THERE)
+            raise ModelNotFound(f"model {name!r} is {NOT_THERE}", reason=FILES_ABSENT)
         try:
             return placed.source(self._folder, name) if placed else read_source(self._folder, name)
         except SettingsError as error:
-            # What is known of its versions says more than that none could be named.
-            if not any(self._entries.versions(name)):
-                self._entries.put(Entry(name, 0, State.UNAVAILABLE, str(error)))
-            raise ModelNotReady(f"model {name!r} cannot be loaded: {error}") from error
+            self._tell(name, str(error), known=True)
+            raise unreadable(name, error) from error
 
-    def _load_version(self, source: ModelSource, version: int) -> ModelNotReady | None:
-        """Load one version and put it in the place of what serves; return why it failed."""
+    def _tell(self, name: str, reason: str, known: bool = False) -> None:
+        """Keep why a load was refused; of a name that need not be one of a model, nothing is."""
+        if not self._entries.note(name, reason) and (known or name in self._wanted):
+            self._entries.put(Entry(name, 0, State.UNAVAILABLE, reason))
+
+    def _unchanged(self, source: ModelSource, version: int) -> bool:
+        """True if a version serves, from the very files and settings that are there now."""
+        entry = self._entries.versions(source.name).get(version)
+        if entry is None or entry.handle is None or entry.state is not State.READY:
+            return False
+        same = self._files.unchanged(source.name, version, source.versions[version])
+        return same and entry.handle.config == source.config
+
+    def _open(
+        self, source: ModelSource, versions: Iterable[int], whole: bool
+    ) -> tuple[list[Handle], dict[int, Exception]]:
+        """Open versions, which do not serve yet; return them, and why others could not be opened.
+
+        Args:
+            source: of the model.
+            versions: to open.
+            whole: stop at the first that fails.
+        """
+        loaded: list[Handle] = []
+        failures: dict[int, Exception] = {}
+        for version in versions:
+            if whole and failures:
+                break
+            try:
+                loaded.append(self._open_one(source, version))
+            except ShuttingDown:
+                self._discard(source, loaded, {})
+                raise
+            except Exception as error:
+                where = {"model": source.name, "version": version, "error": str(error)}
+                log.error("a version failed to load", extra=where, exc_info=unexpected(error))
+                failures[version] = error
+        return loaded, failures
+
+    def _open_one(self, source: ModelSource, version: int) -> Handle:
         if self._closing.is_set():
             raise ShuttingDown("the server is shutting down")
-        name, before = source.name, self._entries.versions(source.name).get(version)
-        serving = before is not None and before.handle is not None
-        if not serving:
+        name = source.name
+        if not self._serves(name, version):
             self._entries.put(Entry(name, version, State.LOADING))
+        log.info("loading", extra={"model": name, "version": version})
+        states = self._files.look(source.versions[version])
         try:
             handle = self._loader.load(
                 name, version, source.versions[version], source.config, self._lost
             )
         except Exception as error:
-            where = {"model": name, "version": version, "error": str(error)}
-            log.error("a version failed to load", extra=where, exc_info=unexpected(error))
-            if not serving:
-                self._entries.put(Entry(name, version, State.UNAVAILABLE, str(error)))
-            return ModelNotReady(f"version {version} of model {name!r} cannot be loaded: {error}")
-        self._serve(handle)
-        return None
+            there = what_is_there(source.versions[version])
+            self._refused(name, version, f"{error}{there}")
+            raise
+        self._files.keep(name, version, states)
+        return handle
+
+    def _serves(self, name: str, version: int) -> bool:
+        entry = self._entries.versions(name).get(version)
+        return entry is not None and entry.handle is not None
+
+    def _refused(self, name: str, version: int, reason: str) -> None:
+        """Keep why a version could not be loaded; one that serves goes on."""
+        if self._serves(name, version):
+            self._entries.note(name, reason, version)
+        else:
+            self._entries.put(Entry(name, version, State.UNAVAILABLE, reason))
+
+    def _discard(
+        self, source: ModelSource, loaded: Iterable[Handle], failures: Mapping[int, Exception]
+    ) -> None:
+        """Close what was opened beside a version that failed: a load is all or nothing."""
+        for handle in loaded:
+            # What serves in its place was loaded from other files.
+            self._files.keep(source.name, handle.version, None)
+            self._loader.unload(handle, None)
+            failed = ", ".join(map(str, failures))
+            reason = f"not loaded, because version {failed} failed" if failed else "not loaded"
+            self._refused(source.name, handle.version, reason)
+
+    def _refusal(self, source: ModelSource, version: int, error: Exception) -> ModelNotReady:
+        """Return why a load is refused, in the words and with the reason that callers get."""
+        name, path = source.name, source.versions[version]
+        text = f"version {version} of model {name!r} cannot be loaded: {error}"
+        if not self._files.missing(name, version, path):
+            return ModelNotReady(text)
+        return ModelNotReady(text + what_is_there(path), reason=FILES_ABSENT)
+
+    def _serve_all(self, source: ModelSource, loaded: Iterable[Handle]) -> None:
+        # Whatever a load before said: what is there now is what serves.
+        self._entries.note(source.name, "")
+        for handle in loaded:
+            self._serve(handle)
 
     def _serve(self, handle: Handle) -> None:
         """Send requests to a handle from now on, and let its predecessor finish."""
@@ -259,6 +431,18 @@ class Repository:
             elif entry is not None:
                 self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
 
+    def _forget_gone(self, name: str) -> None:
+        """Know nothing more of versions that do not serve and are not in the folder."""
+        versions = self._entries.versions(name)
+        gone = {
+            version
+            for version, entry in versions.items()
+            if entry.handle is None and not holds(self._folder, name, version)
+        }
+        # Of a model that should serve something is always told.
+        if gone and (name not in self._wanted or gone < set(versions)):
+            self._entries.forget(name, gone)
+
     def _unload(self, handle: Handle, timeout: float | None) -> None:
         self._finish(handle, timeout, self._entries.replace(*unloading(handle)))
 
@@ -277,6 +461,13 @@ class Repository:
         if self._entries.replace(handle, entry):
             self._loader.forget(handle)
             self._was_lost(handle)
+
+
+def unreadable(name: str, error: SettingsError) -> ModelNotReady:
+    """Return why a model cannot be loaded whose folder cannot be read, or says what is wrong."""
+    absent = error.reason or isinstance(error.__cause__, OSError)
+    text = f"model {name!r} cannot be loaded: {error}"
+    return ModelNotReady(text, reason=FILES_ABSENT if absent else "")
 
 
 def unloading(handle: Handle) -> tuple[Handle, Entry]:

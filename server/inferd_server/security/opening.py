@@ -111,7 +111,10 @@ def check_security(settings: Settings) -> None:
     if not security.identities_file:
         tell_who_may(settings)
         return
-    known = read_identities(Path(security.identities_file))
+    try:
+        known = read_identities(Path(security.identities_file))
+    except SettingsError as error:
+        raise SettingsError(f"identities_file: {error}") from error
     if known.by_certificate and not security.tls_client_ca:
         log.warning("identities by certificate are never met: tls_client_ca is not set")
     if known.by_token and not (security.tls or is_loopback(settings.listen.host)):

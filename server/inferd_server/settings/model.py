@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from inferd_server.address import is_unix, socket_path
 from inferd_server.link.blocks import class_of
 from inferd_server.link.layout import Layout, aligned
 from inferd_server.repository.config import HIDDEN, Delay
-from inferd_server.settings.section import Bytes, Port, Rows, Seconds, Section
+from inferd_server.settings.section import Bytes, Count, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
+
+PROVIDER = "ExecutionProvider"
+"""The end of every name of a provider of ONNX Runtime."""
+SOCKET_PATH_BYTES = 107
+"""Source: unix(7)."""
 
 
 def shipped_models() -> Path:
@@ -27,7 +34,9 @@ def shipped_models() -> Path:
 class ListenSettings(Section):
     """Addresses."""
 
-    host: str = Field("127.0.0.1", description="address to listen on")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on, or unix:///PATH for a unix socket"
+    )
     grpc_port: Port = Field(8001, description="port of the gRPC services; 0 takes a free one")
     metrics_port: Port = Field(8002, description="port of /metrics; 0 takes a free one")
     metrics_host: str = Field("", description="address of the metrics port; empty: that of host")
@@ -40,7 +49,7 @@ class ListenSettings(Section):
     max_message_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
         128 * 1024 * 1024, description="largest message received or sent"
     )
-    max_stream_messages: Annotated[int, Field(ge=1, le=2**31 - 1)] = Field(
+    max_stream_messages: Count = Field(
         256, description="messages of one stream that may await their answer"
     )
     max_in_flight_bytes: Bytes = Field(
@@ -81,13 +90,36 @@ class ListenSettings(Section):
         0.0, description="seconds that calls of such a connection get to end; 0 is no limit"
     )
 
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        """Take an IPv6 address with its brackets; refuse what is no address."""
+        host = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        problem = host_problem(host)
+        if problem:
+            raise ValueError(problem)
+        return host
+
+
+def host_problem(host: str) -> str:
+    """Say why nobody can listen on a host; "" if it may be one."""
+    if is_unix(host):
+        path = socket_path(host)
+        if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
+            return f"the path of a unix socket has {SOCKET_PATH_BYTES} bytes at most"
+        return "" if path.name else "the path of a socket was expected: unix:///PATH"
+    if not host.strip() or set(host) & set("/[]"):
+        return "an address of this machine was expected, or unix:///PATH"
+    return ""
+
 
 class RepositorySettings(Section):
     """Models and what may be done to them."""
 
     model_repository: Path = Field(
         default_factory=shipped_models,
-        description="folder of NAME/VERSION/model.onnx (default: the models that come with inferd)",
+        description="folder of NAME/VERSION/model.onnx, or file of one model (default: the "
+        "models that come with inferd)",
     )
     model_control: Literal["auto", "on", "off"] = Field(
         "auto",
@@ -95,7 +127,15 @@ class RepositorySettings(Section):
         "elsewhere by callers with the permission admin",
     )
     strict_readiness: bool = Field(
-        True, description="not ready while any model of the start failed to load"
+        True,
+        description="not ready while any model is not loaded that should be: those of the start, "
+        "and those loaded since; false: one that serves is enough",
+    )
+    ready_without_models: bool = Field(
+        False, description="ready, too, where there is no model that should be loaded"
+    )
+    concurrent_loads: Annotated[int, Field(ge=1, le=64)] = Field(
+        2, description="models that callers may have loaded side by side"
     )
 
     @field_validator("model_control", mode="before")
@@ -108,13 +148,15 @@ class RepositorySettings(Section):
 class BatchingSettings(Section):
     """Defaults for models that say nothing in their model.yaml."""
 
-    max_batch_size: Rows = Field(
+    max_batch_size: Annotated[int, Field(ge=1, le=2**20)] = Field(
         32, description="rows in one batch of a model with a batch dimension"
     )
     max_queue_delay_ms: Delay = Field(
         0.0, description="how long the oldest request may wait for company"
     )
-    max_queue_rows: Rows = Field(1024, description="rows of a model that may wait or run at a time")
+    max_queue_rows: Count = Field(
+        1024, description="rows of a model that may wait or run at a time"
+    )
     max_queue_bytes: Bytes = Field(
         1024**3, description="bytes of a model's inputs that may wait or run at a time"
     )
@@ -144,7 +186,7 @@ class EngineSettings(Section):
         description="cores that this server counts on, such as a pod's request, for the number "
         "of processes and of threads in a run; 0: as many as affinity and CPU limits leave",
     )
-    engine_threads: Annotated[int, Field(ge=0)] = Field(
+    engine_threads: Annotated[int, Field(ge=0, le=1024)] = Field(
         0, description="threads inside one run; 0: by the cores"
     )
     concurrent_runs: Annotated[int, Field(ge=0, le=1024)] = Field(
@@ -153,7 +195,9 @@ class EngineSettings(Section):
         "the processor or GPU sees fit",
     )
     engine_providers: tuple[str, ...] = Field(
-        (), description="ONNX Runtime providers, most wanted first, with commas between"
+        (),
+        description="ONNX Runtime providers, most wanted first, with commas between, such as "
+        "CUDAExecutionProvider,CPUExecutionProvider",
     )
     plan_store: str = Field(
         "",
@@ -165,6 +209,15 @@ class EngineSettings(Section):
         description="serve on the processor where a GPU was asked for and worker processes that "
         "use it end again and again before they serve",
     )
+
+    @field_validator("engine_providers")
+    @classmethod
+    def _providers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what can be no provider: it would be passed over for the processor's."""
+        for name in value:
+            if not name.endswith(PROVIDER) or name == PROVIDER:
+                raise ValueError(f"{name!r} is no provider; names are like CPU{PROVIDER}")
+        return value
 
 
 class SplitSettings(Section):
@@ -238,7 +291,26 @@ def redis_problem(url: str) -> str:
         return "a password belongs into the file that cache_redis_password_file names"
     if find_spec("redis") is None:
         return "this needs the package redis: install inferd[redis]"
-    return ""
+    wrong = wrong_options(url)
+    return f"the options of the URL cannot be used: {', '.join(wrong)}" if wrong else ""
+
+
+def wrong_options(url: str) -> list[str]:
+    """Return the names of a URL's options that Redis' client does not know, or not like that.
+
+    Each is tried alone, so that no value has to be shown.
+    """
+    from redis import ConnectionPool
+
+    parts, wrong = urlsplit(url), []
+    for name, values in parse_qs(parts.query, keep_blank_values=True).items():
+        alone = urlunsplit(parts._replace(query=urlencode({name: values[0]})))
+        try:
+            pool = ConnectionPool.from_url(alone)
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            wrong.append(name)
+    return wrong
 
 
 class SurvivalSettings(Section):

@@ -105,7 +105,7 @@ def _settings(values: Mapping[str, Any], source: str) -> Settings:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    if path.suffix != ".toml":
+    if path.suffix.lower() != ".toml":
         return read_mapping(path)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -116,9 +116,21 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    # Unknown ones are passed over: Kubernetes sets such names for a Service named inferd.
+    """Return the settings among the variables; an empty one is none, and remarks tell of others."""
     names = {PREFIX + name.upper(): name for name in fields()}
-    return {names[key]: value for key, value in environment.items() if key in names}
+    return {
+        names[key]: value
+        for key, value in environment.items()
+        if key in names and value and not service_link(value)
+    }
+
+
+def service_link(value: str) -> bool:
+    """True for what Kubernetes sets for a Service, whatever a variable of that name means here.
+
+    Source: Kubernetes, Service, environment variables: `NAME_PORT=tcp://10.0.0.11:6379`.
+    """
+    return value.startswith(("tcp://", "udp://", "sctp://"))
 
 
 def _split(name: str, value: Any) -> Any:

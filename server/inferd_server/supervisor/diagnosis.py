@@ -23,13 +23,17 @@ class Facts:
     """The worker serves a front that listens."""
     silent: bool
     """The worker does not answer the supervisor."""
-    failed: frozenset[str] | None
-    """Models that the worker could not load at its start; None: it is at that."""
+    loaded: bool
+    """The worker has tried to load everything."""
+    wanted: frozenset[str]
+    """Models that should serve."""
     records: Sequence[ModelRecord]
     sick: Mapping[tuple[str, int], str]
     """Versions whose trials fail, and why."""
     strict: bool
     """`strict_readiness`."""
+    without_models: bool
+    """`ready_without_models`."""
     down_s: float
     """Seconds since the worker served last; 0 while it does, and before it first did."""
     repair_timeout_s: float
@@ -43,5 +47,6 @@ def diagnose(facts: Facts) -> Condition:
     shown = tuple((*version, why) for version, why in sorted(sick.items()) if version in ready)
     serves = facts.serving and facts.listening and not facts.silent and not facts.draining
     given_up = 0 < facts.repair_timeout_s <= facts.down_s
-    enough = facts.failed is not None and enough_serve(facts.failed, ready, sick, facts.strict)
-    return Condition(serves and enough, facts.draining, not given_up, shown)
+    enough = enough_serve(facts.wanted, ready, sick, facts.strict, facts.without_models)
+    ready_now = serves and facts.loaded and enough
+    return Condition(ready_now, facts.draining, not given_up, shown)

@@ -137,13 +137,17 @@ class Fleet:
         with self._lock:
             self._stopping = True
 
-    def end(self) -> None:
-        """Let every process end, which it does when its connection does; the rest is killed."""
+    def end(self, silent: Callable[[Child], bool] = lambda _: False) -> None:
+        """Let every process end, which it does when its connection does; the rest is killed.
+
+        Args:
+            silent: tells of a process whether it answers nothing, and gets no time.
+        """
         for child in self.everyone():
             child.channel.close()
         for child in self.everyone():
             try:
-                child.process.wait(CLOSE_S)
+                child.process.wait(0 if silent(child) else CLOSE_S)
             except subprocess.TimeoutExpired:
                 log.warning("killed", extra={"child": child.name, "pid": child.process.pid})
                 child.process.kill()

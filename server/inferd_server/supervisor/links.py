@@ -27,7 +27,11 @@ class Links:
         self._mapped[link].reset()
 
     def for_worker(
-        self, settings: Settings, address: str, without_gpu: str = ""
+        self,
+        settings: Settings,
+        address: str,
+        without_gpu: str = "",
+        wanted: frozenset[str] = frozenset(),
     ) -> tuple[Place, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
         place = Place(
@@ -39,6 +43,7 @@ class Links:
             self._wake_worker,
             address,
             without_gpu=without_gpu,
+            wanted=wanted,
         )
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 

@@ -88,7 +88,7 @@ def wants_gpu(engine: EngineSettings) -> bool:
 
 def has_gpu(providers: Sequence[str]) -> bool:
     """Tell whether a device other than the processor was asked for."""
-    return any(not provider.startswith("CPU") for provider in providers)
+    return any(not provider.upper().startswith("CPU") for provider in providers)
 
 
 def restart_delay(failures: int) -> float | None:

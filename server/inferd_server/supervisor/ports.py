@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from inferd_server.address import beside, is_unix
 from inferd_server.settings.model import Settings
 from inferd_server.supervisor.port import ReservedPort
+from inferd_server.transport.listening import check_free
 
 
 class Ports:
@@ -22,15 +24,17 @@ class Ports:
             AddressInUse: somebody else has one.
         """
         host = self._settings.listen.host
-        self._grpc = ReservedPort(host, self._settings.listen.grpc_port)
+        if is_unix(host):
+            check_free(host)
+        else:
+            self._grpc = ReservedPort(host, self._settings.listen.grpc_port)
         if (port := self._settings.security.probe_port) >= 0:
-            self._probe = ReservedPort(host, port, "probe_port")
+            self._probe = ReservedPort(beside(host), port, "probe_port")
 
     @property
     def address(self) -> str:
         """Of the gRPC services."""
-        assert self._grpc is not None
-        return self._grpc.address
+        return self._settings.listen.host if self._grpc is None else self._grpc.address
 
     @property
     def probe_address(self) -> str:

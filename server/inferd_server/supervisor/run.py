@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from functools import partial
 
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.service_manager import taken_from
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
 from inferd_server.supervisor.spawn import MODULE, spawn
@@ -26,13 +28,15 @@ def serve_split(settings: Settings, logs: LogControl, fronts: int, module: str =
     Raises:
         StartupError: the server cannot start.
     """
+    manager = taken_from(os.environ)
     signals = StopSignals()
     signals.install()
     start = partial(spawn, module=module)
-    supervisor = Supervisor(settings, logs, fronts, signals.wake, start)
+    supervisor = Supervisor(settings, logs, fronts, signals.wake, start, manager.ready)
     try:
         supervisor.start()
         signals.wait()
+        manager.stopping()
         if not supervisor.failure:
             supervisor.drain(signals.next())
     finally:

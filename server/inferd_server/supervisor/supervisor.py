@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from inferd_server.address import beside
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
 from inferd_server.errors import PermissionDenied
@@ -18,6 +19,7 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.repository.entries import State
 from inferd_server.repository.layout import model_names
+from inferd_server.repository.readiness import why_not_ready
 from inferd_server.settings.model import Settings
 from inferd_server.supervisor.diagnosis import Facts, diagnose
 from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
@@ -29,6 +31,7 @@ from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.supervisor.vigil import TICK_S, Vigil
+from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -55,6 +58,7 @@ class Supervisor:
         fronts: int,
         failed: Callable[[], None],
         spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
+        started: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -64,8 +68,10 @@ class Supervisor:
             fronts: how many.
             failed: called when the server cannot go on; `failure` says why.
             spawn_child: starts a process of a role, given its place and what it inherits.
+            started: called, once and more often, after the start is over.
         """
         self._spawn_child = spawn_child
+        self._started = started
         self.failure = ""
         self._settings = settings
         self._told_failure = failed
@@ -101,9 +107,10 @@ class Supervisor:
         """
         listen = self._settings.listen
         model_names(self._settings.repository.model_repository)
+        check_host(listen.host)
         self._ports.open()
         self._metrics_port = self._metrics_server.start(
-            listen.metrics_host or listen.host, listen.metrics_port
+            listen.metrics_host or beside(listen.host), listen.metrics_port
         )
         self._fleet.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
@@ -135,8 +142,9 @@ class Supervisor:
         with self._lock:
             worker = self._fleet.worker
         if worker is not None:
-            answers([worker.channel.ask(messages.Stop(0.0))], ANSWER_S)
-        self._fleet.end()
+            patience = HURRY_S if self._vigil.silent(worker) else ANSWER_S
+            answers([worker.channel.ask(messages.Stop(0.0))], patience)
+        self._fleet.end(self._vigil.silent)
         self._metrics_server.stop()
         self._ports.close()
 
@@ -146,7 +154,8 @@ class Supervisor:
         answers(stops, patience)
 
     def _let_finish(self, grace: float, over: threading.Event) -> None:
-        self._stop_fronts(grace, grace + ANSWER_S)
+        # Who has not answered by then is asked once more, for much less time.
+        self._stop_fronts(grace, grace)
         over.set()
 
     def _spawn(self, role: str, index: int) -> Child:
@@ -157,7 +166,9 @@ class Supervisor:
             why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
-            place, inherited = self._links.for_worker(self._settings, address, why)
+            place, inherited = self._links.for_worker(
+                self._settings, address, why, self._models.wanted
+            )
             overrides = self._relay.overrides()
             place = replace(place, awaits_overrides=bool(overrides))
             child = self._spawn_child(role, place, inherited)
@@ -234,8 +245,9 @@ class Supervisor:
             self._failed = failed
         self._fleet.useful(child)
         self._update()
-        if not self._condition.ready and failed:
-            log.error("not ready", extra={"failed": ", ".join(sorted(failed))})
+        without = self._settings.repository.ready_without_models
+        if not self._condition.ready and (failed or not (self._models.wanted or without)):
+            log.error("not ready", extra=why_not_ready(failed))
 
     def _heard(self, child: Child, transport: str) -> None:
         with self._lock:
@@ -284,6 +296,8 @@ class Supervisor:
 
     def _update(self) -> None:
         """Tell everybody when the server became ready, or is so no more."""
+        if self._listening and self._failed is not None:
+            self._started()
         with self._lock:
             now = diagnose(self._facts())
             before, self._condition = self._condition, now
@@ -306,10 +320,12 @@ class Supervisor:
             listening=self._listening,
             serving=serving,
             silent=silent,
-            failed=self._failed,
+            loaded=self._failed is not None,
+            wanted=self._models.wanted,
             records=self._models.records,
             sick=self._vigil.models.why(),
             strict=self._settings.repository.strict_readiness,
+            without_models=self._settings.repository.ready_without_models,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,
         )

@@ -22,7 +22,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry, gauges
 from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
-from inferd_server.repository.recovery import Recovery
+from inferd_server.repository.recovery import Recovery, retry_delay
 from inferd_server.repository.repository import Repository
 from inferd_server.worker.fatal import EndsWithEngine, end_process
 from inferd_server.worker.intake import Intake
@@ -72,9 +72,17 @@ class WorkerProcess:
             ),
         )
         recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
+        self._folder = settings.repository.model_repository
         self._repository = Repository(
-            settings.repository.model_repository, loader, self._tell_models, recovery.lost
+            self._folder,
+            loader,
+            self._tell_models,
+            recovery.lost,
+            recovery.missing,
+            settings.repository.concurrent_loads,
         )
+        self._wanted = place.wanted
+        self._attempts = 0
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
 
     def run(self) -> None:
@@ -93,21 +101,26 @@ class WorkerProcess:
         Raises:
             InferdError: it cannot be loaded; what serves goes on.
         """
-        self._repository.reload(name_of(model))
+        self._repository.reload(name_of(self._folder, model))
 
     def _load_one(self, name: str) -> None:
-        self._repository.reload(name)
+        self._repository.restore(name)
 
     def _give_up(self, name: str) -> None:
         # Another process may do better.
         end_process(EngineError(f"model {name!r} loses its engine again and again"))
 
     def _load(self) -> None:
+        """Load everything; again later, and ever later, where the repository cannot be read."""
         try:
-            failed = self._repository.load_all()
+            failed = self._repository.load_all(self._wanted, self._logs.progress)
         except InferdError as error:
-            log.exception("the models could not be loaded", extra={"error": str(error)})
-            return
+            self._attempts += 1
+            delay = retry_delay(self._attempts)
+            where = {"error": str(error), "delay_s": delay}
+            log.error("the models could not be loaded; once more later", extra=where)
+            failed = frozenset(self._wanted)
+            after(delay, self._load)
         self._settled = True
         self._tell_models()
         self._channel.tell(messages.Loaded(failed))
@@ -121,7 +134,7 @@ class WorkerProcess:
             case messages.Detach(link):
                 self._intake.detach(link)
             case messages.Overrides(overrides):
-                self._repository.restore(overrides)
+                self._repository.restore_overrides(overrides)
                 self._begin()
             case messages.Load(name, override):
                 self._repository.load(name, override)
@@ -161,7 +174,8 @@ class WorkerProcess:
                 return None
             self._untold = False
             settled, entries = self._settled, self._repository.entries()
-        return messages.Models(tuple(record(entry) for entry in entries), settled)
+            wanted = self._repository.wanted
+        return messages.Models(tuple(record(entry) for entry in entries), settled, wanted)
 
 
 def record(entry: Entry) -> messages.ModelRecord:

@@ -151,6 +151,21 @@ def test_a_plan_is_accepted_once_and_for_all(store: PlanStore, key: PlanKey) -> 
     assert store.accepted(key)
 
 
+@pytest.mark.parametrize("gone", [PLAN, MANIFEST])
+@pytest.mark.parametrize("looked", [True, False])
+def test_a_plan_of_which_a_part_is_gone_is_built_anew_and_found(
+    store: PlanStore, key: PlanKey, tmp_path: Path, gone: str, looked: bool
+) -> None:
+    store.publish(key, DATA, {})
+    place(tmp_path, key, gone).unlink()
+    if looked:
+        assert store.find(key) is None
+    store.publish(key, DATA, {})
+    found = store.find(key)
+    assert found is not None
+    assert found.data == DATA
+
+
 def test_a_plan_that_was_refused_is_not_found_and_says_why(
     store: PlanStore, key: PlanKey, tmp_path: Path
 ) -> None:

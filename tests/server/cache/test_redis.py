@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +15,7 @@ from inferd_server.cache import making
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.redis import PREFIX, RedisClient, connector
 from inferd_server.cache.remote import RemoteError
+from inferd_server.settings.model import CacheSettings
 from redis import Redis
 
 from tests import models
@@ -73,12 +75,37 @@ def stored(redis: RedisServer, at_least: int) -> list[bytes]:
 
 
 def test_it_stores_and_finds_with_the_time_that_is_left(client: RedisClient) -> None:
-    assert client.exchange([KEY], []) == [None]
-    assert client.exchange([], [(KEY, Stored(b"data", 60.0))]) == []
-    (found,) = client.exchange([KEY], [])
+    assert client.exchange([KEY], []) == ([None], "")
+    assert client.exchange([], [(KEY, Stored(b"data", 60.0))]) == ([], "")
+    (found,) = client.exchange([KEY], []).found
     assert found is not None
     assert found.data == b"data"
     assert 0 < found.ttl <= 60.0
+
+
+def test_a_refused_write_is_no_failed_read(tmp_path: Path) -> None:
+    with RedisServer(tmp_path) as redis:
+        client = RedisClient(connector(redis.url, "", 5.0))
+        client.exchange([], [(KEY, Stored(b"data", 60.0))])
+        with Redis.from_url(redis.url) as direct:
+            direct.config_set("maxmemory", 1)
+        other = b"o" * 32
+        found, refused = client.exchange([KEY], [(other, Stored(b"more", 60.0))])
+        assert found[0] is not None
+        assert found[0].data == b"data"
+        assert refused.startswith("OutOfMemoryError: ")
+        client.close()
+
+
+def test_a_cache_connects_before_it_is_asked(redis: RedisServer) -> None:
+    settings = CacheSettings(cache_redis_url=redis.url)
+    cache = making.make_cache(settings, time.monotonic, time.time)
+    with Redis.from_url(redis.url) as direct:
+        for _ in range(100_000):
+            if len(direct.client_list()) > 1:
+                break
+        assert len(direct.client_list()) == 2
+    cache.close()
 
 
 def test_what_somebody_stored_without_an_end_is_not_used(
@@ -86,7 +113,7 @@ def test_what_somebody_stored_without_an_end_is_not_used(
 ) -> None:
     with Redis.from_url(redis.url) as direct:
         direct.set(PREFIX + KEY.hex().encode(), b"data")
-    assert client.exchange([KEY], []) == [None]
+    assert client.exchange([KEY], []) == ([None], "")
 
 
 def test_it_connects_anew_after_redis_was_away(redis: RedisServer, client: RedisClient) -> None:
@@ -96,7 +123,7 @@ def test_it_connects_anew_after_redis_was_away(redis: RedisServer, client: Redis
         with pytest.raises(RemoteError):
             client.exchange([KEY], [])
     redis.start()
-    assert client.exchange([KEY], []) == [None]
+    assert client.exchange([KEY], []) == ([None], "")
 
 
 def test_a_password_comes_from_its_file_each_time(tmp_path: Path) -> None:
@@ -110,7 +137,7 @@ def test_a_password_comes_from_its_file_each_time(tmp_path: Path) -> None:
             client.exchange([KEY], [])
         assert "squeamish" not in str(refused.value)
         secret.write_text("hunter2\n")
-        assert client.exchange([KEY], []) == [None]
+        assert client.exchange([KEY], []) == ([None], "")
         client.close()
 
 

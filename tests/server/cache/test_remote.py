@@ -59,6 +59,43 @@ def test_what_was_stored_is_found_with_the_time_that_it_has_left(bench: Bench) -
     assert bench.next() == Stored(b"value", 9.0)
 
 
+def test_it_connects_before_it_is_asked(bench: Bench) -> None:
+    bench.remote.open()
+    assert bench.client.asked.wait(WITHIN)
+    assert bench.look()
+    assert bench.next() is None
+    assert bench.client.connected == 1
+
+
+def test_a_start_without_it_is_no_error(bench: Bench) -> None:
+    bench.client.broken = True
+    bench.remote.open()
+    assert bench.look()
+    assert bench.next() is None
+    assert bench.told == ["broken"]
+
+
+def test_where_nothing_can_be_stored_reading_goes_on_and_it_is_said_once(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    bench.remote.store(KEY, b"value", 9.0)
+    bench.client.full = False
+    for full in (False, True, True, True, False):
+        bench.client.hold()
+        bench.client.full = full
+        bench.look(OTHER)
+        bench.remote.store(KEY, b"value", 9.0)
+        bench.client.release()
+        bench.next()
+        assert bench.look(KEY)
+        assert bench.next() is not None
+    assert bench.remote.available
+    said = [record.message for record in caplog.records]
+    assert said.count("the shared cache keeps no more answers") == 1
+    assert said.count("the shared cache keeps answers again") == 1
+
+
 def test_an_answer_under_another_key_is_a_miss(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

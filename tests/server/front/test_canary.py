@@ -229,7 +229,9 @@ def test_a_reloaded_model_is_tried_anew(trials: Trials) -> None:
     first.hold()
     assert trials.round(BRIEF) == [Outcome.LATE]
     assert first.running.wait(WITHIN)
-    reload = threading.Thread(target=trials.bench.repository.load, args=("m",))
+    reload = threading.Thread(
+        target=trials.bench.repository.load, args=("m",), kwargs={"anew": True}
+    )
     reload.start()
     trials.bench.await_changes(3)
     assert trials.round() == [Outcome.OK]

@@ -16,7 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd.oip.v2 import inference_pb2 as oip
 
 from tests import models
-from tests.server.serving import PATIENCE, Running, failure, running, running_fake
+from tests.server.serving import PATIENCE, FakeEngines, Running, failure, running, running_fake
 
 SERVICE = "inference.GRPCInferenceService"
 
@@ -55,11 +55,62 @@ def test_every_service_is_listed_with_its_status(tmp_path: Path) -> None:
         unload(server, "fake")
         answer = HealthStub(server.channel).List(HealthListRequest(), timeout=PATIENCE)
         assert {service: name(status) for service, status in answer.statuses.items()} == {
-            "": "SERVING",
-            SERVICE: "SERVING",
+            "": "NOT_SERVING",
+            SERVICE: "NOT_SERVING",
             "liveness": "SERVING",
             "fake": "NOT_SERVING",
         }
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_a_server_whose_last_model_was_unloaded_is_not_ready(tmp_path: Path, strict: bool) -> None:
+    with running_fake(tmp_path, strict_readiness=strict) as (server, _):
+        unload(server, "fake")
+        assert check(server, "") == "NOT_SERVING"
+        load(server, "fake")
+        assert check(server, "") == "SERVING"
+
+
+def test_a_server_that_may_be_without_models_is_ready_then(tmp_path: Path) -> None:
+    with running_fake(tmp_path, ready_without_models=True) as (server, _):
+        unload(server, "fake")
+        assert check(server, "") == "SERVING"
+
+
+def test_a_server_with_one_of_two_models_unloaded_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "other" / "1").mkdir(parents=True)
+    with running_fake(tmp_path) as (server, _):
+        unload(server, "fake")
+        assert check(server, "") == "SERVING"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("without", [True, False])
+def test_a_server_with_only_a_broken_model_is_not_ready(
+    tmp_path: Path, strict: bool, without: bool
+) -> None:
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    settings = {"strict_readiness": strict, "ready_without_models": without}
+    with running(tmp_path, **settings) as server:
+        assert check(server, "") == "NOT_SERVING"
+
+
+@pytest.mark.parametrize(("without", "status"), [(False, "NOT_SERVING"), (True, "SERVING")])
+def test_a_server_without_models_is_ready_where_the_settings_say_so(
+    tmp_path: Path, without: bool, status: str
+) -> None:
+    with running(tmp_path, ready_without_models=without) as server:
+        assert check(server, "") == status
+
+
+def test_a_model_that_is_gone_is_no_service_any_more(tmp_path: Path) -> None:
+    with running_fake(tmp_path, FakeEngines()) as (server, _):
+        model = watch(server, "fake")
+        assert name(next(model)) == "SERVING"
+        (tmp_path / "fake").rename(tmp_path / ".fake")
+        unload(server, "fake")
+        assert [name(next(model)) for _ in range(2)] == ["NOT_SERVING", "SERVICE_UNKNOWN"]
+        assert failure(lambda: check(server, "fake")).code() == grpc.StatusCode.NOT_FOUND
 
 
 def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
@@ -81,7 +132,7 @@ def test_before_the_models_are_loaded_only_liveness_serves(tmp_path: Path) -> No
 
 
 def test_a_watch_tells_of_unloading_loading_and_draining(tmp_path: Path) -> None:
-    with running_fake(tmp_path, drain_delay_s=600) as (server, _):
+    with running_fake(tmp_path, drain_delay_s=600, ready_without_models=True) as (server, _):
         model, overall = watch(server, "fake"), watch(server, "")
         assert name(next(model)) == name(next(overall)) == "SERVING"
         unload(server, "fake")
@@ -102,7 +153,7 @@ def test_a_watch_tells_of_unloading_loading_and_draining(tmp_path: Path) -> None
 
 
 def test_a_watch_says_nothing_while_nothing_changes(tmp_path: Path) -> None:
-    with running_fake(tmp_path) as (server, _):
+    with running_fake(tmp_path, ready_without_models=True) as (server, _):
         overall, model = watch(server, ""), watch(server, "fake")
         assert name(next(overall)) == name(next(model)) == "SERVING"
         unload(server, "fake")

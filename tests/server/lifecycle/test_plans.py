@@ -103,7 +103,7 @@ def serving(host: FakeHost, repository: Path, plans: Path) -> Iterator[Running]:
         repository_of = server.server.repository
 
         def reload(model: Path) -> None:
-            repository_of.load(name_of(model))
+            repository_of.load(name_of(repository, model), anew=True)
             host.swapped.set()
 
         engines.when_ended(reload)

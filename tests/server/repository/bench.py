@@ -32,6 +32,8 @@ class Engines:
         """Raised by the next openings, each one once."""
         self.opening = threading.Event()
         """Set when an opening has begun."""
+        self.override: Opener | None = None
+        """Opens instead, and nothing else is remembered of it than its engines."""
         self._make = make
         self._gate = threading.Event()
         self._gate.set()
@@ -53,7 +55,8 @@ class Engines:
             raise EngineError("the test never let the engine open")
         if self.failures:
             raise self.failures.pop(0)
-        engine = self._make()
+        engine = self._make() if self.override is None else self.override(path, options)
+        assert isinstance(engine, FakeEngine)
         self.opened.append(engine)
         return engine
 
@@ -70,7 +73,11 @@ class Bench:
     """A repository in a folder, with all that it is made of."""
 
     def __init__(
-        self, folder: Path, opener: Opener | None = None, engine: EngineSettings | None = None
+        self,
+        folder: Path,
+        opener: Opener | None = None,
+        engine: EngineSettings | None = None,
+        concurrent_loads: int = 2,
     ) -> None:
         self.folder = folder
         self.clock = FakeClock()
@@ -79,6 +86,9 @@ class Bench:
         self.changes: list[list[str]] = []
         """All states, after each change."""
         self._changed = threading.Condition()
+        self._written = 0
+        self.missing: list[str] = []
+        """Models that were told to be missing."""
         loader = Loader(
             opener or self.engines,
             BatchingSettings(),
@@ -86,7 +96,13 @@ class Bench:
             self.metrics,
             self.clock,
         )
-        self.repository = Repository(folder, loader, self._note)
+        self.repository = Repository(
+            folder,
+            loader,
+            self._note,
+            missing=self.missing.append,
+            concurrent_loads=concurrent_loads,
+        )
 
     def _note(self) -> None:
         with self._changed:
@@ -99,9 +115,13 @@ class Bench:
             assert self._changed.wait_for(lambda: len(self.changes) >= count, WITHIN)
 
     def add(self, name: str, *versions: int, yaml: str = "") -> None:
-        """Make the folders of a model and its model.yaml."""
-        for version in ("", *map(str, versions)):
-            (self.folder / name / version).mkdir(parents=True, exist_ok=True)
+        """Make the folders of a model with new files, and its model.yaml."""
+        (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for version in versions:
+            folder = self.folder / name / str(version)
+            folder.mkdir(exist_ok=True)
+            self._written += 1
+            (folder / "model.onnx").write_text(f"file {self._written}")
         (self.folder / name / "model.yaml").write_text(yaml)
 
     @property

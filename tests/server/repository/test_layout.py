@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
-from inferd_server.repository.layout import is_version, model_names, read_source, select_versions
+from inferd_server.repository.layout import (
+    holds,
+    is_version,
+    model_names,
+    name_of,
+    read_source,
+    select_versions,
+    warnings_of,
+    what_is_there,
+)
 
 VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
 WARM_UP = (
@@ -232,3 +241,90 @@ def test_custom_operators_are_packages_and_files_of_the_folder(name: str, tmp_pa
 def test_custom_operators_of_anywhere_else_are_refused(name: str, tmp_path: Path) -> None:
     said = refusal(configured(tmp_path, f"custom_ops: [{name}]"))
     assert f"{name!r} is neither onnxruntime_extensions nor a file such as ops.so" in said
+
+
+@pytest.mark.parametrize("name", ["lost+found", "__pycache__", "@eaDir", "#recycle"])
+def test_folders_that_systems_make_by_themselves_are_no_models(name: str, tmp_path: Path) -> None:
+    folders(tmp_path, "m/1", name)
+    assert model_names(tmp_path) == ("m",)
+    ((message, details),) = warnings_of(tmp_path)
+    assert message == "folders that hold no models are passed over"
+    assert details == {"passed_over": name}
+
+
+def test_a_good_repository_is_no_reason_for_a_warning(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1")
+    (tmp_path / "README.md").touch()
+    assert warnings_of(tmp_path) == []
+
+
+def test_an_empty_repository_is_told_with_what_was_looked_for(tmp_path: Path) -> None:
+    ((message, details),) = warnings_of(tmp_path)
+    assert message == "no model was found"
+    assert details["looked_for"] == f"{tmp_path}/NAME/VERSION/model.onnx"
+    assert details["found"] == "nothing"
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "resnet.onnx"])
+def test_a_folder_with_just_a_model_file_is_told_with_what_to_do(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).touch()
+    ((message, details),) = warnings_of(tmp_path)
+    assert message == "no model was found"
+    assert details["found"] == file
+    assert details["cure"] == f"inferd serve {tmp_path / file} serves it alone"
+
+
+def test_model_files_beside_models_are_named(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1")
+    (tmp_path / "stray.onnx").touch()
+    ((message, details),) = warnings_of(tmp_path)
+    assert message == "model files beside the models' folders are not served"
+    assert details["files"] == "stray.onnx"
+
+
+def test_the_folder_of_a_model_given_as_repository_is_told(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1", "m/2")
+    ((message, details),) = warnings_of(tmp_path / "m")
+    assert message == "the repository looks like the folder of a single model"
+    assert details["cure"] == f"give the folder around it: {tmp_path}"
+
+
+def test_a_model_file_beside_the_versions_is_told_with_what_to_do(tmp_path: Path) -> None:
+    folders(tmp_path, "m")
+    (tmp_path / "m" / "model.onnx").touch()
+    file = tmp_path / "m" / "model.onnx"
+    assert refusal(tmp_path).endswith(
+        f"; move model.onnx into one, or serve it alone: inferd serve {file}"
+    )
+
+
+def test_another_name_of_a_version_s_file_is_told(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1")
+    path = tmp_path / "m" / "1" / "model.onnx"
+    assert what_is_there(path).endswith("found was: no other model file is there")
+    path.with_name("resnet.onnx").touch()
+    assert what_is_there(path).endswith("found was: resnet.onnx")
+    path.touch()
+    assert what_is_there(path) == ""
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "version"),
+    [
+        ("resnet.onnx", "resnet", 1),
+        ("model.onnx", "model", 1),
+        ("digits/3/model.onnx", "digits", 3),
+        ("digits/3/other.onnx", "other", 1),
+    ],
+)
+def test_a_single_file_is_a_repository_of_one_model(
+    place: str, name: str, version: int, tmp_path: Path
+) -> None:
+    file = tmp_path / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    assert model_names(file) == (name,)
+    assert read_source(file, name).versions == {version: file}
+    assert name_of(file, file) == name
+    assert holds(file, name, version)
+    assert warnings_of(file) == []

@@ -147,10 +147,11 @@ def test_a_model_whose_folder_is_wrong_is_known_with_the_reason(bench: Bench) ->
     assert bench.states == ["m/1 READY"]
 
 
-def test_of_several_versions_those_serve_that_can(bench: Bench) -> None:
+def test_of_several_versions_those_serve_at_the_start_that_can(bench: Bench) -> None:
     bench.add("m", 1, 2, yaml="versions: all")
     bench.engines.failures.append(EngineError("damaged"))
-    assert refused(bench) == "version 1 of model 'm' cannot be loaded: damaged"
+    assert bench.repository.load_all() == {"m"}
+    assert bench.reasons == ["damaged", ""]
     assert bench.states == ["m/1 UNAVAILABLE", "m/2 READY"]
 
 

@@ -6,7 +6,14 @@ from collections.abc import Callable
 
 from inferd_engines.engine import EngineError
 from inferd_server.errors import InferdError, ModelNotFound, ModelNotReady, ShuttingDown
-from inferd_server.repository.recovery import FORGIVEN_S, LIMIT, Recovery, reload_delay
+from inferd_server.repository.layout import FILES_ABSENT
+from inferd_server.repository.recovery import (
+    FORGIVEN_S,
+    LIMIT,
+    LONGEST_S,
+    Recovery,
+    reload_delay,
+)
 
 from tests.fakes.clock import FakeClock
 from tests.server.callers import rows_of
@@ -86,6 +93,39 @@ def test_losses_long_ago_are_forgotten(bench: Bench) -> None:
     loads.clock.advance(FORGIVEN_S + 1)
     loads.recovery.lost(handle)
     assert loads.later[-1][0] == reload_delay(1)
+
+
+def test_what_is_missing_is_looked_for_ever_later_and_without_an_end() -> None:
+    loads = Loads()
+    loads.error = ModelNotReady("no such file", reason=FILES_ABSENT)
+    loads.recovery.missing("m")
+    delays = [loads.next() for _ in range(5 * LIMIT)]
+    assert delays[:3] == [0.1, 0.2, 0.4]
+    assert delays == sorted(delays)
+    assert delays[-1] == LONGEST_S
+    # What comes then, such as files that are half there, is no reason to end either.
+    loads.error = ModelNotReady("damaged")
+    assert [loads.next() for _ in range(LIMIT + 1)] == [LONGEST_S] * (LIMIT + 1)
+    loads.error = None
+    loads.next()
+    assert loads.later == []
+    assert loads.given_up == []
+
+
+def test_a_lost_model_whose_files_are_gone_is_waited_for(bench: Bench) -> None:
+    bench.add("m", 1)
+    bench.repository.load("m")
+    loads = Loads()
+    loads.error = ModelNotFound("not in the repository", reason=FILES_ABSENT)
+    loads.recovery.lost(bench.repository.resolve("m", ""))
+    for _ in range(3 * LIMIT):
+        loads.next()
+    assert loads.given_up == []
+    loads.error = None
+    loads.next()
+    loads.error = ModelNotReady("no such file", reason=FILES_ABSENT)
+    loads.recovery.missing("m")
+    assert loads.later[0][0] == reload_delay(1)
 
 
 def test_what_is_gone_or_going_is_not_loaded_again(bench: Bench) -> None:

@@ -84,6 +84,7 @@ def test_a_reload_answers_what_the_old_engine_has(bench: Bench) -> None:
     bench.repository.load("m")
     old, running = held(bench)
     waiting = bench.submit(2.0)
+    bench.add("m", 1)
     reload = apart(lambda: bench.repository.load("m"))
     bench.await_changes(3)
     after = bench.submit(3.0)
@@ -100,6 +101,7 @@ def test_a_reload_answers_what_the_old_engine_has(bench: Bench) -> None:
 def test_the_old_engine_serves_while_the_new_one_opens(bench: Bench) -> None:
     bench.add("m", 1)
     bench.repository.load("m")
+    bench.add("m", 1)
     bench.engines.hold()
     reload = apart(lambda: bench.repository.load("m"))
     assert bench.engines.opening.wait(WITHIN)
@@ -113,6 +115,7 @@ def test_the_old_engine_serves_while_the_new_one_opens(bench: Bench) -> None:
 def test_a_reload_that_fails_leaves_the_old_engine_serving(bench: Bench) -> None:
     bench.add("m", 1)
     bench.repository.load("m")
+    bench.add("m", 1)
     bench.engines.failures.append(EngineError("damaged"))
     message = refused(lambda: bench.repository.load("m"))
     assert message == "version 1 of model 'm' cannot be loaded: damaged"
@@ -136,7 +139,7 @@ def test_a_reload_does_not_leave_the_label_of_the_old_engine(tmp_path: Path) -> 
     bench.add("m", 1)
     bench.repository.load("m")
     assert bench.served() == {"m/1 fake/GPU"}
-    bench.repository.load("m")
+    bench.repository.load("m", anew=True)
     assert bench.served() == {"m/1 fake/CPU"}
     bench.close()
     assert bench.served() == set()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from inferd_server.errors import SettingsError
 from inferd_server.settings import model
+from inferd_server.settings.model import Settings
+from inferd_server.settings.remarks import remarks
 from inferd_server.settings.sources import load_settings
 
 WRONG = [
@@ -51,6 +53,19 @@ WRONG = [
     ("drain_delay_s", "-0.1"),
     ("drain_timeout_s", "inf"),
     ("drain_timeout_s", "nan"),
+    ("host", "[::1"),
+    ("host", "a/b"),
+    ("host", " "),
+    ("host", "unix:"),
+    ("host", "unix:///" + "x" * 107),
+    ("model_repository", ""),
+    ("max_queue_rows", "2147483648"),
+    ("max_queue_rows", "100000000000000000000"),
+    ("max_queue_bytes", "9223372036854775808"),
+    ("max_batch_size", "1048577"),
+    ("engine_threads", "1025"),
+    ("canary_interval_s", "0.0001"),
+    ("hang_timeout_s", "1e-9"),
     ("log_level", "loud"),
     ("log_format", "xml"),
 ]
@@ -76,7 +91,7 @@ def test_a_wrong_flag_is_named(name: str, text: str) -> None:
     assert str(caught.value).endswith(f"(it is {text!r})")
 
 
-@pytest.mark.parametrize(("name", "text"), WRONG)
+@pytest.mark.parametrize(("name", "text"), [pair for pair in WRONG if pair[1]])
 def test_a_wrong_variable_is_named(name: str, text: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load_settings({}, {f"INFERD_{name.upper()}": text})
@@ -147,10 +162,99 @@ def test_a_section_is_not_a_name(tmp_path: Path) -> None:
     assert "unknown setting 'listen'" in refusal(path)
 
 
-def test_unknown_variables_are_passed_over() -> None:
-    # Kubernetes sets such names for a Service named inferd.
-    environment = {"INFERD_SERVICE_HOST": "10.0.0.1", "INFERD_PORT": "tcp://10.0.0.1:8001"}
+@pytest.mark.parametrize("text", ["abc", "cpu", "cuda", "ExecutionProvider"])
+def test_what_can_be_no_provider_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"engine_providers: Value error, '{text}' is no prov"):
+        load_settings({"engine_providers": text}, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("host", "a\0b"), ("model_repository", "a\0b"), ("engine_providers", ["\0"])],
+)
+def test_a_nul_is_refused_with_the_name_of_the_setting(name: str, value: object) -> None:
+    with pytest.raises(SettingsError, match=f"{name}: .* NUL character"):
+        load_settings({name: value}, {})
+
+
+@pytest.mark.parametrize("text", ["grpc_port: 1\ngrpc_port: 2", "{host: a, 'host': b}"])
+def test_a_key_given_twice_is_refused(text: str, tmp_path: Path) -> None:
+    message = refusal(written(tmp_path, text))
+    assert " is not YAML: " in message
+    assert "is given twice" in message
+
+
+def test_what_yaml_merges_may_be_overridden(tmp_path: Path) -> None:
+    path = written(tmp_path, "<<: {grpc_port: 1}\ngrpc_port: 2")
+    assert load_settings({"config": str(path)}, {}).listen.grpc_port == 2
+
+
+@pytest.mark.parametrize("host", ["[::1]", "::1"])
+def test_an_ipv6_address_may_have_its_brackets(host: str) -> None:
+    assert load_settings({"host": host}, {}).listen.host == "::1"
+
+
+@pytest.mark.parametrize("name", ["inferd.TOML", "inferd.Toml"])
+def test_the_case_of_a_file_s_name_says_nothing(name: str, tmp_path: Path) -> None:
+    path = written(tmp_path, "grpc_port = 5", name)
+    assert load_settings({"config": str(path)}, {}).listen.grpc_port == 5
+
+
+@pytest.mark.parametrize("name", ["HOST", "GRPC_PORT", "MODEL_REPOSITORY", "LOG_LEVEL"])
+def test_an_empty_variable_is_no_value(name: str) -> None:
+    assert load_settings({}, {f"INFERD_{name}": ""}) == load_settings({}, {})
+
+
+LINKS = {
+    "INFERD_SERVICE_HOST": "10.0.0.1",
+    "INFERD_SERVICE_PORT": "8001",
+    "INFERD_SERVICE_PORT_GRPC": "8001",
+    "INFERD_PORT": "tcp://10.0.0.1:8001",
+    "INFERD_PORT_8001_TCP": "tcp://10.0.0.1:8001",
+    "INFERD_PORT_8001_TCP_ADDR": "10.0.0.1",
+    "INFERD_HEADLESS_SERVICE_HOST": "10.0.0.1",
+}
+
+
+def test_links_of_kubernetes_to_a_service_are_passed_over() -> None:
+    assert load_settings({}, LINKS) == load_settings({}, {})
+    assert remarks(Settings(), (), LINKS, 0) == []
+
+
+@pytest.mark.parametrize("name", ["GRPC_PORT", "METRICS_PORT", "PROBE_PORT"])
+def test_a_link_that_is_named_like_a_setting_is_passed_over_and_told(name: str) -> None:
+    environment = {f"INFERD_{name}": "tcp://10.0.0.1:8001"}
     assert load_settings({}, environment) == load_settings({}, {})
+    (said,) = remarks(Settings(), (), environment, 0)
+    assert said.startswith(f"the variable INFERD_{name} is passed over: tcp://10.0.0.1:8001 is ")
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [
+        ("INFERD_GRPC_PROT", "; did you mean INFERD_GRPC_PORT?"),
+        ("INFERD_MODEL_REPO", "; did you mean INFERD_MODEL_REPOSITORY?"),
+        ("INFERD_XYZZY", ""),
+    ],
+)
+def test_a_variable_that_is_no_setting_is_told(name: str, cure: str) -> None:
+    assert remarks(Settings(), (), {name: "1"}, 0) == [f"the variable {name} is no setting{cure}"]
+
+
+def test_variables_of_other_commands_are_not_told() -> None:
+    environment = {"INFERD_URL": "a:1", "INFERD_TOKEN": "b", "INFERD_CONFIG": "c", "HOME": "d"}
+    assert remarks(Settings(), (), environment, 0) == []
+
+
+def test_settings_of_processes_that_there_are_not_are_told() -> None:
+    assert remarks(Settings(), ["fronts", "host"], {}, 0) == ["fronts has no effect in one process"]
+    assert remarks(Settings(), ["fronts"], {}, 2) == []
+
+
+def test_a_password_of_no_redis_is_told() -> None:
+    settings = load_settings({"cache_redis_password_file": "/secret"}, {})
+    expected = "cache_redis_password_file has no effect without cache_redis_url"
+    assert remarks(settings, (), {}, 0) == [expected]
 
 
 def test_what_a_command_line_holds_besides_settings_is_passed_over() -> None:
@@ -208,6 +312,9 @@ def test_an_empty_file_is_the_defaults(name: str, tmp_path: Path) -> None:
         ("http://hunter2", "redis://, rediss:// or unix:// was expected"),
         ("hunter2", "redis://, rediss:// or unix:// was expected"),
         ("redis://cache:hunter2", "this is no URL"),
+        ("redis://cache?nosuch=hunter2", "the options of the URL cannot be used: nosuch"),
+        ("redis://cache?socket_timeout=hunter2&db=1", "cannot be used: socket_timeout"),
+        ("rediss://cache?ssl_no=hunter2&db=x", "cannot be used: ssl_no, db"),
     ],
 )
 def test_a_wrong_url_of_redis_is_refused_and_never_shown(url: str, why: str) -> None:

@@ -13,6 +13,7 @@ from inferd_server.settings.model import Settings, shipped_models
 from inferd_server.settings.sources import add_flags, fields, load_settings
 
 # For every setting, a text and what it means; none is the default.
+A, B = "AExecutionProvider", "BExecutionProvider"
 EXAMPLES: Mapping[str, tuple[str, object]] = {
     "host": ("::1", "::1"),
     "grpc_port": ("1", 1),
@@ -40,6 +41,8 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "model_repository": ("/models", Path("/models")),
     "model_control": ("off", "off"),
     "strict_readiness": ("false", False),
+    "ready_without_models": ("true", True),
+    "concurrent_loads": ("5", 5),
     "max_batch_size": ("4", 4),
     "max_queue_delay_ms": ("5.5", 5.5),
     "max_queue_rows": ("6", 6),
@@ -49,7 +52,10 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "processes": ("inline", "inline"),
     "concurrent_runs": ("1", 1),
     "engine_threads": ("7", 7),
-    "engine_providers": ("A,B", ("A", "B")),
+    "engine_providers": (
+        "CUDAExecutionProvider,CPUExecutionProvider",
+        ("CUDAExecutionProvider", "CPUExecutionProvider"),
+    ),
     "plan_store": ("/plans", "/plans"),
     "cores": ("3", 3),
     "cpu_fallback": ("false", False),
@@ -171,12 +177,12 @@ def test_a_yes_or_no_is_read_from_a_flag(text: str) -> None:
     assert settings.repository.strict_readiness == (text in {"true", "yes", "1"})
 
 
-@pytest.mark.parametrize("text", ["A,B", " A , B ,", ",A,,B"])
+@pytest.mark.parametrize("text", [f"{A},{B}", f" {A} , {B} ,", f",{A},,{B}"])
 def test_commas_part_a_list_in_flags_and_environment(text: str) -> None:
     by_flag = load_settings({"engine_providers": text}, {})
     by_environment = load_settings({}, {"INFERD_ENGINE_PROVIDERS": text})
-    assert by_flag.engine.engine_providers == ("A", "B")
-    assert by_environment.engine.engine_providers == ("A", "B")
+    assert by_flag.engine.engine_providers == (A, B)
+    assert by_environment.engine.engine_providers == (A, B)
 
 
 def test_an_empty_list_can_be_given() -> None:
@@ -184,10 +190,10 @@ def test_an_empty_list_can_be_given() -> None:
 
 
 def test_a_file_may_hold_a_list(tmp_path: Path) -> None:
-    settings = from_file(tmp_path, "engine_providers: [A, B]")
-    assert settings.engine.engine_providers == ("A", "B")
-    settings = from_file(tmp_path, "engine_providers = ['A', 'B']", "inferd.toml")
-    assert settings.engine.engine_providers == ("A", "B")
+    settings = from_file(tmp_path, f"engine_providers: [{A}, {B}]")
+    assert settings.engine.engine_providers == (A, B)
+    settings = from_file(tmp_path, f"engine_providers = ['{A}', '{B}']", "inferd.toml")
+    assert settings.engine.engine_providers == (A, B)
 
 
 def test_the_words_on_and_off_of_yaml_are_taken_for_a_switch(tmp_path: Path) -> None:

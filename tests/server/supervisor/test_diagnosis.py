@@ -14,7 +14,8 @@ GOOD = Facts(
     listening=True,
     serving=True,
     silent=False,
-    failed=frozenset(),
+    loaded=True,
+    wanted=frozenset({"a", "b"}),
     records=(
         ModelRecord("a", 1, "READY", "", None),
         ModelRecord("a", 2, "READY", "", None),
@@ -23,6 +24,7 @@ GOOD = Facts(
     ),
     sick={},
     strict=True,
+    without_models=False,
     down_s=0.0,
     repair_timeout_s=300.0,
 )
@@ -43,8 +45,14 @@ def test_a_server_with_nothing_wrong_is_ready_and_live() -> None:
         {"listening": False},
         {"serving": False},
         {"silent": True},
-        {"failed": None},
-        {"failed": frozenset({"c"})},
+        {"loaded": False},
+        {"wanted": frozenset({"a", "b", "c"})},
+        # Its worker died, and the next one finds other models, or none.
+        {"records": ()},
+        {"records": (), "strict": False},
+        {"records": (), "wanted": frozenset()},
+        {"records": (), "wanted": frozenset(), "strict": False},
+        {"records": GOOD.records[3:], "wanted": frozenset({"c"}), "strict": False},
         {"sick": {("b", 1): "no"}},
         {"strict": False, "sick": {("a", 1): "no", ("a", 2): "no", ("b", 1): "no"}},
     ],
@@ -63,8 +71,8 @@ def test_a_server_that_should_get_no_requests_is_not_ready_and_still_live(
         {"sick": {("a", 1): "no"}},
         # Not loaded any more.
         {"sick": {("c", 1): "no"}},
-        {"failed": frozenset({"b"})},
-        {"strict": False, "failed": frozenset({"c"})},
+        {"strict": False, "wanted": frozenset({"a", "b", "c"})},
+        {"records": (), "wanted": frozenset(), "without_models": True},
         {"strict": False, "sick": {("b", 1): "no"}},
     ],
 )

@@ -236,6 +236,22 @@ def test_nothing_starts_again_once_stopped(bench: Bench) -> None:
     assert bench.later.empty()
 
 
+def test_who_answers_nothing_is_killed_without_a_wait(bench: Bench) -> None:
+    bench.fleet.stop()
+    for child in bench.children.values():
+        child.process.wait = refuse_to_wait(child.process.wait)  # type: ignore[method-assign]
+    bench.fleet.end(silent=lambda _: True)
+    assert all(child.process.killed for child in bench.children.values())
+
+
+def refuse_to_wait(wait: Callable[[float | None], int]) -> Callable[..., int]:
+    def waiting(timeout: float | None = None) -> int:
+        assert not timeout, "a process that answers nothing was waited for"
+        return wait(timeout)
+
+    return waiting
+
+
 def test_who_does_not_end_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferd_server.supervisor.fleet.CLOSE_S", 0.01)
     bench.fleet.stop()

@@ -97,12 +97,13 @@ def test_a_port_that_another_server_shares_among_its_fronts_is_taken(
             assert other.exit_code() == 1
 
 
-def test_a_reload_under_load_costs_nobody_an_answer(server: Split) -> None:
+def test_a_reload_under_load_costs_nobody_an_answer(server: Split, repository: Path) -> None:
     load = oip.RepositoryModelLoadRequest(model_name="scaled")
     with server.channel() as channel, Callers(server) as callers:
         stub = GRPCInferenceServiceStub(channel)
         for _ in range(5):
             callers.answered(20)
+            (repository / "scaled" / "1" / "model.onnx").touch()
             stub.RepositoryModelLoad(load, timeout=PATIENCE)
         callers.answered(20)
     assert callers.wrong == []
@@ -123,3 +124,16 @@ def test_a_second_signal_ends_the_server_though_a_front_answers_nothing(server: 
     # It waits for PATIENCE, which is less than drain_timeout_s.
     assert server.process.exit_code() == 0
     assert ended(stopped)
+
+
+@pytest.mark.slow
+def test_a_front_that_answers_nothing_gets_the_time_to_drain_and_no_more(
+    repository: Path,
+) -> None:
+    # With the time for a process that is at work, it would be longer than is waited for here.
+    drain = PATIENCE - 8
+    with split_process(repository, "--fronts", "2", "--drain-timeout-s", str(drain)) as server:
+        stopped = server.kill("front-0", signal.SIGSTOP)
+        server.process.terminate()
+        assert server.process.exit_code() == 0
+        assert ended(stopped)

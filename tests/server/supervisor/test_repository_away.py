@@ -1,0 +1,69 @@
+"""The worker dies while the repository is away: not ready, not dead, and back with the files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
+from inferd.oip.v2 import inference_pb2 as oip
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+
+from tests import models
+from tests.server.lifecycle.process import PATIENCE
+from tests.server.serving import arrays, infer_request, rows
+from tests.server.supervisor.split import NOT_SERVING, SERVING, Readiness, Split, split_process
+
+
+@pytest.mark.parametrize("away", ["renamed", "empty", "one file missing"])
+@pytest.mark.parametrize("strict", [True, False])
+def test_what_served_is_loaded_again_when_its_files_are_back(
+    tmp_path: Path, away: str, strict: bool
+) -> None:
+    repository = models.repository(tmp_path / "models", {"scaled": models.scale(2.0)})
+    flags = ("--fronts", "1", "--strict-readiness", json.dumps(strict))
+    with split_process(repository, *flags) as server:
+        readiness = Readiness(server)
+        readiness.wait_for(SERVING)
+        place = repository / "scaled" / "1" / "model.onnx" if "file" in away else repository
+        kept = place.rename(tmp_path / "away")
+        if away == "empty":
+            repository.mkdir()
+        server.kill("worker")
+        readiness.wait_for(NOT_SERVING)
+        assert "scaled" in server.process.wait_for("not ready").get("failed", "scaled")
+        assert alive(server)
+        if away == "empty":
+            repository.rmdir()
+        kept.rename(place)
+        readiness.wait_for(SERVING)
+        readiness.close()
+        assert answer(server) == 2.0
+        assert server.process.runs
+
+
+def alive(server: Split) -> bool:
+    with server.channel() as channel:
+        stub = HealthStub(channel)
+        request = HealthCheckRequest(service="liveness")
+        return bool(stub.Check(request, timeout=PATIENCE).status == SERVING)
+
+
+def answer(server: Split) -> float:
+    with server.channel() as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        found = stub.ModelInfer(infer_request("scaled", rows(1.0)), timeout=PATIENCE)
+        return float(arrays(found)["OUTPUT0"][0, 0])
+
+
+def test_a_server_of_processes_without_models_is_not_ready_and_says_why(tmp_path: Path) -> None:
+    repository = models.repository(tmp_path, {"scaled": models.scale(2.0)})
+    with split_process(repository, "--fronts", "1") as server, server.channel() as channel:
+        readiness = Readiness(server)
+        readiness.wait_for(SERVING)
+        unload = oip.RepositoryModelUnloadRequest(model_name="scaled")
+        GRPCInferenceServiceStub(channel).RepositoryModelUnload(unload, timeout=PATIENCE)
+        readiness.wait_for(NOT_SERVING)
+        readiness.close()
