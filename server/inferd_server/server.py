@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from inferd_engines.engine import Opener
 
@@ -57,6 +57,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
         inline: InlineLoop | None = None,
         probe: Transport | None = None,
+        certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Put the parts together.
 
@@ -68,6 +69,7 @@ class Server:
             clock: monotonic seconds.
             inline: whose turns the transport takes; None if it takes none.
             probe: for the port of probes, not started; None if there is none.
+            certificates: returns what /metrics tells of them.
         """
         self._settings = settings
         self._transport = transport
@@ -96,7 +98,7 @@ class Server:
         self._regions = RegionTable()
         telemetry = Telemetry(self._metrics, clock, time.time)
         self._cache = make_cache(settings.cache, clock, time.time)
-        self._metrics.watch(self._cache.gauges)
+        self._metrics.watch(lambda: {**self._cache.gauges(), **certificates()})
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
         # Models that the start could not load.

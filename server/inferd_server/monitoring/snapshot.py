@@ -21,6 +21,10 @@ GAUGES: Mapping[str, str] = {
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
+EARLIEST: Mapping[str, str] = {
+    "inferd_tls_certificate_expiry_timestamp_seconds": "When the TLS certificate in use ends",
+}
+"""Names and texts of gauges of which the least counts, of several processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     trials: dict[tuple[str, str, str], int] = {}
     refused_calls: dict[str, int] = {}
     for snapshot in snapshots:
-        add_values(gauges, snapshot.gauges)
+        add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
         add_values(refused_calls, snapshot.refused_calls)
@@ -92,6 +96,13 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         trials,
         refused_calls,
     )
+
+
+def add_gauges(to: dict[str, float], gauges: Mapping[str, float]) -> None:
+    """Take in the gauges of one more process."""
+    add_values(to, {name: value for name, value in gauges.items() if name not in EARLIEST})
+    for name in EARLIEST.keys() & gauges.keys():
+        to[name] = min(to.get(name, gauges[name]), gauges[name])
 
 
 def add_values(to: dict[K, V], values: Mapping[K, V]) -> None:
