@@ -62,9 +62,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """
     series: dict[tuple[str, int], SeriesSnapshot] = {}
     refused: dict[tuple[str, str, str], Count] = {}
-    engines: frozenset[tuple[str, str, str]] = frozenset()
-    plans: frozenset[tuple[str, str, str]] = frozenset()
-    states: list[bool] = []
+    snapshots = tuple(snapshots)
+    states = [snapshot.ready for snapshot in snapshots if snapshot.ready is not None]
     info: dict[str, set[str]] = {}
     gauges: dict[str, float] = {}
     restarts: dict[str, int] = {}
@@ -79,19 +78,16 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
             refused[label] = add_counts(refused[label], count) if label in refused else count
-        engines |= snapshot.engines
-        plans |= snapshot.plans
-        states += () if snapshot.ready is None else (snapshot.ready,)
         for name, text in snapshot.info.items():
             info.setdefault(name, set()).add(text)
     return MetricsSnapshot(
         series,
         refused,
-        engines,
+        frozenset().union(*(snapshot.engines for snapshot in snapshots)),
         all(states) if states else None,
         {name: ",".join(sorted(texts)) for name, texts in info.items()},
         gauges,
-        plans,
+        frozenset().union(*(snapshot.plans for snapshot in snapshots)),
         restarts,
         trials,
         refused_calls,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from tests.server.lifecycle.process import Process, finished, ready_process
 from tests.server.security.certificates import Files, expired, issued, trusting
 from tests.server.security.named import entry, written
 from tests.server.security.secured import calling, repository, told
-from tests.server.serving import failure, metrics_text
+from tests.server.serving import PATIENCE, failure, metrics_text
 from tests.server.supervisor.split import Split
 
 ARRANGEMENTS = {"one": ("threads",), "split": ("split", "--fronts", "2")}
@@ -71,6 +72,23 @@ def test_an_expired_certificate_shows_in_log_and_metrics(
         text = metrics_text(where["metrics_port"])
         (value,) = re.findall(r"\ninferd_tls_certificate_expiry_timestamp_seconds (\S+)", text)
         assert float(value) < time.time()
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_a_pipe_in_the_place_of_the_identities_hangs_no_call(
+    arrangement: str, models: Path, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "identities.yaml", entry("boss", "infer"))
+    flags = ("--identities-file", str(path), "--processes", *ARRANGEMENTS[arrangement])
+    with ready_process(models, *flags) as (process, where):
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "pipe").replace(path)
+        with calling(where["grpc_port"], token="boss-token") as caller:
+            until = time.monotonic() + PATIENCE
+            while not any("it is not a regular file" in line for line in process.lines):
+                assert caller.infer().model_name == "scaled"
+                assert time.monotonic() < until
+            assert caller.infer().model_name == "scaled"
 
 
 def test_the_port_for_probes_does_not_die_with_a_front(models: Path, files: Files) -> None:
