@@ -83,7 +83,8 @@ def run(
         options = transport_options(listen, reuse_port=True, credentials=credentials)
         name = choose_transport(listen.transport, options)
         probe = make(name, for_probes(options)) if place.probe_address else None
-        FrontProcess(place, channel, make(name, options), logs, probe).run()
+        gauges = dict if credentials is None else credentials.gauges
+        FrontProcess(place, channel, make(name, options), logs, probe, gauges).run()
 
 
 def engines_of(place: Place) -> Engines:

@@ -69,14 +69,18 @@ def load(server: Server, manager: ServiceManager) -> None:
 def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
     """Put a server together with the transport of this host."""
     inline = InlineLoop(time.monotonic)
-    options = transport_options(settings.listen, credentials=credentials_of(settings))
+    certificates = credentials_of(settings)
+    options = transport_options(settings.listen, credentials=certificates)
     name = choose_transport(settings.listen.transport, options)
     transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
     hosted = inline if takes_turns else None
     opener = EndsWithEngine(engines.opener, end_process)
     probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
-    server = Server(settings, opener, transport, logs, inline=hosted, probe=probe)
+    gauges = dict if certificates is None else certificates.gauges
+    server = Server(
+        settings, opener, transport, logs, inline=hosted, probe=probe, certificates=gauges
+    )
     folder = settings.repository.model_repository
     engines.when_ended(lambda model: server.repository.reload(name_of(folder, model)))
     return server

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from inferd_engines.engine import Opener
 
@@ -69,6 +69,7 @@ class Server:
         clock: Callable[[], float] = time.monotonic,
         inline: InlineLoop | None = None,
         probe: Transport | None = None,
+        certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Put the parts together.
 
@@ -80,6 +81,7 @@ class Server:
             clock: monotonic seconds.
             inline: whose turns the transport takes; None if it takes none.
             probe: for the port of probes, not started; None if there is none.
+            certificates: returns what /metrics tells of them.
         """
         self._settings = settings
         self._transport = transport
@@ -129,7 +131,12 @@ class Server:
         self._cache = make_cache(settings.cache, clock, time.time)
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self._metrics.watch(
-            lambda: {**loader.gauges(), **self._cache.gauges(), **transport.bounds.gauges()}
+            lambda: {
+                **loader.gauges(),
+                **self._cache.gauges(),
+                **transport.bounds.gauges(),
+                **certificates(),
+            }
         )
         self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -56,8 +56,10 @@ class FrontProcess:
         transport: Transport,
         logs: LogControl,
         probe: Transport | None = None,
+        certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._place = place
+        self._certificates = certificates
         self._channel = channel
         self._transport = transport
         self._logs = logs
@@ -191,7 +193,12 @@ class FrontProcess:
         return Measured(
             replace(
                 self._metrics.snapshot(),
-                gauges={**held, **self._catalog.gauges(), **self._cache.gauges()},
+                gauges={
+                    **held,
+                    **self._catalog.gauges(),
+                    **self._cache.gauges(),
+                    **self._certificates(),
+                },
             ),
             {h.number: h.statistics.read() for h in handles if h is not None},
         )

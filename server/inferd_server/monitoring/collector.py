@@ -19,7 +19,7 @@ from inferd_server.monitoring.series import (
     SeriesSnapshot,
     add_counts,
 )
-from inferd_server.monitoring.snapshot import GAUGES, MODEL_GAUGES, MetricsSnapshot
+from inferd_server.monitoring.snapshot import EARLIEST, GAUGES, MODEL_GAUGES, MetricsSnapshot
 
 HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (
@@ -63,7 +63,7 @@ class SnapshotCollector(Collector):
         ready.add_sample(ready.name, {}, float(bool(now.ready)))
         yield ready
         for name, value in now.gauges.items():
-            gauge = Metric(name, GAUGES[name], "gauge")
+            gauge = Metric(name, {**GAUGES, **EARLIEST}[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
         yield from of_models(now.models)

@@ -30,6 +30,10 @@ MODEL_GAUGES: Mapping[str, str] = {
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
+EARLIEST: Mapping[str, str] = {
+    "inferd_tls_certificate_expiry_timestamp_seconds": "When the TLS certificate in use ends",
+}
+"""Names and texts of gauges of which the least counts, of several processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +73,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     """
     series: dict[tuple[str, int], SeriesSnapshot] = {}
     refused: dict[tuple[str, str, str], Count] = {}
-    engines: frozenset[tuple[str, str, str]] = frozenset()
-    plans: frozenset[tuple[str, str, str]] = frozenset()
-    states: list[bool] = []
+    snapshots = tuple(snapshots)
+    states = [snapshot.ready for snapshot in snapshots if snapshot.ready is not None]
     info: dict[str, set[str]] = {}
     gauges: dict[str, float] = {}
     restarts: dict[str, int] = {}
@@ -79,7 +82,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
     for snapshot in snapshots:
-        add_values(gauges, snapshot.gauges)
+        add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
         add_values(refused_calls, snapshot.refused_calls)
@@ -88,24 +91,28 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
             refused[label] = add_counts(refused[label], count) if label in refused else count
-        engines |= snapshot.engines
-        plans |= snapshot.plans
-        states += () if snapshot.ready is None else (snapshot.ready,)
         for name, text in snapshot.info.items():
             info.setdefault(name, set()).add(text)
     return MetricsSnapshot(
         series,
         refused,
-        engines,
+        frozenset().union(*(snapshot.engines for snapshot in snapshots)),
         all(states) if states else None,
         {name: ",".join(sorted(texts)) for name, texts in info.items()},
         gauges,
-        plans,
+        frozenset().union(*(snapshot.plans for snapshot in snapshots)),
         restarts,
         trials,
         refused_calls,
         models,
     )
+
+
+def add_gauges(to: dict[str, float], gauges: Mapping[str, float]) -> None:
+    """Take in the gauges of one more process."""
+    add_values(to, {name: value for name, value in gauges.items() if name not in EARLIEST})
+    for name in EARLIEST.keys() & gauges.keys():
+        to[name] = min(to.get(name, gauges[name]), gauges[name])
 
 
 def add_values(to: dict[K, V], values: Mapping[K, V]) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from inferd_server.errors import CredentialsError
 from inferd_server.regular_file import read_regular
+from inferd_server.security.validity import Validity, tell, validity_of
 from inferd_server.settings.security import SecuritySettings
 from inferd_server.transport.credentials import Credentials
 
@@ -20,14 +22,20 @@ log = logging.getLogger(__name__)
 class CertificateFiles:
     """Returns the credentials in the files, or the last ones that could be used. Any thread."""
 
-    def __init__(self, settings: SecuritySettings) -> None:
+    def __init__(self, settings: SecuritySettings, wall: Callable[[], float] = time.time) -> None:
         """Read the files.
+
+        Args:
+            settings: name them.
+            wall: seconds since the epoch.
 
         Raises:
             CredentialsError: names the file and what is wrong with it.
         """
         self._settings = settings
+        self._wall = wall
         self._good = read_credentials(settings)
+        self._validity = chain_validity(self._good)
         self._problem = ""
 
     def __call__(self) -> Credentials:
@@ -37,8 +45,23 @@ class CertificateFiles:
         except CredentialsError as error:
             self._tell(str(error))
         else:
+            changed = found != self._good
             self._good, self._problem = found, ""
+            if changed:
+                self._validity = chain_validity(found)
+                self.describe()
         return self._good
+
+    def describe(self) -> None:
+        """Write into the log which certificate is used, and whether it is any good."""
+        if self._validity is not None:
+            tell(self._validity, self._wall())
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return what /metrics tells of the certificate in use."""
+        if self._validity is None:
+            return {}
+        return {"inferd_tls_certificate_expiry_timestamp_seconds": self._validity.ends}
 
     def _tell(self, problem: str) -> None:
         # Once, and not at every handshake.
@@ -67,6 +90,12 @@ def read_credentials(settings: SecuritySettings, known: Credentials | None = Non
     if found != known:
         check(found)
     return found
+
+
+def chain_validity(credentials: Credentials) -> Validity | None:
+    """Return how long the server's own certificate is good for; None if it cannot be told."""
+    with _as_file(credentials.certificate_chain) as path:
+        return validity_of(path)
 
 
 def check(credentials: Credentials) -> None:

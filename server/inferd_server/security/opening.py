@@ -17,7 +17,6 @@ from inferd_server.security.limits import Limits
 from inferd_server.security.permissions import Permission, anonymous_grants, covered
 from inferd_server.security.watched import LOOK_S, Watched
 from inferd_server.settings.model import Settings
-from inferd_server.transport.credentials import Credentials
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ def open_access(settings: Settings, clock: Callable[[], float], refused: Refused
     return Guard(identities, Identity("", permissions), Limits(clock), refused)
 
 
-def credentials_of(settings: Settings) -> Callable[[], Credentials] | None:
+def credentials_of(settings: Settings) -> CertificateFiles | None:
     """Return what a transport asks for its certificates; None without TLS.
 
     Raises:
@@ -107,7 +106,9 @@ def check_security(settings: Settings) -> None:
             "tls_client_ca asks callers for certificates, which needs TLS: set "
             "tls_certificate and tls_private_key, too"
         )
-    credentials_of(settings)
+    certificates = credentials_of(settings)
+    if certificates is not None:
+        certificates.describe()
     if not security.identities_file:
         tell_who_may(settings)
         return

@@ -212,15 +212,10 @@ def test_who_uses_up_connections_of_the_metrics_port_takes_nothing_from_callers(
     arrangement: str, tmp_path: Path
 ) -> None:
     models = repository(tmp_path / "models")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
-    try:
-        server = ready_process(models, "--processes", *ARRANGEMENTS[arrangement])
-        process, where = server.__enter__()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    with ExitStack() as stack:
-        stack.push(server)
+    arranged = ("--processes", *ARRANGEMENTS[arrangement])
+    with ready_process(models, *arranged) as (process, where), ExitStack() as stack:
+        _, hard = resource.prlimit(process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (256, hard))
         for _ in range(400):
             stack.enter_context(half_a_request(where["metrics_port"]))
         assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) < 60

@@ -207,6 +207,15 @@ def test_a_model_yaml_that_is_a_folder_or_a_dead_link_is_refused(tmp_path: Path)
     assert refusal(tmp_path, "n").endswith("model.yaml cannot be read: No such file or directory")
 
 
+def test_a_model_yaml_that_would_never_end_is_refused_at_once(tmp_path: Path) -> None:
+    folders(tmp_path, "m/1/", "n/1/")
+    os.mkfifo(tmp_path / "m" / "model.yaml")
+    (tmp_path / "n" / "model.yaml").symlink_to("/dev/zero")
+    for name in ("m", "n"):
+        told = "model.yaml cannot be read: it is not a regular file"
+        assert refusal(tmp_path, name).endswith(told)
+
+
 def test_a_model_yaml_that_names_a_missing_version_is_refused(tmp_path: Path) -> None:
     configured(tmp_path, "versions: [3]")
     assert refusal(tmp_path) == "versions names 3, and there are 1, 2, 10"

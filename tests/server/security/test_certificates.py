@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,11 @@ import trustme
 from inferd_server.errors import CredentialsError, InferdError, SettingsError
 from inferd_server.security.certificates import CertificateFiles
 from inferd_server.security.opening import await_files, check_security, credentials_of
+from inferd_server.security.validity import SOON_S, Validity, tell
 from inferd_server.settings.security import SecuritySettings
 from inferd_server.settings.sources import load_settings
 
-from tests.server.security.certificates import Files, issued, root
+from tests.server.security.certificates import Files, expired, issued, root
 from tests.server.security.named import entry, written
 
 Damage = Callable[[Files], object]
@@ -49,6 +52,56 @@ def test_what_is_in_the_files_is_what_is_used(
     assert source().private_key == new.key
     files.client_ca.write_bytes(root(stranger))
     assert source().client_ca == root(stranger)
+
+
+def test_an_expired_certificate_put_in_place_is_told_with_subject_and_end(
+    files: Files, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source = opened(files)
+    good = source.gauges()["inferd_tls_certificate_expiry_timestamp_seconds"]
+    assert good > time.time()
+    files.put(expired(authority, "127.0.0.1"))
+    source()
+    source()
+    (line,) = [vars(record) for record in caplog.records]
+    assert line["levelname"] == "WARNING"
+    assert "expired" in line["msg"]
+    assert "organizationalUnitName=" in line["subject"]
+    ends = datetime.strptime(line["ends"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert 0 < (datetime.now(UTC) - ends).total_seconds() < 2 * 86_400
+    (told,) = source.gauges().values()
+    assert told == ends.timestamp()
+
+
+def test_a_good_certificate_put_in_place_is_told_as_well(
+    files: Files, authority: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source = opened(files)
+    files.put(issued(authority, "127.0.0.1"))
+    source()
+    (record,) = caplog.records
+    assert (record.levelname, record.getMessage()) == ("INFO", "this TLS certificate is used")
+
+
+@pytest.mark.parametrize(
+    ("now", "level", "words"),
+    [
+        (0.0, "WARNING", "not valid yet"),
+        (150.0, "INFO", "is used"),
+        (301.0, "WARNING", "expires soon"),
+        (301.0 + SOON_S, "WARNING", "has expired"),
+    ],
+)
+def test_what_is_told_of_a_certificate_depends_on_the_day(
+    now: float, level: str, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    tell(Validity("commonName=x", 100.0, 300.0 + SOON_S), now)
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert words in record.getMessage()
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import trustme
 
 from tests.server.lifecycle.process import Process, finished, ready_process
-from tests.server.security.certificates import Files, issued, trusting
+from tests.server.security.certificates import Files, expired, issued, trusting
 from tests.server.security.named import entry, written
 from tests.server.security.secured import calling, repository, told
-from tests.server.serving import failure
+from tests.server.serving import PATIENCE, failure, metrics_text
 from tests.server.supervisor.split import Split
 
 ARRANGEMENTS = {"one": ("threads",), "split": ("split", "--fronts", "2")}
@@ -50,6 +54,41 @@ def test_certificates_tokens_and_probes_work_in_one_process_and_in_several(
         assert (probe.returncode, probe.stdout) == (0, "SERVING\n")
         process.terminate()
         assert process.exit_code() == 0
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_an_expired_certificate_shows_in_log_and_metrics(
+    arrangement: str, models: Path, files: Files, authority: trustme.CA
+) -> None:
+    flags = [f"--{k.replace('_', '-')}={v}" for k, v in files.settings().items()]
+    arranged = ("--processes", *ARRANGEMENTS[arrangement])
+    with ready_process(models, *arranged, *flags) as (process, where):
+        files.put(expired(authority, "127.0.0.1"))
+        with calling(where["grpc_port"], trusting(authority)) as caller:
+            # A handshake reads the files, and the caller judges what it is shown.
+            assert told(failure(caller.infer)) == ("UNAVAILABLE", "")
+        line = process.wait_for("the TLS certificate has expired: callers refuse it")
+        assert line["ends"] < datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        text = metrics_text(where["metrics_port"])
+        (value,) = re.findall(r"\ninferd_tls_certificate_expiry_timestamp_seconds (\S+)", text)
+        assert float(value) < time.time()
+
+
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+def test_a_pipe_in_the_place_of_the_identities_hangs_no_call(
+    arrangement: str, models: Path, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "identities.yaml", entry("boss", "infer"))
+    flags = ("--identities-file", str(path), "--processes", *ARRANGEMENTS[arrangement])
+    with ready_process(models, *flags) as (process, where):
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "pipe").replace(path)
+        with calling(where["grpc_port"], token="boss-token") as caller:
+            until = time.monotonic() + PATIENCE
+            while not any("it is not a regular file" in line for line in process.lines):
+                assert caller.infer().model_name == "scaled"
+                assert time.monotonic() < until
+            assert caller.infer().model_name == "scaled"
 
 
 def test_the_port_for_probes_does_not_die_with_a_front(models: Path, files: Files) -> None:
