@@ -9,16 +9,21 @@ import argparse
 import difflib
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points, version
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from inferd_client.discovery import Command, find
 from inferd_client.errors import InferdError
 
 GROUP = "inferd.commands"
 
-HELD = (signal.SIGTERM, signal.SIGINT)
+HELD: Mapping[signal.Signals, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+}
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -26,12 +31,35 @@ FAILED, USAGE, INTERRUPTED = 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # Held while modules are imported: a command may want to end well, and to hear of it then.
-    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    hold_signals()
     try:
         return run(arguments, tuple(entry_points(group=GROUP)))
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+        release_signals()
+
+
+def hold_signals() -> None:
+    """Hold what asks to stop while modules are imported: a command may want to end well.
+
+    As process 1 of a container nothing would come of a signal that has no handler yet.
+    """
+    for number in HELD:
+        signal.signal(number, _kept)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+
+
+def release_signals() -> None:
+    """Let signals do what they do by default, unless the command has taken them over."""
+    for number, default in HELD.items():
+        if signal.getsignal(number) is _kept:
+            signal.signal(number, default)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def _kept(number: int, _: FrameType | None) -> None:
+    """Leave a signal that another thread took to the main thread, which holds it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
@@ -82,7 +110,7 @@ def _refuse(command: argparse.ArgumentParser, unknown: str) -> NoReturn:
 def _execute(parsed: argparse.Namespace) -> int:
     try:
         if not getattr(parsed, "holds_signals", False):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+            release_signals()
         code: int = parsed.run(parsed)
     except KeyboardInterrupt:
         return INTERRUPTED

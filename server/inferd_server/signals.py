@@ -18,6 +18,9 @@ def hold() -> None:
     The kernel throws away what process 1 of a container has no handler for yet, and the server
     would never stop. What is held stays so when the command starts anew under the same process id.
     """
+    # A thread that was there before would take them, and without a handler nothing came of it.
+    for number in SIGNALS:
+        signal.signal(number, _kept)
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
@@ -69,6 +72,12 @@ class StopSignals:
 
         threading.Thread(target=wait, name="signals", daemon=True).start()
         return came
+
+
+def _kept(number: int, _frame: FrameType | None) -> None:
+    """Leave a signal that another thread took to the main thread, which holds it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    signal.pthread_kill(threading.main_thread().ident or 0, number)
 
 
 def _reported(_number: int, _frame: FrameType | None) -> None:

@@ -19,7 +19,7 @@ def test_what_the_operator_set_stays_even_when_it_is_empty() -> None:
 
 
 def test_a_server_runs_with_it_under_the_process_id_that_was_started(tmp_path: Path) -> None:
-    with ready_process(tmp_path) as (process, _):
+    with ready_process(tmp_path, "--ready-without-models", "true") as (process, _):
         pairs = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
         environment = dict(pair.decode().split("=", 1) for pair in pairs if b"=" in pair)
         process.terminate()
