@@ -113,9 +113,9 @@ def test_message_above_the_limit_is_refused(server: OipServer) -> None:
 def test_closed_client_says_so(server: OipServer) -> None:
     client = Client(server.address)
     client.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         client.infer("m", x=1)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         client.stream([])
 
 
@@ -125,7 +125,7 @@ def test_closed_asyncio_client_says_so(server: OipServer) -> None:
         await client.close()
         await client.infer("m", x=1)
 
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         asyncio.run(scenario())
 
 

@@ -6,8 +6,12 @@ import argparse
 import json
 
 from inferd_client import presentation
+from inferd_client.client import Client
 from inferd_client.commands import connect
-from inferd_client.inputs import arrays, assignment, shape_assignment
+from inferd_client.errors import EngineFailure, InvalidInput
+from inferd_client.information import ModelMetadata
+from inferd_client.inputs import arrays, assignment, guess, shape_assignment
+from inferd_client.results import Result
 
 HELP = "run a model once"
 
@@ -53,12 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Infer, print, and save if asked."""
     with connect.client(arguments) as client:
         metadata = client.metadata(arguments.model, arguments.version)
-        result = client.infer(
-            arguments.model,
-            inputs=arrays(metadata, arguments.input, dict(arguments.shape)),
-            version=arguments.version,
-            outputs=arguments.output,
-        )
+        result = _infer(client, arguments, metadata)
     if arguments.json:
         print(json.dumps(presentation.as_json(result), indent=2))
     else:
@@ -66,3 +65,17 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save:
         presentation.save(result, arguments.save)
     return 0
+
+
+def _infer(client: Client, arguments: argparse.Namespace, metadata: ModelMetadata) -> Result:
+    shapes = dict(arguments.shape)
+    try:
+        return client.infer(
+            arguments.model,
+            inputs=arrays(metadata, arguments.input, shapes),
+            version=arguments.version,
+            outputs=arguments.output,
+        )
+    except (InvalidInput, EngineFailure) as error:
+        hint = guess(metadata, arguments.input, shapes)
+        raise type(error)(f"{error.message}; {hint}" if hint else error.message) from error
