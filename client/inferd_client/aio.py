@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import suppress
 from typing import Any, Self
 
-from inferd_client import connection, operations, service_config, signatures
+from inferd_client import connection, operations, parts, service_config, signatures
 from inferd_client.aio_exchange import exchange
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import (
@@ -101,12 +101,14 @@ class AsyncClient:
         timeout: float | None = None,
         metadata: Metadata = (),
         cast: bool = False,
+        split: bool = False,
         **tensors: Any,
     ) -> Result:
         """Run a model once; tensors come by keyword or in `inputs`, see `Request`.
 
         Where a tensor has no datatype of its own, the model is asked for its signature first,
-        once for each client, within the same timeout.
+        once for each client, within the same timeout. With `split`, rows beyond the model's
+        maximum go in further calls, one after the other, and the outputs are joined.
 
         Raises:
             InvalidInput: a tensor cannot be sent, or is not what the model takes.
@@ -115,14 +117,15 @@ class AsyncClient:
         """
         named = merge_inputs(inputs, tensors)
         request = Request(model, named, version, outputs, id, parameters or {}, cast)
-        started, patience = time.monotonic(), self._options.patience(timeout)
-        request = await self._typed(request, patience, metadata)
-        operation = operations.infer(request)
-        left = patience - (time.monotonic() - started)
-        try:
-            return await self._send(operation, left, metadata)
-        except InvalidInput as error:
-            raise await self._explained(error, request, metadata) from error
+        end = time.monotonic() + self._options.patience(timeout)
+        request = await self._typed(request, end - time.monotonic(), metadata)
+        if not split:
+            return await self._infer(request, end - time.monotonic(), metadata)
+        asked = operations.config(model, version)
+        config = await self._send(asked, end - time.monotonic(), metadata)
+        requests = parts.split(request, config.max_batch_size)
+        results = [await self._infer(each, end - time.monotonic(), metadata) for each in requests]
+        return parts.join(results, requests)
 
     def stream(
         self,
@@ -211,6 +214,13 @@ class AsyncClient:
             Unimplemented: the server is not inferd.
         """
         return await self._send(operations.status(), timeout)
+
+    async def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
+        operation = operations.infer(request)
+        try:
+            return await self._send(operation, timeout, metadata)
+        except InvalidInput as error:
+            raise await self._explained(error, request, metadata) from error
 
     async def _typed(self, request: Request, timeout: float, metadata: Metadata) -> Request:
         if not signatures.wants(request):

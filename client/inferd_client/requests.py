@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from inferd.oip.v2 import inference_pb2
+from inferd.tensors import Array
 
+from inferd_client import conversion, payloads
 from inferd_client import parameters as parameter_values
-from inferd_client import payloads
 from inferd_client.errors import InvalidInput
 from inferd_client.frames import Frame
 from inferd_client.parameters import Parameters
@@ -61,6 +62,20 @@ def merge_inputs(
     if twice:
         raise InvalidInput(f"inputs given twice: {', '.join(twice)}")
     return named | dict(tensors)
+
+
+def arrays_of(request: Request) -> dict[str, Array]:
+    """Return the inputs of a request as arrays.
+
+    Raises:
+        InvalidInput: one is none, or a DataFrame stands for all of them.
+    """
+    if not isinstance(request.inputs, Mapping):
+        raise InvalidInput("a DataFrame can be sent only by a client, which knows the model")
+    try:
+        return {name: conversion.whole(value) for name, value in request.inputs.items()}
+    except ValueError as error:
+        raise InvalidInput(f"the inputs are no arrays: {error}") from error
 
 
 @sendable

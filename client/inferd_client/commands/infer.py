@@ -46,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", action="append", default=[], metavar="NAME", help="only this output"
     )
     parser.add_argument("--version", default="", help="model version (default: the server's)")
+    parser.add_argument(
+        "--split", action="store_true", help="send rows beyond the model's maximum in further calls"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, values in full")
     parser.add_argument(
         "--save", metavar="OUT.npz", help="write the outputs; BYTES as S, BF16 as float32"
@@ -75,6 +78,7 @@ def _infer(client: Client, arguments: argparse.Namespace, metadata: ModelMetadat
             inputs=arrays(metadata, arguments.input, shapes),
             version=arguments.version,
             outputs=arguments.output,
+            split=arguments.split,
         )
     except (InvalidInput, EngineFailure) as error:
         hint = guess(metadata, arguments.input, shapes)
