@@ -7,14 +7,20 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
+import sys
 import urllib.request
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from inferd_client import Client
+
+from tests.conformance.process import ServerProcess
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -138,6 +144,52 @@ def test_the_session_of_the_readme_prints_what_it_says(
     assert session.examples
     result = doctest.DocTestRunner().run(session)
     assert result.failed == 0
+
+
+def test_the_model_of_the_readme_is_served_and_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (make,) = blocks("python")
+    ((call, expected),) = re.findall(r"`(Client\(.*)` is `(.*)`", README)
+    monkeypatch.chdir(tmp_path)
+    exec(make, {})
+    server = ServerProcess(tmp_path / "models")
+    try:
+        port = server.wait_for("listening")["grpc_port"]
+        server.wait_for("ready")
+        answer = eval(call.replace(DEFAULT_ADDRESS, f"127.0.0.1:{port}"), {"Client": Client})
+    finally:
+        code = server.stop()
+    assert (answer.tolist(), code) == (json.loads(expected), 0)
+
+
+def test_the_command_is_a_module_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "inferd", "--version"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("inferd ")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_what_the_readme_installs_with_pip_serves_in_an_empty_environment(tmp_path: Path) -> None:
+    lines = blocks("console")[0].splitlines()
+    install, serve = (line.removeprefix("$ ") for line in lines)
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv/bin/python"
+    assert install == "pip install '.[server]'"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, f"{ROOT}[server]"], check=True, timeout=600)
+    shutil.copytree(ROOT / "server/inferd_server/models", tmp_path / "models")
+    arguments = shlex.split(serve)[1:]
+    assert arguments[:3] == ["-m", "inferd", "serve"]
+    server = ServerProcess(tmp_path / "models", (str(python), *arguments[:3]))
+    try:
+        server.wait_for("listening")
+        ready = server.wait_for("ready")
+    finally:
+        code = server.stop()
+    assert (ready["message"], code) == ("ready", 0)
 
 
 def test_the_readme_is_short_and_links_to_files_that_exist() -> None:

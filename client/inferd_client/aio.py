@@ -9,14 +9,20 @@ import math
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
-import numpy.typing as npt
-
-from inferd_client import connection, operations, service_config
+from inferd_client import connection, operations, parts, service_config, signatures
 from inferd_client.aio_exchange import exchange
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
-from inferd_client.errors import DeadlinePassed, Unavailable
+from inferd_client.errors import (
+    DeadlinePassed,
+    InferdError,
+    InvalidInput,
+    PermissionDenied,
+    Unavailable,
+    Unimplemented,
+)
+from inferd_client.frames import Frame
 from inferd_client.information import (
     ModelConfig,
     ModelMetadata,
@@ -31,6 +37,7 @@ from inferd_client.parameters import Parameters
 from inferd_client.requests import Request, merge_inputs
 from inferd_client.results import Result
 from inferd_client.security import Tls, authorization
+from inferd_client.signatures import Signatures
 
 
 class AsyncClient:
@@ -67,6 +74,7 @@ class AsyncClient:
         repeating, once = (connection.methods(channel) for channel in self._channels)
         self._methods = {True: repeating, False: once}
         self._closed = False
+        self._signatures: Signatures = {}
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,25 +93,39 @@ class AsyncClient:
         model: str,
         /,
         *,
-        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        inputs: Mapping[str, Any] | Frame | None = None,
         version: str = "",
         outputs: Sequence[str] = (),
         id: str = "",
         parameters: Parameters | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
-        **tensors: npt.ArrayLike,
+        cast: bool = False,
+        split: bool = False,
+        **tensors: Any,
     ) -> Result:
         """Run a model once; tensors come by keyword or in `inputs`, see `Request`.
+
+        Where a tensor has no datatype of its own, the model is asked for its signature first,
+        once for each client, within the same timeout. With `split`, rows beyond the model's
+        maximum go in further calls, one after the other, and the outputs are joined.
 
         Raises:
             InvalidInput: a tensor cannot be sent, or is not what the model takes.
             InvalidResponse: the answer contradicts itself.
-            InferdError: the call failed.
+            InferdError: the call failed, or the client is closed (Cancelled).
         """
         named = merge_inputs(inputs, tensors)
-        request = Request(model, named, version, outputs, id, parameters or {})
-        return await self._send(operations.infer(request), timeout, metadata)
+        request = Request(model, named, version, outputs, id, parameters or {}, cast)
+        end = time.monotonic() + self._options.patience(timeout)
+        request = await self._typed(request, end - time.monotonic(), metadata)
+        if not split:
+            return await self._infer(request, end - time.monotonic(), metadata)
+        asked = operations.config(model, version)
+        config = await self._send(asked, end - time.monotonic(), metadata)
+        requests = parts.split(request, config.max_batch_size)
+        results = [await self._infer(each, end - time.monotonic(), metadata) for each in requests]
+        return parts.join(results, requests)
 
     def stream(
         self,
@@ -123,7 +145,13 @@ class AsyncClient:
         connection.require_usable(closed=self._closed, max_in_flight=max_in_flight)
         method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
-        return exchange(method(**arguments), requests, max_in_flight, self.address)
+        return exchange(
+            method(**arguments),
+            requests,
+            max_in_flight,
+            self.address,
+            lambda request: self._typed(request, self._options.timeout, metadata),
+        )
 
     async def live(self, *, timeout: float | None = None) -> bool:
         """Return whether the server is able to answer."""
@@ -186,6 +214,42 @@ class AsyncClient:
             Unimplemented: the server is not inferd.
         """
         return await self._send(operations.status(), timeout)
+
+    async def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
+        operation = operations.infer(request)
+        try:
+            return await self._send(operation, timeout, metadata)
+        except InvalidInput as error:
+            raise await self._explained(error, request, metadata) from error
+
+    async def _typed(self, request: Request, timeout: float, metadata: Metadata) -> Request:
+        if not signatures.wants(request):
+            return request
+        return signatures.typed(request, await self._signature(request, timeout, metadata))
+
+    async def _signature(
+        self, request: Request, timeout: float, metadata: Metadata
+    ) -> ModelMetadata | None:
+        key = request.model, request.version
+        if key not in self._signatures:
+            signature: ModelMetadata | None = None
+            with suppress(Unimplemented, PermissionDenied):
+                signature = await self._send(operations.metadata(*key), timeout, metadata)
+            self._signatures[key] = signature
+        return self._signatures[key]
+
+    async def _explained(
+        self, error: InvalidInput, request: Request, metadata: Metadata
+    ) -> InvalidInput:
+        # The model may have been replaced by one that takes something else.
+        self._signatures.pop((request.model, request.version), None)
+        if not signatures.is_refused_for_datatype(request, error.message):
+            return error
+        with suppress(InferdError):
+            signature = await self._signature(request, self._options.timeout, metadata)
+            cure = signatures.cure(request, signature)
+            return InvalidInput(f"{error.message}{cure}", code=error.code, details=error.details)
+        return error
 
     async def _send(
         self, operation: Operation[Answer], timeout: float | None, metadata: Metadata = ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -21,12 +21,17 @@ class Feed:
     """
 
     def __init__(
-        self, requests: Iterable[Request] | AsyncIterable[Request], ledger: Ledger, limit: int
+        self,
+        requests: Iterable[Request] | AsyncIterable[Request],
+        ledger: Ledger,
+        limit: int,
+        typed: Callable[[Request], Awaitable[Request]],
     ) -> None:
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
         self.all_sent = False
         self._requests = _asynchronous(requests)
         self._ledger = ledger
+        self._typed = typed
         self._places = asyncio.Semaphore(limit)
 
     async def write_to(self, call: Any) -> None:
@@ -35,14 +40,18 @@ class Feed:
             await self._write_all(call)
         except (grpc.RpcError, asyncio.InvalidStateError):
             return  # The call is over, and the reader is told why.
-        except Exception as error:
+        except BaseException as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # The reader has gone.
+            # KeyboardInterrupt of a task would end the loop, and a CancelledError this task alone.
             self.failure = error
         await call.done_writing()
 
     async def _write_all(self, call: Any) -> None:
         await self._places.acquire()
         async for request in self._requests:
-            await call.write(self._ledger.enter(request))
+            await call.write(self._ledger.enter(await self._typed(request)))
             await self._places.acquire()
         self.all_sent = True
 
@@ -67,15 +76,16 @@ async def exchange(
     requests: Iterable[Request] | AsyncIterable[Request],
     limit: int,
     address: str,
+    typed: Callable[[Request], Awaitable[Request]],
 ) -> AsyncIterator[StreamItem]:
     """Send requests and yield their answers in the order of arrival.
 
     Raises:
         InferdError: the stream as a whole failed.
-        Exception: what `requests` raised, once all that was sent before is answered.
+        BaseException: what `requests` raised, once all that was sent before is answered.
     """
     ledger = Ledger()
-    feed = Feed(requests, ledger, limit)
+    feed = Feed(requests, ledger, limit, typed)
     final = FinalStatus(call)
     writer = asyncio.create_task(feed.write_to(call))
     try:

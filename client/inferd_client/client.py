@@ -8,14 +8,20 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
-import numpy.typing as npt
-
-from inferd_client import connection, operations, service_config
+from inferd_client import connection, operations, parts, service_config, signatures
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
-from inferd_client.errors import DeadlinePassed, Unavailable
+from inferd_client.errors import (
+    DeadlinePassed,
+    InferdError,
+    InvalidInput,
+    PermissionDenied,
+    Unavailable,
+    Unimplemented,
+)
 from inferd_client.exchange import exchange
+from inferd_client.frames import Frame
 from inferd_client.information import (
     ModelConfig,
     ModelMetadata,
@@ -30,6 +36,7 @@ from inferd_client.parameters import Parameters
 from inferd_client.requests import Request, merge_inputs
 from inferd_client.results import Result
 from inferd_client.security import Tls, authorization
+from inferd_client.signatures import Signatures
 
 
 class Client:
@@ -48,13 +55,15 @@ class Client:
         token: says who calls; over plaintext it is sent to this host only.
         token_in_the_clear: send it over plaintext to others, too.
         retries: call again, within the timeout and at most four times, when nobody could answer
-            (Unavailable). It holds for `infer` and for what only reads; never for requests of a
-            sequence (parameter `sequence_id`), streams, health, `load` and `unload`.
+            (Unavailable, or Cancelled by a server that stops). It holds for `infer` and for what
+            only reads; never for requests of a sequence (parameter `sequence_id`), streams,
+            health, `status`, `load` and `unload`, and not while most calls fail.
         check_health: call only servers that say that they are ready, and none if none is: for
             addresses behind which there are several servers.
 
     Raises:
         ValueError: the token cannot be sent, or would travel in the clear.
+        InvalidInput: the timeout is no time, or the metadata cannot be sent.
     """
 
     def __init__(
@@ -83,6 +92,7 @@ class Client:
         repeating, once = (connection.methods(channel) for channel in self._channels)
         self._methods = {True: repeating, False: once}
         self._closed = False
+        self._signatures: Signatures = {}
 
     def __enter__(self) -> Self:
         return self
@@ -101,25 +111,39 @@ class Client:
         model: str,
         /,
         *,
-        inputs: Mapping[str, npt.ArrayLike] | None = None,
+        inputs: Mapping[str, Any] | Frame | None = None,
         version: str = "",
         outputs: Sequence[str] = (),
         id: str = "",
         parameters: Parameters | None = None,
         timeout: float | None = None,
         metadata: Metadata = (),
-        **tensors: npt.ArrayLike,
+        cast: bool = False,
+        split: bool = False,
+        **tensors: Any,
     ) -> Result:
         """Run a model once; tensors come by keyword or in `inputs`, see `Request`.
+
+        Where a tensor has no datatype of its own, the model is asked for its signature first,
+        once for each client, within the same timeout. With `split`, rows beyond the model's
+        maximum go in further calls, one after the other, and the outputs are joined.
 
         Raises:
             InvalidInput: a tensor cannot be sent, or is not what the model takes.
             InvalidResponse: the answer contradicts itself.
-            InferdError: the call failed.
+            InferdError: the call failed, or the client is closed (Cancelled).
         """
         named = merge_inputs(inputs, tensors)
-        request = Request(model, named, version, outputs, id, parameters or {})
-        return self._send(operations.infer(request), timeout, metadata)
+        request = Request(model, named, version, outputs, id, parameters or {}, cast)
+        end = time.monotonic() + self._options.patience(timeout)
+        request = self._typed(request, end - time.monotonic(), metadata)
+        if not split:
+            return self._infer(request, end - time.monotonic(), metadata)
+        asked = operations.config(model, version)
+        config = self._send(asked, end - time.monotonic(), metadata)
+        requests = parts.split(request, config.max_batch_size)
+        results = [self._infer(each, end - time.monotonic(), metadata) for each in requests]
+        return parts.join(results, requests)
 
     def stream(
         self,
@@ -148,7 +172,11 @@ class Client:
         method = self._methods[True]["ModelStreamInfer"]
         arguments = self._options.arguments(timeout, metadata)
         return exchange(
-            lambda feed: method(feed, **arguments), requests, max_in_flight, self.address
+            lambda feed: method(feed, **arguments),
+            requests,
+            max_in_flight,
+            self.address,
+            lambda request: self._typed(request, self._options.timeout, metadata),
         )
 
     def live(self, *, timeout: float | None = None) -> bool:
@@ -210,6 +238,40 @@ class Client:
             Unimplemented: the server is not inferd.
         """
         return self._send(operations.status(), timeout)
+
+    def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
+        operation = operations.infer(request)
+        try:
+            return self._send(operation, timeout, metadata)
+        except InvalidInput as error:
+            raise self._explained(error, request, metadata) from error
+
+    def _typed(self, request: Request, timeout: float, metadata: Metadata) -> Request:
+        if not signatures.wants(request):
+            return request
+        return signatures.typed(request, self._signature(request, timeout, metadata))
+
+    def _signature(
+        self, request: Request, timeout: float, metadata: Metadata
+    ) -> ModelMetadata | None:
+        key = request.model, request.version
+        if key not in self._signatures:
+            signature: ModelMetadata | None = None
+            with suppress(Unimplemented, PermissionDenied):
+                signature = self._send(operations.metadata(*key), timeout, metadata)
+            self._signatures[key] = signature
+        return self._signatures[key]
+
+    def _explained(self, error: InvalidInput, request: Request, metadata: Metadata) -> InvalidInput:
+        # The model may have been replaced by one that takes something else.
+        self._signatures.pop((request.model, request.version), None)
+        if not signatures.is_refused_for_datatype(request, error.message):
+            return error
+        with suppress(InferdError):
+            signature = self._signature(request, self._options.timeout, metadata)
+            cure = signatures.cure(request, signature)
+            return InvalidInput(f"{error.message}{cure}", code=error.code, details=error.details)
+        return error
 
     def _send(
         self, operation: Operation[Answer], timeout: float | None, metadata: Metadata = ()

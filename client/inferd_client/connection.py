@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ import grpc
 from inferd.oip.v2 import inference_pb2_grpc
 from inferd.v1 import server_pb2_grpc
 
-from inferd_client import errors
-from inferd_client.errors import Cancelled, DeadlinePassed, InferdError
+from inferd_client import errors, security
+from inferd_client.errors import Cancelled, DeadlinePassed, InferdError, InvalidInput
 from inferd_client.security import Tls, is_local
 
 # The server's default too.
@@ -22,6 +23,12 @@ MAX_MESSAGE_BYTES = 128 * 1024 * 1024
 DEFAULT_TIMEOUT = 60.0
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
+
+# gRPC counts nanoseconds, which end after 292 years; this is 31.
+LONGEST_TIMEOUT = 1e9
+CLOSED = "the client is closed"
+_KEY = re.compile(r"[0-9a-z_.-]+")
+_VALUE = re.compile(r"[ -~]*")
 
 # Seconds between two looks at a server that answers and is not ready.
 _FIRST_LOOK = 0.05
@@ -80,9 +87,27 @@ class CallOptions:
     metadata: Metadata
     wait_for_ready: bool
 
+    def __post_init__(self) -> None:
+        """Refuse what no call could use."""
+        require_timeout(self.timeout)
+        require_metadata(self.metadata)
+
+    def patience(self, timeout: float | None) -> float:
+        """Return the seconds that a call may take.
+
+        Raises:
+            InvalidInput: the timeout is no time.
+        """
+        return self.timeout if timeout is None else require_timeout(timeout)
+
     def arguments(self, timeout: float | None, metadata: Metadata) -> dict[str, Any]:
-        """Return gRPC's keyword arguments of one call; an infinite timeout is none."""
-        chosen = self.timeout if timeout is None else timeout
+        """Return gRPC's keyword arguments of one call; an infinite timeout is none.
+
+        Raises:
+            InvalidInput: the timeout is no time, or the metadata cannot be sent.
+        """
+        chosen = self.patience(timeout)
+        require_metadata(metadata)
         return {
             "timeout": None if math.isinf(chosen) else chosen,
             "metadata": (*self.metadata, *metadata),
@@ -90,15 +115,46 @@ class CallOptions:
         }
 
 
+def require_timeout(timeout: float) -> float:
+    """Return a timeout that gRPC can keep.
+
+    Raises:
+        InvalidInput: it is not a number, or above what gRPC counts.
+    """
+    if math.isnan(timeout) or (timeout > LONGEST_TIMEOUT and not math.isinf(timeout)):
+        raise InvalidInput(
+            f"a timeout of {timeout} s is refused: it is at most {LONGEST_TIMEOUT:g}, or math.inf"
+        )
+    return timeout
+
+
+def require_metadata(metadata: Metadata) -> None:
+    """Refuse metadata that gRPC cannot send.
+
+    Raises:
+        InvalidInput: says which key, and what keys and values are.
+    """
+    for key, value in metadata:
+        if not _KEY.fullmatch(key) or key.startswith("grpc-"):
+            raise InvalidInput(
+                f"metadata key {key!r} is refused: keys are of a-z, 0-9 and _ - . and do not "
+                "begin with grpc-"
+            )
+        binary = key.endswith("-bin")
+        if binary != isinstance(value, bytes) or not (binary or _VALUE.fullmatch(str(value))):
+            wanted = "bytes" if binary else "printable ASCII"
+            raise InvalidInput(f"the value of metadata {key!r} is refused: it must be {wanted}")
+
+
 def require_usable(*, closed: bool, max_in_flight: int = 1) -> None:
     """Refuse what the caller's program got wrong.
 
     Raises:
-        RuntimeError: the client is closed.
+        Cancelled: the client is closed.
         ValueError: nothing may be in flight.
     """
     if closed:
-        raise RuntimeError("the client is closed")
+        raise Cancelled(CLOSED)
     if max_in_flight < 1:
         raise ValueError(f"max_in_flight must be at least 1, not {max_in_flight}")
 
@@ -110,6 +166,11 @@ def translated(address: str) -> Iterator[None]:
         yield
     except grpc.RpcError as error:
         raise error_of(error, address) from error
+    except (ValueError, grpc.aio.UsageError) as error:
+        # Another thread or task closed the channel between the check and the call.
+        if "closed" not in str(error):
+            raise
+        raise Cancelled(CLOSED) from error
 
 
 @contextmanager
@@ -122,7 +183,7 @@ def translated_await(address: str) -> Iterator[None]:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        raise Cancelled("the client was closed") from None
+        raise Cancelled(CLOSED) from None
 
 
 def error_of(failure: Any, address: str) -> InferdError:  # grpc types no RpcError's methods
@@ -134,7 +195,9 @@ def error_of(failure: Any, address: str) -> InferdError:  # grpc types no RpcErr
     name = details.get("inferd-error", "")
     # Without a name it was not the server that spoke: the reader wants to know where to look.
     if code == "UNAVAILABLE" and not name:
-        text = f"no answer from {address}: {text}"
+        text = f"no answer from {address}: {text}{security.cure(text)}"
+    if code == "RESOURCE_EXHAUSTED" and not name and "larger than max" in text:
+        text = f"{text}; both sides have a limit, this client's is max_message_bytes"
     return errors.class_of(code, name)(text or code, code=code, details=details)
 
 
@@ -144,7 +207,7 @@ def looks(timeout: float, clock: Callable[[], float]) -> Iterator[tuple[float, f
     Raises:
         DeadlinePassed: so many seconds went by.
     """
-    end, pause = clock() + timeout, _FIRST_LOOK
+    end, pause = clock() + require_timeout(timeout), _FIRST_LOOK
     while (left := end - clock()) > 0:
         yield left, min(pause, left)
         pause = min(2 * pause, _LONGEST_WAIT)

@@ -20,11 +20,18 @@ class Feed(Iterator[inference_pb2.ModelInferRequest]):
     the feed, and is kept in `failure` for the thread that reads.
     """
 
-    def __init__(self, requests: Iterable[Request], ledger: Ledger, limit: int) -> None:
-        self.failure: Exception | None = None
+    def __init__(
+        self,
+        requests: Iterable[Request],
+        ledger: Ledger,
+        limit: int,
+        typed: Callable[[Request], Request],
+    ) -> None:
+        self.failure: BaseException | None = None
         self.all_sent = False
         self._requests = iter(requests)
         self._ledger = ledger
+        self._typed = typed
         self._places = threading.Semaphore(limit)
         self._stopped = False
 
@@ -33,11 +40,11 @@ class Feed(Iterator[inference_pb2.ModelInferRequest]):
         if self._stopped:
             raise StopIteration
         try:
-            return self._ledger.enter(next(self._requests))
+            return self._ledger.enter(self._typed(next(self._requests)))
         except StopIteration:
             self.all_sent = True
             raise
-        except Exception as error:
+        except BaseException as error:  # whatever ends this thread, the reader has to hear of it
             self.failure = error
             raise StopIteration from error
 
@@ -56,15 +63,16 @@ def exchange(
     requests: Iterable[Request],
     limit: int,
     address: str,
+    typed: Callable[[Request], Request],
 ) -> Iterator[StreamItem]:
     """Send requests and yield their answers in the order of arrival.
 
     Raises:
         InferdError: the stream as a whole failed.
-        Exception: what `requests` raised, once all that was sent before is answered.
+        BaseException: what `requests` raised, once all that was sent before is answered.
     """
     ledger = Ledger()
-    feed = Feed(requests, ledger, limit)
+    feed = Feed(requests, ledger, limit, typed)
     with translated(address):
         responses = call(feed)
         try:

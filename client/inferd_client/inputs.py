@@ -10,14 +10,34 @@ import argparse
 import json
 import math
 import re
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
 
+from inferd_client.conversion import converted
 from inferd_client.errors import InvalidInput
 from inferd_client.information import ModelMetadata, TensorInfo
+
+GENERATED = ("random", "zeros")
+# What json and numpy raise for files that are not what their names say; OSErrors tell the file.
+DAMAGED = (
+    ValueError,  # JSONDecodeError and UnicodeDecodeError are ones, too
+    TypeError,
+    EOFError,
+    KeyError,
+    SyntaxError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    zipfile.BadZipFile,
+    zlib.error,
+    tokenize.TokenError,
+)
 
 _NPZ = re.compile(r"(.+\.npz):(.+)")
 
@@ -35,10 +55,10 @@ def assignment(text: str) -> tuple[str, str]:
 def shape_assignment(text: str) -> tuple[str, tuple[int, ...]]:
     """Read NAME=1,3,224,224; an argparse type."""
     name, value = assignment(text)
-    try:
-        return name, tuple(int(size) for size in value.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected NAME=1,2,3, got {text!r}") from None
+    sizes = [size.strip() for size in value.split(",")]
+    if not all(size.isdecimal() for size in sizes):
+        raise argparse.ArgumentTypeError(f"expected NAME=1,2,3, got {text!r}")
+    return name, tuple(map(int, sizes))
 
 
 def arrays(
@@ -66,6 +86,18 @@ def arrays(
     }
 
 
+def guess(metadata: ModelMetadata, values: Sequence[tuple[str, str]], shapes: Shapes) -> str:
+    """Say which sizes of generated inputs were taken as 1, for who wonders at a refusal."""
+    generated = [name for name, value in values if value in GENERATED and name not in shapes]
+    guessed = [
+        info.name for info in metadata.inputs if info.name in generated and None in info.shape[1:]
+    ]
+    if not guessed:
+        return ""
+    flags = " ".join(f"--shape {name}=..." for name in guessed)
+    return f"free dimensions of {', '.join(guessed)} were taken as 1; give others by {flags}"
+
+
 def default_shape(info: TensorInfo, rows: int) -> tuple[int, ...]:
     """Return the shape with `rows` for a free first dimension and 1 for the others."""
     free = (rows, *[1] * len(info.shape))
@@ -75,14 +107,22 @@ def default_shape(info: TensorInfo, rows: int) -> tuple[int, ...]:
 def _array(info: TensorInfo, value: str, shape: tuple[int, ...]) -> Array:
     if info.datatype not in DATATYPES:
         raise InvalidInput(f"input {info.name!r} has the unknown datatype {info.datatype!r}")
-    if value == "zeros":
-        return _filled(info, shape)
-    if value == "random":
-        return _random(info, shape)
+    if value in GENERATED:
+        return _generated(info, value, shape)
     try:
-        return cast(np.asarray(_read(value)), info)
-    except ValueError as error:  # JSONDecodeError is one too
-        raise InvalidInput(f"input {info.name!r}: {error}") from error
+        return converted(_read(value), info)
+    except DAMAGED as error:
+        said = str(error) or type(error).__name__
+        raise InvalidInput(f"input {info.name!r}: {value[:80]}: {said}") from error
+
+
+def _generated(info: TensorInfo, value: str, shape: tuple[int, ...]) -> Array:
+    try:
+        return _filled(info, shape) if value == "zeros" else _random(info, shape)
+    except (ValueError, MemoryError) as error:
+        raise InvalidInput(
+            f"input {info.name!r}: no array of shape {list(shape)} can be made: {error}"
+        ) from error
 
 
 def _filled(info: TensorInfo, shape: tuple[int, ...]) -> Array:
@@ -106,29 +146,14 @@ def _read(value: str) -> object:
     name = value[1:]
     member = _NPZ.fullmatch(name)
     if member:
-        with np.load(member[1], allow_pickle=False) as archive:
+        # numpy leaves a damaged file open that it opened itself.
+        with Path(member[1]).open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if member[2] not in archive:
                 raise ValueError(f"{member[1]} holds no {member[2]!r}, only {archive.files}")
             return archive[member[2]]
     if name.endswith(".npy"):
-        return np.load(name, allow_pickle=False)
+        with Path(name).open("rb") as file:
+            return np.load(file, allow_pickle=False)
     if name.endswith(".json"):
         return json.loads(Path(name).read_text(encoding="utf-8"))
     raise ValueError(f"{name!r} is not .npy, .npz:key or .json")
-
-
-def cast(array: Array, info: TensorInfo) -> Array:
-    """Convert to the datatype of an input, rounding floats but nothing else.
-
-    Raises:
-        ValueError: text where numbers belong or the reverse, or integers that do not fit.
-    """
-    if (array.dtype.kind in "SUO") != (info.datatype == BYTES):
-        raise ValueError(f"{array.dtype} values do not become {info.datatype}")
-    if info.datatype == BYTES or info.dtype.kind not in "iub":
-        return array.astype(info.dtype)
-    with np.errstate(invalid="ignore"):
-        converted = array.astype(info.dtype)
-    if not np.array_equal(converted, array):
-        raise ValueError(f"values do not fit {info.datatype}")
-    return converted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 
 from inferd.oip.v2 import inference_pb2
@@ -44,6 +45,8 @@ class Ledger:
     def __init__(self) -> None:
         self._waiting: set[str] = set()
         self._entered = 0
+        # No caller's own id is likely to begin like this.
+        self._prefix = secrets.token_hex(6)
 
     def enter(self, request: Request) -> inference_pb2.ModelInferRequest:
         """Build the message of a request, giving it an id if it has none.
@@ -52,7 +55,7 @@ class Ledger:
             InvalidInput: the id is in flight already, or a tensor cannot be sent.
         """
         self._entered += 1
-        message = requests.build(request, f"inferd-{self._entered}")
+        message = requests.build(request, f"{self._prefix}-{self._entered}")
         if message.id in self._waiting:
             raise InvalidInput(f"a request with id {message.id!r} is in flight already")
         self._waiting.add(message.id)

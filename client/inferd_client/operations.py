@@ -24,6 +24,7 @@ from inferd_client.information import (
 )
 from inferd_client.requests import Request
 from inferd_client.results import Result
+from inferd_client.sendable import sendable
 
 Answer = TypeVar("Answer")
 
@@ -60,6 +61,7 @@ def live() -> Operation[bool]:
     return Operation("ServerLive", inference_pb2.ServerLiveRequest(), lambda answer: answer.live)
 
 
+@sendable
 def ready(model: str | None, version: str) -> Operation[bool]:
     """Ask whether a model is ready, or without one the server."""
     if model is None:
@@ -75,36 +77,42 @@ def server_metadata() -> Operation[ServerMetadata]:
     return Operation("ServerMetadata", asked, readings.server_metadata)
 
 
+@sendable
 def metadata(model: str, version: str) -> Operation[ModelMetadata]:
     """Ask for a model's signature."""
     asked = inference_pb2.ModelMetadataRequest(name=model, version=version)
     return Operation("ModelMetadata", asked, readings.model_metadata)
 
 
+@sendable
 def config(model: str, version: str) -> Operation[ModelConfig]:
     """Ask how a model is served."""
     asked = inference_pb2.ModelConfigRequest(name=model, version=version)
     return Operation("ModelConfig", asked, readings.model_config)
 
 
+@sendable
 def statistics(model: str, version: str) -> Operation[tuple[ModelStatistics, ...]]:
     """Ask for the counters of a model, or with an empty name of all."""
     asked = inference_pb2.ModelStatisticsRequest(name=model, version=version)
     return Operation("ModelStatistics", asked, readings.statistics)
 
 
+@sendable
 def models(*, ready_only: bool) -> Operation[tuple[ModelState, ...]]:
     """Ask for the repository's index."""
     asked = inference_pb2.RepositoryIndexRequest(ready=ready_only)
     return Operation("RepositoryIndex", asked, readings.index)
 
 
+@sendable
 def load(model: str) -> Operation[None]:
     """Have a model loaded, or loaded anew."""
     asked = inference_pb2.RepositoryModelLoadRequest(model_name=model)
     return Operation("RepositoryModelLoad", asked, lambda _: None)
 
 
+@sendable
 def unload(model: str) -> Operation[None]:
     """Have a model unloaded."""
     asked = inference_pb2.RepositoryModelUnloadRequest(model_name=model)

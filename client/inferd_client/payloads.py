@@ -11,6 +11,7 @@ import numpy.typing as npt
 from inferd import tensors
 from inferd.oip.v2 import inference_pb2
 
+from inferd_client import conversion
 from inferd_client.errors import InvalidInput, InvalidResponse
 
 InputTensor: TypeAlias = inference_pb2.ModelInferRequest.InferInputTensor
@@ -24,7 +25,7 @@ def encode(name: str, value: npt.ArrayLike) -> tuple[InputTensor, bytes]:
         InvalidInput: the value is no array, or the protocol has no datatype for it.
     """
     try:
-        array = np.asarray(value)
+        array = conversion.whole(value)
         datatype = tensors.datatype_of(array.dtype)
     except ValueError as error:
         raise InvalidInput(f"input {name!r}: {error}") from error

@@ -59,6 +59,40 @@ class Tls:
         return [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
 
 
+# What gRPC's texts say of a connection that was not made, and what to do about it.
+_CURES = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "the authority that signed the server's certificate is not trusted: pass it as Tls(ca=...) "
+        "(--tls-ca FILE)",
+    ),
+    (
+        r"Hostname Verification|not in peer certificate",
+        "the server's certificate is for another name: pass that as Tls(server_name=...) "
+        "(--tls-server-name NAME)",
+    ),
+    ("WRONG_VERSION_NUMBER", "the server speaks no TLS: leave tls out (--tls and --tls-... flags)"),
+    (
+        "create security handshaker",
+        "ca, certificate or private_key of Tls (--tls-ca, --tls-certificate, --tls-private-key) "
+        "is no valid PEM, or the key is not the certificate's",
+    ),
+    (
+        r"Socket closed|[Cc]onnection reset|Endpoint closing",
+        "the server closed the connection: if it speaks TLS, pass tls=Tls() (--tls); if it asks "
+        "for one of yours, Tls(certificate=..., private_key=...) (--tls-certificate, "
+        "--tls-private-key)",
+    ),
+)
+
+
+def cure(text: str) -> str:
+    """Return what to pass when gRPC says that about a connection; empty where TLS is no cause."""
+    found = (says for pattern, says in _CURES if re.search(pattern, text))
+    says = next(found, "")
+    return f"; {says}" if says else ""
+
+
 def _content(path: str) -> bytes | None:
     return Path(path).read_bytes() if path else None
 

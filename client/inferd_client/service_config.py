@@ -29,6 +29,7 @@ RETRY_POLICY = {
 }
 # A failure costs a token and an answer brings a tenth: servers that fail all are not flooded.
 RETRY_THROTTLING = {"maxTokens": 100, "tokenRatio": 0.1}
+RETRY_MARGIN = 1 << 17
 # Between two tries to connect, the first of which comes soon because servers restart within
 # seconds; the last, because one that was away for an hour should be found when it is back.
 FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS = 100, 5000
@@ -76,8 +77,8 @@ def options(
     return [
         *connection.options(max_message_bytes, direct=direct),
         ("grpc.service_config", service_config(repeat=repeat, check_health=check_health)),
-        # Requests larger than this would be sent once.
-        ("grpc.per_rpc_retry_buffer_size", max_message_bytes),
+        # Requests larger than this would be sent once; metadata and frames count as well.
+        ("grpc.per_rpc_retry_buffer_size", min(max_message_bytes + RETRY_MARGIN, 2**31 - 1)),
         ("grpc.initial_reconnect_backoff_ms", FIRST_BACKOFF_MS),
         ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
     ]

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -49,6 +53,25 @@ def test_bench_shares_the_load_among_processes(
     assert main(["bench", "digits", "--url", digits.address, *flags]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["succeeded"], figures["processes"]) == (6, 2)
+
+
+def test_processes_of_a_bench_that_is_killed_end_with_it(digits: OipServer) -> None:
+    digits.infer = digits.hold
+    command = [sys.executable, "-m", "inferd_client", "bench", "digits", "--url", digits.address]
+    command += ["--processes", "2", "--concurrency", "2", "--duration", "600"]
+    parent = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        assert digits.held.wait(60)
+        listed = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        children = [os.pidfd_open(int(pid)) for pid in listed]
+    finally:
+        parent.kill()
+        parent.wait()
+    assert len(children) >= 2
+    for child in children:
+        ended, _, _ = select.select([child], [], [], 60)
+        assert ended
+        os.close(child)
 
 
 def test_bench_fails_when_nothing_succeeds(

@@ -5,7 +5,9 @@ import pickle
 import socket
 
 import grpc
+import numpy as np
 import pytest
+from inferd.oip.v2 import inference_pb2 as pb
 from inferd_client import AsyncClient, Client, InferdError, errors
 
 from tests.fakes.oip_server import OipServer
@@ -106,16 +108,72 @@ def test_waiting_for_a_connection_ends_with_the_timeout(nobody: str) -> None:
 
 def test_message_above_the_limit_is_refused(server: OipServer) -> None:
     client = Client(server.address, max_message_bytes=1000)
-    with client, pytest.raises(errors.ResourceExhausted, match="larger than max"):
+    with client, pytest.raises(errors.ResourceExhausted, match=r"larger than max.*max_message"):
         client.infer("m", x=[0] * 1000)
+
+
+def test_answer_above_the_limit_names_the_setting(server: OipServer) -> None:
+    server.answers["ModelMetadata"] = pb.ModelMetadataResponse(name="m" * 2000)
+    client = Client(server.address, max_message_bytes=1000)
+    with client, pytest.raises(errors.ResourceExhausted, match="max_message_bytes"):
+        client.metadata("m")
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), 1e10, 1e300])
+def test_a_timeout_that_grpc_cannot_keep_is_refused(server: OipServer, timeout: float) -> None:
+    with pytest.raises(errors.InvalidInput, match="timeout"):
+        Client(server.address, timeout=timeout)
+    with Client(server.address) as client:
+        with pytest.raises(errors.InvalidInput, match="timeout"):
+            client.live(timeout=timeout)
+        with pytest.raises(errors.InvalidInput, match="timeout"):
+            client.stream([], timeout=timeout)
+        with pytest.raises(errors.InvalidInput, match="timeout"):
+            client.wait_until_ready(timeout)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("Tenant", "a"), ("a b", "a"), ("", "a"), ("grpc-x", "a"), ("a", "\n"), ("a", "é"),
+     ("a-bin", "text"), ("a", b"bytes")],
+)  # fmt: skip
+def test_metadata_that_cannot_be_sent_is_refused(
+    server: OipServer, key: str, value: str | bytes
+) -> None:
+    with pytest.raises(errors.InvalidInput, match="metadata"):
+        Client(server.address, metadata=[(key, value)])
+    with Client(server.address) as client, pytest.raises(errors.InvalidInput, match="metadata"):
+        client.infer("m", metadata=[(key, value)], x=np.ones(1))
+
+
+def test_metadata_that_can_be_sent_is(server: OipServer) -> None:
+    with Client(server.address, metadata=[("a-bin", b"\0\xff"), ("a_.b-1", "x y")]) as client:
+        client.infer("m", x=np.ones(1))
+    assert (server.metadata["a-bin"], server.metadata["a_.b-1"]) == (b"\0\xff", "x y")
+
+
+@pytest.mark.parametrize("name", ["\ud800", 3])
+def test_a_name_that_cannot_be_sent_is_refused(server: OipServer, name: str) -> None:
+    with Client(server.address) as client:
+        for ask in (client.metadata, client.config, client.load, client.ready, client.statistics):
+            with pytest.raises(errors.InvalidInput):
+                ask(name)
+
+
+def test_a_channel_closed_during_a_call_is_an_error_of_the_tree(server: OipServer) -> None:
+    client = Client(server.address)
+    for channel in client._channels:
+        channel.close()
+    with pytest.raises(errors.Cancelled, match="closed"):
+        client.live()
 
 
 def test_closed_client_says_so(server: OipServer) -> None:
     client = Client(server.address)
     client.close()
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         client.infer("m", x=1)
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         client.stream([])
 
 
@@ -125,7 +183,7 @@ def test_closed_asyncio_client_says_so(server: OipServer) -> None:
         await client.close()
         await client.infer("m", x=1)
 
-    with pytest.raises(RuntimeError, match="closed"):
+    with pytest.raises(errors.Cancelled, match="closed"):
         asyncio.run(scenario())
 
 

@@ -14,20 +14,22 @@ from inferd_client.service_config import RETRY_POLICY
 
 from tests.fakes.flaky_server import FlakyServer
 
+# An array, because a number would have the model asked for its datatype first.
+SEVEN = np.array([7])
 ATTEMPTS = RETRY_POLICY["maxAttempts"]
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "CANCELLED"])
 def test_a_call_that_nobody_could_answer_is_made_again(code: str) -> None:
     with FlakyServer(2, grpc.StatusCode[code]) as server, Client(server.address) as client:
-        assert client.infer("m", x=[7])["x"].item() == 7
+        assert client.infer("m", x=SEVEN)["x"].item() == 7
         assert server.calls == 3
 
 
 def test_the_asyncio_client_calls_again_too() -> None:
     async def scenario(address: str) -> int:
         async with AsyncClient(address) as client:
-            return int((await client.infer("m", x=[7]))["x"].item())
+            return int((await client.infer("m", x=SEVEN))["x"].item())
 
     with FlakyServer(2) as server:
         assert asyncio.run(scenario(server.address)) == 7
@@ -43,7 +45,7 @@ def test_a_request_of_many_megabytes_is_made_again() -> None:
 def test_a_server_that_never_can_is_given_up() -> None:
     with FlakyServer(100) as server, Client(server.address) as client:
         with pytest.raises(errors.Unavailable, match="not now"):
-            client.infer("m", x=1)
+            client.infer("m", x=SEVEN)
         assert server.calls == ATTEMPTS
 
 
@@ -51,14 +53,14 @@ def test_a_server_that_never_can_is_given_up() -> None:
 def test_an_answer_that_is_an_error_is_an_answer(code: str) -> None:
     with FlakyServer(1, grpc.StatusCode[code]) as server, Client(server.address) as client:
         with pytest.raises(errors.InferdError, match="not now"):
-            client.infer("m", x=1)
+            client.infer("m", x=SEVEN)
         assert server.calls == 1
 
 
 def test_a_step_of_a_sequence_is_never_taken_twice() -> None:
     with FlakyServer(1) as server, Client(server.address) as client:
         with pytest.raises(errors.Unavailable):
-            client.infer("m", parameters={"sequence_id": 5, "sequence_start": True}, x=1)
+            client.infer("m", parameters={"sequence_id": 5, "sequence_start": True}, x=SEVEN)
         assert server.calls == 1
 
 
@@ -81,7 +83,7 @@ def test_changes_are_asked_for_once(method: str) -> None:
 def test_a_client_without_retries_calls_once() -> None:
     with FlakyServer(1) as server, Client(server.address, retries=False) as client:
         with pytest.raises(errors.Unavailable):
-            client.infer("m", x=1)
+            client.infer("m", x=SEVEN)
         assert server.calls == 1
 
 
@@ -99,25 +101,25 @@ def test_calls_go_to_several_addresses_in_turn(pair: list[FlakyServer]) -> None:
     with Client(target(pair), wait_for_ready=True) as client:
         # The second may be connected to later than the first.
         while not all(server.calls for server in pair):
-            client.infer("m", x=1)
+            client.infer("m", x=SEVEN)
 
 
 def test_a_client_that_checks_health_calls_only_servers_that_are_ready() -> None:
     with FlakyServer(serving=False) as away, FlakyServer(serving=True) as there:
         with Client(target([away, there]), check_health=True) as client:
             for _ in range(10):
-                client.infer("m", x=1)
+                client.infer("m", x=SEVEN)
         assert (away.calls, there.calls) == (0, 10)
 
 
 def test_a_server_that_tells_no_health_is_taken_for_ready() -> None:
     with FlakyServer() as server, Client(server.address, check_health=True) as client:
-        assert client.infer("m", x=[7])["x"].item() == 7
+        assert client.infer("m", x=SEVEN)["x"].item() == 7
 
 
 def test_a_client_that_checks_health_says_that_nobody_is_ready() -> None:
     with FlakyServer(serving=False) as away:
         client = Client(away.address, check_health=True, retries=False)
         with client, pytest.raises(errors.Unavailable, match=away.address):
-            client.infer("m", x=1)
+            client.infer("m", x=SEVEN)
         assert away.calls == 0

@@ -79,14 +79,31 @@ def test_so_is_one_of_asyncio(secure: OipServer, papers: Papers) -> None:
     assert secure.metadata["authorization"] == "Bearer secret"
 
 
-@pytest.mark.parametrize("missing", ["tls", "certificate", "name"])
-def test_without_its_papers_it_is_not(secure: OipServer, papers: Papers, missing: str) -> None:
+@pytest.mark.parametrize(
+    ("missing", "cure"),
+    [
+        ("tls", r"pass tls=Tls\(\) \(--tls\)"),
+        ("ca", r"Tls\(ca=...\) \(--tls-ca FILE\)"),
+        ("certificate", r"Tls\(certificate=..., private_key=...\) \(--tls-certificate"),
+        ("name", r"Tls\(server_name=...\) \(--tls-server-name NAME\)"),
+    ],
+)
+def test_without_its_papers_it_is_not_and_says_what_to_pass(
+    secure: OipServer, papers: Papers, missing: str, cure: str
+) -> None:
     tls = {
         "tls": None,
+        "ca": Tls(server_name="server.test"),
         "certificate": Tls(papers.ca, server_name="server.test"),
         "name": Tls(papers.ca, papers.chain, papers.key),
     }[missing]
-    with Client(secure.address, tls=tls) as client, pytest.raises(Unavailable):
+    with Client(secure.address, tls=tls) as client, pytest.raises(Unavailable, match=cure):
+        client.infer("digits", inputs=INPUT)
+
+
+def test_tls_to_a_server_without_it_says_to_leave_it_out(server: OipServer, papers: Papers) -> None:
+    said = "the server speaks no TLS: leave tls out"
+    with Client(server.address, tls=papers.tls) as client, pytest.raises(Unavailable, match=said):
         client.infer("digits", inputs=INPUT)
 
 

@@ -140,3 +140,24 @@ def test_stream_left_early_is_cancelled_at_the_server(server: OipServer, client:
 def test_nothing_in_flight_is_refused_at_once(client: Client) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         client.stream([], max_in_flight=0)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+def test_whatever_the_iterator_raises_ends_the_stream(
+    server: OipServer, run: Run, kind: type[BaseException]
+) -> None:
+    def breaks() -> Iterator[Request]:
+        yield from numbered(1)
+        raise kind("enough")
+
+    with pytest.raises(kind):
+        run(server, breaks())
+
+
+def test_ids_like_generated_ones_do_not_collide(server: OipServer, run: Run) -> None:
+    server.stream_infer = lambda requests: iter(
+        [pb.ModelStreamInferResponse(infer_response=echo(request)) for request in list(requests)]
+    )
+    x = {"x": np.ones(1)}
+    items = run(server, [Request("m", x), Request("m", x, id="inferd-1"), Request("m", x)])
+    assert len({item.id for item in items}) == 3

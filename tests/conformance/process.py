@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,13 @@ STOP_TIMEOUT = 30.0
 class ServerProcess:
     """`python -m inferd_server` over a model repository."""
 
-    def __init__(self, repository: Path, *flags: str) -> None:
-        command = [sys.executable, "-m", "inferd_server", "--model-repository", str(repository)]
+    def __init__(
+        self,
+        repository: Path,
+        *flags: str,
+        program: Sequence[str] = (sys.executable, "-m", "inferd_server"),
+    ) -> None:
+        command = [*program, "--model-repository", str(repository)]
         command += ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json", *flags]
         self._process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()

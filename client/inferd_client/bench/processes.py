@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
+from multiprocessing import connection
 from typing import Any
 
 from inferd_client.bench import load
@@ -56,7 +59,7 @@ async def _drive_all(plans: list[Plan]) -> Samples:
         # A pool for each, so that no process ever takes two shares; gRPC does not survive fork.
         pools = [
             stack.enter_context(
-                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _die_on_interrupt)
+                ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _end_with_parent)
             )
             for _ in plans
         ]
@@ -80,6 +83,15 @@ def _drive_fast(plan: Plan, progress: Callable[[float], None]) -> Samples:
     return drive(plan, progress)
 
 
-def _die_on_interrupt() -> None:
+def _end_with_parent() -> None:
     # The terminal interrupts every process of the group; only the parent has something to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+
+
+def _watch(sentinel: int) -> None:
+    # Killed, a parent ends no child; the load of an orphan would reach nobody.
+    connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGKILL)

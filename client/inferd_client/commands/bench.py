@@ -19,7 +19,7 @@ from inferd_client.commands import connect
 from inferd_client.commands.bench_flags import configure
 from inferd_client.errors import InvalidInput
 from inferd_client.information import ModelMetadata
-from inferd_client.inputs import arrays
+from inferd_client.inputs import arrays, guess
 from inferd_client.requests import Request
 
 HELP = "send load to a model and measure throughput and latency"
@@ -38,6 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
     setting = report.Setting(arguments.model, plan, arguments.processes, rows, chosen.reason)
     summary = _measure(setting)
     _report(arguments.json, setting, summary)
+    hint = "" if summary.succeeded else _guess(arguments, metadata)
+    if hint:
+        print(f"inferd bench: nothing succeeded; {hint}", file=sys.stderr)
     return 0 if summary.succeeded and not summary.different else 1
 
 
@@ -57,10 +60,19 @@ def _choice(arguments: argparse.Namespace) -> Choice:
         raise InvalidInput(str(error)) from error
 
 
-def _inputs(arguments: argparse.Namespace, metadata: ModelMetadata) -> dict[str, Array]:
+def _values(arguments: argparse.Namespace, metadata: ModelMetadata) -> list[tuple[str, str]]:
     given = dict(arguments.input)
     generated = [(info.name, "random") for info in metadata.inputs if info.name not in given]
-    return arrays(metadata, [*given.items(), *generated], dict(arguments.shape), arguments.batch)
+    return [*given.items(), *generated]
+
+
+def _inputs(arguments: argparse.Namespace, metadata: ModelMetadata) -> dict[str, Array]:
+    values = _values(arguments, metadata)
+    return arrays(metadata, values, dict(arguments.shape), arguments.batch)
+
+
+def _guess(arguments: argparse.Namespace, metadata: ModelMetadata) -> str:
+    return guess(metadata, _values(arguments, metadata), dict(arguments.shape))
 
 
 def rows_of(metadata: ModelMetadata, inputs: dict[str, Array]) -> int:

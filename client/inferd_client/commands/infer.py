@@ -6,8 +6,12 @@ import argparse
 import json
 
 from inferd_client import presentation
+from inferd_client.client import Client
 from inferd_client.commands import connect
-from inferd_client.inputs import arrays, assignment, shape_assignment
+from inferd_client.errors import EngineFailure, InvalidInput
+from inferd_client.information import ModelMetadata
+from inferd_client.inputs import arrays, assignment, guess, shape_assignment
+from inferd_client.results import Result
 
 HELP = "run a model once"
 
@@ -42,6 +46,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", action="append", default=[], metavar="NAME", help="only this output"
     )
     parser.add_argument("--version", default="", help="model version (default: the server's)")
+    parser.add_argument(
+        "--split", action="store_true", help="send rows beyond the model's maximum in further calls"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, values in full")
     parser.add_argument(
         "--save", metavar="OUT.npz", help="write the outputs; BYTES as S, BF16 as float32"
@@ -53,12 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Infer, print, and save if asked."""
     with connect.client(arguments) as client:
         metadata = client.metadata(arguments.model, arguments.version)
-        result = client.infer(
-            arguments.model,
-            inputs=arrays(metadata, arguments.input, dict(arguments.shape)),
-            version=arguments.version,
-            outputs=arguments.output,
-        )
+        result = _infer(client, arguments, metadata)
     if arguments.json:
         print(json.dumps(presentation.as_json(result), indent=2))
     else:
@@ -66,3 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.save:
         presentation.save(result, arguments.save)
     return 0
+
+
+def _infer(client: Client, arguments: argparse.Namespace, metadata: ModelMetadata) -> Result:
+    shapes = dict(arguments.shape)
+    try:
+        return client.infer(
+            arguments.model,
+            inputs=arrays(metadata, arguments.input, shapes),
+            version=arguments.version,
+            outputs=arguments.output,
+            split=arguments.split,
+        )
+    except (InvalidInput, EngineFailure) as error:
+        hint = guess(metadata, arguments.input, shapes)
+        raise type(error)(f"{error.message}; {hint}" if hint else error.message) from error
