@@ -53,6 +53,10 @@ def kill_the_worker(server: Split, times: int) -> None:
             server.kill("worker")
             readiness.wait_for(NOT_SERVING)
             assert time.monotonic() - killed < READY_FALSE_S
+            # While there is no worker, or no model in it yet.
+            with Callers(server, 8, timeout=60.0) as late:
+                late.answered(8)
+            assert (late.wrong, set(late.codes)) == ([], {"OK"})
         readiness.wait_for(SERVING)
         callers.answered(20)
     readiness.close()
