@@ -100,8 +100,8 @@ class UnsentBytes:
         self._left += 1
         return True
 
-    def give(self, size: int) -> None:
-        """Count an answer no longer. The transport's thread only."""
+    def give(self, size: int, _: object = None) -> None:
+        """Count an answer no longer; also as the tag of its event. The transport's thread only."""
         self._given += size
         self._sent += 1
 

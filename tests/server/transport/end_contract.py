@@ -38,6 +38,9 @@ from tests.server.transport.contract import (
 from tests.server.transport.frames import DATA, GOAWAY, connected, request
 from tests.server.transport.stop_contract import LONG
 
+BUSY_S = 120
+"""Seconds at most that the processors are kept at work."""
+
 
 class EndContract(TransportContract):
     """Served, refused or given up, and never left without a word."""

@@ -98,6 +98,7 @@ class UnsentContract(TransportContract):
     ) -> None:
         with serve(Routes(unary={PATH: answering, ECHO: echo})) as client:
             assert client.call(PATH) == ANSWER
+            await_unsent(client, 0)
             with deaf(client) as connection:
                 connection.send(request(PATH, 1))
                 await_unsent(client, len(ANSWER))

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput
 from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
-from inferd_server.transport.in_flight import Bounds, UnsentBytes
+from inferd_server.transport.compression import WINDOW_BITS
+from inferd_server.transport.in_flight import Bounds
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up
 
 log = logging.getLogger(__name__)
-
-
-class Sent:
-    """Tag of an answer: it counts until gRPC has sent or dropped it."""
-
-    __slots__ = ("_answers", "_size")
-
-    def __init__(self, answers: UnsentBytes, size: int) -> None:
-        self._answers = answers
-        self._size = size
-
-    def __call__(self, _: object) -> None:
-        """The answer is out, or its call over."""
-        self._answers.give(self._size)
 
 
 class QueueCall:
@@ -136,7 +124,7 @@ class QueueCall:
                 self.fail(answers.refusal(size))
                 return
             self._end()
-            sent = Sent(answers, size)
+            sent = partial(answers.give, size)
             if trailing or self._begun:
                 first, watched = not self._begun, self._watched
                 core.reply_with(message, trailing, sent, first=first, watched=watched)
@@ -171,32 +159,27 @@ class QueueCall:
         self._give_back()
 
     def _received(self, _: object) -> None:
-        self._bounds.requests.awaited -= 1
+        bounds = self._bounds
+        bounds.requests.awaited -= 1
         message = self._core.received()
         if message is None:
             # If the caller went away, or core refused its message, this goes nowhere.
             self.fail(InvalidInput("the call ended without a message"))
-        elif self._admits(message):
-            # From here on only the call holds the message, and lets it go with its answer.
-            del message
-            self._handle()
-
-    def _admits(self, message: bytes) -> bool:
-        """Count a message and keep it; False if the call was refused."""
-        bounds = self._bounds
-        try:
-            self.request = bounds.compression.plain(message)
-        except InferdError as error:
-            self.fail(error)
-            return False
-        size = len(self.request)
+            return
+        if message[:2] in WINDOW_BITS:
+            try:
+                message = bounds.compression.plain(message)
+            except InferdError as error:
+                self.fail(error)
+                return
+        size = len(message)
         if not bounds.requests.take(size):
             self.fail(bounds.requests.refusal(size))
-            return False
+            return
         self._held = size
-        return True
-
-    def _handle(self) -> None:
+        self.request = message
+        # From here on only the call holds the message, and lets it go with its answer.
+        del message
         try:
             self._handler(self)
         except Exception:

@@ -128,7 +128,9 @@ class CoreCall:
     def receive(self, then: Tag) -> None:
         """Receive one message; `then` finds it with `received`. One at a time."""
         operation = self._receiving = cygrpc.ReceiveMessageOperation(0)
-        self._start((operation,), then)
+        with self.lock:
+            if self._call is not None and self._gate.open:
+                self._call.start_server_batch((operation,), then)
 
     def received(self) -> bytes | None:
         """Return what was received; None at the end of the messages or of the call."""
@@ -153,8 +155,7 @@ class CoreCall:
         """
         send = cygrpc.SendMessageOperation(message, 0)
         end = [NO_METADATA, send, OK] if watched else [NO_METADATA, send, OK, CLOSED]
-        self._finish(end, then)
-        if len(message) > LARGE:
+        if self._finish(end, then) and len(message) > LARGE:
             end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
 
     def reply_with(
@@ -200,16 +201,20 @@ class CoreCall:
             call.start_server_batch(operations, tag)
             return True
 
-    def _finish(self, operations: list[Any], tag: Tag) -> None:
-        """Start the last operations of a call, and let it go. With the lock held."""
+    def _finish(self, operations: list[Any], tag: Tag) -> bool:
+        """Start the last operations of a call, and let it go. With the lock held.
+
+        False if they are started later, or never.
+        """
         call, gate = self._call, self._gate
         self._call = self._event = None
         if call is None or not gate.open:
-            return
+            return False
         if gate.kept is None:
             call.start_server_batch(operations, tag)
-        else:
-            gate.kept.append(lambda: call.start_server_batch(operations, tag))
+            return True
+        gate.kept.append(lambda: call.start_server_batch(operations, tag))
+        return False
 
 
 class CoreServer:

@@ -33,7 +33,7 @@ READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
 # Events at most that the end waits for: callers that send on and on must not put it off.
-LAST_EVENTS = 4096
+LAST_EVENTS = 1 << 16
 # Polls in a row without an event that mean that nothing is there.
 MISSES = 2
 # What a last look waits for an event, and how often it does while more is to come.
