@@ -183,7 +183,7 @@ def test_what_the_readme_installs_with_pip_serves_in_an_empty_environment(tmp_pa
     shutil.copytree(ROOT / "server/inferd_server/models", tmp_path / "models")
     arguments = shlex.split(serve)[1:]
     assert arguments[:3] == ["-m", "inferd", "serve"]
-    server = ServerProcess(tmp_path / "models", (str(python), *arguments[:3]))
+    server = ServerProcess(tmp_path / "models", program=(str(python), *arguments[:3]))
     try:
         server.wait_for("listening")
         ready = server.wait_for("ready")

@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(made: Path, request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client of a server with all of them, which may leave some out."""
     flags = ("--processes", request.param, "--strict-readiness", "false")
-    server = ServerProcess(made / "models", flags)
+    server = ServerProcess(made / "models", *flags)
     try:
         port = server.wait_for("listening")["grpc_port"]
         with Client(f"127.0.0.1:{port}") as client:
