@@ -383,6 +383,23 @@ def known_columns() -> ModelProto:
     return with_ml(nodes, *ends, columns)
 
 
+def known_gathered() -> ModelProto:
+    """A column of text by Gather, as scikit-learn's converter writes it."""
+    nodes = [
+        helper.make_node("Gather", ["X", "i"], ["c"], axis=1),
+        helper.make_node(
+            "OneHotEncoder",
+            ["c"],
+            ["Y"],
+            domain="ai.onnx.ml",
+            zeros=0,
+            cats_strings=["red", "green"],
+        ),
+    ]
+    ends = [tensor("X", "BYTES", ("N", 2))], [tensor("Y", "FP32", ("N", 1, 2))]
+    return with_ml(nodes, *ends, [weight("i", [1], np.int64)])
+
+
 def with_ml(
     nodes: Sequence[NodeProto], inputs: Any, outputs: Any, weights: Sequence[TensorProto] = ()
 ) -> ModelProto:
@@ -432,6 +449,7 @@ INDEPENDENT: Mapping[str, Callable[[], ModelProto]] = {
     "towers added together": merged_towers,
     "words that it knows": known_words,
     "columns of words": known_columns,
+    "a column by its number": known_gathered,
     "a table of one row": one_id,
     "tables of unlike sizes": unlike_tables,
     "thirty features": thirty_features,

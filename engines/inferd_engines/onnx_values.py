@@ -17,6 +17,8 @@ LONGEST = 4096
 """Of a dimension that is tried."""
 CATEGORIES = ("cats_strings", "cats_int64s", "keys_strings", "keys_int64s", "keys_floats")
 """Attributes that list what an operator takes, of those for tables of features."""
+COLUMNS = frozenset({"ArrayFeatureExtractor", "Gather"})
+"""Operators that choose columns by their second input."""
 THROUGH = frozenset({"Reshape", "Cast", "Identity", "Flatten", "Squeeze", "Unsqueeze", "Concat"})
 """Operators that hand on what they are given."""
 
@@ -94,7 +96,7 @@ def _origins(
     node = makers.get(name)
     if node is None:
         return
-    if node.operator == "ArrayFeatureExtractor":
+    if node.operator in COLUMNS:
         chosen = constants[node.inputs[1]].values if node.inputs[1] in constants else ()
         only = chosen[0] if len(chosen) == 1 and isinstance(chosen[0], int) else column
         yield from _origins(node.inputs[0], makers, inputs, constants, only)
