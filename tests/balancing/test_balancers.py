@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from inferd_client import Client, errors
 
@@ -37,7 +38,7 @@ def test_nginx_asks_the_next_server_when_one_is_gone(there: FlakyServer, tmp_pat
         Client(address, retries=False) as client,
     ):
         for _ in range(ROUND):
-            client.infer("m", x=1)
+            client.infer("m", x=np.ones(1, np.int64))
     assert there.calls == ROUND
 
 

@@ -20,7 +20,7 @@ DEEP = ("batch", 2, 3)
 
 
 def found(proto: ModelProto, folder: Path) -> list[tuple[Mixing, str]]:
-    model = read_model(models.save(proto, folder / "model.onnx"))
+    model = read_model(models.save(proto, folder / "model.onnx").read_bytes())
     assert model is not None
     return [(node.mixing, node.operator) for node in mixing_nodes(model)]
 
@@ -191,13 +191,13 @@ def test_it_is_known_whether_whole_numbers_led_to_a_node(
 ) -> None:
     cast = node("Cast", "X", "c", to=TensorProto.FLOAT)
     proto = unchecked([cast, node("ReduceMax", "c", "Y")], given=given)
-    model = read_model(models.save(proto, tmp_path / "model.onnx"))
+    model = read_model(models.save(proto, tmp_path / "model.onnx").read_bytes())
     assert model is not None
     assert [found.whole for found in mixing_nodes(model)] == [whole]
 
 
 def test_a_sentence_names_node_operator_and_what_it_does(tmp_path: Path) -> None:
-    model = read_model(models.save(one("ReduceMax"), tmp_path / "model.onnx"))
+    model = read_model(models.save(one("ReduceMax"), tmp_path / "model.onnx").read_bytes())
     assert model is not None
     (node,) = mixing_nodes(model)
     assert str(node) == "node 'n' (ReduceMax) reduces over the batch dimension"
