@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message_factory import GetMessageClass
@@ -26,8 +26,17 @@ def add_file(serialized: bytes) -> FileDescriptor:
 
 def message_class(name: str, module: str) -> Any:
     """Return the class of a message by its full name; `module` is where pickle finds it."""
-    found = GetMessageClass(POOL.FindMessageTypeByName(name))
+    found = _class_of(POOL.FindMessageTypeByName(name))
     found.__module__ = module
+    return found
+
+
+def _class_of(message: Descriptor) -> Any:
+    """Return a class with those of the messages inside, which protobuf in Python does not add."""
+    found = GetMessageClass(message)
+    for inner in message.nested_types:
+        if not hasattr(found, inner.name):
+            setattr(found, inner.name, _class_of(inner))
     return found
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 from google.protobuf import descriptor_pool
@@ -32,3 +35,21 @@ def test_enums_have_their_names_and_numbers() -> None:
 def test_messages_can_be_pickled() -> None:
     request = inference_pb2.ModelInferRequest(model_name="m", raw_input_contents=[b"1"])
     assert pickle.loads(pickle.dumps(request)) == request
+
+
+def test_the_stubs_work_where_protobuf_runs_in_python() -> None:
+    """Platforms without a wheel of protobuf have no other one."""
+    code = (
+        "from google.protobuf.internal import api_implementation as runs\n"
+        "from inferd.oip.v2.inference_pb2 import ModelInferRequest, RepositoryIndexResponse\n"
+        "assert runs.Type() == 'python'\n"
+        "tensor = ModelInferRequest.InferInputTensor(name='x')\n"
+        "sent = ModelInferRequest(inputs=[tensor])\n"
+        "assert ModelInferRequest.FromString(sent.SerializeToString()) == sent\n"
+        "assert RepositoryIndexResponse.ModelIndex(name='m').name == 'm'\n"
+    )
+    environment = {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
