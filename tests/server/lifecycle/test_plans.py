@@ -103,7 +103,7 @@ def serving(host: FakeHost, repository: Path, plans: Path) -> Iterator[Running]:
         repository_of = server.server.repository
 
         def reload(model: Path) -> None:
-            repository_of.load(name_of(repository, model), anew=True)
+            repository_of.reload(name_of(repository, model))
             host.swapped.set()
 
         engines.when_ended(reload)

@@ -139,7 +139,7 @@ def test_a_reload_does_not_leave_the_label_of_the_old_engine(tmp_path: Path) -> 
     bench.add("m", 1)
     bench.repository.load("m")
     assert bench.served() == {"m/1 fake/GPU"}
-    bench.repository.load("m", anew=True)
+    bench.repository.reload("m")
     assert bench.served() == {"m/1 fake/CPU"}
     bench.close()
     assert bench.served() == set()
