@@ -6,7 +6,6 @@ next one costs; and so it would stay for ever at the most that there ever was.
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Callable
 
@@ -66,10 +65,3 @@ class IdleHeap:
         while not self._ended.wait(LOOK_S):
             if idleness.over(*self._traffic()):
                 self._trim()
-
-
-def trim() -> None:
-    """Give free memory back; nothing where the C library is not glibc. Source: malloc_trim(3)."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):
-        libc.malloc_trim(0)

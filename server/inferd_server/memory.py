@@ -28,7 +28,10 @@ def peak_bytes() -> int:
 
 
 def give_back() -> None:
-    """Return what the allocator keeps for later, where it can be told to: glibc's can."""
+    """Return what the allocator keeps for later, where it can be told to: glibc's can.
+
+    Source: malloc_trim(3).
+    """
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):

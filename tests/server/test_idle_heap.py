@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
-from inferd_server.idle_heap import WORTHWHILE_BYTES, Idleness, trim
+from inferd_server.idle_heap import WORTHWHILE_BYTES, Idleness
+from inferd_server.memory import give_back, resident_bytes
 
 LARGE = WORTHWHILE_BYTES
 
@@ -46,12 +46,7 @@ def test_a_trim_gives_back_what_is_free_in_the_middle_of_the_heap() -> None:
         ctypes.memset(block, 1, 100_000)
     for block in blocks[:-1]:
         libc.free(block)
-    before = resident()
-    trim()
-    assert before - resident() > 50_000_000
+    before = resident_bytes()
+    give_back()
+    assert before - resident_bytes() > 50_000_000
     libc.free(blocks[-1])
-
-
-def resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * 4096

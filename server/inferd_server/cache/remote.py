@@ -13,7 +13,7 @@ from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Key, Owner
 from inferd_server.cache.lookup import Found, Lookup, Stored
-from inferd_server.monitoring.log_limit import LogLimit
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.scheduler.alarms import Alarms
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class Remote:
         self._lookups: deque[Lookup] = deque()
         self._stores: deque[tuple[Key, Stored]] = deque()
         self._bytes = 0
-        self._damaged = LogLimit(clock)
+        self._damaged = BoundedLog(log, clock)
         self._closed = False
         self._connecting = False
         self._refused = ""
@@ -216,12 +216,10 @@ class Remote:
         value = frame.unpack(lookup.key, stored.data)
         if value is not None:
             return Stored(value, stored.ttl)
-        left_out = self._damaged.left_out((lookup.owner.model, lookup.owner.version))
-        if left_out is not None:
-            model, version, _ = lookup.owner
-            what = {"model": model, "version": version, "key": lookup.key.hex()}
-            more = {"not_logged": left_out} if left_out else {}
-            log.warning("a damaged answer in the shared cache", extra={**what, **more})
+        model, version, _ = lookup.owner
+        what = {"model": model, "version": version, "key": lookup.key.hex()}
+        text = "a damaged answer in the shared cache"
+        self._damaged((model, version), logging.WARNING, text, what)
         return None
 
 

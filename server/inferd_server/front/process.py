@@ -31,9 +31,10 @@ from inferd_server.front.probing import ProbePort
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses
-from inferd_server.idle_heap import IdleHeap, trim
+from inferd_server.idle_heap import IdleHeap
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
+from inferd_server.memory import give_back
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
@@ -90,7 +91,7 @@ class FrontProcess:
             self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
         )
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
-        self._idle_heap = IdleHeap(transport.bounds.traffic, trim)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:

@@ -16,8 +16,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from inferd_server.errors import AddressInUse
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.http import Request, Response, parse, text_response
-from inferd_server.monitoring.log_limit import LogLimit
 
 log = logging.getLogger(__name__)
 
@@ -204,14 +204,13 @@ class Problems:
     """Tells the log what went wrong on the event loop; not each time that descriptors lack."""
 
     def __init__(self) -> None:
-        self._limit = LogLimit(time.monotonic)
+        self._log = BoundedLog(log, time.monotonic)
 
     def __call__(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """Log a problem. asyncio waits a second after an accept that failed."""
-        if self._limit.left_out("") is not None:
-            error = context.get("exception")
-            told = context["message"] if error is None else f"{context['message']}: {error}"
-            log.warning("trouble on the metrics port", extra={"error": told})
+        error = context.get("exception")
+        told = context["message"] if error is None else f"{context['message']}: {error}"
+        self._log("", logging.WARNING, "trouble on the metrics port", {"error": told})
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -139,7 +139,7 @@ class ModelConfig(BaseModel):
     """Which versions to serve."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
-    custom_ops: Sequence[str] = ()
+    custom_ops: Sequence[str] = Field(default_factory=list)
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""

@@ -107,14 +107,6 @@ def _misplaced(folder: Path) -> str:
     return f"; move {files[0]} into one, or serve it alone: inferd serve {folder / files[0]}"
 
 
-def what_is_there(path: Path) -> str:
-    """Say which files lie where a version's file is not; "" if it is there."""
-    if path.exists():
-        return ""
-    found = ", ".join(model_files(path.parent)) or "no other model file is there"
-    return f"; {path} is expected, and found was: {found}"
-
-
 def warnings_of(repository: Path) -> list[tuple[str, dict[str, str]]]:
     """Return what should be said of a repository's content: a message, and its details.
 

@@ -26,7 +26,6 @@ from inferd_server.repository.layout import (
     model_names,
     read_source,
     warnings_of,
-    what_is_there,
 )
 from inferd_server.repository.loader import Loader, unexpected
 from inferd_server.repository.overrides import Override, Overrides, Placed
@@ -366,8 +365,7 @@ class Repository:
                 name, version, source.versions[version], source.config, self._lost
             )
         except Exception as error:
-            there = what_is_there(source.versions[version])
-            self._refused(name, version, f"{error}{there}")
+            self._refused(name, version, str(error))
             raise
         self._files.keep(name, version, states)
         return handle
@@ -401,7 +399,7 @@ class Repository:
         text = f"version {version} of model {name!r} cannot be loaded: {error}"
         if not self._files.missing(name, version, path):
             return ModelNotReady(text)
-        return ModelNotReady(text + what_is_there(path), reason=FILES_ABSENT)
+        return ModelNotReady(text, reason=FILES_ABSENT)
 
     def _serve_all(self, source: ModelSource, loaded: Iterable[Handle]) -> None:
         # Whatever a load before said: what is there now is what serves.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from inferd_server.errors import InferdError
-from inferd_server.monitoring.log_limit import LogLimit
+from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.security.permissions import METHODS, Permission
 from inferd_server.transport.call import Caller
 from inferd_server.transport.status import code_name
@@ -31,16 +31,13 @@ class Refusals:
     def __init__(self, counters: Counters, clock: Callable[[], float]) -> None:
         """Begin with none; `clock` is monotonic seconds."""
         self._counters = counters
-        self._limit = LogLimit(clock)
+        self._log = BoundedLog(log, clock)
 
     def __call__(self, method: str, caller: Caller, error: InferdError) -> None:
         """Count a call, and log it unless many like it were logged just now."""
         self._counters.refused_call(error.reason)
         if METHODS.get(method) is Permission.INFER:
             self._counters.refused(None, code_name(error))
-        left_out = self._limit.left_out(error.reason)
-        if left_out is not None:
-            where = {"reason": error.reason, "method": method, "peer": caller.peer}
-            identity = error.facts.get("identity", "")
-            more = {"not_logged": left_out} if left_out else {}
-            log.warning("a call was refused", extra={**where, "identity": identity, **more})
+        where = {"reason": error.reason, "method": method, "peer": caller.peer}
+        who = {"identity": error.facts.get("identity", "")}
+        self._log(error.reason, logging.WARNING, "a call was refused", {**where, **who})

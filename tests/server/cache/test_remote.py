@@ -11,7 +11,7 @@ from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Owner
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.remote import Remote
-from inferd_server.monitoring.log_limit import LINES, WHILE_S
+from inferd_server.monitoring.bounded_log import LINES, PERIOD_S
 from inferd_server.scheduler.alarms import Alarms
 
 from tests.fakes.clock import FakeClock
@@ -112,13 +112,13 @@ def test_damaged_answers_are_logged_with_their_model_and_not_without_bound(
     for _ in range(50):
         assert bench.look()
         assert bench.next() is None
-    bench.clock.advance(WHILE_S)
+    bench.clock.advance(PERIOD_S)
     assert bench.look()
     assert bench.next() is None
     told = [vars(record) for record in caplog.records if "damaged" in record.getMessage()]
     assert len(told) == LINES + 1
     assert {(line["model"], line["version"], line["key"]) for line in told} == {("m", 3, KEY.hex())}
-    assert told[-1]["not_logged"] == 50 - LINES
+    assert told[-1]["left_out"] == 50 - LINES
 
 
 def test_what_waits_travels_together(bench: Bench) -> None:

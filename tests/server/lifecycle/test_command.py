@@ -149,7 +149,16 @@ def test_a_server_without_standard_streams_serves(
             process.kill()
 
 
+@pytest.fixture
+def heeded_hangup() -> Iterator[None]:
+    """Let children heed SIGHUP, which they ignore where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("processes", ARRANGEMENTS)
+@pytest.mark.usefixtures("heeded_hangup")
 def test_a_hangup_without_a_terminal_is_said_to_be_ignored(
     repository: Path, processes: str
 ) -> None:

@@ -16,7 +16,6 @@ from inferd_server.repository.layout import (
     read_source,
     select_versions,
     warnings_of,
-    what_is_there,
 )
 
 VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
@@ -305,16 +304,6 @@ def test_a_model_file_beside_the_versions_is_told_with_what_to_do(tmp_path: Path
     assert refusal(tmp_path).endswith(
         f"; move model.onnx into one, or serve it alone: inferd serve {file}"
     )
-
-
-def test_another_name_of_a_version_s_file_is_told(tmp_path: Path) -> None:
-    folders(tmp_path, "m/1")
-    path = tmp_path / "m" / "1" / "model.onnx"
-    assert what_is_there(path).endswith("found was: no other model file is there")
-    path.with_name("resnet.onnx").touch()
-    assert what_is_there(path).endswith("found was: resnet.onnx")
-    path.touch()
-    assert what_is_there(path) == ""
 
 
 @pytest.mark.parametrize(

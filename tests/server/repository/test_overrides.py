@@ -97,7 +97,7 @@ BAD: list[tuple[Mapping[str, object] | str | None, Mapping[str, bytes], str]] = 
     ("no json", {}, "config: "),
     ("[]", {}, "config: "),
     ({"max_batch_size": "many"}, {}, "max_batch_size: Input should be a valid integer"),
-    ({"dynamic_batching": {}}, {}, "dynamic_batching: unknown; known are custom_ops, default_priority"),
+    ({"dynamic_batching": {}}, {}, "dynamic_batching: unknown; known are custom_ops"),
     ({"versions": [3]}, {}, "versions names 3, and there are 1, 2"),
     ({"format": {"NOPE": "NCHW"}}, {}, "there is no input 'NOPE'"),
     (None, {"file:1/model.onnx": SCALED_BY_7}, "files are given without 'config'"),

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 from inferd_server.errors import PermissionDenied, ResourceExhausted, Unauthenticated
-from inferd_server.monitoring.log_limit import LINES, WHILE_S
+from inferd_server.monitoring.bounded_log import LINES, PERIOD_S
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.snapshot import merge, without_gauges
 from inferd_server.security.refusals import Refusals
@@ -43,7 +43,7 @@ def test_a_few_of_many_refusals_are_logged(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING):
         for _ in range(50):
             refusals(LOAD, FakeCall("x"), WRONG)
-        clock.advance(WHILE_S)
+        clock.advance(PERIOD_S)
         refusals(LOAD, FakeCall("x"), WRONG)
     assert len(caplog.records) == LINES + 1
     assert (
@@ -54,7 +54,7 @@ def test_a_few_of_many_refusals_are_logged(caplog: pytest.LogCaptureFixture) -> 
             "peer": "ipv4:127.0.0.1:1",
         }.items()
     )
-    assert vars(caplog.records[-1])["not_logged"] == 50 - LINES
+    assert vars(caplog.records[-1])["left_out"] == 50 - LINES
 
 
 def test_the_line_names_the_identity_that_lacks_a_permission(
