@@ -16,7 +16,7 @@ class FirstOf:
     """An opener that tries others in order."""
 
     def __init__(self, openers: Sequence[tuple[str, Opener]]) -> None:
-        """Know them by what the log calls them, most wanted first."""
+        """Name them by what the log calls them, most wanted first."""
         self._openers = openers
 
     def __call__(self, path: Path, options: EngineOptions) -> Engine:

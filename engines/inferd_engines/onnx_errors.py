@@ -166,10 +166,14 @@ def absent_model(path: Path) -> str:
     if named is not None:
         return f"{said}; there is {named.name}: rename it to model{named.suffix}"
     for other in others:
-        maker = MAKERS.get(other.suffix) or MAKERS.get(other.name)
-        if maker is not None:
+        if maker := maker_of(other):
             return f"{said}; there is {other.name}, which is {maker}"
     return f"{said}; {lies_in(folder)}: an ONNX file of that name was expected"
+
+
+def maker_of(path: Path) -> str:
+    """Return whose file it is by its name, and what to do with it; "" if the name tells nothing."""
+    return MAKERS.get(path.suffix) or MAKERS.get(path.name) or ""
 
 
 def lies_in(folder: Path) -> str:

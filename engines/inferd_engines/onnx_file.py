@@ -28,7 +28,8 @@ _OP_TYPE = b"\x22"
 _LOCATION = b"\x0a\x08location\x12"
 """How an entry of TensorProto.external_data begins that names a file."""
 _OPSET_IMPORT, _DOMAIN = 8, 1
-LENGTH_DELIMITED = 2
+VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5
+"""How the content of a field is encoded."""
 
 
 class Field(NamedTuple):
@@ -94,7 +95,7 @@ def domains(content: bytes) -> frozenset[str]:
     )
 
 
-def fields(message: bytes, begin: int = 0, end: int | None = None) -> Iterator[Field]:
+def fields(message: bytes | memoryview, begin: int = 0, end: int | None = None) -> Iterator[Field]:
     """Yield the fields of a message. Source: "Encoding" in the documentation of protobuf.
 
     Raises:
@@ -105,13 +106,13 @@ def fields(message: bytes, begin: int = 0, end: int | None = None) -> Iterator[F
         start = at
         tag, at = read_varint(message, at)
         kind = tag & 7
-        if kind == 0:
+        if kind == VARINT:
             _, after = read_varint(message, at)
         elif kind == LENGTH_DELIMITED:
             length, at = read_varint(message, at)
             after = at + length
-        elif kind in (1, 5):
-            after = at + (8 if kind == 1 else 4)
+        elif kind in (FIXED64, FIXED32):
+            after = at + (8 if kind == FIXED64 else 4)
         else:
             raise ValueError("no wire type that is in use")
         if after > end:
@@ -132,7 +133,7 @@ def text_of(message: bytes, inside: Field, number: int) -> str:
     return ""
 
 
-def read_varint(message: bytes, at: int) -> tuple[int, int]:
+def read_varint(message: bytes | memoryview, at: int) -> tuple[int, int]:
     """Return the number that begins at a place, and where it ends.
 
     Raises:

@@ -1,6 +1,6 @@
 """The graph of an ONNX file, read without its weights.
 
-A reader of the wire format of protobuf, and not the package `onnx`: that one copies every weight
+Read by the wire format of protobuf, and not by the package `onnx`: that one copies every weight
 into memory, twice the size of a model for a look at its nodes. Here the bytes are
 looked at where they lie, and only tensors of at most SMALL elements are decoded.
 
@@ -17,6 +17,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import ml_dtypes
 import numpy as np
+
+from inferd_engines import onnx_file
+from inferd_engines.onnx_file import VARINT, read_varint
 
 SMALL = 64
 """Elements of a tensor up to which its values are read."""
@@ -47,7 +50,7 @@ Value: TypeAlias = "int | float | bytes"
 Attribute: TypeAlias = "Value | tuple[Value, ...] | Constant"
 
 
-class Field(NamedTuple):
+class FieldValue(NamedTuple):
     """One field of a message: its number, and a whole number or its bytes."""
 
     number: int
@@ -113,46 +116,17 @@ def read_model(content: bytes) -> Model | None:
         return None
 
 
-def fields(message: memoryview) -> Iterator[Field]:
-    """Yield the fields of a message.
+def fields(message: memoryview) -> Iterator[FieldValue]:
+    """Yield the fields of a message with what they hold.
 
     Raises:
         ValueError: it is not one.
-        IndexError: it ends too early.
     """
-    offset, end = 0, len(message)
-    while offset < end:
-        tag, offset = _varint(message, offset)
-        kind = tag & 7
-        if kind == 0:
-            number, offset = _varint(message, offset)
-            yield Field(tag >> 3, number)
-            continue
-        if kind == 2:
-            size, offset = _varint(message, offset)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
+    for found in onnx_file.fields(message):
+        if found.kind == VARINT:
+            yield FieldValue(found.number, read_varint(message, found.begin)[0])
         else:
-            raise ValueError("no wire type of ONNX")
-        if offset + size > end:
-            raise ValueError("truncated")
-        yield Field(tag >> 3, message[offset : offset + size])
-        offset += size
-
-
-def _varint(message: memoryview, offset: int) -> tuple[int, int]:
-    byte = message[offset]
-    if byte < 128:
-        return byte, offset + 1
-    value = shift = 0
-    while byte >= 128:
-        value |= (byte & 127) << shift
-        shift += 7
-        offset += 1
-        if shift > 63:
-            raise ValueError("no number")
-        byte = message[offset]
-    return value | byte << shift, offset + 1
+            yield FieldValue(found.number, message[found.begin : found.end])
 
 
 def _model(message: memoryview) -> Model:
@@ -278,7 +252,7 @@ def _tensor(message: memoryview) -> tuple[str, Constant]:
     """Return name and content of a tensor."""
     name, kind = "", 0
     shape: list[int] = []
-    parts: list[Field] = []
+    parts: list[FieldValue] = []
     for found in fields(message):
         if found.number == 1:
             shape += _numbers(found.value)
@@ -292,7 +266,7 @@ def _tensor(message: memoryview) -> tuple[str, Constant]:
     return name, Constant(tuple(shape), tuple(_elements(kind, parts)) if small else ())
 
 
-def _elements(kind: int, parts: Sequence[Field]) -> list[Value]:
+def _elements(kind: int, parts: Sequence[FieldValue]) -> list[Value]:
     """Return the elements of a tensor, wherever they stand; none of one that lies elsewhere."""
     elements: list[Value] = []
     for number, value in parts:
@@ -324,7 +298,7 @@ def _numbers(value: int | memoryview) -> list[int]:
         return [_signed(value)]
     numbers, offset = [], 0
     while offset < len(value):
-        number, offset = _varint(value, offset)
+        number, offset = read_varint(value, offset)
         numbers.append(_signed(number))
     return numbers
 

@@ -1,4 +1,4 @@
-"""Whether what `environment` asked for is really so: said in the log where it is not.
+"""The check that what `environment` asked for is really so: said in the log where it is not.
 
 Looked at: grpcio 1.85.1, glibc 2.36. A later grpcio may no longer know the experiment, and
 says nothing then.

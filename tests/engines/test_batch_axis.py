@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ PROVEN, LIKELY, POSSIBLE = Mixing.PROVEN, Mixing.LIKELY, Mixing.POSSIBLE
 DEEP = ("batch", 2, 3)
 
 
-def found(proto: ModelProto, folder: Path) -> list[tuple[Mixing, str]]:
-    model = read_model(models.save(proto, folder / "model.onnx").read_bytes())
+def found(proto: ModelProto) -> list[tuple[Mixing, str]]:
+    model = read_model(proto.SerializeToString())
     assert model is not None
     return [(node.mixing, node.operator) for node in mixing_nodes(model)]
 
@@ -175,35 +174,33 @@ def with_function(operator: str) -> ModelProto:
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_a_node_that_mixes_rows_is_found(name: str, tmp_path: Path) -> None:
+def test_a_node_that_mixes_rows_is_found(name: str) -> None:
     kind, make = MIXES[name]
-    assert [mixing for mixing, _ in found(make(), tmp_path)] == [kind]
+    assert [mixing for mixing, _ in found(make())] == [kind]
 
 
 @pytest.mark.parametrize("name", APART)
-def test_a_node_that_leaves_rows_alone_is_not_accused(name: str, tmp_path: Path) -> None:
-    assert found(APART[name](), tmp_path) == []
+def test_a_node_that_leaves_rows_alone_is_not_accused(name: str) -> None:
+    assert found(APART[name]()) == []
 
 
 @pytest.mark.parametrize(("given", "whole"), [("INT64", True), ("FP32", False), ("BOOL", True)])
-def test_it_is_known_whether_whole_numbers_led_to_a_node(
-    given: str, whole: bool, tmp_path: Path
-) -> None:
+def test_it_is_known_whether_whole_numbers_led_to_a_node(given: str, whole: bool) -> None:
     cast = node("Cast", "X", "c", to=TensorProto.FLOAT)
     proto = unchecked([cast, node("ReduceMax", "c", "Y")], given=given)
-    model = read_model(models.save(proto, tmp_path / "model.onnx").read_bytes())
+    model = read_model(proto.SerializeToString())
     assert model is not None
     assert [found.whole for found in mixing_nodes(model)] == [whole]
 
 
-def test_a_sentence_names_node_operator_and_what_it_does(tmp_path: Path) -> None:
-    model = read_model(models.save(one("ReduceMax"), tmp_path / "model.onnx").read_bytes())
+def test_a_sentence_names_node_operator_and_what_it_does() -> None:
+    model = read_model(one("ReduceMax").SerializeToString())
     assert model is not None
     (node,) = mixing_nodes(model)
     assert str(node) == "node 'n' (ReduceMax) reduces over the batch dimension"
 
 
-def test_nothing_is_found_in_models_without_inputs(tmp_path: Path) -> None:
+def test_nothing_is_found_in_models_without_inputs() -> None:
     proto = built([("Relu", "X", "Y")])
     del proto.graph.input[:]
-    assert found(proto, tmp_path) == []
+    assert found(proto) == []

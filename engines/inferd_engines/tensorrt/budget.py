@@ -1,4 +1,4 @@
-"""Whether a plan fits into the GPU's memory, before it is loaded."""
+"""The check that a plan fits into the GPU's memory, before it is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a plan may serve: its answers beside those of ONNX Runtime, before any caller's."""
+"""The trial that lets a plan serve: its answers beside ONNX Runtime's, before any caller's."""
 
 from __future__ import annotations
 

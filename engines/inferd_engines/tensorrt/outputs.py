@@ -54,7 +54,7 @@ class DependentOutput:
         return int(self._device)
 
     def told(self, shape: Sequence[int]) -> None:
-        """Know the shape of this run, which TensorRT tells before it returns from it."""
+        """Take the shape of this run, which TensorRT tells before it returns from it."""
         self._shape = tuple(int(size) for size in shape)
 
     def copy_out(self, stream: Any) -> None:

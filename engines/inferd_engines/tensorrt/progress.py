@@ -45,19 +45,19 @@ class Build:
         return self._cancelled.is_set()
 
     def started(self, name: str, parent: str | None, steps: int) -> None:
-        """Know of a phase."""
+        """Note that a phase begins."""
         phase = self._phases[name] = Phase(name, parent or "", steps)
         self._told(phase, 0)
 
     def step(self, name: str, index: int) -> bool:
-        """Know of a step that is done; False to stop the build."""
+        """Note a step that is done; return False to stop the build."""
         phase = self._phases.get(name)
         if phase is not None:
             self._told(phase, index + 1)
         return not self.cancelled
 
     def finished(self, name: str) -> None:
-        """Know that a phase is over."""
+        """Note that a phase is over."""
         phase = self._phases.pop(name, None)
         if phase is not None:
             self._told(phase, phase.steps)

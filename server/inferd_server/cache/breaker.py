@@ -47,14 +47,14 @@ class Breaker:
             return True
 
     def succeeded(self) -> None:
-        """Know that an attempt went well."""
+        """Note that an attempt went well."""
         with self._lock:
             before, self._failures = self._failures, 0
             if before >= self._most:
                 self._told("")
 
     def failed(self, reason: str) -> None:
-        """Know that an attempt went wrong."""
+        """Note that an attempt went wrong."""
         with self._lock:
             self._failures += 1
             if self._failures >= self._most:

@@ -1,4 +1,4 @@
-"""Whether the answer to a request may be another one's, and what the cache has to know of it."""
+"""The requests that may be answered from the cache, and what it has to know of them."""
 
 from __future__ import annotations
 

@@ -47,13 +47,13 @@ class Trial:
         self.answered = threading.Event()
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        """Know that the model answered; with what is not looked at."""
+        """Note that the model answered; with what is not looked at."""
         del outputs
         self.seconds = phases.run.gather + phases.run.compute
         self.answered.set()
 
     def fail(self, error: InferdError) -> None:
-        """Know why it did not."""
+        """Note why it did not."""
         self.error = error
         self.answered.set()
 

@@ -107,7 +107,7 @@ class Catalog:
         self._settled = False
 
     def update(self, records: Iterable[ModelRecord], settled: bool = True) -> None:
-        """Know what the worker tells; versions that it replaced take no more requests.
+        """Take what the worker tells; versions that it replaced take no more requests.
 
         Args:
             records: every version that it has, or loads.
@@ -123,7 +123,7 @@ class Catalog:
         self._know(entries if settled else [*entries, *returning.values()])
 
     def lose(self, reason: str) -> None:
-        """Know that the worker is gone; what it served, the next one is expected to."""
+        """Note that the worker is gone; what it served, the next one is expected to."""
         self._settled = False
         self._know([self._lost(entry, reason) for entry in self.entries()])
 
@@ -175,7 +175,7 @@ class Catalog:
         return self._lanes.gauges()
 
     def _know(self, entries: list[Entry]) -> None:
-        """Know these entries alone; the lines of all others take nothing more."""
+        """Keep these entries alone; the lines of all others take nothing more."""
         before = [entry.handle for entry in self.entries() if entry.handle is not None]
         self._entries.set_all(entries)
         kept = {id(entry.handle) for entry in entries}

@@ -1,4 +1,4 @@
-"""Who is turned away at the door, because the answer would come too late for them."""
+"""Requests turned away at the door, because their answer would come too late."""
 
 from __future__ import annotations
 

@@ -16,14 +16,14 @@ class SickModels:
     """Verdicts on model versions. Any thread may call any method."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
-        """Know of none; `clock` is monotonic seconds."""
+        """Begin with none; `clock` is monotonic seconds."""
         self._clock = clock
         self._why: dict[tuple[str, int], str] = {}
         self._late: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
 
     def judged(self, verdict: Verdict) -> bool:
-        """Know the latest verdict on a version; True if that changes what is known."""
+        """Note the latest verdict on a version; True if that changes what is known."""
         if verdict.outcome is Outcome.BUSY:
             return False
         version = verdict.model, verdict.version

@@ -1,4 +1,4 @@
-"""Who may load and unload models."""
+"""The permission to load and unload models."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ class Entries:
         return bool(known)
 
     def forget(self, name: str, versions: Iterable[int]) -> None:
-        """Know nothing more of these versions of a model, and of a model without any."""
+        """Forget these versions of a model, and the model where none is left."""
         with self._lock:
             left = {v: e for v, e in self.versions(name).items() if v not in set(versions)}
             others = {other: known for other, known in self._models.items() if other != name}

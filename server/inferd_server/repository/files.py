@@ -40,7 +40,7 @@ class LoadedFiles:
     """The files of every version as they were when it was loaded. Any thread may call."""
 
     def __init__(self, repository: Path) -> None:
-        """Know none yet.
+        """Begin with none.
 
         Args:
             repository: folder of the models, or the file of a single one.
@@ -62,7 +62,7 @@ class LoadedFiles:
             return None
 
     def keep(self, name: str, version: int, states: list[FileState] | None) -> None:
-        """Know what a version was loaded from; None: nobody knows."""
+        """Keep what a version was loaded from; None: nobody knows."""
         if states is None:
             self._known.pop((name, version), None)
         else:

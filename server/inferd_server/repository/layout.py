@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferd_engines.onnx_errors import maker_of
+
 from inferd_server.errors import SettingsError
 from inferd_server.repository.config import ModelConfig, read_model_config
 
@@ -54,9 +56,9 @@ def _folders(repository: Path) -> list[str]:
     try:
         folders = [path.name for path in repository.iterdir() if path.is_dir()]
     except OSError as error:
-        raise SettingsError(
-            f"model_repository: {repository} cannot be read: {error.strerror}"
-        ) from error
+        maker = maker_of(repository) if repository.is_file() else ""
+        what = f"is {maker}" if maker else f"cannot be read: {error.strerror}"
+        raise SettingsError(f"model_repository: {repository} {what}") from error
     return [name for name in folders if not name.startswith(".")]
 
 

@@ -37,7 +37,7 @@ class Loader:
         station: Station | None = None,
         trials: RowTrials | None = None,
     ) -> None:
-        """Know how to load.
+        """Keep how to load.
 
         Args:
             opener: opens model files.

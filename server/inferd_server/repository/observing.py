@@ -28,7 +28,7 @@ class Observing:
         self._lock = threading.Lock()
 
     def begin(self, handle: Handle) -> None:
-        """Know whose batches they are; before the first one."""
+        """Note whose batches they are; before the first one."""
         self._handle = handle
         self._steering = steering_of(handle.config.target_p99_ms, handle.bounds)
 

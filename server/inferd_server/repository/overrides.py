@@ -90,7 +90,7 @@ class Overrides:
     """The overrides of the models that were loaded with one. Used under the repository's lock."""
 
     def __init__(self, most: int = MOST_BYTES, temporary: Path | None = None) -> None:
-        """Know of none.
+        """Begin with none.
 
         Args:
             most: bytes of files.
@@ -103,7 +103,7 @@ class Overrides:
         self._root: Path | None = None
 
     def restore(self, overrides: Mapping[str, Override]) -> None:
-        """Know of the overrides of a process before this one."""
+        """Take the overrides of a process before this one."""
         self._restored = dict(overrides)
 
     @property

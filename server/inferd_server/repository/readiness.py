@@ -1,4 +1,4 @@
-"""Who is ready, as pure functions of what is known of the models."""
+"""Readiness, as pure functions of what is known of the models."""
 
 from __future__ import annotations
 

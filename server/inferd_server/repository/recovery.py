@@ -50,7 +50,7 @@ class Recovery:
         clock: Callable[[], float],
         gave_up: Callable[[str], None],
     ) -> None:
-        """Know how to load.
+        """Keep how to load.
 
         Args:
             load: loads a model by name, unless it should serve no more; blocks.

@@ -50,7 +50,7 @@ class Repository:
         concurrent_loads: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Know a folder; nothing is loaded yet.
+        """Keep the folder; nothing is loaded yet.
 
         Args:
             folder: of the models, or the file of a single one.
@@ -93,7 +93,7 @@ class Repository:
         model_names(self._folder)
 
     def restore_overrides(self, overrides: Mapping[str, Override]) -> None:
-        """Know what models were loaded with before this process began."""
+        """Keep what models were loaded with before this process began."""
         self._overrides.restore(overrides)
 
     def load_all(
@@ -253,7 +253,7 @@ class Repository:
         return self._entries.all()
 
     def _want(self, names: Collection[str] = (), but: str | None = None) -> None:
-        """Know models that should serve from now on, and one that should serve no more."""
+        """Note models that should serve from now on, and one that should serve no more."""
         with self._lock:
             self._wanted = self._wanted.union(names) - {but}
 
@@ -430,7 +430,7 @@ class Repository:
                 self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
 
     def _forget_gone(self, name: str) -> None:
-        """Know nothing more of versions that do not serve and are not in the folder."""
+        """Forget the versions that do not serve and are not in the folder."""
         versions = self._entries.versions(name)
         gone = {
             version

@@ -13,7 +13,7 @@ class Costs:
     """Seconds of a run by its size: the median of the last few. One thread at a time learns."""
 
     def __init__(self) -> None:
-        """Know nothing."""
+        """Begin without anything learned."""
         self._samples: dict[int, deque[float]] = {}
         # Sizes in rising order, with medians that never fall.
         self._known: tuple[tuple[int, float], ...] = ()

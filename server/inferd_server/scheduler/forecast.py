@@ -1,4 +1,4 @@
-"""Whether a request that arrives now will be answered in time."""
+"""The forecast of the moment at which a request that arrives now would be answered."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Forecast:
     """What one model version is expected to take. Any thread may call any method."""
 
     def __init__(self, most: int, instances: int = 1) -> None:
-        """Know nothing.
+        """Begin without anything learned.
 
         Args:
             most: rows of a batch.

@@ -109,7 +109,7 @@ class Job:
         return self._open.locked()
 
     def watch(self, alarm: Alarm) -> None:
-        """Know what rings at the deadline, which is for nothing once there is an answer."""
+        """Keep what rings at the deadline, which is for nothing once there is an answer."""
         self.alarm = alarm
         if self.answered:
             # Whoever answered may not have known of it.

@@ -126,7 +126,7 @@ class LanePool:
         return self._lanes.get((owner, specs))
 
     def use(self, lane: Lane) -> None:
-        """Know that a lane gets a request now."""
+        """Note that a lane gets a request now."""
         self.latest = lane
         if lane.key is not None and lane.key in self._lanes:
             self._lanes.move_to_end(lane.key)

@@ -33,7 +33,7 @@ class Learner(Protocol):
     """Learns from promises."""
 
     def kept(self, expected: float, took: float) -> None:
-        """Know how long a request took, in seconds, beside what was expected."""
+        """Note how long a request took, in seconds, beside what was expected."""
 
 
 @dataclass(frozen=True, slots=True)

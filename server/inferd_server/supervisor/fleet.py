@@ -98,18 +98,18 @@ class Fleet:
         child.process.kill()
 
     def ending(self, child: Child, why: str) -> None:
-        """Know why a process ends, of which its exit code would say less."""
+        """Note why a process ends, of which its exit code would say less."""
         with self._lock:
             self._reasons.setdefault(child, why)
 
     def useful(self, child: Child) -> None:
-        """Know that a process does its work: what ended before it is forgiven."""
+        """Note that a process does its work: what ended before it is forgiven."""
         with self._lock:
             self._useful.add(child)
             self._failures[child.name] = 0
 
     def disconnected(self, child: Child) -> None:
-        """Know that a front has forgotten the worker that died."""
+        """Note that a front has forgotten the worker that died."""
         with self._lock:
             self._owed[child] -= 1
             if self.fronts.get(child.index) is child and not self._owed[child]:

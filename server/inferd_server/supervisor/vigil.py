@@ -1,4 +1,4 @@
-"""Who answers: pings for processes, trials for models. Told and asked by the supervisor."""
+"""Pings for processes, trials for models: what answers. Told and asked by the supervisor."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Vigil:
         self._try(now)
 
     def heard(self, child: Child) -> None:
-        """Know that a process answered a ping."""
+        """Note that a process answered a ping."""
         with self._lock:
             pulse = self._pulses.get(child)
             if pulse is not None:

@@ -18,7 +18,7 @@ Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
 
 class Caller(Protocol):
-    """Who calls, as far as the transport knows."""
+    """A caller, as far as the transport knows."""
 
     @property
     def metadata(self) -> Metadata:

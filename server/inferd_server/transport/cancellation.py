@@ -1,4 +1,4 @@
-"""Whether a call was cancelled, and who wants to be told; the same for every transport."""
+"""The cancellation of a call, and who wants to be told; the same for every transport."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class Compression:
     __slots__ = ("_accepted", "_max_bytes", "_max_ratio")
 
     def __init__(self, accepted: bool, max_bytes: int, max_ratio: int) -> None:
-        """Know the bounds.
+        """Keep the bounds.
 
         Args:
             accepted: False refuses all compressed messages.

@@ -1,4 +1,4 @@
-"""Whether gRPC handles a server's sockets on threads of its own, found out from outside.
+"""The threads on which gRPC handles a server's sockets, found out from outside.
 
 gRPC's event-engine listener does so, and each message then wakes some of its threads. They
 exist in either case, and so their wake-ups tell, not their names: with grpcio 1.85.1 on Linux

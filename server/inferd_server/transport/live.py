@@ -22,7 +22,7 @@ class Live(Generic[T]):
         return len(self._members)
 
     def add(self, member: T) -> None:
-        """Know a new member, and tell it what the others were told."""
+        """Add a new member, and tell it what the others were told."""
         with self._lock:
             self._members.add(member)
             message = self._message

@@ -34,7 +34,7 @@ class RowTrials:
         resident: Callable[[], int] = resident_bytes,
         peak: Callable[[], int] = peak_bytes,
     ) -> None:
-        """Know where verdicts are kept, and what a trial may cost.
+        """Keep where verdicts are kept, and what a trial may cost.
 
         Args:
             clock: monotonic seconds.

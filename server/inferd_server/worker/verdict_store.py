@@ -22,7 +22,7 @@ class VerdictStore:
     """A folder with one JSON file for each verdict. It may be read-only, or not there at all."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Know where; None keeps nothing."""
+        """Keep the folder; None keeps nothing."""
         self._folder = folder
 
     @property

@@ -72,6 +72,15 @@ def test_a_repository_that_is_missing_or_a_file_is_refused(tmp_path: Path) -> No
         model_names(tmp_path / "file")
 
 
+@pytest.mark.parametrize(("name", "said"), [("m.pt", "PyTorch's"), ("m.pkl", "a Python object")])
+def test_a_file_of_a_library_in_place_of_the_repository_is_told_with_what_to_do(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(SettingsError, match=rf"{name} is {said}.*docs/exporting\.md"):
+        model_names(tmp_path / name)
+
+
 def test_the_latest_version_is_the_greatest_number(tmp_path: Path) -> None:
     folders(tmp_path, "m/9", "m/10")
     source = read_source(tmp_path, "m")

@@ -23,7 +23,7 @@ Address: TypeAlias = tuple[int, Any]
 
 
 class Owner(Protocol):
-    """Who uses a wire."""
+    """The user of a wire."""
 
     def dispatch(self) -> None:
         """Something arrived; there may be room for more calls."""

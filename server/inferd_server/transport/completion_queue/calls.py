@@ -150,7 +150,7 @@ class QueueCall:
             callback()
 
     def _end(self) -> None:
-        """Know that this is answered; with the lock held."""
+        """Note that this is answered; with the lock held."""
         self.answered = True
         # It refers to this call: both would stay until the next garbage collection.
         self._on_cancel = None
