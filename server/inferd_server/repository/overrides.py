@@ -24,7 +24,9 @@ PREFIX = "inferd-files-"
 """Of the folder of a process."""
 # A version's folder, and then no component that leads elsewhere.
 PATH = re.compile(r"[1-9][0-9]{0,17}(/(?!\.{1,2}(/|$))[^/\0]+)+")
-NAME = re.compile(r"(?!\.)[^/\0]{1,255}")
+NAME = re.compile(r"(?!\.)[^/\0]+")
+LONGEST_NAME = 255
+"""Bytes of a folder's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,9 @@ class Override:
                 raise InvalidInput(
                     f"file {path!r} does not lie in a version's folder, such as '1/model.onnx'"
                 )
-        if self.files and not (NAME.fullmatch(name) and is_utf8(name)):
+            if parent := next((str(p) for p in Path(path).parents if str(p) in self.files), ""):
+                raise InvalidInput(f"file {path!r} lies in {parent!r}, which is a file, too")
+        if self.files and not is_folder_name(name):
             raise InvalidInput(f"{name!r} cannot be the name of a model")
         return config
 
@@ -164,11 +168,21 @@ class Overrides:
             # Held until this process ends, however it does.
             fcntl.flock(os.open(self._root, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
         folder = Path(tempfile.mkdtemp(dir=self._root))
-        for path, data in files.items():
-            target = folder / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        try:
+            for path, data in files.items():
+                target = folder / name / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+        except BaseException:
+            # A full disk would stay full.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a folder can have this name."""
+    return bool(NAME.fullmatch(name)) and is_utf8(name) and len(name.encode()) <= LONGEST_NAME
 
 
 def sweep(temporary: Path) -> None:
