@@ -168,6 +168,15 @@ def test_the_files_of_all_models_are_bounded(tmp_path: Path) -> None:
         kept.place("n", override(size=5))
 
 
+def test_files_of_models_that_are_loading_count_as_well(tmp_path: Path) -> None:
+    kept = Overrides(most=10, temporary=tmp_path)
+    loading = kept.place("m", override(size=6))
+    with pytest.raises(MemoryBudgetExceeded, match="5 bytes, and 6 are kept"):
+        kept.place("n", override(size=5))
+    loading.discard()
+    kept.place("n", override(size=5))
+
+
 def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_has_is_not(
     tmp_path: Path,
 ) -> None:
