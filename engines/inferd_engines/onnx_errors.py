@@ -156,13 +156,18 @@ def not_a_model(path: Path) -> str:
 
 def absent_model(path: Path) -> str:
     """Return the sentence for a version without its model file: what lies there and what to do."""
+    if path.is_dir():
+        return f"{path} is a folder: the ONNX file itself was expected there"
+    if path.is_symlink():
+        return f"{path} is a link to {path.readlink()}, which is no file"
     said = f"{path} does not exist or is not a file"
     folder = path.parent
     try:
         others = sorted(other for other in folder.iterdir() if not other.name.startswith("."))
     except OSError:
         return said
-    named = next((other for other in others if other.suffix in {".onnx", ".ort"}), None)
+    files = [other for other in others if other.is_file()]
+    named = next((other for other in files if other.suffix in {".onnx", ".ort"}), None)
     if named is not None:
         return f"{said}; there is {named.name}: rename it to model{named.suffix}"
     for other in others:

@@ -118,3 +118,16 @@ def test_a_locale_that_is_missing_comes_with_both_cures(tmp_path: Path) -> None:
 def test_what_nothing_is_known_of_keeps_the_words_of_the_runtime() -> None:
     said = load_failure(Path("m/1/model.onnx"), RuntimeError("such a thing"))
     assert said == "ONNX Runtime cannot load m/1/model.onnx: such a thing"
+
+
+def test_a_folder_or_a_dead_link_in_the_place_of_the_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1" / "model.onnx").mkdir(parents=True)
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2" / "model.onnx").symlink_to("../blobs/gone")
+    (tmp_path / "3" / "other.onnx").mkdir(parents=True)
+    for version, said in [
+        ("1", "model.onnx is a folder: the ONNX file itself was expected there"),
+        ("2", "model.onnx is a link to ../blobs/gone, which is no file"),
+        ("3", "the folder holds other.onnx: an ONNX file of that name was expected"),
+    ]:
+        assert said in refusal(tmp_path / version)

@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import tempfile
+import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +26,9 @@ PREFIX = "inferd-files-"
 """Of the folder of a process."""
 # A version's folder, and then no component that leads elsewhere.
 PATH = re.compile(r"[1-9][0-9]{0,17}(/(?!\.{1,2}(/|$))[^/\0]+)+")
-NAME = re.compile(r"(?!\.)[^/\0]{1,255}")
+NAME = re.compile(r"(?!\.)[^/\0]+")
+LONGEST_NAME = 255
+"""Bytes of a folder's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,9 @@ class Override:
                 raise InvalidInput(
                     f"file {path!r} does not lie in a version's folder, such as '1/model.onnx'"
                 )
-        if self.files and not (NAME.fullmatch(name) and is_utf8(name)):
+            if parent := next((str(p) for p in Path(path).parents if str(p) in self.files), ""):
+                raise InvalidInput(f"file {path!r} lies in {parent!r}, which is a file, too")
+        if self.files and not is_folder_name(name):
             raise InvalidInput(f"{name!r} cannot be the name of a model")
         return config
 
@@ -68,7 +74,6 @@ class Placed:
     """An override whose files are on disk."""
 
     config: ModelConfig
-    nbytes: int = 0
     folder: Path | None = None
     """Of the files; None: the model's own are used."""
 
@@ -87,7 +92,10 @@ class Placed:
 
 
 class Overrides:
-    """The overrides of the models that were loaded with one. Used under the repository's lock."""
+    """The overrides of the models that were loaded with one.
+
+    Several threads may use it, of one model one at a time.
+    """
 
     def __init__(self, most: int = MOST_BYTES, temporary: Path | None = None) -> None:
         """Begin with none.
@@ -101,6 +109,8 @@ class Overrides:
         self._kept: dict[str, Placed] = {}
         self._restored: dict[str, Override] = {}
         self._root: Path | None = None
+        # One writes at a time, so that what lies on disk is what counts.
+        self._writing = threading.Lock()
 
     def restore(self, overrides: Mapping[str, Override]) -> None:
         """Take the overrides of a process before this one."""
@@ -133,15 +143,18 @@ class Overrides:
         config, nbytes = override.check(name), override.nbytes
         if not override.files:
             return Placed(config)
-        held = sum(placed.nbytes for placed in self._kept.values())
-        if held + nbytes > self._most:
-            raise MemoryBudgetExceeded(
-                f"its files have {nbytes} bytes, and {held} are kept; {self._most} may be in all"
-            )
-        try:
-            return Placed(config, nbytes, self._write(name, override.files))
-        except OSError as error:
-            raise ModelNotReady(f"its files cannot be written: {error.strerror}") from error
+        with self._writing:
+            # Those of models that are loading count, too.
+            held = bytes_in(self._root) if self._root is not None else 0
+            if held + nbytes > self._most:
+                raise MemoryBudgetExceeded(
+                    f"its files have {nbytes} bytes, and {held} are kept; "
+                    f"{self._most} may be in all"
+                )
+            try:
+                return Placed(config, self._write(name, override.files))
+            except OSError as error:
+                raise ModelNotReady(f"its files cannot be written: {error.strerror}") from error
 
     def keep(self, name: str, placed: Placed | None) -> None:
         """Remember what a model was loaded with, and forget what it was before."""
@@ -164,11 +177,31 @@ class Overrides:
             # Held until this process ends, however it does.
             fcntl.flock(os.open(self._root, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
         folder = Path(tempfile.mkdtemp(dir=self._root))
-        for path, data in files.items():
-            target = folder / name / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(data)
+        try:
+            for path, data in files.items():
+                target = folder / name / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(data)
+        except BaseException:
+            # A full disk would stay full.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return folder
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a folder can have this name."""
+    return bool(NAME.fullmatch(name)) and is_utf8(name) and len(name.encode()) <= LONGEST_NAME
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the bytes of all files below a folder, while others may be deleting there."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118
+    return total
 
 
 def sweep(temporary: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
@@ -167,6 +168,15 @@ def test_the_files_of_all_models_are_bounded(tmp_path: Path) -> None:
         kept.place("n", override(size=5))
 
 
+def test_files_of_models_that_are_loading_count_as_well(tmp_path: Path) -> None:
+    kept = Overrides(most=10, temporary=tmp_path)
+    loading = kept.place("m", override(size=6))
+    with pytest.raises(MemoryBudgetExceeded, match="5 bytes, and 6 are kept"):
+        kept.place("n", override(size=5))
+    loading.discard()
+    kept.place("n", override(size=5))
+
+
 def test_what_a_killed_process_left_is_deleted_and_what_a_living_one_has_is_not(
     tmp_path: Path,
 ) -> None:
@@ -197,6 +207,35 @@ def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
 def test_names_that_no_folder_can_have_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput, match="cannot be the name of a model"):
         override().check(name)
+
+
+def test_names_longer_than_a_folder_can_have_are_refused_by_their_bytes() -> None:
+    with pytest.raises(InvalidInput, match="cannot be the name of a model"):
+        override().check("\N{LATIN SMALL LETTER O WITH DIAERESIS}" * 200)
+
+
+@pytest.mark.parametrize("within", ["1/a/b", "1/a/b/c"])
+def test_a_file_within_a_file_is_refused(within: str) -> None:
+    for files in ({"1/a": b"", within: b""}, {within: b"", "1/a": b""}):
+        with pytest.raises(InvalidInput, match=f"'{within}' lies in '1/a', which is a file"):
+            Override("{}", files).check("m")
+
+
+def test_files_that_could_not_be_written_leave_nothing(tmp_path: Path) -> None:
+    kept = Overrides(temporary=tmp_path)
+    first = Override("{}", {"1/model.onnx": b"x", "1/weights": b"x"})
+    with pytest.MonkeyPatch.context() as patch:
+        write = Path.write_bytes
+
+        def full(path: Path, data: bytes) -> int:
+            if path.name == "model.onnx":
+                return write(path, data)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(ModelNotReady, match="No space left on device"):
+            kept.place("m", first)
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_the_number_of_files_is_bounded() -> None:
