@@ -229,9 +229,7 @@ def test_a_reloaded_model_is_tried_anew(trials: Trials) -> None:
     first.hold()
     assert trials.round(BRIEF) == [Outcome.LATE]
     assert first.running.wait(WITHIN)
-    reload = threading.Thread(
-        target=trials.bench.repository.load, args=("m",), kwargs={"anew": True}
-    )
+    reload = threading.Thread(target=trials.bench.repository.reload, args=("m",))
     reload.start()
     trials.bench.await_changes(3)
     assert trials.round() == [Outcome.OK]
