@@ -34,14 +34,14 @@ class ServerProcess:
         self._reader = threading.Thread(target=self._read, name="server log")
         self._reader.start()
 
-    def wait_for(self, message: str) -> Mapping[str, Any]:
-        """Return the next log line with this message.
+    def wait_for(self, message: str, timeout: float = START_TIMEOUT) -> Mapping[str, Any]:
+        """Return the next log line with this message, which comes within so many seconds.
 
         Raises:
             AssertionError: it does not come; the text is what came instead.
         """
         seen: list[str] = []
-        until = time.monotonic() + START_TIMEOUT
+        until = time.monotonic() + timeout
         while True:
             try:
                 line = self._lines.get(timeout=max(0.0, until - time.monotonic()))

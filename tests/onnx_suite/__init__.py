@@ -1,0 +1,1 @@
+"""The test models of ONNX itself, served."""
