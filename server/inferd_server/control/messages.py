@@ -33,6 +33,8 @@ class Place:
     """True for a worker that is told `Overrides` before it may load."""
     wanted: frozenset[str] = frozenset()
     """Models that the worker before should have served, whatever the repository has now."""
+    unloaded: frozenset[str] = frozenset()
+    """Models that callers had the worker before unload: the next one does not load them."""
 
 
 @dataclass(frozen=True, slots=True)

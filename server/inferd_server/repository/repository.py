@@ -100,12 +100,14 @@ class Repository:
         self,
         expected: Collection[str] = (),
         progress: Callable[[str], None] = lambda _: None,
+        unloaded: Collection[str] = (),
     ) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
 
         Args:
             expected: models that should serve though the folder may not have them now.
             progress: told which model is loaded, in words; "" at the end.
+            unloaded: models that are left as they were before this process began.
 
         Raises:
             SettingsError: the folder cannot be read.
@@ -117,7 +119,9 @@ class Repository:
             for name in expected:
                 self._tell(name, str(error))
             raise
-        names = sorted(found.union(expected, self._overrides.names))
+        for name in found.intersection(unloaded):
+            self._entries.put(Entry(name, 0, State.UNAVAILABLE, UNLOADED))
+        names = sorted(found.union(expected, self._overrides.names).difference(unloaded))
         self._want(names)
         for message, details in warnings_of(self._folder):
             log.warning(message, extra=details)

@@ -17,7 +17,7 @@ from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.repository.entries import State
+from inferd_server.repository.entries import UNLOADED, State
 from inferd_server.repository.layout import model_names
 from inferd_server.repository.readiness import why_not_ready
 from inferd_server.settings.model import Settings
@@ -167,7 +167,7 @@ class Supervisor:
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
             place, inherited = self._links.for_worker(
-                self._settings, address, why, self._models.wanted
+                self._settings, address, why, self._models.wanted, unloaded(self._models)
             )
             overrides = self._relay.overrides()
             place = replace(place, awaits_overrides=bool(overrides))
@@ -334,7 +334,17 @@ class Supervisor:
 def lost(models: messages.Models) -> messages.Models:
     """Return what is to be said of the models of a worker that died."""
     records = (
-        messages.ModelRecord(each.name, each.version, State.UNAVAILABLE.value, WORKER_LOST, None)
+        each
+        if each.reason == UNLOADED
+        else messages.ModelRecord(
+            each.name, each.version, State.UNAVAILABLE.value, WORKER_LOST, None
+        )
         for each in models.records
     )
-    return messages.Models(tuple(records), settled=False)
+    return messages.Models(tuple(records), settled=False, wanted=models.wanted)
+
+
+def unloaded(models: messages.Models) -> frozenset[str]:
+    """Return the models that callers had unloaded, all versions of them."""
+    others = {each.name for each in models.records if each.reason != UNLOADED}
+    return frozenset(each.name for each in models.records) - others

@@ -82,6 +82,7 @@ class WorkerProcess:
             settings.repository.concurrent_loads,
         )
         self._wanted = place.wanted
+        self._unloaded = place.unloaded
         self._attempts = 0
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
 
@@ -113,7 +114,7 @@ class WorkerProcess:
     def _load(self) -> None:
         """Load everything; again later, and ever later, where the repository cannot be read."""
         try:
-            failed = self._repository.load_all(self._wanted, self._logs.progress)
+            failed = self._repository.load_all(self._wanted, self._logs.progress, self._unloaded)
         except InferdError as error:
             self._attempts += 1
             delay = retry_delay(self._attempts)

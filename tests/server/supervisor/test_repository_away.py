@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
@@ -13,7 +14,7 @@ from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
 from tests import models
 from tests.server.lifecycle.process import PATIENCE
-from tests.server.serving import arrays, infer_request, rows
+from tests.server.serving import arrays, failure, infer_request, rows
 from tests.server.supervisor.split import NOT_SERVING, SERVING, Readiness, Split, split_process
 
 
@@ -67,3 +68,30 @@ def test_a_server_of_processes_without_models_is_not_ready_and_says_why(tmp_path
         GRPCInferenceServiceStub(channel).RepositoryModelUnload(unload, timeout=PATIENCE)
         readiness.wait_for(NOT_SERVING)
         readiness.close()
+
+
+def test_a_model_that_was_unloaded_stays_so_when_the_worker_dies(tmp_path: Path) -> None:
+    repository = models.repository(
+        tmp_path, {"gone": models.scale(2.0), "scaled": models.scale(2.0)}
+    )
+    with split_process(repository, "--fronts", "1") as server, server.channel() as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        readiness = Readiness(server)
+        readiness.wait_for(SERVING)
+        unload = oip.RepositoryModelUnloadRequest(model_name="gone")
+        stub.RepositoryModelUnload(unload, timeout=PATIENCE)
+        server.kill("worker")
+        readiness.wait_for(NOT_SERVING)
+        readiness.wait_for(SERVING)
+        readiness.close()
+        index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=PATIENCE)
+        assert {(m.name, m.state, m.reason) for m in index.models} == {
+            ("gone", "UNAVAILABLE", "unloaded"),
+            ("scaled", "READY", ""),
+        }
+        error = failure(lambda: stub.ModelInfer(infer_request("gone", rows(1.0)), timeout=PATIENCE))
+        assert error.code() == grpc.StatusCode.NOT_FOUND
+        stub.RepositoryModelLoad(oip.RepositoryModelLoadRequest(model_name="gone"))
+        assert {m.state for m in stub.RepositoryIndex(oip.RepositoryIndexRequest()).models} == {
+            "READY"
+        }
