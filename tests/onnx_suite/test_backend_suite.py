@@ -157,5 +157,6 @@ def same(came: Array, right: Array) -> bool:
     """Compare the bits of two arrays of one shape, any NaN like any other."""
     if came.dtype == object:
         return bool(came.tolist() == right.tolist())
-    equal = (came == right) | ((came != came) & (right != right))  # noqa: PLR0124 - only NaN is not itself
-    return bool(np.all(equal))
+    bits = f"u{right.itemsize}"
+    not_numbers = (came != came) & (right != right)  # noqa: PLR0124 - only NaN is not itself
+    return bool(np.all((came.view(bits) == right.view(bits)) | not_numbers))
