@@ -24,6 +24,8 @@ from tests.server.link.bench import Bench as LinkBench
 from tests.server.link.bench import Target, bench
 from tests.server.repository.bench import WITHIN, Bench, Engines
 
+# Three hundred models take a while to load on a busy machine.
+pytestmark = pytest.mark.timeout(300)
 MANY = 300
 
 
