@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
 
 from inferd_server.transport.sockets import has_unread, others_run, sockets_of
+
+LARGE = bytes(1 << 20)
 
 
 def listening() -> tuple[socket.socket, int]:
@@ -51,12 +54,13 @@ def test_a_thread_that_works_is_seen_and_one_that_waits_is_not() -> None:
 
     def work() -> None:
         while not end.is_set():
-            pass
+            hashlib.sha256(LARGE)  # without the interpreter's lock
 
-    worker = threading.Thread(target=work)
+    worker = threading.Thread(target=work, daemon=True)
     worker.start()
-    seen = [others_run() for _ in range(200)]
-    end.set()
-    worker.join()
-    assert any(seen)
-    assert not all(others_run() for _ in range(1000))
+    try:
+        assert any(others_run() for _ in range(200))
+    finally:
+        end.set()
+        worker.join()
+    assert not all(others_run() for _ in range(200))
