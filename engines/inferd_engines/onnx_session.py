@@ -27,6 +27,7 @@ ARENA = "cpu_arena"
 FOLDER = "session.model_external_initializers_file_folder_path"
 
 EXTENSIONS = "onnxruntime_extensions"
+PROTOBUF_RUNTIME = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
 LIBRARY = ".so"
 
 SILENT = 4
@@ -192,12 +193,19 @@ def package_library(name: str) -> str:
     """
     if name.replace("-", "_") != EXTENSIONS:
         raise EngineError(f"custom_ops: no package {name!r} with operators is known")
+    runtime = os.environ.get(PROTOBUF_RUNTIME)
     try:
         from onnxruntime_extensions import get_library_path
     except ImportError as error:
         raise EngineError(
             f"custom_ops names {name}, which is not installed: pip install 'inferd[extensions]'"
         ) from error
+    finally:
+        # It sets this to "python", for every process that is started later.
+        if runtime is None:
+            os.environ.pop(PROTOBUF_RUNTIME, None)
+        else:
+            os.environ[PROTOBUF_RUNTIME] = runtime
     return str(get_library_path())
 
 

@@ -21,6 +21,8 @@ LISTENER_COST = (
     "gRPC handles sockets on threads of its own though it was told not to; a request costs about "
     "a third more processor time"
 )
+PROTOBUF_RUNTIME = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
+PROTOBUF_COST = "protobuf runs in Python, which makes a request cost several times as much"
 HEAP_COST = "; messages of 600 KB cost up to twice the processor time"
 
 
@@ -54,6 +56,19 @@ def listener_problem(environment: Mapping[str, str], wakeups: float) -> str:
     """
     asked = LISTENER_OFF in environment.get("GRPC_EXPERIMENTS", "").split(",")
     return LISTENER_COST if asked and wakeups > WAKEUPS else ""
+
+
+def protobuf_problem(environment: Mapping[str, str], runtime: str) -> str:
+    """Return what is wrong with the runtime of protobuf, or "" if it is a compiled one.
+
+    Args:
+        environment: of this process.
+        runtime: "python" or the name of a compiled one.
+    """
+    if runtime != "python":
+        return ""
+    asked = environment.get(PROTOBUF_RUNTIME, "")
+    return PROTOBUF_COST + (f": {PROTOBUF_RUNTIME} is {asked!r}" if asked else ": it has no other")
 
 
 def heap_problem(environment: Mapping[str, str], heaps: tuple[Heap, Heap, Heap] | None) -> str:

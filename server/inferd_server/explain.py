@@ -33,7 +33,7 @@ class Facts:
     """The setting `transport`."""
     grpcio: str
     problems: Sequence[str]
-    """What of the environment has no effect."""
+    """What of the environment has no effect, or makes requests slow."""
     arrangement: str
     """Of processes."""
     arrangement_reason: str

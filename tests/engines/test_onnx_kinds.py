@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +12,9 @@ import pytest
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx import open_onnx
+from inferd_engines.onnx_session import package_library
 from onnx import ModelProto, helper
 from onnxruntime import InferenceSession, SessionOptions
-from onnxruntime_extensions import get_library_path
 
 from tests import models
 from tests.engines.test_onnx_steady import branching
@@ -67,7 +70,7 @@ def test_operators_of_a_package_are_found_by_its_name(tmp_path: Path) -> None:
 def test_operators_of_a_library_do_not_depend_on_its_file_afterwards(tmp_path: Path) -> None:
     path = models.save(lower(), tmp_path / "1" / "model.onnx")
     library = tmp_path / "ops.so"
-    library.write_bytes(Path(get_library_path()).read_bytes())
+    library.write_bytes(Path(package_library("onnxruntime-extensions")).read_bytes())
     files = ModelFiles(path)
     engine = open_onnx(path, EngineOptions(libraries=(str(library),), files=files))
     before = files.digest()
@@ -76,6 +79,21 @@ def test_operators_of_a_library_do_not_depend_on_its_file_afterwards(tmp_path: P
     files.drop()
     files.content()
     assert files.digest() != before
+
+
+def test_the_package_of_operators_changes_nothing_for_later_processes() -> None:
+    """Its import has protobuf run in Python there, which is slow."""
+    code = (
+        "import os; from inferd_engines.onnx_session import package_library\n"
+        "before = dict(os.environ)\n"
+        "package_library('onnxruntime-extensions')\n"
+        "assert os.environ == before\n"
+    )
+    for environment in (
+        os.environ,
+        {**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "upb"},
+    ):
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from inferd_server.effects import (
     heap_problem,
     listener_problem,
     probe_heap,
+    protobuf_problem,
 )
 from inferd_server.environment import WANTED
 
@@ -42,6 +43,13 @@ def printed(environment: Mapping[str, str]) -> str:
         check=True,
         timeout=60,
     ).stdout.strip()
+
+
+def test_protobuf_in_python_is_a_problem_and_says_who_asked_for_it() -> None:
+    assert protobuf_problem({}, "upb") == ""
+    asked = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python"}
+    assert "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION is 'python'" in protobuf_problem(asked, "python")
+    assert "no other" in protobuf_problem({}, "python")
 
 
 def test_a_listener_that_is_off_is_no_problem() -> None:

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import partial
 
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from inferd_server.errors import InferdError
+from inferd_server.front.wire import UNREADABLE
 from inferd_server.security.counted import Counted
 from inferd_server.transport.call import Call, Caller, UnaryHandler
 from inferd_server.transport.status import code_name
@@ -43,7 +44,7 @@ def target_of(method: MethodDescriptor, data: bytes) -> str:
     """Return the model, region or settings that a message is about; empty for none, or all."""
     try:
         request: Message = GetMessageClass(method.input_type).FromString(data)
-    except DecodeError:
+    except UNREADABLE:
         return ""
     names = [getattr(request, "model_name", ""), getattr(request, "name", "")]
     settings = sorted(getattr(request, "settings", ()))

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput
 from inferd_server.front.field_count import UNCOUNTED_BYTES, check_fields, known_fields
+from inferd_server.front.wire import UNREADABLE
 from inferd_server.transport.call import Call, UnaryHandler
 
 log = logging.getLogger(__name__)
@@ -57,5 +58,5 @@ def parse_message(request_class: type[Q], data: bytes) -> Q:
         check_fields(data, known_fields(request_class))
     try:
         return request_class.FromString(data)
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the message is not a {request_class.__name__}: {error}") from error

@@ -31,6 +31,8 @@ RAW_INPUT_TAG = RAW_INPUT << 3 | LENGTH
 REQUEST = known_fields(ModelInferRequest)
 LONGEST_TAG = 5
 """Bytes of a varint that is read here; the generated class knows more about longer ones."""
+UNREADABLE = (DecodeError, UnicodeDecodeError)
+"""What protobuf raises where bytes are no message; the second where it runs in Python."""
 ID_TAG = bytes([ModelInferResponse.ID_FIELD_NUMBER << 3 | LENGTH])
 
 
@@ -47,7 +49,7 @@ def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
         header, raw = payloads
         check_fields(header, REQUEST)
         return ModelInferRequest.FromString(header), raw
-    except DecodeError as error:
+    except UNREADABLE as error:
         raise InvalidInput(f"the message is not a ModelInferRequest: {error}") from error
 
 

@@ -87,14 +87,6 @@ def test_random_bytes_are_refused_or_answered_and_hurt_nobody(served: Running) -
     assert_still_serves(served)
 
 
-@pytest.fixture
-def unexplained_in_split(request: pytest.FixtureRequest, served: Running) -> None:
-    """Let the split server fail alone: in whole runs it answered INTERNAL, nobody knows why."""
-    if served.server is None:
-        request.applymarker(pytest.mark.xfail(strict=False, reason="INTERNAL in whole runs"))
-
-
-@pytest.mark.usefixtures("unexplained_in_split")
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_damaged_request_never_breaks_the_server(served: Running, data: st.DataObject) -> None:

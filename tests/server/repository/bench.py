@@ -13,6 +13,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.row_trials import RowTrials
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
@@ -95,6 +96,7 @@ class Bench:
             engine or EngineSettings(),
             self.metrics,
             self.clock,
+            trials=RowTrials(self.clock, input_bytes=1 << 20),
         )
         self.repository = Repository(
             folder,
