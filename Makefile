@@ -15,6 +15,8 @@ FLAGS ?=
 SECONDS ?= 600
 HOST ?= 127.0.0.1
 PORT ?= 8001
+# Processes that run tests side by side.
+WORKERS ?= 2
 
 .PHONY: help install install-gpu serve predict test test-pins test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
@@ -49,7 +51,7 @@ check: install ## lint, formatting, types, stale stubs
 	$(MAKE) --no-print-directory proto-check
 
 test: check tools test-pins ## everything but what is slow or needs a GPU
-	$(BIN)/pytest -m 'not slow and not gpu and not frameworks'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not frameworks'
 
 test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newest grpcio and protobuf it allows
 	for pins in oldest newest; do \
