@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
@@ -34,6 +35,13 @@ MERGE = "tag:yaml.org,2002:merge"
 M = TypeVar("M", bound=BaseModel)
 EXTENSIONS = "onnxruntime_extensions"
 """A package with operators for text, images and sound."""
+MEANT = {
+    "warm_up": "Input should be a list of batch sizes from 1, or the name of an .npz file beside "
+    "model.yaml",
+    "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
+    "versions": "Input should be latest, all, or a list of version numbers",
+}
+"""What is said of settings that may be of several types."""
 HIDDEN = "hidden"
 """The type of errors about values that must not be shown."""
 
@@ -176,18 +184,15 @@ class ModelConfig(BaseModel):
             )
         return self
 
-    @field_validator("warm_up", mode="wrap")
+    @field_validator(*MEANT, mode="wrap")
     @classmethod
-    def _warm_up(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    def _unions(cls, value: Any, check: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         """Say what is meant; pydantic names the inner types of a union."""
         try:
             return check(value)
         except ValidationError as error:
-            raise PydanticCustomError(
-                "warm_up",
-                "Input should be a list of batch sizes from 1, or the name of an .npz file beside "
-                "model.yaml",
-            ) from error
+            name = str(info.field_name)
+            raise PydanticCustomError(name, MEANT[name]) from error
 
     @field_validator("custom_ops")
     @classmethod
@@ -198,28 +203,6 @@ class ModelConfig(BaseModel):
                 text = f"{name!r} is neither {EXTENSIONS} nor a file such as ops.so in this folder"
                 raise PydanticCustomError("custom_ops", text)
         return names
-
-    @field_validator("preferred_batch_size", mode="wrap")
-    @classmethod
-    def _preferred(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        """Say what is meant, likewise."""
-        try:
-            return check(value)
-        except ValidationError as error:
-            raise PydanticCustomError(
-                "preferred", "Input should be a number of rows from 1, or a list of them"
-            ) from error
-
-    @field_validator("versions", mode="wrap")
-    @classmethod
-    def _versions(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        """Say what is meant; pydantic names the inner types of a union."""
-        try:
-            return check(value)
-        except ValidationError as error:
-            raise PydanticCustomError(
-                "versions", "Input should be latest, all, or a list of version numbers"
-            ) from error
 
 
 def is_library(name: str) -> bool:
