@@ -155,7 +155,11 @@ class CompletionQueueTransport:
         assert self._core is not None
         # A caller who gets an answer now, and calls again, would meet the end on its way.
         self._core.keep_ends()
-        self._take_in(self._core)
+        try:
+            self._take_in(self._core)
+        except Exception:
+            # The end must come, whatever becomes of these.
+            log.exception("calls that had arrived could not be taken in")
         self._core.stop(self._over.set)
         self._core.release_ends()
         self._shutting.set()
