@@ -45,6 +45,7 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     name = role if role == "worker" else f"{role}-{place.index}"
     logs = LogControl(place.settings.log, part=name)
     logs.start()
+    logs.change(place.logs)
     try:
         run(role, place, Channel(connection), logs, engines or engines_of)
     except BaseException:

@@ -164,7 +164,13 @@ class Server:
             self._probe.start(join_address(others, self._settings.security.probe_port))
             port = self._transport.start(
                 join_address(listen.host, listen.grpc_port),
-                routes(self._services(), self._loads.submit, self._unloads.submit, access=access),
+                routes(
+                    self._services(),
+                    self._loads.submit,
+                    self._unloads.submit,
+                    access=access,
+                    refused=refusals.of_bounds,
+                ),
             )
         except BaseException:
             self._probe.stop()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from inferd.tensors import Buffer
 from inferd_server.errors import InferdError
 from inferd_server.transport.call import Metadata
+from inferd_server.transport.in_flight import UnsentBytes
 
 
 class FakeContext:
@@ -61,6 +62,7 @@ class FakeStream(FakeContext):
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]
         self.sent: list[bytes] = []
+        self.unsent = UnsentBytes(1 << 20)
 
     def send(self, parts: Sequence[Buffer]) -> None:
         """Keep the message."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inferd_server.link.layout import Layout
 from inferd_server.repository.handle import Description
@@ -35,6 +35,8 @@ class Place:
     """Models that the worker before should have served, whatever the repository has now."""
     unloaded: frozenset[str] = frozenset()
     """Models that callers had the worker before unload: the next one does not load them."""
+    logs: Mapping[str, bool | int | str] = field(default_factory=dict)
+    """What is logged now, which callers may have changed since the start."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,5 +126,6 @@ def too_many(limit: int) -> InvalidInput:
     """Return the sentence for a message of too many fields."""
     return InvalidInput(
         f"the message has more than {limit} fields; tensors of many strings travel in "
-        "raw_input_contents, which is one field for each"
+        "raw_input_contents, which is one field for each",
+        reason="MESSAGE_FIELDS",
     )

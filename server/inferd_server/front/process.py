@@ -113,6 +113,7 @@ class FrontProcess:
                     self._unloads.submit,
                     self._asking.submit,
                     access,
+                    refusals.of_bounds,
                 ),
             )
             self._probe.start(self._place.probe_address)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from grpc_health.v1 import health_pb2
@@ -23,7 +23,7 @@ from inferd_server.repository.entries import Entry
 from inferd_server.repository.readiness import model_statuses
 from inferd_server.security.access import Access, Fixed
 from inferd_server.security.permissions import Permission
-from inferd_server.transport.call import Routes, StreamHandler, UnaryHandler
+from inferd_server.transport.call import Refused, Routes, StreamHandler, UnaryHandler, nobody
 
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
@@ -50,6 +50,7 @@ def routes(
     unloading: Elsewhere,
     asking: Elsewhere | None = None,
     access: Access = OPEN_TO_ALL,
+    refused: Callable[[str], Refused] = nobody,
 ) -> Routes:
     """Return the table that a transport serves.
 
@@ -59,6 +60,7 @@ def routes(
         unloading: runs those that unload some, which wait for no load.
         asking: runs those that ask other processes; None where there are none.
         access: decides who may call what.
+        refused: returns what is told of the errors of a method that have a reason.
     """
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
@@ -71,7 +73,7 @@ def routes(
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
-        streaming: StreamInfer(access.unary(streaming, services.infer)),
+        streaming: StreamInfer(access.unary(streaming, services.infer), refused(streaming)),
         f"/{HEALTH.full_name}/Watch": services.health.watch,
         f"/{REFLECTION}/ServerReflectionInfo": reflection,
         f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
@@ -81,6 +83,7 @@ def routes(
         unary={path: access.unary(path, handler) for path, handler in unary_handlers.items()},
         streams=streams,
         authorize={path: decide for path, decide in decided.items() if decide is not None},
+        refused=refused,
     )
 
 

@@ -17,7 +17,7 @@ from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ShuttingDown
 from inferd_server.front.wire import parse, varint
-from inferd_server.transport.call import Call, Metadata, Receiver, Stream
+from inferd_server.transport.call import Call, Metadata, Receiver, Refused, Stream, ignore
 from inferd_server.transport.status import sentence
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,10 @@ FINAL = ModelInferResponse(
 class StreamInfer:
     """Handler of ModelStreamInfer."""
 
-    def __init__(self, infer: Callable[[Call], None]) -> None:
+    def __init__(self, infer: Callable[[Call], None], refused: Refused = ignore) -> None:
+        """Hand requests to `infer`; `refused` is told of errors that have a reason."""
         self._infer = infer
+        self._refused = refused
 
     def __call__(self, stream: Stream) -> Receiver:
         """Take a new stream."""
@@ -52,7 +54,11 @@ class StreamInfer:
             return RefusedStream()
         ends_with_errors = text_of(given.get(GRPC_ERROR_KEY, "")).lower() == "true"
         return InferReceiver(
-            stream, self._infer, ordered=order == BY_REQUEST, ends_with_errors=ends_with_errors
+            stream,
+            self._infer,
+            ordered=order == BY_REQUEST,
+            ends_with_errors=ends_with_errors,
+            refused=self._refused,
         )
 
 
@@ -85,6 +91,7 @@ class InferReceiver:
         *,
         ordered: bool = True,
         ends_with_errors: bool = False,
+        refused: Refused = ignore,
     ) -> None:
         """Take no message yet.
 
@@ -93,15 +100,18 @@ class InferReceiver:
             infer: admits one request.
             ordered: whether answers leave in the order of the requests.
             ends_with_errors: whether the stream ends with the status of the first error.
+            refused: told of errors that have a reason.
         """
         self._stream = stream
         self._infer = infer
         self._ordered = ordered
         self._ends_with_errors = ends_with_errors
+        self._refused = refused
         # In the order of arrival.
         self._pending: dict[int, StreamedCall] = {}
         self._half_closed = False
         self._draining = False
+        self._over = False
         self._lock = threading.Lock()
 
     def message(self, data: bytes) -> None:
@@ -128,14 +138,20 @@ class InferReceiver:
         self._end_if_over()
 
     def cancel(self) -> None:
-        """Cancel every request that has no answer yet."""
+        """Cancel every request that has no answer yet, and drop answers that wait for theirs."""
         with self._lock:
+            self._over = True
             pending = list(self._pending.values())
+            waiting = [call for call in pending if call.answer is not None]
+            for call in waiting:
+                self._take(call)
         for call in pending:
             call.cancel()
 
     def _answered(self, call: StreamedCall, answer: StreamAnswer) -> None:
         """Send an answer, and those that waited for it, unless it has to wait itself."""
+        if answer.error is not None:
+            self._tell(call, answer.error)
         if self._ordered and self._waits(call, answer):
             return
         current, following = call, answer
@@ -145,24 +161,51 @@ class InferReceiver:
                 self._pending.pop(id(current), None)
                 over = not self._pending and (self._half_closed or self._draining)
                 first = next(iter(self._pending.values()), None)
-                if first is None or first.answer is None:
+                kept = None if first is None else self._take(first)
+                if first is None or kept is None:
                     break
-                current, following, first.answer = first, first.answer, None
+                current, following = first, kept
         if over:
             self._end_if_over()
 
     def _waits(self, call: StreamedCall, answer: StreamAnswer) -> bool:
         """Leave an answer to the first request without one; False if that is its own."""
         with self._lock:
-            if next(iter(self._pending)) == id(call):
-                return False
-        # A copy: the memory of its outputs is somebody else's by then.
-        kept = answer.kept()
+            if self._over or next(iter(self._pending)) == id(call):
+                return self._over
+        kept = self._kept(call, answer)
         with self._lock:
-            if next(iter(self._pending)) == id(call):
-                return False
+            if self._over or next(iter(self._pending)) == id(call):
+                self._stream.unsent.unqueue(kept.queued)
+                return self._over
             call.answer = kept
         return True
+
+    def _kept(self, call: StreamedCall, answer: StreamAnswer) -> StreamAnswer:
+        """Return what waits: a copy, since the memory of its outputs is somebody else's by then.
+
+        One that finds no room is dropped, and the error that says so waits in its place.
+        """
+        if answer.error is not None:
+            return answer
+        unsent, size = self._stream.unsent, sum(map(len, answer.parts))
+        if unsent.queue(size):
+            return StreamAnswer((b"".join(answer.parts),), queued=size)
+        error = unsent.refusal(size)
+        self._tell(call, error)
+        return call.failure(error)
+
+    def _take(self, call: StreamedCall) -> StreamAnswer | None:
+        """Return the answer of a call that waits no longer; None if there is none yet."""
+        answer, call.answer = call.answer, None
+        if answer is not None:
+            self._stream.unsent.unqueue(answer.queued)
+        return answer
+
+    def _tell(self, call: StreamedCall, error: InferdError) -> None:
+        # Of an error that ends the stream the transport tells.
+        if error.reason and not self._ends_with_errors:
+            self._refused(call, error)
 
     def _send(self, answer: StreamAnswer) -> None:
         try:
@@ -191,10 +234,8 @@ class StreamAnswer(NamedTuple):
 
     parts: Sequence[Buffer]
     error: InferdError | None = None
-
-    def kept(self) -> StreamAnswer:
-        """Return the same as bytes of its own."""
-        return StreamAnswer((b"".join(self.parts),), self.error)
+    queued: int = 0
+    """Bytes that count while it waits for its turn."""
 
 
 class StreamedCall:
@@ -281,18 +322,23 @@ class StreamedCall:
             self._on_cancel = None
             # Fields that follow a message are merged into it.
             size = varint(sum(map(len, parts)) + len(FINAL))
-            self.request = b""
             self._answered(self, StreamAnswer((RESPONSE_TAG, size, *parts, FINAL)))
+            self.request = b""
 
     def fail(self, error: InferdError) -> None:
         """Answer with a message that tells the error and the id of its request."""
         if self._claim.acquire(blocking=False):
             self._on_cancel = None
-            answer = ModelStreamInferResponse(
-                error_message=sentence(error), infer_response=error_response(self.request, error)
-            )
+            answer = self.failure(error)
             self.request = b""
-            self._answered(self, StreamAnswer((answer.SerializeToString(),), error))
+            self._answered(self, answer)
+
+    def failure(self, error: InferdError) -> StreamAnswer:
+        """Return the message that tells an error and the id of this request."""
+        answer = ModelStreamInferResponse(
+            error_message=sentence(error), infer_response=error_response(self.request, error)
+        )
+        return StreamAnswer((answer.SerializeToString(),), error)
 
 
 def error_response(request: bytes, error: InferdError) -> ModelInferResponse:

@@ -118,8 +118,8 @@ def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:
 
 
 def refused(calls: Mapping[str, int]) -> Metric:
-    """Write the counter of calls that were refused for who called."""
-    text = "Calls refused for who called, or how often"
+    """Write the counter of calls that were refused for who called, or for a bound."""
+    text = "Calls refused for who called, how often, or for the bounds of all callers"
     metric = Metric("inferd_refused_calls", text, "counter")
     for reason, count in sorted(calls.items()):
         metric.add_sample("inferd_refused_calls_total", {"reason": reason}, count)

@@ -31,7 +31,7 @@ class Metrics:
         self._engines: Tally[tuple[str, str, str, str]] = Tally()
         # Model, version and outcome of trials.
         self._trials: Tally[tuple[str, str, str]] = Tally()
-        # Reasons of calls that were refused for who called.
+        # Reasons of calls that were refused for who called, or for a bound.
         self._refused_calls: Tally[str] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
@@ -105,7 +105,7 @@ class Metrics:
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
     def refused_call(self, reason: str) -> None:
-        """Count a call of any method that was refused for who called, or how often."""
+        """Count a call of any method that was refused for who called, how often, or a bound."""
         with self._lock:
             self._refused_calls[reason] += 1
 

@@ -59,7 +59,7 @@ class MetricsSnapshot:
     trials: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
     """What trial inferences said, by model, version and outcome."""
     refused_calls: Mapping[str, int] = field(default_factory=dict)
-    """Calls that were refused for who called, or how often, by reason."""
+    """Calls that were refused for who called, how often, or a bound, by reason."""
     models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
     """Values of MODEL_GAUGES that this process has, by name, model and version."""
 

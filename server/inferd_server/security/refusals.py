@@ -1,18 +1,30 @@
-"""Calls that are refused for who calls, or how often: counted all, and some of them logged."""
+"""Calls that are refused for who calls, how often, or a bound: all counted, and some logged."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.security.permissions import METHODS, Permission
-from inferd_server.transport.call import Caller
+from inferd_server.transport.call import Caller, Refused
 from inferd_server.transport.status import code_name
 
 log = logging.getLogger(__name__)
+
+
+BEFORE = frozenset(
+    {
+        *("COMPRESSION_NOT_TAKEN", "COMPRESSION_DAMAGED", "COMPRESSION_RATIO"),
+        *("MESSAGE_BYTES", "IN_FLIGHT_BYTES"),
+    }
+)
+"""Reasons of the transport, for a request that nobody else has seen."""
+AFTER = frozenset({"MESSAGE_FIELDS", "UNSENT_BYTES"})
+"""Reasons for one that is counted among the requests already."""
 
 
 class Counters(Protocol):
@@ -33,11 +45,24 @@ class Refusals:
         self._counters = counters
         self._log = BoundedLog(log, clock)
 
+    def of_bounds(self, method: str) -> Refused:
+        """Return what is told of the errors of a method, and counts those that name a bound."""
+        return partial(self._bound, method)
+
     def __call__(self, method: str, caller: Caller, error: InferdError) -> None:
         """Count a call, and log it unless many like it were logged just now."""
-        self._counters.refused_call(error.reason)
         if METHODS.get(method) is Permission.INFER:
             self._counters.refused(None, code_name(error))
+        self._tell(method, caller, error)
+
+    def _bound(self, method: str, caller: Caller, error: InferdError) -> None:
+        if error.reason in BEFORE:
+            self(method, caller, error)
+        elif error.reason in AFTER:
+            self._tell(method, caller, error)
+
+    def _tell(self, method: str, caller: Caller, error: InferdError) -> None:
+        self._counters.refused_call(error.reason)
         where = {"reason": error.reason, "method": method, "peer": caller.peer}
         who = {"identity": error.facts.get("identity", "")}
         self._log(error.reason, logging.WARNING, "a call was refused", {**where, **who})

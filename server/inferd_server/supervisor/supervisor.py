@@ -74,6 +74,7 @@ class Supervisor:
         self._started = started
         self.failure = ""
         self._settings = settings
+        self._logs = logs
         self._told_failure = failed
         self._ports = Ports(settings)
         self._links = Links(fronts, settings.split.layout)
@@ -170,13 +171,14 @@ class Supervisor:
                 self._settings, address, why, self._models.wanted, unloaded(self._models)
             )
             overrides = self._relay.overrides()
-            place = replace(place, awaits_overrides=bool(overrides))
+            place = replace(place, awaits_overrides=bool(overrides), logs=self._logs.read())
             child = self._spawn_child(role, place, inherited)
             if overrides:
                 child.channel.tell(messages.Overrides(overrides))
             return child
         probe = self._ports.probe_address
         place, inherited = self._links.for_front(index, self._settings, address, probe)
+        place = replace(place, logs=self._logs.read())
         child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError
-from inferd_server.transport.in_flight import Bounds
+from inferd_server.transport.in_flight import Bounds, UnsentBytes
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -79,6 +79,10 @@ class Call(Context, Protocol):
 class Stream(Context, Protocol):
     """A call of many requests and many answers. Every method may be called from any thread."""
 
+    @property
+    def unsent(self) -> UnsentBytes:
+        """Where the bytes of its answers count, those too that wait to be sent in order."""
+
     def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send metadata ahead of everything; ignored the second time, or after a message.
 
@@ -128,6 +132,19 @@ Authorize: TypeAlias = Callable[[Caller], InferdError | None]
 transport's thread, and must not raise."""
 
 
+Refused: TypeAlias = Callable[[Caller, InferdError], None]
+"""Is told of an error that ends a call, or answers a message, before that is sent. Any thread."""
+
+
+def ignore(_caller: Caller, _error: InferdError) -> None:
+    """Take an error of which nobody wants to be told."""
+
+
+def nobody(_method: str) -> Refused:
+    """Return what is told of the errors of a method where nobody wants to be."""
+    return ignore
+
+
 @dataclass(frozen=True, slots=True)
 class Routes:
     """Handlers by full method path, such as "/grpc.health.v1.Health/Check"."""
@@ -136,6 +153,8 @@ class Routes:
     streams: Mapping[str, StreamHandler] = field(default_factory=dict)
     authorize: Mapping[str, Authorize] = field(default_factory=dict)
     """What decides on the calls of a method, where not all callers may make them."""
+    refused: Callable[[str], Refused] = nobody
+    """Returns what is told of every error of a method's calls that has a reason of its own."""
 
 
 class Transport(Protocol):

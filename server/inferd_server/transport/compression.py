@@ -54,17 +54,18 @@ class Compression:
             found = stream.decompress(message, limit + 1 if self._accepted else 1)
         except zlib.error as error:
             if message.startswith(GZIP):
-                raise InvalidInput(f"the compressed message is damaged: {error}") from error
+                raise _damaged(str(error)) from error
             # No deflate stream, and so no compressed message.
             return message
         if not self._accepted:
             raise Unimplemented(
-                "this server takes no compressed requests (accept_compressed); send it as it is"
+                "this server takes no compressed requests (accept_compressed); send it as it is",
+                reason="COMPRESSION_NOT_TAKEN",
             )
         if len(found) > limit:
             raise self._refusal(len(message), limit)
         if not stream.eof or stream.unused_data:
-            raise InvalidInput("the compressed message is damaged: it ends too early or too late")
+            raise _damaged("it ends too early or too late")
         return found
 
     def _limit(self, size: int) -> int:
@@ -75,9 +76,16 @@ class Compression:
     def _refusal(self, size: int, limit: int) -> InvalidInput | ResourceExhausted:
         if limit == self._max_bytes:
             return ResourceExhausted(
-                f"the message has more than {limit} bytes once decompressed (max_message_bytes)"
+                f"the message has more than {limit} bytes once decompressed (max_message_bytes)",
+                reason="MESSAGE_BYTES",
             )
         return InvalidInput(
             f"the message of {size} bytes becomes more than {limit} once decompressed, which is "
-            f"more than {self._max_ratio} times as many (max_compression_ratio); send it as it is"
+            f"more than {self._max_ratio} times as many (max_compression_ratio); send it as it is",
+            reason="COMPRESSION_RATIO",
         )
+
+
+def _damaged(why: str) -> InvalidInput:
+    text = f"the compressed message is damaged: {why}"
+    return InvalidInput(text, reason="COMPRESSION_DAMAGED")

@@ -7,6 +7,7 @@ this bounds what it can keep, too. Messages that gRPC is still receiving are not
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -58,17 +59,21 @@ class InFlightBytes:
         """Return the sentence for a request that found no room."""
         return MemoryBudgetExceeded(
             f"no room for this request of {size} bytes: {self.held} bytes of requests await their "
-            f"answer, and {self._limit} may (max_in_flight_bytes)"
+            f"answer, and {self._limit} may (max_in_flight_bytes)",
+            reason="IN_FLIGHT_BYTES",
         )
 
 
 class UnsentBytes:
-    """Bytes of answers that gRPC has not sent yet."""
+    """Bytes of answers that gRPC has not sent yet, and of those whose turn has not come."""
 
-    __slots__ = ("_given", "_left", "_limit", "_sent", "_taken")
+    __slots__ = ("_given", "_left", "_limit", "_lock", "_queued", "_sent", "_taken")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        # Of answers that wait for those of earlier requests.
+        self._queued = 0
+        self._lock = threading.Lock()
         # Numbers with one writer each: who answers, and the transport's thread.
         self._taken = self._left = 0
         self._given = self._sent = 0
@@ -76,7 +81,7 @@ class UnsentBytes:
     @property
     def held(self) -> int:
         """Bytes that wait now."""
-        return self._taken - self._given
+        return self._taken - self._given + self._queued
 
     @property
     def total(self) -> int:
@@ -91,7 +96,8 @@ class UnsentBytes:
     def take(self, size: int) -> bool:
         """Count an answer; False if there is no room. With a lock, always the same one, held.
 
-        One alone always has room.
+        One alone always has room. Those that wait for their turn take none from it: they wait for
+        answers like this one.
         """
         held = self._taken - self._given
         if held + size > self._limit and held:
@@ -105,11 +111,26 @@ class UnsentBytes:
         self._given += size
         self._sent += 1
 
+    def queue(self, size: int) -> bool:
+        """Count an answer that waits for its turn; False if there is no room. Any thread."""
+        with self._lock:
+            held = self.held
+            if held + size > self._limit and held:
+                return False
+            self._queued += size
+            return True
+
+    def unqueue(self, size: int) -> None:
+        """Count what `queue` counted no longer: it is sent now, or never. Any thread."""
+        with self._lock:
+            self._queued -= size
+
     def refusal(self, size: int) -> MemoryBudgetExceeded:
         """Return the sentence for an answer that found no room."""
         return MemoryBudgetExceeded(
             f"no room for the answer of {size} bytes: {self.held} bytes of answers wait for their "
-            f"callers to take them, and {self._limit} may (max_unsent_bytes)"
+            f"turn, or for their callers to take them, and {self._limit} may (max_unsent_bytes)",
+            reason="UNSENT_BYTES",
         )
 
 

@@ -13,10 +13,16 @@ TASKS = Path("/proc/self/task")
 
 
 def has_unread(port: int) -> bool:
-    """Return True while a connection to a port waits to be accepted, or its bytes to be read."""
+    """Return True while a connection to a port waits to be accepted, or its bytes to be read.
+
+    Also where that cannot be seen, as without a descriptor to look with.
+    """
     poll = select.poll()
-    for descriptor in sockets_of(port):
-        poll.register(descriptor, select.POLLIN)
+    try:
+        for descriptor in sockets_of(port):
+            poll.register(descriptor, select.POLLIN)
+    except OSError:
+        return True
     return any(seen & select.POLLIN for _, seen in poll.poll(0))
 
 
@@ -47,10 +53,14 @@ def _local_port(descriptor: int) -> int:
 def others_run() -> bool:
     """Return True while a thread of this process, besides the caller, has or awaits a processor.
 
+    Also where that cannot be seen, as without a descriptor to look with.
     Source: proc_pid_stat(5); the name in parentheses may hold anything.
     """
     own = str(threading.get_native_id())
-    return any(_runs(task) for task in TASKS.iterdir() if task.name != own)
+    try:
+        return any(_runs(task) for task in TASKS.iterdir() if task.name != own)
+    except OSError:
+        return True
 
 
 def _runs(task: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -186,3 +187,23 @@ def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path) -> None:
             assert health.status == NOT_SERVING
         process.terminate()
         assert process.exit_code() == 0
+
+
+@pytest.mark.parametrize(
+    "arrangement",
+    ["inline", "threads --transport aio", "split --fronts 1"],
+    ids=["inline", "aio", "split"],
+)
+def test_a_process_without_descriptors_left_ends_well(repository: Path, arrangement: str) -> None:
+    with ready_process(repository, "--processes", *arrangement.split()) as (process, _):
+        for pid in (process.pid, *children(process.pid)):
+            _, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, hard))
+        process.terminate()
+        assert process.exit_code() == 0
+        process.wait_for("stopped")
+
+
+def children(pid: int) -> Iterator[int]:
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        yield from map(int, (task / "children").read_text().split())

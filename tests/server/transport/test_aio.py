@@ -15,6 +15,7 @@ from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
 from tests.server.transport.limit_contract import LimitContract
 from tests.server.transport.metadata_contract import MetadataContract
+from tests.server.transport.refused_contract import RefusedContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 from tests.server.transport.tls_contract import TlsContract
@@ -69,6 +70,10 @@ class TestAioCompression(Made, CompressionContract):
 
 
 class TestAioLimit(Made, LimitContract):
+    pass
+
+
+class TestAioRefused(Made, RefusedContract):
     pass
 
 

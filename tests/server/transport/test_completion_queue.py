@@ -20,6 +20,7 @@ from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
 from tests.server.transport.limit_contract import LimitContract
 from tests.server.transport.metadata_contract import MetadataContract
+from tests.server.transport.refused_contract import RefusedContract
 from tests.server.transport.stop_contract import StopContract
 from tests.server.transport.stream_contract import StreamContract
 from tests.server.transport.tls_contract import TlsContract
@@ -81,6 +82,10 @@ class TestCompletionQueueCompression(Made, CompressionContract):
 
 
 class TestCompletionQueueLimit(Made, LimitContract):
+    pass
+
+
+class TestCompletionQueueRefused(Made, RefusedContract):
     pass
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.transport.in_flight import InFlightBytes, Unanswered
+from inferd_server.transport.in_flight import InFlightBytes, Unanswered, UnsentBytes
 
 
 def test_what_fits_exactly_is_taken_and_one_byte_more_is_not() -> None:
@@ -64,3 +64,28 @@ def test_whatever_happens_to_streams_nothing_is_held_at_their_end(
             assert 0 <= in_flight.held <= limit
         unanswered.over()
         assert in_flight.held == 0
+
+
+def test_answers_that_wait_for_their_turn_find_room_below_the_bound_of_all() -> None:
+    unsent = UnsentBytes(100)
+    assert unsent.take(60)
+    assert unsent.queue(40)
+    assert not unsent.queue(1)
+    assert unsent.held == 100
+    unsent.unqueue(40)
+    unsent.give(60)
+    assert unsent.held == 0
+
+
+def test_who_is_awaited_finds_room_whatever_waits_for_it() -> None:
+    unsent = UnsentBytes(100)
+    assert unsent.queue(90)
+    assert unsent.take(90)
+    assert not unsent.take(90)
+    assert "max_unsent_bytes" in str(unsent.refusal(90))
+
+
+def test_one_answer_alone_may_wait_however_large_it_is() -> None:
+    unsent = UnsentBytes(100)
+    assert unsent.queue(1000)
+    assert not unsent.queue(1)

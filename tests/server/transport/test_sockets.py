@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from inferd_server.transport.sockets import has_unread, others_run, sockets_of
 
@@ -64,3 +67,22 @@ def test_a_thread_that_works_is_seen_and_one_that_waits_is_not() -> None:
         end.set()
         worker.join()
     assert not all(others_run() for _ in range(200))
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_where_nothing_can_be_seen_something_may_be_there() -> None:
+    listener, port = listening()
+    with listener:
+        with no_descriptor_left():
+            assert has_unread(port)
+            assert others_run()
+        assert not has_unread(port)

@@ -13,7 +13,7 @@ import grpc.aio
 from inferd.tensors import Buffer
 
 from inferd_server.errors import Cancelled, EngineFailure, InferdError
-from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
+from inferd_server.transport.call import Authorize, Metadata, Refused, UnaryHandler, ignore
 from inferd_server.transport.cancellation import Cancellation
 from inferd_server.transport.in_flight import Bounds, UnsentBytes
 from inferd_server.transport.live import Live
@@ -32,8 +32,10 @@ Answer: TypeAlias = tuple[bytes, Metadata] | CallStatus
 class AioContext:
     """What is known of a caller before any message."""
 
-    def __init__(self, context: ServicerContext) -> None:
+    def __init__(self, context: ServicerContext, refused: Refused = ignore) -> None:
+        """Take a call; `refused` is told of errors that have a reason."""
         self._context = context
+        self._refused = refused
         self._loop = asyncio.get_running_loop()
         self._cancellation = Cancellation()
         self.metadata: Metadata = tuple(context.invocation_metadata() or ())
@@ -69,6 +71,12 @@ class AioContext:
         except grpc.aio.AbortError as error:
             error.__traceback__ = None
 
+    def refuse(self, error: InferdError) -> CallStatus:
+        """Return the status of an error, of which is told who wants to know."""
+        if error.reason:
+            self._refused(self, error)
+        return error_status(error)
+
     def _soon(self, act: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(act)
@@ -80,8 +88,8 @@ class AioContext:
 class AioCall(AioContext):
     """A unary call: the answer is a future of the event loop."""
 
-    def __init__(self, request: bytes, context: ServicerContext) -> None:
-        super().__init__(context)
+    def __init__(self, request: bytes, context: ServicerContext, refused: Refused) -> None:
+        super().__init__(context, refused)
         self.request = request
         self._answer: asyncio.Future[Answer] = self._loop.create_future()
         self._beginning: asyncio.Future[None] | None = None
@@ -102,7 +110,7 @@ class AioCall(AioContext):
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status."""
-        how = error_status(error)
+        how = self.refuse(error)
         self._soon(lambda: self._settle(how))
 
     def give_up(self) -> None:
@@ -151,11 +159,11 @@ class UnaryServer:
         self.ends.set()
         self._bounds = bounds
 
-    def method(self, handler: UnaryHandler) -> Serve:
-        """Return grpc.aio's form of a handler."""
+    def method(self, handler: UnaryHandler, refused: Refused) -> Serve:
+        """Return grpc.aio's form of a handler; `refused` is told of errors that have a reason."""
 
         async def serve(request: bytes, context: ServicerContext) -> bytes:
-            call = AioCall(request, context)
+            call = AioCall(request, context, refused)
             if not admits(self._bounds, call):
                 return await call.answer()
             size = len(call.request)
@@ -169,7 +177,7 @@ class UnaryServer:
                 self._bounds.requests.put_back(size)
             await self.ends.wait()
             if not count_unsent(self._bounds.answers, len(answer)):
-                await call.end(error_status(self._bounds.answers.refusal(len(answer))))
+                await call.end(call.refuse(self._bounds.answers.refusal(len(answer))))
                 return b""
             return answer
 

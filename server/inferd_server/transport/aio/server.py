@@ -169,12 +169,14 @@ class Router(grpc.GenericRpcHandler):
         """Calls so far."""
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             **{
-                path: unary_handler(unary.method(handler), routes.authorize.get(path))
+                path: unary_handler(
+                    unary.method(handler, routes.refused(path)), routes.authorize.get(path)
+                )
                 for path, handler in routes.unary.items()
             },
             **{
                 path: grpc.stream_stream_rpc_method_handler(
-                    streams.method(handler, routes.authorize.get(path))
+                    streams.method(handler, routes.authorize.get(path), routes.refused(path))
                 )
                 for path, handler in routes.streams.items()
             },

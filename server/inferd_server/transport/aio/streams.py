@@ -14,8 +14,8 @@ from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.aio.calls import AioContext, ServicerContext, admitted
-from inferd_server.transport.call import Authorize, Metadata, Receiver, StreamHandler
-from inferd_server.transport.in_flight import Bounds, Unanswered
+from inferd_server.transport.call import Authorize, Metadata, Receiver, Refused, StreamHandler
+from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
@@ -37,8 +37,10 @@ Answer: TypeAlias = bytes | Initial | CallStatus
 class AioStream(AioContext):
     """A stream: an outbox that one task writes from."""
 
-    def __init__(self, context: ServicerContext, max_messages: int, bounds: Bounds) -> None:
-        super().__init__(context)
+    def __init__(
+        self, context: ServicerContext, max_messages: int, bounds: Bounds, refused: Refused
+    ) -> None:
+        super().__init__(context, refused)
         self._outbox: deque[Answer] = deque()
         self._filled = asyncio.Event()
         self._written = asyncio.Event()
@@ -46,6 +48,11 @@ class AioStream(AioContext):
         self._unanswered = Unanswered(bounds.requests, max_messages)
         self._begun = False
         self._ended = False
+
+    @property
+    def unsent(self) -> UnsentBytes:
+        """Where the bytes of its answers count."""
+        return self._bounds.answers
 
     def send_initial_metadata(self, metadata: Metadata) -> None:
         """Send metadata ahead of everything; ignored the second time, or after a message."""
@@ -61,7 +68,7 @@ class AioStream(AioContext):
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status."""
-        self._post(error_status(error))
+        self._post(self.refuse(error))
 
     def give_up(self) -> None:
         """End the call because the server stops; on the event loop."""
@@ -103,6 +110,9 @@ class AioStream(AioContext):
         """Hand over what arrives, never too far ahead of the answers."""
         try:
             async for message in messages:
+                if self._ended:
+                    # Nothing that comes now can be answered.
+                    return
                 if (plain := self._plain(message)) is None:
                     return
                 del message
@@ -149,7 +159,7 @@ class AioStream(AioContext):
         if self._ended or (isinstance(answer, Initial) and self._begun):
             return
         if isinstance(answer, bytes) and not self._bounds.answers.take(len(answer)):
-            answer = error_status(self._bounds.answers.refusal(len(answer)))
+            answer = self.refuse(self._bounds.answers.refusal(len(answer)))
         self._begun = True
         self._ended = isinstance(answer, CallStatus)
         self._outbox.append(answer)
@@ -181,14 +191,14 @@ class StreamServer:
         self._bounds = bounds
 
     def method(
-        self, handler: StreamHandler, authorize: Authorize | None = None
+        self, handler: StreamHandler, authorize: Authorize | None, refused: Refused
     ) -> Callable[[AsyncIterator[bytes], ServicerContext], Awaitable[None]]:
         """Return grpc.aio's form of a handler."""
 
         async def serve(messages: AsyncIterator[bytes], context: ServicerContext) -> None:
             if authorize is not None and not await admitted(authorize, context):
                 return
-            stream = AioStream(context, self._max_messages, self._bounds)
+            stream = AioStream(context, self._max_messages, self._bounds, refused)
             try:
                 receiver = handler(stream)
             except Exception:

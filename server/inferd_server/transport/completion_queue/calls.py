@@ -9,7 +9,7 @@ from functools import partial
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput
-from inferd_server.transport.call import Authorize, Metadata, UnaryHandler
+from inferd_server.transport.call import Authorize, Metadata, Refused, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
 from inferd_server.transport.compression import WINDOW_BITS
 from inferd_server.transport.in_flight import Bounds
@@ -24,8 +24,8 @@ class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
     __slots__ = (
-        "_begun", "_bounds", "_core", "_handler", "_held", "_on_cancel", "_waits", "_watched",
-        "answered", "cancelled", "request",
+        "_begun", "_bounds", "_core", "_handler", "_held", "_on_cancel", "_refused", "_waits",
+        "_watched",         "answered", "cancelled", "request",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,7 @@ class QueueCall:
         bounds: Bounds,
         handler: UnaryHandler,
         waits: Callable[[QueueCall], None],
+        refused: Refused,
     ) -> None:
         """Receive the request and handle it.
 
@@ -42,6 +43,7 @@ class QueueCall:
             bounds: count the request until it is answered, and then the answer.
             handler: called with this, once the request is there.
             waits: gets calls that the handler left open.
+            refused: told of an error that has a reason.
         """
         self.request = b""
         self.cancelled = False
@@ -52,6 +54,7 @@ class QueueCall:
         self._begun = False
         self._handler = handler
         self._waits = waits
+        self._refused = refused
         self._watched = False
         self._on_cancel: Callable[[], None] | None = None
         bounds.requests.awaited += 1
@@ -135,6 +138,9 @@ class QueueCall:
         """Answer with a status."""
         with self._core.lock:
             if not self.answered:
+                if error.reason:
+                    # Before the end: then nobody knows who called.
+                    self._refused(self, error)
                 self._end()
                 end(self._core, error_status(error), first=not self._begun, watched=self._watched)
 

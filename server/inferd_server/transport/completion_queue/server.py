@@ -11,7 +11,7 @@ from typing import Protocol
 
 import grpc
 
-from inferd_server.transport.call import Authorize, Routes, UnaryHandler
+from inferd_server.transport.call import Routes, UnaryHandler
 from inferd_server.transport.completion_queue.calls import QueueCall, admitted
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
 from inferd_server.transport.completion_queue.streams import QueueStream
@@ -112,7 +112,7 @@ class CompletionQueueTransport:
         core.start(list(hot))
         for path, handler in hot.items():
             for _ in range(READY_HOT):
-                core.accept(path, self._unary(handler, routes.authorize.get(path)))
+                core.accept(path, self._unary(path, handler, routes))
         for _ in range(READY_OTHERS):
             core.accept(None, lambda call: self._accepted(call, routes))
         self._thread.start()
@@ -155,7 +155,11 @@ class CompletionQueueTransport:
         assert self._core is not None
         # A caller who gets an answer now, and calls again, would meet the end on its way.
         self._core.keep_ends()
-        self._take_in(self._core)
+        try:
+            self._take_in(self._core)
+        except Exception:
+            # The end must come, whatever becomes of these.
+            log.exception("calls that had arrived could not be taken in")
         self._core.stop(self._over.set)
         self._core.release_ends()
         self._shutting.set()
@@ -177,13 +181,14 @@ class CompletionQueueTransport:
         return has_unread(self._port) or others_run()
 
     def _unary(
-        self, handler: UnaryHandler, authorize: Authorize | None
+        self, path: str, handler: UnaryHandler, routes: Routes
     ) -> Callable[[CoreCall], None]:
-        waits = self._unwatched.add
+        waits, refused = self._unwatched.add, routes.refused(path)
+        authorize = routes.authorize.get(path)
 
         def arrived(call: CoreCall) -> None:
             if authorize is None or admitted(call, authorize):
-                QueueCall(call, self.bounds, handler, waits)
+                QueueCall(call, self.bounds, handler, waits, refused)
 
         return arrived
 
@@ -192,10 +197,11 @@ class CompletionQueueTransport:
         authorize = routes.authorize.get(method)
         if authorize is not None and not admitted(call, authorize):
             return
+        refused = routes.refused(method)
         if method in routes.unary:
-            QueueCall(call, self.bounds, routes.unary[method], self._unwatched.add)
+            QueueCall(call, self.bounds, routes.unary[method], self._unwatched.add, refused)
         elif method in routes.streams:
-            stream = QueueStream(call, self._options.max_stream_messages, self.bounds)
+            stream = QueueStream(call, self._options.max_stream_messages, self.bounds, refused)
             stream.serve(routes.streams[method], self._streams)
         else:
             text = f"there is no method {method}"

@@ -11,7 +11,7 @@ from functools import partial
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
-from inferd_server.transport.call import Metadata, Receiver, StreamHandler
+from inferd_server.transport.call import Metadata, Receiver, Refused, StreamHandler
 from inferd_server.transport.completion_queue.calls import end
 from inferd_server.transport.completion_queue.core import CoreCall, Event
 from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
@@ -25,8 +25,15 @@ log = logging.getLogger(__name__)
 class Outbox:
     """What a stream sends: one message under way at a time, the status last."""
 
-    def __init__(self, core: CoreCall, answers: UnsentBytes, written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        core: CoreCall,
+        answers: UnsentBytes,
+        written: Callable[[], None],
+        refused: Callable[[InferdError], None],
+    ) -> None:
         self.given_up = False
+        self._refused: Callable[[InferdError], None] | None = refused
         self._core = core
         self._answers = answers
         self._written: Callable[[], None] | None = written
@@ -36,6 +43,11 @@ class Outbox:
         self._closed = False
         self._status: CallStatus | None = None
         self._lock = threading.Lock()
+
+    @property
+    def ended(self) -> bool:
+        """True once the status is known, or the call over."""
+        return self._status is not None or self._closed
 
     def begin(self, metadata: Metadata) -> None:
         """Send initial metadata; ignored once anything was sent."""
@@ -56,9 +68,15 @@ class Outbox:
                 room = self._answers.take(len(message))
             if room:
                 self._messages.append(message)
+                self._advance()
             else:
-                self._status = error_status(self._answers.refusal(len(message)))
-            self._advance()
+                self._fail(self._answers.refusal(len(message)))
+
+    def fail(self, error: InferdError) -> None:
+        """Send the status of an error after all messages; the first status counts."""
+        with self._lock:
+            if not (self._status or self._closed):
+                self._fail(error)
 
     def end(self, how: CallStatus) -> None:
         """Send the status after all messages; the first one counts."""
@@ -82,8 +100,14 @@ class Outbox:
             for message in self._messages:
                 self._answers.give(len(message))
             self._messages.clear()
-            # It refers to the stream, and the stream to this.
-            self._written = None
+            # They refer to the stream, and the stream to this.
+            self._written = self._refused = None
+
+    def _fail(self, error: InferdError) -> None:
+        if error.reason and self._refused is not None:
+            self._refused(error)
+        self._status = error_status(error)
+        self._advance()
 
     def _advance(self) -> None:
         if self._busy or self._closed:
@@ -113,10 +137,10 @@ class Outbox:
 class QueueStream:
     """A stream: receives one message at a time, never too far ahead of what is written."""
 
-    def __init__(self, core: CoreCall, max_messages: int, bounds: Bounds) -> None:
+    def __init__(self, core: CoreCall, max_messages: int, bounds: Bounds, refused: Refused) -> None:
         self.cancelled = False
         self._core = core
-        self._outbox = Outbox(core, bounds.answers, self._written)
+        self._outbox = Outbox(core, bounds.answers, self._written, partial(refused, self))
         self._receiver: Receiver | None = None
         self._bounds = bounds
         self._unanswered = Unanswered(bounds.requests, max_messages)
@@ -141,6 +165,11 @@ class QueueStream:
     def deadline(self) -> float | None:
         """Monotonic seconds, or None for a call without a deadline."""
         return self._core.deadline()
+
+    @property
+    def unsent(self) -> UnsentBytes:
+        """Where the bytes of its answers count."""
+        return self._bounds.answers
 
     def serve(self, handler: StreamHandler, live: Live[QueueStream]) -> None:
         """Hand the stream to its handler; a member of `live` until it is over."""
@@ -189,7 +218,7 @@ class QueueStream:
 
     def fail(self, error: InferdError) -> None:
         """End the call with a status after everything that was sent."""
-        self._outbox.end(error_status(error))
+        self._outbox.fail(error)
 
     def _received(self, _: Event) -> None:
         try:
@@ -199,7 +228,8 @@ class QueueStream:
             self.fail(EngineFailure())
 
     def _hand_over(self, message: bytes | None) -> None:
-        if self._receiver is None:
+        if self._receiver is None or self._outbox.ended:
+            # Nothing that comes now can be answered, and who called may be forgotten.
             return
         if message is None:
             if not self.cancelled:
