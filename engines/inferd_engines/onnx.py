@@ -24,7 +24,7 @@ from inferd_engines.onnx_run import (
 from inferd_engines.onnx_session import CPU, Source, open_source, read_source, runtime_version
 from inferd_engines.onnx_signature import read_signature
 from inferd_engines.onnx_threads import SMALL_FILES, has_small_rows
-from inferd_engines.onnx_zipmap import without_zipmap
+from inferd_engines.onnx_zipmap import Replaced, with_columns, without_zipmap
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -51,11 +51,11 @@ def open_onnx(path: Path, options: EngineOptions) -> OnnxEngine:
         log.info("a ZipMap at the end was replaced by its input", extra=told)
     source = replace(source, content=content)
     if options.threads == 0 and is_small_model(source):
-        engine = load_engine(source, replace(options, threads=1))
+        engine = load_engine(source, replace(options, threads=1), replaced)
         if has_small_rows(engine.signature):
             return engine
         engine.close()
-    return load_engine(source, options)
+    return load_engine(source, options, replaced)
 
 
 def is_small_model(source: Source) -> bool:
@@ -63,14 +63,22 @@ def is_small_model(source: Source) -> bool:
     return len(source.content) + sum(map(len, source.beside.values())) < SMALL_FILES
 
 
-def load_engine(source: Source, options: EngineOptions) -> OnnxEngine:
+def load_engine(
+    source: Source, options: EngineOptions, replaced: Sequence[Replaced] = ()
+) -> OnnxEngine:
     """Make an engine with the threads that the options say; 0 means every core.
+
+    Args:
+        source: of the model.
+        options: of the engine.
+        replaced: ZipMaps that the source has no more.
 
     Raises:
         EngineError: the model is damaged or not supported, or an option is unknown.
     """
     session, name, reason = open_source(source, options)
     signature, left_out = read_signature(session, text=needs_text(source.content))
+    signature = with_columns(signature, replaced)
     refuse_unreadable(signature)
     if left_out:
         log.warning("outputs are left out", extra={"model": str(source.path), "why": left_out})

@@ -163,7 +163,9 @@ def _rows(inputs: Sequence[Input], max_batch_size: int) -> int:
         )
     if rows > max_batch_size:
         raise InvalidInput(
-            f"the batch of {rows} rows is above the model's maximum of {max_batch_size}"
+            f"the batch of {rows} rows is above the model's maximum of {max_batch_size}; send it "
+            f"in parts (inferd_client does with split=True, inferd infer with --split), or set "
+            f"max_batch_size: {rows} in model.yaml"
         )
     return rows
 

@@ -17,6 +17,7 @@ from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
 from inferd_engines.onnx_values import ModelFacts
 
+from inferd_server.worker.batching_advice import missing_rows
 from inferd_server.worker.row_values import (
     InputValues,
     Watched,
@@ -343,8 +344,7 @@ class RowTrial:
         """Take one row out of a batch's outputs, if there is one for each row."""
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != batch:
-                rows = f"{batch} row" + "s" * (batch > 1)
-                why = f"output {name!r} has shape {list(array.shape)} for {rows}"
+                why = missing_rows(name, array.shape, batch)
                 return Answer({}, self._told(Finding.MIXES, why))
         # Copies: an engine may hand out memory that its next run writes into.
         return Answer(
