@@ -63,7 +63,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
         instance_group=[
             config.ModelInstanceGroup(name=handle.name, kind=kind, count=handle.config.instances)
         ],
-        default_model_filename="model.onnx",
+        default_model_filename=handle.file_name,
     )
     if handle.config.response_cache is not None:
         answer.response_cache.enable = True

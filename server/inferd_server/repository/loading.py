@@ -136,6 +136,7 @@ class Loading:
             forecast=Forecast(bounds.limits.max_rows, config.instances),
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
+            file_name=self._files.model.name,
             largest_sequence_id=largest_sequence_id(served),
             sequences=sequences,
         )

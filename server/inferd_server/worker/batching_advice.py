@@ -77,17 +77,20 @@ def batch_first(name: str, shape: Sequence[int | None], axis: int) -> str:
     )
 
 
-def missing_rows(name: str, shape: Sequence[int], rows: int) -> str:
+def missing_rows(name: str, shape: Sequence[int], rows: int, axis: int | None = None) -> str:
     """Say that an output has not one row for each row of the inputs, and what to do.
 
     Args:
         name: of the output.
         shape: that it came in.
         rows: of the inputs.
+        axis: the dimension that is the batch; None: not known.
     """
     said = f"output {name!r} has shape {list(shape)} for {rows} row" + "s" * (rows > 1)
-    if rows > 1 and rows in shape[1:]:
-        return f"{said}: {batch_first(name, shape, list(shape).index(rows, 1))}"
+    if axis is None and rows > 1:
+        axis = next((place for place, size in enumerate(shape) if size == rows), None)
+    if axis is not None:
+        return f"{said}: {batch_first(name, shape, axis)}"
     return (
         f"{said}: let it have one row for each (PyTorch: {name}.expand), or leave it out of the "
         "exported model"

@@ -108,6 +108,8 @@ class RowTrial:
         self._watched: Sequence[Sequence[Watched]] = ()
         self._buffers: Mapping[str, Array] = {}
         self._seen: dict[int, Mapping[str, Array]] = {}
+        # Shapes of the outputs for two rows.
+        self._pair: Mapping[str, tuple[int, ...]] = {}
         self._failure = "nothing was tried"
         self._until = self._soon = 0.0
         self._left_out = False
@@ -146,6 +148,9 @@ class RowTrial:
         if not self._fit():
             why = f"rows could not be tried together: {self._failure}"
             return self._told(Finding.UNTRIED, why)
+        problem = self._without_rows()
+        if problem is not None:
+            return problem
         generator = np.random.default_rng(0)
         self._watched = [list(one.watched(generator)) for one in self._values]
         cases = self._cases()
@@ -167,6 +172,20 @@ class RowTrial:
             return self._told(Finding.UNTRIED, f"rows could not be tried together: {self._failure}")
         text = summary(tried, skipped, self.runs, self._most, fewer_neighbours=self._left_out)
         return self._told(Finding.INDEPENDENT, text)
+
+    def _without_rows(self) -> Verdict | None:
+        """Look for outputs that have not one row for one row; return what is wrong.
+
+        In a batch of as many rows as a state has layers, nobody could tell.
+        """
+        alone = self._run(self.smallest() or {}, 1)
+        for name, array in (alone or {}).items():
+            if array.shape[:1] != (1,):
+                pairs = enumerate(zip(array.shape, self._pair[name], strict=False))
+                axis = next((place for place, sizes in pairs if sizes == (1, 2)), None)
+                why = missing_rows(name, array.shape, 1, axis)
+                return self._told(Finding.MIXES, why)
+        return None
 
     def _cases(self) -> list[Case]:
         """Return what to try, that which finds most first."""
@@ -217,8 +236,10 @@ class RowTrial:
         before = self._budget.resident() if watched else 0
         for rows in (1, 2) if watched else (2,):
             peak = self._budget.peak() if watched else 0
-            if self._run({one.name: one.draw(rows, generator) for one in values}, rows) is None:
+            outputs = self._run({one.name: one.draw(rows, generator) for one in values}, rows)
+            if outputs is None:
                 return False
+            self._pair = {name: array.shape for name, array in outputs.items()}
             if watched:
                 highest = self._budget.peak()
                 # A peak from before says nothing of this run.
