@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inferd_engines.arrays import check_inputs, zeros
-from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature
+from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature, Tensor
 from inferd_engines.onnx_errors import brief, is_bad_input, is_fatal
 from inferd_engines.onnx_file import is_steady, needs_text
+from inferd_engines.onnx_overridable import overridable_inputs
 from inferd_engines.onnx_run import (
     refuse_unreadable,
     run_bound,
@@ -83,7 +84,14 @@ def load_engine(
     if left_out:
         log.warning("outputs are left out", extra={"model": str(source.path), "why": left_out})
         reason = "; ".join(filter(None, (reason, left_out)))
-    return OnnxEngine(session, signature, name, reason, steady=is_steady(source.content))
+    return OnnxEngine(
+        session,
+        signature,
+        name,
+        reason,
+        steady=is_steady(source.content),
+        overridable=overridable_inputs(session, source.content),
+    )
 
 
 class OnnxEngine:
@@ -97,6 +105,7 @@ class OnnxEngine:
         reason: str,
         *,
         steady: bool = False,
+        overridable: Sequence[Tensor] = (),
     ) -> None:
         self._session: InferenceSession | None = session
         self.signature = signature
@@ -105,6 +114,7 @@ class OnnxEngine:
         self.reason = reason
         self.plan_state = PlanState.NONE
         self.steady = steady
+        self.overridable = overridable
         self.buckets: Sequence[int] = ()
 
     def run(
@@ -112,8 +122,9 @@ class OnnxEngine:
     ) -> Mapping[str, Array]:
         """Execute once and return every output by name; BYTES elements are `bytes`.
 
-        Given output buffers must have the exact shape and dtype of the result. `rows` adds
-        nothing to what the shapes of the inputs say and is ignored.
+        Inputs that may be left out have their own values then. Given output buffers must have
+        the exact shape and dtype of the result. `rows` adds nothing to what the shapes of the
+        inputs say and is ignored.
 
         Raises:
             EngineError: the engine is closed, an input is missing, of another dtype or shape
@@ -123,10 +134,14 @@ class OnnxEngine:
         del rows
         if self._session is None:
             raise EngineError("the engine is closed")
-        check_inputs(self.signature, inputs)
-        run = run_bound if wants_binding(self.signature, outputs) else run_plain
+        signature = self.signature
+        if self.overridable:
+            given = [tensor for tensor in self.overridable if tensor.name in inputs]
+            signature = replace(signature, inputs=(*signature.inputs, *given))
+        check_inputs(signature, inputs)
+        run = run_bound if wants_binding(signature, outputs) else run_plain
         try:
-            results = run(self._session, self.signature, inputs, outputs)
+            results = run(self._session, signature, inputs, outputs)
         except EngineError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -141,6 +141,7 @@ def _input(tensor: Tensor, handle: Handle) -> config.ModelInput:
         data_type=data_type(tensor),
         format="FORMAT_NONE" if image is None else f"FORMAT_{image}",
         dims=_dims(tensor, handle.batched),
+        optional=tensor.shared,
     )
 
 
@@ -157,7 +158,7 @@ def data_type(tensor: Tensor) -> str:
 
 
 def _dims(tensor: Tensor, batched: bool) -> list[int]:
-    shape = tensor.shape[1:] if batched else tensor.shape
+    shape = tensor.shape[1:] if batched and not tensor.shared else tensor.shape
     return [-1 if size is None else size for size in shape]
 
 

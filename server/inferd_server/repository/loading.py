@@ -45,6 +45,7 @@ from inferd_server.worker.batching import (
 )
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
+from inferd_server.worker.optional_inputs import with_optional_inputs
 from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
@@ -278,6 +279,7 @@ class Loading:
     def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
         """Return the engine as batches reach it: in its turn, and with what sequences left."""
         sequence = self._config.sequence
+        engine = with_optional_inputs(engine, batched=bounds.max_batch_size > 0)
         engine = shared(engine, self._around.turns, self._member, self._around.clock)
         if sequence is None or kept is None:
             return engine
