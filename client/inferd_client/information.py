@@ -12,11 +12,15 @@ from inferd.tensors import DATATYPES
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """An input or output: `shape` has None for a dimension of any size."""
+    """An input or output: `shape` has None for a dimension of any size.
+
+    `optional` is told by the configuration alone: an input that may be left out.
+    """
 
     name: str
     datatype: str
     shape: tuple[int | None, ...]
+    optional: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:

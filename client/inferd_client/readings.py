@@ -70,7 +70,12 @@ def _config_tensors(
     messages: Iterable[model_config_pb2.ModelInput | model_config_pb2.ModelOutput],
 ) -> tuple[TensorInfo, ...]:
     return tuple(
-        TensorInfo(each.name, _config_datatype(each.data_type), _shape(each.dims))
+        TensorInfo(
+            each.name,
+            _config_datatype(each.data_type),
+            _shape(each.dims),
+            isinstance(each, model_config_pb2.ModelInput) and each.optional,
+        )
         for each in messages
     )
 

@@ -202,9 +202,14 @@ def _selects(node: Follower, first: Axis) -> bool:
     return not isinstance(axis, int) or first.position in (None, axis)
 
 
+# ONNX Runtime keeps what a run made of its statistics, for all later runs of the session.
+TRAINS = (
+    "is in training mode: it normalises over all rows, and every run changes the answers of later "
+    "ones; export the model after module.eval()"
+)
 KINDS: Sequence[tuple[tuple[Mixing, str], Callable[[Follower, Axis], bool]]] = (
     ((Mixing.PROVEN, "takes its scale from all rows"), _dynamic),
-    ((Mixing.PROVEN, "is in training mode and normalises over all rows"), _trains),
+    ((Mixing.PROVEN, TRAINS), _trains),
     ((Mixing.LIKELY, "reduces over the batch dimension"), _reduces),
     ((Mixing.LIKELY, "runs over the batch dimension"), _softmax),
     ((Mixing.LIKELY, "normalises over the batch dimension"), _normalises),

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferd_engines.engine import Array, Engine, PlanState, Registering, Shrinking, Signature
+from inferd_engines.engine import (
+    Array,
+    Engine,
+    Overridable,
+    PlanState,
+    Registering,
+    Shrinking,
+    Signature,
+    Tensor,
+)
 
 
 class Delegate:
@@ -47,6 +56,11 @@ class Delegate:
     def buckets(self) -> Sequence[int]:
         """As the engine's."""
         return self._engine.buckets
+
+    @property
+    def overridable(self) -> Sequence[Tensor]:
+        """As the engine's; none where it has none."""
+        return self._engine.overridable if isinstance(self._engine, Overridable) else ()
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int

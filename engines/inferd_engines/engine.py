@@ -30,6 +30,13 @@ class Tensor:
     axes: tuple[str, ...] = ()
     text: bool = False
     """True if BYTES elements must be UTF-8: the model cannot take others."""
+    default: bytes | None = None
+    """The elements that stand in for those of an input that is left out; None: it may not be."""
+
+    @property
+    def shared(self) -> bool:
+        """True for an input that may be left out: one value is for all rows of a run."""
+        return self.default is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +172,15 @@ class Shrinking(Protocol):
         Raises:
             EngineError: as `run`.
         """
+
+
+@runtime_checkable
+class Overridable(Protocol):
+    """What an engine may have besides: inputs that may be left out of a run."""
+
+    @property
+    def overridable(self) -> Sequence[Tensor]:
+        """They, with their values; the signature lacks them."""
 
 
 @runtime_checkable

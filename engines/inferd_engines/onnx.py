@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from inferd_engines.arrays import check_inputs, zeros
-from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature
+from inferd_engines.engine import Array, EngineError, EngineOptions, PlanState, Signature, Tensor
 from inferd_engines.onnx_errors import brief, is_bad_input, is_fatal
 from inferd_engines.onnx_file import is_steady, needs_text
+from inferd_engines.onnx_overridable import overridable_inputs
 from inferd_engines.onnx_run import (
     refuse_unreadable,
     run_bound,
@@ -24,7 +25,7 @@ from inferd_engines.onnx_run import (
 from inferd_engines.onnx_session import CPU, Source, open_source, read_source, runtime_version
 from inferd_engines.onnx_signature import read_signature
 from inferd_engines.onnx_threads import SMALL_FILES, has_small_rows
-from inferd_engines.onnx_zipmap import without_zipmap
+from inferd_engines.onnx_zipmap import Replaced, with_columns, without_zipmap
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -51,11 +52,11 @@ def open_onnx(path: Path, options: EngineOptions) -> OnnxEngine:
         log.info("a ZipMap at the end was replaced by its input", extra=told)
     source = replace(source, content=content)
     if options.threads == 0 and is_small_model(source):
-        engine = load_engine(source, replace(options, threads=1))
+        engine = load_engine(source, replace(options, threads=1), replaced)
         if has_small_rows(engine.signature):
             return engine
         engine.close()
-    return load_engine(source, options)
+    return load_engine(source, options, replaced)
 
 
 def is_small_model(source: Source) -> bool:
@@ -63,19 +64,34 @@ def is_small_model(source: Source) -> bool:
     return len(source.content) + sum(map(len, source.beside.values())) < SMALL_FILES
 
 
-def load_engine(source: Source, options: EngineOptions) -> OnnxEngine:
+def load_engine(
+    source: Source, options: EngineOptions, replaced: Sequence[Replaced] = ()
+) -> OnnxEngine:
     """Make an engine with the threads that the options say; 0 means every core.
+
+    Args:
+        source: of the model.
+        options: of the engine.
+        replaced: ZipMaps that the source has no more.
 
     Raises:
         EngineError: the model is damaged or not supported, or an option is unknown.
     """
     session, name, reason = open_source(source, options)
     signature, left_out = read_signature(session, text=needs_text(source.content))
+    signature = with_columns(signature, replaced)
     refuse_unreadable(signature)
     if left_out:
         log.warning("outputs are left out", extra={"model": str(source.path), "why": left_out})
         reason = "; ".join(filter(None, (reason, left_out)))
-    return OnnxEngine(session, signature, name, reason, steady=is_steady(source.content))
+    return OnnxEngine(
+        session,
+        signature,
+        name,
+        reason,
+        steady=is_steady(source.content),
+        overridable=overridable_inputs(session, source.content),
+    )
 
 
 class OnnxEngine:
@@ -89,6 +105,7 @@ class OnnxEngine:
         reason: str,
         *,
         steady: bool = False,
+        overridable: Sequence[Tensor] = (),
     ) -> None:
         self._session: InferenceSession | None = session
         self.signature = signature
@@ -97,6 +114,7 @@ class OnnxEngine:
         self.reason = reason
         self.plan_state = PlanState.NONE
         self.steady = steady
+        self.overridable = overridable
         self.buckets: Sequence[int] = ()
 
     def run(
@@ -104,8 +122,9 @@ class OnnxEngine:
     ) -> Mapping[str, Array]:
         """Execute once and return every output by name; BYTES elements are `bytes`.
 
-        Given output buffers must have the exact shape and dtype of the result. `rows` adds
-        nothing to what the shapes of the inputs say and is ignored.
+        Inputs that may be left out have their own values then. Given output buffers must have
+        the exact shape and dtype of the result. `rows` adds nothing to what the shapes of the
+        inputs say and is ignored.
 
         Raises:
             EngineError: the engine is closed, an input is missing, of another dtype or shape
@@ -115,10 +134,14 @@ class OnnxEngine:
         del rows
         if self._session is None:
             raise EngineError("the engine is closed")
-        check_inputs(self.signature, inputs)
-        run = run_bound if wants_binding(self.signature, outputs) else run_plain
+        signature = self.signature
+        if self.overridable:
+            given = [tensor for tensor in self.overridable if tensor.name in inputs]
+            signature = replace(signature, inputs=(*signature.inputs, *given))
+        check_inputs(signature, inputs)
+        run = run_bound if wants_binding(signature, outputs) else run_plain
         try:
-            results = run(self._session, self.signature, inputs, outputs)
+            results = run(self._session, signature, inputs, outputs)
         except EngineError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base

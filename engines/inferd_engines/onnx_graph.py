@@ -105,6 +105,8 @@ class Model:
     functions: Mapping[tuple[str, str], Graph] = field(default_factory=dict)
     """By domain and name."""
     opset: int = 0
+    producer: str = ""
+    """What wrote the file, as it calls itself."""
 
 
 def read_model(content: bytes) -> Model | None:
@@ -130,17 +132,19 @@ def fields(message: memoryview) -> Iterator[FieldValue]:
 
 
 def _model(message: memoryview) -> Model:
-    graph, functions, opset = Graph(), {}, 0
+    graph, functions, opset, producer = Graph(), {}, 0, ""
     for number, value in fields(message):
         if number == 7:
             graph = _graph(_bytes(value), 0)
+        elif number == 2:
+            producer = _text(value)
         elif number == 25:
             key, function = _function(_bytes(value))
             functions[key] = function
         elif number == 8:
             domain, version = _opset(_bytes(value))
             opset = version if domain in ("", "ai.onnx") else opset
-    return Model(graph, functions, opset)
+    return Model(graph, functions, opset, producer)
 
 
 def _opset(message: memoryview) -> tuple[str, int]:

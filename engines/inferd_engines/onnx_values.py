@@ -34,6 +34,8 @@ class ModelFacts:
     sizes: tuple[int, ...] = ()
     """Of the dimensions of weights: those of inputs may have to be equal to one."""
     mixing: tuple[MixingNode, ...] = ()
+    producer: str = ""
+    """What wrote the file, as it calls itself."""
 
 
 def read_facts(content: bytes) -> ModelFacts:
@@ -42,7 +44,11 @@ def read_facts(content: bytes) -> ModelFacts:
     if model is None:
         return ModelFacts()
     return ModelFacts(
-        constants_of(model), categories_of(model.graph), sizes_of(model), mixing_nodes(model)
+        constants_of(model),
+        categories_of(model.graph),
+        sizes_of(model),
+        mixing_nodes(model),
+        model.producer,
     )
 
 

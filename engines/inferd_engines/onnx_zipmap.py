@@ -8,8 +8,10 @@ Source of the field numbers: onnx.proto in onnx/onnx.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
+from inferd_engines.engine import Signature, Tensor
 from inferd_engines.onnx_file import (
     LENGTH_DELIMITED,
     Field,
@@ -46,6 +48,21 @@ def without_zipmap(content: bytes) -> tuple[bytes, tuple[Replaced, ...]]:
     except ValueError:
         # Not a whole ONNX file, or none of ours to change: ONNX Runtime says what it is.
         return content, ()
+
+
+def with_columns(signature: Signature, replaced: Sequence[Replaced]) -> Signature:
+    """Return a signature in which what replaced a ZipMap has a row and a column for each class.
+
+    The operators before it are of a kind that ONNX Runtime knows no shapes of.
+    """
+    counts = {one.output: len(one.classes) for one in replaced}
+
+    def described(tensor: Tensor) -> Tensor:
+        if tensor.shape or not counts.get(tensor.name):
+            return tensor
+        return replace(tensor, shape=(None, counts[tensor.name]), axes=("", ""))
+
+    return replace(signature, outputs=tuple(map(described, signature.outputs)))
 
 
 def _replace(content: bytes) -> tuple[bytes, tuple[Replaced, ...]]:

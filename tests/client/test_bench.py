@@ -46,6 +46,19 @@ def test_bench_prints_json_alone_when_asked(
     assert (figures["stream"], figures["errors"], figures["rows"]) == (True, {}, 1)
 
 
+def test_bench_leaves_out_what_may_be_left_out_unless_it_is_named(digits: OipServer) -> None:
+    limit = {"name": "limit", "datatype": "FP32", "shape": []}
+    digits.answers["ModelMetadata"].inputs.add(**limit)
+    config = pb.ModelConfigResponse()
+    config.config.input.add(name="limit", data_type="TYPE_FP32", optional=True)
+    digits.answers["ModelConfig"] = config
+    flags = ["bench", "digits", "--url", digits.address, "--requests", "2"]
+    assert main(flags) == 0
+    assert [tensor.name for tensor in digits.seen.inputs] == ["image"]
+    assert main([*flags, "--input", "limit=0.5"]) == 0
+    assert {tensor.name for tensor in digits.seen.inputs} == {"image", "limit"}
+
+
 def test_bench_shares_the_load_among_processes(
     digits: OipServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

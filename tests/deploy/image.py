@@ -127,7 +127,7 @@ def make_base(folder: Path) -> Path:
     """Return the root file system of a small Debian with Python, made unless one is named."""
     if BASE_TAR in os.environ:
         return Path(os.environ[BASE_TAR])
-    packages = "python3,python3-venv,python3-dev,g++,ca-certificates"
+    packages = "python3,python3-venv,python3-dev,g++,ca-certificates,locales"
     base = folder / "base.tar"
     run("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", base)
     return base

@@ -81,6 +81,13 @@ def test_what_builds_is_left_behind() -> None:
     assert final.count("COPY") == 1
 
 
+def test_the_locale_of_text_models_is_made_where_every_stage_has_it() -> None:
+    stages = " ".join(" ".join(words) for words in instructions()).split("FROM ")
+    base = next(stage for stage in stages if stage.startswith("${BASE_IMAGE}"))
+    assert "localedef -i en_US -f UTF-8 en_US" in base
+    assert stages[-1].startswith("base ")
+
+
 def test_pycuda_is_built_with_headers_no_newer_than_the_base() -> None:
     base = re.search(r"nvidia/cuda:(\d+\.\d+)\.", DOCKERFILE.read_text())
     locked = (ROOT / "requirements/gpu-build.txt").read_text()

@@ -96,6 +96,12 @@ except DeviceMissing as error:
     assert "/tmp/plans/" in shell(store, command).splitlines()[-1]
 
 
+def test_it_has_the_locale_that_text_models_name(store: Store) -> None:
+    line = "python -c 'import locale; locale.setlocale(locale.LC_ALL, \"%s\")' && echo set"
+    for name in ("en_US", "en_US.UTF-8"):
+        assert shell(store, line % name) == "set"
+
+
 def test_it_holds_no_installer_and_no_wheels(store: Store) -> None:
     script = "command -v pip; ls /build 2>/dev/null; find / -xdev -name '*.whl'"
     told = shell(store, f"({script}) 2>/dev/null || true")

@@ -53,6 +53,7 @@ class FakeEngine:
         self.reason = reason
         self.plan_state = plan_state
         self.buckets: Sequence[int] = buckets
+        self.overridable: Sequence[Tensor] = ()
         # Its runs can be held, so nobody may count on their time.
         self.steady = False
         self.batches: list[Batch] = []

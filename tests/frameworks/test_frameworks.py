@@ -1,7 +1,7 @@
 """Models of five libraries as their users export them, served and compared with the library.
 
-`make test-models` sets up the environment in which they are made, runs this in every
-arrangement, and prints the table of docs/exporting.md.
+`make test-models` sets up the environment in which they are made, and runs this in every
+arrangement.
 """
 
 from __future__ import annotations
@@ -32,6 +32,11 @@ ARRANGEMENTS = ("inline", "threads", "split")
 UNBATCHED = frozenset({"qda"})
 LOCALES = {"tfidf": "en_US"}
 """Models that load only where the machine has a locale."""
+BOOSTED = "LightGBM, XGBoost, CatBoost"
+EXPORTERS = {"torch": "PyTorch, both exporters"} | dict.fromkeys(
+    ("lightgbm", "xgboost", "catboost"), BOOSTED
+)
+"""By what the names of models begin with, the line of the page's table; scikit-learn otherwise."""
 Arrays: TypeAlias = Mapping[str, np.ndarray[Any, Any]]
 
 
@@ -147,6 +152,21 @@ def test_every_model_whose_rows_are_independent_is_batched(client: Client, made:
         if model.state == "READY" and model.max_batch_size < 2 and name not in UNBATCHED
     }
     assert not alone
+
+
+def test_the_table_of_the_page_says_what_was_found(client: Client) -> None:
+    """As it is on a machine without locales."""
+    found: dict[str, list[int]] = {}
+    for name, model in served(client).items():
+        ready = model.state == "READY" and name not in LOCALES
+        counts = (1, ready, ready and model.max_batch_size > 1)
+        for line in (EXPORTERS.get(name.partition("_")[0], "scikit-learn"), "all of them"):
+            found[line] = [a + b for a, b in zip(found.get(line, [0] * 3), counts, strict=True)]
+    lines = re.findall(
+        r"^\| ([^|]+) \| (\d+) \| (\d+) \| (\d+) \|$", PAGE.read_text(), re.MULTILINE
+    )
+    told = {line: [int(count) for count in counts] for line, *counts in lines}
+    assert {line: told.get(line) for line in found} == found
 
 
 def test_all_rows_at_once_are_answered_as_the_library_does(client: Client, made: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from inferd.tensors import Array
@@ -15,9 +16,10 @@ from inferd_client.bench import processes, report
 from inferd_client.bench.choice import Choice, choose, is_installed
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.samples import Summary, summarise
+from inferd_client.client import Client
 from inferd_client.commands import connect
 from inferd_client.commands.bench_flags import configure
-from inferd_client.errors import InvalidInput
+from inferd_client.errors import InferdError, InvalidInput
 from inferd_client.information import ModelMetadata
 from inferd_client.inputs import arrays, guess
 from inferd_client.requests import Request
@@ -30,7 +32,7 @@ __all__ = ["HELP", "configure", "run"]
 def run(arguments: argparse.Namespace) -> int:
     """Run the load, report it, and return 1 if nothing succeeded or answers differ."""
     with connect.client(arguments) as client:
-        metadata = client.metadata(arguments.model, arguments.version)
+        metadata = needed(client.metadata(arguments.model, arguments.version), client, arguments)
     inputs = _inputs(arguments, metadata)
     chosen = _choice(arguments)
     plan = _plan(arguments, inputs, chosen.name)
@@ -73,6 +75,19 @@ def _inputs(arguments: argparse.Namespace, metadata: ModelMetadata) -> dict[str,
 
 def _guess(arguments: argparse.Namespace, metadata: ModelMetadata) -> str:
     return guess(metadata, _values(arguments, metadata), dict(arguments.shape))
+
+
+def needed(metadata: ModelMetadata, client: Client, arguments: argparse.Namespace) -> ModelMetadata:
+    """Return the metadata without inputs that may be left out, and that nobody gives."""
+    try:
+        config = client.config(arguments.model, arguments.version)
+    except InferdError:
+        # A server that tells no configuration has no inputs of that kind.
+        return metadata
+    named = {name for name, _ in (*arguments.input, *arguments.shape)}
+    left_out = {info.name for info in config.inputs if info.optional} - named
+    inputs = tuple(info for info in metadata.inputs if info.name not in left_out)
+    return replace(metadata, inputs=inputs)
 
 
 def rows_of(metadata: ModelMetadata, inputs: dict[str, Array]) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Array, Engine, EngineOptions, Opener
+from inferd_engines.engine import Array, Engine, EngineOptions, Opener, Overridable
 from inferd_engines.model_files import folder_states
 from inferd_engines.onnx_file import ORT_SUFFIX
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
@@ -128,6 +128,7 @@ class TensorRTOpener:
 
     def _open(self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine) -> OnDevice:
         signature, options = reference.signature, wanted.options
+        refuse_optional(reference)
         engine = load(gpu.library, gpu.device, plan.data, signature, options, gpu.graphs)
         try:
             report = self._judge.report(engine, reference, wanted.key, wanted.model, options)
@@ -166,6 +167,20 @@ class OnDevice(Delegate):
             self._engine.close()
         finally:
             device.leave()
+
+
+def refuse_optional(reference: Engine) -> None:
+    """Refuse a model of which a plan would know less than callers may say.
+
+    Raises:
+        PlanRefused: it has inputs that may be left out, whose values a plan makes constants.
+    """
+    optional = reference.overridable if isinstance(reference, Overridable) else ()
+    if optional:
+        names = ", ".join(repr(tensor.name) for tensor in optional)
+        raise PlanRefused(
+            f"callers may give {names} or leave that out, and a plan has it as a constant"
+        )
 
 
 def wanted_on(gpu: Gpu, model: Path, options: BuildOptions) -> Wanted:

@@ -33,6 +33,11 @@ class Input:
         """How many elements the shape holds."""
         return math.prod(self.shape)
 
+    @property
+    def left_out(self) -> bool:
+        """True if the model's own value stands in for one that was not given."""
+        return self.tensor.shared and self.source is self.tensor.default
+
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
@@ -67,9 +72,12 @@ def admit(
         expected = known[tensor.name]
         _check_datatype(tensor, expected)
         given[tensor.name] = Input(expected, _check_shape(tensor, expected), source)
-    missing = [tensor.name for tensor in signature.inputs if tensor.name not in given]
-    if missing:
-        raise InvalidInput(f"input {missing[0]!r} is missing; {_takes(request, signature)}")
+    for wanted in signature.inputs:
+        if wanted.name not in given:
+            if wanted.default is None:
+                takes = _takes(request, signature)
+                raise InvalidInput(f"input {wanted.name!r} is missing; {takes}")
+            given[wanted.name] = Input(wanted, own_shape(wanted), wanted.default)
     inputs = tuple(given[tensor.name] for tensor in signature.inputs)
     _check_axes(inputs, batched=max_batch_size > 0)
     return Admitted(inputs, _rows(inputs, max_batch_size))
@@ -151,7 +159,7 @@ def _rows(inputs: Sequence[Input], max_batch_size: int) -> int:
         return 1
     rows = inputs[0].shape[0]
     for other in inputs[1:]:
-        if other.shape[0] != rows:
+        if not other.tensor.shared and other.shape[0] != rows:
             raise InvalidInput(
                 f"inputs disagree on the batch size: {inputs[0].tensor.name!r} has {rows} rows, "
                 f"{other.tensor.name!r} has {other.shape[0]}"
@@ -163,7 +171,9 @@ def _rows(inputs: Sequence[Input], max_batch_size: int) -> int:
         )
     if rows > max_batch_size:
         raise InvalidInput(
-            f"the batch of {rows} rows is above the model's maximum of {max_batch_size}"
+            f"the batch of {rows} rows is above the model's maximum of {max_batch_size}; send it "
+            f"in parts (inferd_client does with split=True, inferd infer with --split), or set "
+            f"max_batch_size: {rows} in model.yaml"
         )
     return rows
 
@@ -216,9 +226,15 @@ def shape_text(shape: Sequence[int | None]) -> str:
     return str([-1 if size is None else size for size in shape])
 
 
+def own_shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of the value that an input has where it is left out."""
+    return tuple(size or 0 for size in tensor.shape)
+
+
 def _takes(request: ModelInferRequest, signature: Signature) -> str:
     inputs = ", ".join(
-        f"{tensor.name} ({datatype_of(tensor.dtype)} {shape_text(tensor.shape)})"
+        f"{tensor.name} ({datatype_of(tensor.dtype)} {shape_text(tensor.shape)}"
+        f"{', optional' if tensor.shared else ''})"
         for tensor in signature.inputs
     )
     return f"model {request.model_name!r} takes {inputs}"

@@ -11,7 +11,7 @@ from inferd_server.cache.key import Form, KeyBase, Owner
 from inferd_server.errors import InvalidInput
 from inferd_server.front.admission import Admitted
 from inferd_server.front.answer import Target
-from inferd_server.front.fill import Elements, Located
+from inferd_server.front.fill import Located, RegionElements
 from inferd_server.front.parameters import CLASSIFICATION
 from inferd_server.front.plan import Plan
 from inferd_server.front.template import Template
@@ -96,10 +96,13 @@ def comparable(request: ModelInferRequest) -> bool:
 
 def encoded(elements: Sequence[Located]) -> list[Buffer]:
     """Return the elements of a checked request's inputs as they travel."""
-    return [located.encoded for located in elements if isinstance(located, Elements)]
+    return [located.encoded for located in elements if not isinstance(located, RegionElements)]
 
 
 def payloads(plan: Plan, template: Template[Plan], message: bytes, rest: int) -> list[Buffer]:
     """Return the same of a request that fits a template, without parsing it."""
-    sources = plan.sources or ()
-    return [template.elements(message, rest, i) for i in sources if isinstance(i, int)]
+    return [
+        template.elements(message, rest, source) if isinstance(source, int) else source.encoded
+        for source in plan.sources or ()
+        if not isinstance(source, RegionElements)
+    ]

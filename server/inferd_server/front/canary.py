@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
+from inferd_engines.engine import Tensor
 
 from inferd_server.errors import Cancelled, InferdError
 from inferd_server.front.verdict import Outcome, Verdict, judge
@@ -22,6 +23,7 @@ from inferd_server.repository.entries import Models, State
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.last_request import LastRequest, OneRow
 from inferd_server.scheduler.job import Job, Phases
+from inferd_server.scheduler.rows import RowSpec
 from inferd_server.scheduler.slot import NoRoom, Slot
 
 log = logging.getLogger(__name__)
@@ -244,14 +246,25 @@ def reserve(handle: Handle, row: OneRow) -> Slot | None:
 
 def row_of_zeros(handle: Handle) -> OneRow:
     """Return the smallest request that a model may take."""
-    first = int(handle.batched)
-    specs = tuple(
-        (tensor.dtype, tuple(1 if size is None else size for size in tensor.shape[first:]))
-        for tensor in handle.signature.inputs
-    )
+    specs = tuple(row_spec(tensor, handle.batched) for tensor in handle.signature.inputs)
     nbytes = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
-    # Of one element each: they are stretched when they are written.
-    return OneRow(specs, [zero(dtype) for dtype, _ in specs], nbytes)
+    # Of one element each, if they are not the model's own: stretched when they are written.
+    return OneRow(
+        specs,
+        [
+            zero(tensor.dtype)
+            if tensor.default is None
+            else np.frombuffer(tensor.default, np.uint8).view(tensor.dtype).reshape(shape)
+            for tensor, (_, shape) in zip(handle.signature.inputs, specs, strict=True)
+        ],
+        nbytes,
+    )
+
+
+def row_spec(tensor: Tensor, batched: bool) -> RowSpec:
+    """Return dtype and shape of one row of an input, free dimensions taken as 1."""
+    shape = tensor.shape[1:] if batched and not tensor.shared else tensor.shape
+    return tensor.dtype, tuple(1 if size is None else size for size in shape)
 
 
 def zero(dtype: np.dtype[Any]) -> Array:

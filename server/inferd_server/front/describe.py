@@ -63,7 +63,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
         instance_group=[
             config.ModelInstanceGroup(name=handle.name, kind=kind, count=handle.config.instances)
         ],
-        default_model_filename="model.onnx",
+        default_model_filename=handle.file_name,
     )
     if handle.config.response_cache is not None:
         answer.response_cache.enable = True
@@ -141,6 +141,7 @@ def _input(tensor: Tensor, handle: Handle) -> config.ModelInput:
         data_type=data_type(tensor),
         format="FORMAT_NONE" if image is None else f"FORMAT_{image}",
         dims=_dims(tensor, handle.batched),
+        optional=tensor.shared,
     )
 
 
@@ -157,7 +158,7 @@ def data_type(tensor: Tensor) -> str:
 
 
 def _dims(tensor: Tensor, batched: bool) -> list[int]:
-    shape = tensor.shape[1:] if batched else tensor.shape
+    shape = tensor.shape[1:] if batched and not tensor.shared else tensor.shape
     return [-1 if size is None else size for size in shape]
 
 

@@ -72,6 +72,7 @@ def examine(
         step,
         find_places(admitted, targets, elements),
         form_of(request, handle, admitted, targets, series),
+        any(item.tensor.shared and not item.left_out for item in admitted.inputs),
     )
     pairs = zip(admitted.inputs, elements, strict=True)
     return Examined(plan, elements, [Checked(item, located) for item, located in pairs])

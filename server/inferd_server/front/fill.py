@@ -70,7 +70,33 @@ class RegionElements:
         self.region.read_into(memory, self.offset)
 
 
-Located: TypeAlias = Elements | RegionElements
+class SharedElements:
+    """One input's elements, which are the same for all rows of a request."""
+
+    def __init__(self, array: Array, shape: tuple[int, ...], rows: int) -> None:
+        self._array = array.reshape(shape)
+        self._rows = rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, once for each row."""
+        return self._array.nbytes * self._rows
+
+    @property
+    def encoded(self) -> Buffer:
+        """The elements as they travel in raw contents."""
+        return tensor_bytes(self._array)
+
+    def write(self, target: Array) -> None:
+        """Copy the elements into each row of the slot."""
+        target[...] = self._array
+
+    def read(self, memory: memoryview) -> None:
+        """Copy the elements into the bytes of a slot's rows."""
+        memory[:] = self._array.tobytes() * self._rows
+
+
+Located: TypeAlias = Elements | RegionElements | SharedElements
 
 
 def locate(admitted: Admitted, regions: RegionTable) -> list[Located]:
@@ -80,13 +106,22 @@ def locate(admitted: Admitted, regions: RegionTable) -> list[Located]:
         InvalidInput: a payload does not fit its shape, or a BYTES payload is damaged or no text.
         RegionNotFound: a shared memory region is unknown.
     """
-    return [_locate(item, regions) for item in admitted.inputs]
+    return [
+        _locate_shared(item, regions, admitted.rows)
+        if item.tensor.shared
+        else _locate(item, regions)
+        for item in admitted.inputs
+    ]
 
 
 def row_specs(admitted: Admitted, batched: bool) -> list[RowSpec]:
     """Return dtype and row shape of every input."""
     return [
-        (item.tensor.dtype, item.shape[1:] if batched else item.shape) for item in admitted.inputs
+        (
+            item.tensor.dtype,
+            item.shape[1:] if batched and not item.tensor.shared else item.shape,
+        )
+        for item in admitted.inputs
     ]
 
 
@@ -120,6 +155,21 @@ def _locate(item: Input, regions: RegionTable) -> Located:
     if item.tensor.dtype == OBJECT:
         return Elements(_strings(item, source))
     return Elements(np.frombuffer(source, dtype=np.uint8).view(item.tensor.dtype))
+
+
+def _locate_shared(item: Input, regions: RegionTable, rows: int) -> SharedElements:
+    source = item.source
+    if isinstance(source, InferTensorContents):
+        array = contents_array(item, source)
+    elif isinstance(source, RegionRange):
+        region = regions.find(source, f"input {item.tensor.name!r}")
+        data = bytearray(payload_bytes(item, source.byte_size))
+        region.read_into(memoryview(data), source.offset)
+        array = np.frombuffer(data, np.uint8).view(item.tensor.dtype)
+    else:
+        payload_bytes(item, len(source))
+        array = np.frombuffer(source, np.uint8).view(item.tensor.dtype)
+    return SharedElements(array, item.shape, rows)
 
 
 def _locate_region(item: Input, part: RegionRange, regions: RegionTable) -> Located:

@@ -179,7 +179,7 @@ class Infer:
         """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
         handle = plan.handle
         queue = handle.queue
-        if handle.last_request is not None:
+        if handle.last_request is not None and not plan.alone:
             handle.last_request.keep(slot)
         again = self._again if attempt < SWAPS else None
         filled = self._clock()
@@ -189,7 +189,7 @@ class Infer:
         answer = make(
             call, identity, plan, started, filled, self._telemetry, again, attempt, promise
         )
-        key = plan.specs if plan.batched else id(slot)
+        key = plan.specs if plan.batched and not plan.alone else id(slot)
         job = Job(
             slot,
             key,
@@ -198,6 +198,7 @@ class Infer:
             answer,
             plan.urgency.level,
             plan.step is not None,
+            alone=plan.alone,
         )
         plan.series.admitted()
         if not queue.submit(job):

@@ -11,7 +11,7 @@ from inferd.tensors import Buffer
 from inferd_server.cache.key import Form
 from inferd_server.front.admission import Admitted, Input
 from inferd_server.front.answer import Target
-from inferd_server.front.fill import Located, RegionElements
+from inferd_server.front.fill import Located, RegionElements, SharedElements
 from inferd_server.front.parameters import RegionRange, Urgency
 from inferd_server.front.regions import Region, RegionTable
 from inferd_server.front.response import Responses
@@ -38,8 +38,8 @@ class Place:
         return regions.find(self.part, self.owner) is self.region
 
 
-Source: TypeAlias = int | RegionElements
-"""Where an input's elements are: the index of a raw payload, or a region."""
+Source: TypeAlias = int | RegionElements | SharedElements
+"""Where an input's elements are: the index of a raw payload, a region, or the model's own value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Plan:
     """Regions that all of this is true of, outputs first."""
     form: Form | None = None
     """What the response cache knows of such requests; None: they all run."""
+    alone: bool = False
+    """True if they share no run: they give a value that holds for all rows of one."""
 
     def current(self, regions: RegionTable) -> bool:
         """True while all its regions are registered as they were.
@@ -88,6 +90,8 @@ def find_sources(
 
 
 def _source(item: Input, raw: Sequence[Buffer], located: Located) -> Source | None:
+    if isinstance(located, SharedElements):
+        return located if item.left_out else None
     if item.tensor.dtype.kind in "Ob":
         return None
     if isinstance(located, RegionElements):

@@ -243,7 +243,7 @@ class FrontLink:
         self._memory.marks[place] = CANCELLED if job.cancelled else 0
         if job.trial:
             self._memory.marks[place] |= TRIAL
-        if history.suspect:
+        if history.suspect or job.alone:
             self._memory.marks[place] |= ALONE
             self._memory.advance(Counter.SUSPECTS)
         layout = self._memory.layout

@@ -43,6 +43,8 @@ class Description:
     """READY, BUILDING, FALLBACK or FAILED; "" where nobody asked for a plan."""
     arrangement: str = field(default="threads", kw_only=True)
     """Who runs the batches: "threads" of its own, or "inline" the transport's."""
+    file_name: str = field(default="model.onnx", kw_only=True)
+    """Of the model's file in the folder of its version."""
     number: int = field(default=0, kw_only=True)
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)

@@ -21,6 +21,7 @@ from inferd_server.repository.handle import Handle
 from inferd_server.repository.last_request import LastRequest
 from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
+from inferd_server.repository.output_shapes import as_seen
 from inferd_server.repository.remarks import remarks
 from inferd_server.repository.warming import (
     WarmUp,
@@ -44,6 +45,7 @@ from inferd_server.worker.batching import (
 )
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
 from inferd_server.worker.instance import Instance, Work
+from inferd_server.worker.optional_inputs import with_optional_inputs
 from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
@@ -51,7 +53,6 @@ from inferd_server.worker.timing import run_seconds
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
-log = logging.getLogger(__name__)
 CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
 
@@ -116,14 +117,14 @@ class Loading:
         self._remark(engine.signature, bounds)
         sequences = self._sequences()
         served = self._served(engine, bounds, sequences)
-        signature = told(served)
+        signature = self._told(told(served), warm_up, bounds)
         check_formats(config.format, signature, batched=batching.max_batch_size > 0)
         line = around.station.line(served.signature, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
             config=config,
-            signature=batched_signature(signature) if bounds.max_batch_size else signature,
+            signature=signature,
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
@@ -136,11 +137,28 @@ class Loading:
             forecast=Forecast(bounds.limits.max_rows, config.instances),
             number=around.station.number(line),
             plan_state=engine.plan_state.value,
+            file_name=self._files.model.name,
             largest_sequence_id=largest_sequence_id(served),
             sequences=sequences,
         )
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
+
+    def _told(self, signature: Signature, warm_up: WarmUp, bounds: Bounds) -> Signature:
+        """Return the signature as callers are told it: outputs as they come."""
+        batched = bounds.max_batch_size > 0
+        signature = batched_signature(signature) if batched else signature
+        if self._config.warm_up == [] or not self._fits(signature):
+            return signature
+        seen, differing = as_seen(signature, warm_up.outputs(), batched=batched)
+        for why in differing:
+            where = {"model": self._name, "version": self._version, "why": why}
+            log.warning("an output is not as the model declares it", extra=where)
+        return seen
+
+    def _fits(self, signature: Signature) -> bool:
+        """True if a message could hold the inputs of a row."""
+        return row_bytes(signature) <= self._around.trials.budget.input_bytes
 
     def _remark(self, signature: Signature, bounds: Bounds) -> None:
         """Say what of the model's settings is not as it was meant."""
@@ -197,7 +215,7 @@ class Loading:
             )
 
     def _batching(self, engine: Engine) -> Batching:
-        """Find out how to batch, and say so where that is not proven."""
+        """Find out how to batch, and say so where that is not proven or cannot be."""
         asked, trials = self._config.max_batch_size, self._around.trials
         facts = ModelFacts() if asked == 0 else self._facts()
         batching = find_batching(
@@ -207,9 +225,11 @@ class Loading:
             facts,
             lambda most: trials.verdict(engine, facts, most, self._own, self._digest),
         )
+        where = {"model": self._name, "version": self._version, "why": batching.reason}
         if batching.max_batch_size and not batching.proven:
-            where = {"model": self._name, "version": self._version, "why": batching.reason}
             log.warning("requests share runs as asked, and may change each other", extra=where)
+        elif asked is None and not batching.max_batch_size:
+            log.warning("requests share no runs", extra=where)
         return batching
 
     def _facts(self) -> ModelFacts:
@@ -228,7 +248,7 @@ class Loading:
 
     def _work(self, engine: Engine, served: Engine, warm_up: WarmUp) -> Work:
         handle = self._made()
-        if row_bytes(engine.signature) <= self._around.trials.budget.input_bytes:
+        if self._fits(engine.signature):
             warm(warm_up, self._config, handle.bounds.limits.max_rows, model=self._name)
         else:
             warm_up.reason = "not warmed: one row is larger than a message may be"
@@ -259,6 +279,7 @@ class Loading:
     def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
         """Return the engine as batches reach it: in its turn, and with what sequences left."""
         sequence = self._config.sequence
+        engine = with_optional_inputs(engine, batched=bounds.max_batch_size > 0)
         engine = shared(engine, self._around.turns, self._member, self._around.clock)
         if sequence is None or kept is None:
             return engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,28 @@ class WarmUp:
         self.reason = why
         raise EngineError(why)
 
+    def outputs(self) -> Mapping[str, Array]:
+        """Return what one row is answered, or one request; {} if none of the inputs are taken.
+
+        Raises:
+            EngineError: a fatal one.
+        """
+        for inputs in self._rows_of(1):
+            try:
+                return self._engine.run(inputs, {}, 1)
+            except EngineError as error:
+                if error.fatal:
+                    raise
+        return {}
+
+    def _rows_of(self, rows: int) -> Iterator[Mapping[str, Array]]:
+        """Yield inputs that the model may take, those most likely first."""
+        tensors = self._engine.signature.inputs
+        if self._own is not None:
+            yield self._own_rows(rows)
+        yield {tensor.name: zeros(tensor, rows) for tensor in tensors}
+        yield {tensor.name: ones(tensor, rows) for tensor in tensors}
+
     def _ways(self) -> Sequence[tuple[str, Callable[[int], None]]]:
         usual = [("zeros", self._engine.warm), ("ones", self._ones)]
         return usual if self._own is None else [("its own data", self._given), *usual]
@@ -65,15 +87,17 @@ class WarmUp:
         self._engine.run(inputs, {}, rows)
 
     def _given(self, rows: int) -> None:
+        self._engine.run(self._own_rows(rows), {}, rows if self._batched else 1)
+
+    def _own_rows(self, rows: int) -> Mapping[str, Array]:
+        """Return the model's own data, repeated to so many rows where they are rows."""
         assert self._own is not None
-        inputs, count = self._own, 1
-        if self._batched:
-            count = rows
-            inputs = {
-                name: np.take(array, range(rows), axis=0, mode="wrap")
-                for name, array in inputs.items()
-            }
-        self._engine.run(inputs, {}, count)
+        if not self._batched:
+            return self._own
+        return {
+            name: np.take(array, range(rows), axis=0, mode="wrap")
+            for name, array in self._own.items()
+        }
 
 
 def warm(warm_up: WarmUp, config: ModelConfig, largest: int, *, model: str) -> None:

@@ -62,8 +62,8 @@ class Job:
     """
 
     __slots__ = (
-        "_answer", "_open", "alarm", "arrived", "cancelled", "deadline", "key", "level", "ordered",
-        "rows", "slot", "trial",
+        "_answer", "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level",
+        "ordered", "rows", "slot", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class Job:
         level: int = 0,
         ordered: bool = False,
         trial: bool = False,
+        alone: bool = False,
     ) -> None:
         """Prepare.
 
@@ -88,11 +89,13 @@ class Job:
             level: priority; 0 is the highest.
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
             trial: whether it is no caller's, and counts for nothing.
+            alone: whether it shares no run, which its key says, too.
         """
         self.alarm: Alarm | None = None
         """Rings at a deadline that nobody else watches."""
         self.ordered = ordered
         self.trial = trial
+        self.alone = alone
         self.slot = slot
         self.rows = slot.rows
         self.key = key

@@ -16,6 +16,7 @@ from inferd_engines.batch_axis import Mixing, MixingNode
 from inferd_engines.engine import EngineError, Signature
 from inferd_engines.onnx_values import ModelFacts
 
+from inferd_server.worker.batching_advice import fixed_input
 from inferd_server.worker.row_verdict import Finding, Verdict
 
 log = logging.getLogger(__name__)
@@ -34,17 +35,6 @@ class Batching:
     """Rows whose runs keep to the budget in bytes; 0: not known."""
     proven: bool = True
     """False where batches are asked for and nobody knows whether rows are independent."""
-
-
-def fixed_input(signature: Signature) -> str:
-    """Say why the inputs cannot be those of several rows; "" if they can."""
-    if not signature.inputs:
-        return "the model has no inputs"
-    for tensor in signature.inputs:
-        if not tensor.shape or tensor.shape[0] is not None:
-            shape = [-1 if size is None else size for size in tensor.shape]
-            return f"input {tensor.name!r} has shape {shape}, which begins with no free dimension"
-    return ""
 
 
 def row_bytes(signature: Signature) -> int:
@@ -73,7 +63,7 @@ def find_batching(
     """
     if asked == 0:
         return Batching(0, "max_batch_size is 0 in model.yaml")
-    fixed = fixed_input(signature)
+    fixed = fixed_input(signature, facts.producer)
     if fixed and asked:
         raise EngineError(f"max_batch_size is {asked}, and {fixed}")
     if fixed:
@@ -103,10 +93,17 @@ def decide(verdict: Verdict, facts: ModelFacts, asked: int | None, default: int)
             raise EngineError(f"max_batch_size is {asked}, and {reason}")
         return Batching(0, reason, verdict.fitting)
     if not asked:
-        hint = "; if rows are independent all the same, set max_batch_size in model.yaml"
-        return Batching(0, reason + hint, verdict.fitting)
+        return Batching(0, reason + hint_of(verdict, default), verdict.fitting)
     text = f"max_batch_size is {asked} in model.yaml, not proven: {reason}"
     return Batching(asked, text, verdict.fitting, proven=False)
+
+
+def hint_of(verdict: Verdict, default: int) -> str:
+    """Return the lines of model.yaml that help where nothing could be told."""
+    hint = f"; if rows are independent all the same, set max_batch_size: {default} in model.yaml"
+    if verdict.finding is Finding.UNTRIED:
+        hint += ", or name rows that the model takes: warm_up: rows.npz (docs/models.md)"
+    return hint
 
 
 def independent(verdict: Verdict) -> bool:

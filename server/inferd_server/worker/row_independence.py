@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
 from inferd_engines.onnx_values import ModelFacts
 
+from inferd_server.worker.batching_advice import missing_rows
 from inferd_server.worker.row_values import (
     InputValues,
     Watched,
@@ -26,9 +28,11 @@ from inferd_server.worker.row_values import (
 )
 from inferd_server.worker.row_verdict import (
     Case,
+    Equal,
     Finding,
     Verdict,
     alike,
+    alike_on_device,
     differing,
     same_bits,
     summary,
@@ -38,7 +42,11 @@ SIZES = (2, 5, 32)
 """Batches that are tried, besides the largest: one of 5 fills what has room for 4."""
 WATCHES_MEMORY = 1 << 20
 """Bytes of a row from which the memory that runs take is looked at."""
+CPU = "CPU"
+"""Stands in the names of engines whose kernels round alike, whatever the size of a batch."""
 MOST_WATCHED = 24
+REPEATS = 2
+"""How often two answers must come again before a row is said to depend on others."""
 LEAST_FEEDS = 6
 """Neighbours that a dear model is tried with, too: others, equal, large ones, NaN, infinity."""
 
@@ -68,6 +76,17 @@ class Answer(NamedTuple):
 
     outputs: Mapping[str, Array]
     problem: Verdict | None
+
+
+Ask: TypeAlias = Callable[[Mapping[str, Write]], Answer | None]
+"""Runs a batch of these neighbours; None if the model does not take it."""
+
+
+class Asked(NamedTuple):
+    """Neighbours of a row, and what it was answered beside them."""
+
+    feed: Mapping[str, Write]
+    outputs: Mapping[str, Array]
 
 
 class Stopped(Exception):
@@ -107,6 +126,12 @@ class RowTrial:
         self._watched: Sequence[Sequence[Watched]] = ()
         self._buffers: Mapping[str, Array] = {}
         self._seen: dict[int, Mapping[str, Array]] = {}
+        # When answers count as the same: bit for bit, and where kernels or engines may round.
+        self._same: Equal = same_bits
+        self._near: Equal = alike if CPU in engine.name else alike_on_device
+        self._unsteady = ""
+        # Shapes of the outputs for two rows.
+        self._pair: Mapping[str, tuple[int, ...]] = {}
         self._failure = "nothing was tried"
         self._until = self._soon = 0.0
         self._left_out = False
@@ -145,6 +170,9 @@ class RowTrial:
         if not self._fit():
             why = f"rows could not be tried together: {self._failure}"
             return self._told(Finding.UNTRIED, why)
+        problem = self._without_rows()
+        if problem is not None:
+            return problem
         generator = np.random.default_rng(0)
         self._watched = [list(one.watched(generator)) for one in self._values]
         cases = self._cases()
@@ -164,8 +192,29 @@ class RowTrial:
             tried.append(case)
         if not self._seen:
             return self._told(Finding.UNTRIED, f"rows could not be tried together: {self._failure}")
+        if self._unsteady:
+            why = (
+                f"{self._engine.name} answers equal batches with other last bits (output "
+                f"{self._unsteady!r}), so that only changes beyond rounding could be seen, and "
+                f"none was in {self.runs} runs"
+            )
+            return self._told(Finding.RANDOM, why)
         text = summary(tried, skipped, self.runs, self._most, fewer_neighbours=self._left_out)
         return self._told(Finding.INDEPENDENT, text)
+
+    def _without_rows(self) -> Verdict | None:
+        """Look for outputs that have not one row for one row; return what is wrong.
+
+        In a batch of as many rows as a state has layers, nobody could tell.
+        """
+        alone = self._run(self.smallest() or {}, 1)
+        for name, array in (alone or {}).items():
+            if array.shape[:1] != (1,):
+                pairs = enumerate(zip(array.shape, self._pair[name], strict=False))
+                axis = next((place for place, sizes in pairs if sizes == (1, 2)), None)
+                why = missing_rows(name, array.shape, 1, axis)
+                return self._told(Finding.MIXES, why)
+        return None
 
     def _cases(self) -> list[Case]:
         """Return what to try, that which finds most first."""
@@ -216,8 +265,10 @@ class RowTrial:
         before = self._budget.resident() if watched else 0
         for rows in (1, 2) if watched else (2,):
             peak = self._budget.peak() if watched else 0
-            if self._run({one.name: one.draw(rows, generator) for one in values}, rows) is None:
+            outputs = self._run({one.name: one.draw(rows, generator) for one in values}, rows)
+            if outputs is None:
                 return False
+            self._pair = {name: array.shape for name, array in outputs.items()}
             if watched:
                 highest = self._budget.peak()
                 # A peak from before says nothing of this run.
@@ -250,6 +301,7 @@ class RowTrial:
         self, case: Case, place: int, watched: Sequence[Watched], others: Sequence[Array]
     ) -> Verdict | None:
         """Try a row at one place among all its neighbours; return what is wrong."""
+        ask = partial(self._answer, place=place, watched=watched, batch=case.batch)
         reference: Mapping[str, Array] | None = None
         plain: Mapping[str, Write] = {}
         for number, (name, feed) in enumerate(self._feeds(watched, others)):
@@ -257,7 +309,7 @@ class RowTrial:
             if number >= LEAST_FEEDS and self._budget.clock() > self._soon:
                 self._left_out = True
                 break
-            answer = self._answer(feed, place, watched, case.batch)
+            answer = ask(feed)
             if answer is None:
                 continue
             if answer.problem is not None:
@@ -265,11 +317,13 @@ class RowTrial:
             if reference is None:
                 reference, plain = answer.outputs, feed
                 continue
-            changed = differing(reference, answer.outputs, same_bits)
+            changed = differing(reference, answer.outputs, self._same)
             if changed:
-                again = self._answer(plain, place, watched, case.batch)
-                steady = again is not None and not differing(reference, again.outputs, same_bits)
-                return self._changed(changed, name, case.batch, steady and number > 1)
+                where = f"beside {name} rows, in a batch of {case.batch}"
+                pair = Asked(plain, reference), Asked(feed, answer.outputs)
+                problem = self._changed(changed, where, ask, pair)
+                if problem is not None:
+                    return problem
         if reference is not None and all(one.moderate for one in watched):
             return self._compare(case, watched, reference)
         return None
@@ -283,7 +337,7 @@ class RowTrial:
             if alone is not None and alone.problem is not None:
                 return alone.problem
             self._seen[case.watched] = answer if alone is None else alone.outputs
-        changed = differing(self._seen[case.watched], answer, alike)
+        changed = differing(self._seen[case.watched], answer, self._near)
         if not changed:
             return None
         why = f"output {changed!r} of a row changed in a batch of {case.batch}"
@@ -291,15 +345,30 @@ class RowTrial:
             Finding.MIXES, f"rows depend on their place in the batch or on its size: {why}"
         )
 
-    def _changed(self, output: str, company: str, batch: int, steady: bool) -> Verdict:
-        if not steady:
+    def _changed(
+        self, output: str, where: str, ask: Ask, pair: tuple[Asked, Asked]
+    ) -> Verdict | None:
+        """Find out why a row was answered in two ways; None: the engine itself is not steady."""
+        usual, other = pair
+
+        def repeats(equal: Equal) -> bool:
+            return usual.feed is not other.feed and all(
+                repeated(ask, one, equal) for _ in range(REPEATS) for one in pair
+            )
+
+        unlike = differing(usual.outputs, other.outputs, self._near)
+        if repeats(self._same) or (unlike and repeats(self._near)):
+            why = f"output {output!r} of a row changed {where}"
+            return self._told(Finding.MIXES, f"rows depend on the other rows of their batch: {why}")
+        if unlike:
             why = (
                 f"equal batches give different answers (output {output!r}), as with dropout or "
                 "sampling, so that nothing can be told of the rows"
             )
             return self._told(Finding.RANDOM, why)
-        where = f"output {output!r} of a row changed beside {company} rows, in a batch of {batch}"
-        return self._told(Finding.MIXES, f"rows depend on the other rows of their batch: {where}")
+        # From now on only what is more than rounding can be seen.
+        self._same, self._unsteady = self._near, output
+        return None
 
     def _feeds(
         self, watched: Sequence[Watched], others: Sequence[Array]
@@ -343,8 +412,7 @@ class RowTrial:
         """Take one row out of a batch's outputs, if there is one for each row."""
         for name, array in outputs.items():
             if array.ndim == 0 or array.shape[0] != batch:
-                rows = f"{batch} row" + "s" * (batch > 1)
-                why = f"output {name!r} has shape {list(array.shape)} for {rows}"
+                why = missing_rows(name, array.shape, batch)
                 return Answer({}, self._told(Finding.MIXES, why))
         # Copies: an engine may hand out memory that its next run writes into.
         return Answer(
@@ -368,3 +436,9 @@ class RowTrial:
 
     def _told(self, finding: Finding, reason: str) -> Verdict:
         return Verdict(finding, reason, self.runs, self._fitting)
+
+
+def repeated(ask: Ask, one: Asked, equal: Equal) -> bool:
+    """True if a row beside the same neighbours is answered as before."""
+    again = ask(one.feed)
+    return again is not None and not differing(one.outputs, again.outputs, equal)

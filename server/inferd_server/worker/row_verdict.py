@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from inferd.tensors import Array
 
 LOOSE, LOOSE_HALF, NOISE = 1e-3, 1e-2, 1e-5
 """By how much an answer may differ in a batch of another size: relative, and absolute."""
+DEVICE = 5e-2
+"""The same on other devices, as a part of the largest value: they multiply with 10 or 7 bits."""
 
 
 class Finding(Enum):
@@ -43,9 +45,11 @@ class Case(NamedTuple):
     batch: int
 
 
-def differing(
-    before: Mapping[str, Array], after: Mapping[str, Array], equal: Callable[[Array, Array], bool]
-) -> str:
+Equal: TypeAlias = Callable[[Array, Array], bool]
+"""True if two answers count as the same."""
+
+
+def differing(before: Mapping[str, Array], after: Mapping[str, Array], equal: Equal) -> str:
     """Return the first output of a row that is another one now; "" if none is."""
     return next((name for name in before if not equal(before[name], after[name])), "")
 
@@ -72,6 +76,17 @@ def alike(one: Array, other: Array) -> bool:
     bound = loose * np.maximum(np.abs(one), np.abs(other)) + NOISE
     both_nan = np.isnan(one) & np.isnan(other)
     return bool(np.all((np.abs(one - other) <= bound) | both_nan | (one == other)))
+
+
+def alike_on_device(one: Array, other: Array) -> bool:
+    """True if two answers differ by what a device rounds, whose kernels are chosen by sizes."""
+    if one.shape != other.shape or one.dtype.kind in "Oiub":
+        return same_bits(one, other)
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    finite = np.isfinite(one) & np.isfinite(other)
+    largest = np.abs(np.concatenate([one[finite], other[finite], [0.0]])).max()
+    same = (np.isnan(one) & np.isnan(other)) | (one == other)
+    return bool(np.all(same | (finite & (np.abs(one - other) <= DEVICE * largest + NOISE))))
 
 
 def summary(

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 import pytest
 from inferd_engines.choice import FirstOf
-from inferd_engines.engine import Array, Engine, EngineError, EngineOptions
+from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Tensor
 from inferd_engines.tensorrt.background import Builds, State
 from inferd_engines.tensorrt.errors import (
     BuildFailed,
@@ -71,12 +71,14 @@ class Host:
             lambda: next(ticks) * self.TICK,
         )
         self.compute: Compute = double
+        self.optional: tuple[Tensor, ...] = ()
         self.meddle: Callable[[], object] = lambda: None
 
     def reference(self, path: Path, options: EngineOptions) -> Engine:
         assert path == self.model
         self.meddle()
         self.references.append(FakeEngine(name="reference/numpy"))
+        self.references[-1].overridable = self.optional
         return self.references[-1]
 
     def build(self, wanted: Wanted) -> None:
@@ -352,3 +354,12 @@ def test_a_model_that_tensorrt_cannot_read_is_not_built(host: Host) -> None:
     host.model = host.model.rename(host.model.with_suffix(".ort"))
     assert "this model is an ORT file" in host.refusal()
     assert host.built.empty()
+
+
+def test_a_model_that_callers_may_tell_more_than_its_plan_is_served_by_another_engine(
+    host: Host,
+) -> None:
+    host.open_built().close()
+    host.optional = (Tensor("limit", np.dtype(np.float32), (), default=bytes(4)),)
+    assert "callers may give 'limit' or leave that out" in host.refusal()
+    assert host.references[-1].closed

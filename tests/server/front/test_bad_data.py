@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Array
 from inferd_server.worker.inline import InlineLoop
@@ -18,7 +19,7 @@ from onnx import ModelProto, helper, numpy_helper
 
 from tests import models
 from tests.server.lifecycle.process import ready_process
-from tests.server.serving import Running, arrays, infer_request, running, running_split
+from tests.server.serving import PATIENCE, Running, arrays, infer_request, running, running_split
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 INTERNAL = grpc.StatusCode.INTERNAL
@@ -132,9 +133,15 @@ def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     folder = tmp_path_factory.mktemp("models")
-    models.repository(folder, SERVED, dict.fromkeys(SERVED, QUIET))
+    models.repository(folder, SERVED | {"crowd": SERVED["binary"]}, settings())
     with request.param(folder) as server:
         yield server
+
+
+def settings() -> dict[str, str]:
+    """One model waits until eight rows are there; the others run request by request."""
+    together = "warm_up: [8]\nmax_batch_size: 8\nmax_queue_delay_ms: 10000\n"
+    return {**dict.fromkeys(SERVED, QUIET), "crowd": together}
 
 
 def answered(server: Running, request: ModelInferRequest) -> dict[str, Array]:
@@ -177,6 +184,18 @@ def test_bytes_that_are_no_text_are_refused_only_by_a_model_that_reads_them(
         INVALID,
         "input 'INPUT0': element 0 is not UTF-8 text",
     )
+
+
+def test_one_bad_row_of_eight_costs_its_neighbours_three_runs(served: Running) -> None:
+    ask = served.stub.ModelInfer.future
+    given = [np.full((1, 2), np.nan if number == 5 else number, np.float32) for number in range(8)]
+    sent = [ask(infer_request("crowd", {"x": row}), timeout=PATIENCE) for row in given]
+    refused = [call.exception(PATIENCE) is not None for call in sent]
+    assert refused == [number == 5 for number in range(8)]
+    request = oip.ModelStatisticsRequest(name="crowd")
+    (found,) = served.stub.ModelStatistics(request, timeout=PATIENCE).model_stats
+    assert (found.inference_count, found.execution_count) == (7, 3)
+    assert {batch.batch_size for batch in found.batch_stats} == {4, 2, 1}
 
 
 def test_a_failure_that_is_not_the_callers_stays_internal(served: Running) -> None:

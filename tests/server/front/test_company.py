@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pytest
@@ -24,9 +25,18 @@ F32, I64 = np.float32, np.int64
 DELAY = "max_queue_delay_ms: 50"
 """So that callers who arrive together are one batch, where they may be."""
 USUAL = np.array([[0.5, -0.25, 0.75, 0.1]], F32)
-CALLERS: dict[str, tuple[models.ModelProto, Sequence[Array]]] = {
+Given: TypeAlias = Array | dict[str, Array]
+"""Inputs by name; an array alone is X."""
+ORDER = np.array([[3, 1, 2, 0]], F32)
+PIXELS = np.linspace(-1, 1, 1000, dtype=F32)[None]
+CALLERS: dict[str, tuple[models.ModelProto, Sequence[Given]]] = {
     "softmax": (mixing.scores_beside_pixels(), [USUAL, USUAL * 9]),
     "numbered": (mixing.numbered_beside_pixels(), [USUAL, USUAL * 9]),
+    "order": (mixing.numbered_beside_order(), [ORDER, -ORDER]),
+    "stamped": (mixing.stamped_mask(), [PIXELS, -PIXELS]),
+    "longest": (mixing.longest_length(), [np.array([[1, 2, 3, n]], np.int32) for n in (4, 9)]),
+    "norm": (mixing.test_time_norm(), [USUAL, USUAL * 9]),
+    "capacity": (mixing.capacity(1), [np.abs(USUAL), np.abs(USUAL) * 9]),
     "leak": (mixing.leak(0.01), [USUAL, USUAL * 1e4]),
     "large": (mixing.scaled_if_large(), [USUAL, USUAL * 9]),
     "nan": (mixing.zeros_beside_nan(), [USUAL, USUAL * np.nan]),
@@ -41,13 +51,30 @@ CALLERS: dict[str, tuple[models.ModelProto, Sequence[Array]]] = {
         mixing.split_words(),
         [np.array([b"a b"], object), np.array([b"one two three four"], object)],
     ),
+    "stop words": (
+        mixing.without_stop_words(),
+        [np.array([b"the"], object), np.array([b"one"], object)],
+    ),
+    "dropout": (mixing.dropout(), [USUAL, USUAL * 9]),
+    "sampled": (mixing.sampled(), [USUAL, USUAL * 9]),
     "label": (mixing.label_of_one_row(), [USUAL, -USUAL]),
     "names": (mixing.other_name(), [USUAL, USUAL * 9]),
+    "towers": (
+        mixing.two_towers(),
+        [{"users": USUAL, "items": USUAL * 2}, {"users": USUAL * 9, "items": USUAL}],
+    ),
+    "merged": (mixing.merged_towers(), [{"A": USUAL, "B": USUAL}, {"A": USUAL, "B": USUAL * 9}]),
+    "one id": (mixing.one_id(), [np.array([0], I64), np.array([-1], I64)]),
+    "features": (mixing.thirty_features(), [PIXELS[:, :30], PIXELS[:, -30:]]),
     "known": (mixing.known_words(), [np.array([[b"red"]], object), np.array([[b"blue"]], object)]),
 }
 """By model, what two callers send at once."""
-APART = ("label", "names", "known")
+APART = ("label", "names", "towers", "merged", "one id", "features", "known")
 """Models whose callers share runs; those of all others must not."""
+RANDOM = ("dropout", "sampled")
+"""Models whose answers are others each time."""
+STEADY = [name for name in CALLERS if name not in (*RANDOM, "norm")]
+"""All others, but for one that its own runs change."""
 
 
 @pytest.fixture(params=["threads", "inline", "split"], scope="module")
@@ -75,17 +102,17 @@ def answers(server: Running, name: str, together: bool) -> list[dict[str, Array]
     _, given = CALLERS[name]
     gate = threading.Barrier(len(given))
 
-    def ask(array: Array) -> dict[str, Array] | str:
-        request = infer_request(name, {"X": array})
+    def ask(inputs: Given) -> dict[str, Array] | str:
+        request = infer_request(name, inputs if isinstance(inputs, dict) else {"X": inputs})
         if together:
             gate.wait(PATIENCE)
         return arrays(server.infer(request))
 
     with ThreadPoolExecutor(len(given)) as pool:
-        return list(pool.map(ask, given)) if together else [ask(array) for array in given]
+        return list(pool.map(ask, given)) if together else [ask(inputs) for inputs in given]
 
 
-@pytest.mark.parametrize("name", CALLERS)
+@pytest.mark.parametrize("name", STEADY)
 def test_a_caller_gets_the_same_answer_in_company(server: Running, name: str) -> None:
     alone = answers(server, name, together=False)
     for _ in range(3):
@@ -97,7 +124,7 @@ def test_a_caller_gets_the_same_answer_in_company(server: Running, name: str) ->
 
 @pytest.mark.parametrize("name", CALLERS)
 def test_only_callers_of_models_that_do_not_mix_share_runs(server: Running, name: str) -> None:
-    for _ in range(20):
+    for _ in range(20 if name in APART else 5):
         answers(server, name, together=True)
         if 2 in batch_sizes(server, name):
             break
@@ -116,6 +143,8 @@ def test_the_verdict_stands_in_status_and_configuration(server: Running, name: s
     (status,) = [status for status in statuses if status.name == name]
     assert status.batch_reason
     assert (" runs, " in status.batch_reason) == (name in APART)
+    assert ("as with dropout or sampling" in status.batch_reason) == (name in RANDOM)
+    assert ("module.eval()" in status.batch_reason) == (name == "norm")
     config = server.stub.ModelConfig(oip.ModelConfigRequest(name=name), timeout=PATIENCE).config
     assert config.parameters["batch_reason"].string_value == status.batch_reason
 

@@ -208,7 +208,7 @@ def test_what_could_not_be_tried_batches_where_it_is_asked_for_and_says_why(tmp_
     found = find(None)
     assert found.max_batch_size == 0
     assert found.reason.startswith("rows could not be tried together: ")
-    assert "set max_batch_size in model.yaml" in found.reason
+    assert "set max_batch_size: 32 in model.yaml, or name rows that the model" in found.reason
     asked = find(8)
     assert (asked.max_batch_size, asked.proven) == (8, False)
     assert "not proven: rows could not be tried together: " in asked.reason
