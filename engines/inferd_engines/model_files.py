@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,15 @@ class FileState(NamedTuple):
 class ModelFiles:
     """A model file and what lies beside it. Used by one thread at a time."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, roots: Sequence[Path] = ()) -> None:
         """Read nothing yet.
 
         Args:
             model: the model file; others are found relative to its folder.
+            roots: folders, without links in their paths, that links may lead into; none: anywhere.
         """
         self.model = model
+        self._roots = roots
         self._contents: dict[str, bytes] = {}
         self._states: dict[str, FileState] = {}
 
@@ -59,6 +62,7 @@ class ModelFiles:
             EngineError: it cannot be read, or a file that was read has changed meanwhile.
         """
         if name not in self._contents:
+            self._check_place(self.model.parent / name)
             try:
                 self._contents[name], self._states[name] = read_whole(self.model.parent / name)
             except OSError as error:
@@ -84,6 +88,19 @@ class ModelFiles:
         """Give the memory back; what is read after this is read anew."""
         self._contents.clear()
         self._states.clear()
+
+    def _check_place(self, path: Path) -> None:
+        """Refuse a file that is a link to a place where none of a model may be.
+
+        Raises:
+            EngineError: it is.
+        """
+        real = Path(os.path.realpath(path))
+        if self._roots and not any(real.is_relative_to(root) for root in self._roots):
+            raise EngineError(
+                f"{path} is a link to {real}, outside the model repository; link_folders names "
+                "other folders that links may lead into"
+            )
 
     def _check(self) -> None:
         """Refuse files of two generations: a graph with the weights of another one.

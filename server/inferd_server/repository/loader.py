@@ -36,6 +36,7 @@ class Loader:
         inline: InlineLoop | None = None,
         station: Station | None = None,
         trials: RowTrials | None = None,
+        roots: Callable[[Path], Sequence[Path]] = lambda _: (),
     ) -> None:
         """Keep how to load.
 
@@ -48,8 +49,10 @@ class Loader:
             inline: hosts the models that are quick enough; None: every instance has a thread.
             station: where requests wait; None: in this process.
             trials: of models' rows; None: none is kept.
+            roots: returns the folders that links to files of a model may lead into.
         """
         self._opener = opener
+        self._roots = roots
         self._engine = engine
         self._metrics = metrics
         self._station = station or LocalStation(clock)
@@ -82,7 +85,7 @@ class Loader:
             EngineError: the model cannot be served.
         """
         # Read once for all instances, which are of one model then.
-        files = ModelFiles(path)
+        files = ModelFiles(path, self._roots(path))
         options = EngineOptions(
             self._engine.engine_threads,
             self._engine.engine_providers,

@@ -137,6 +137,11 @@ class RepositorySettings(Section):
     concurrent_loads: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="models that callers may have loaded side by side"
     )
+    link_folders: tuple[Path, ...] = Field(
+        (),
+        description="folders outside the model repository that links to files in it may lead "
+        "into, with commas between, such as the cache of a model hub",
+    )
 
     @field_validator("model_control", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ import logging
 import os
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, Opener
@@ -20,6 +21,7 @@ from inferd_server.link.receiving import WorkerLink
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry, gauges
+from inferd_server.repository.files import link_roots
 from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.recovery import Recovery, retry_delay
@@ -53,7 +55,7 @@ class WorkerProcess:
         ]
         self._intake = Intake(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
-        settings = place.settings
+        settings, models = place.settings, place.settings.repository
         self._awaits_overrides = place.awaits_overrides
         station = TableStation(
             self._intake, {link.index: link for link in links}, time.monotonic, self._settle
@@ -70,16 +72,17 @@ class WorkerProcess:
                 settings.verdict_folder(os.environ),
                 settings.listen.max_message_bytes,
             ),
+            roots=partial(link_roots, models.model_repository, models.link_folders),
         )
         recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
-        self._folder = settings.repository.model_repository
+        self._folder = models.model_repository
         self._repository = Repository(
             self._folder,
             loader,
             self._tell_models,
             recovery.lost,
             recovery.missing,
-            settings.repository.concurrent_loads,
+            models.concurrent_loads,
         )
         self._wanted = place.wanted
         self._unloaded = place.unloaded
