@@ -18,6 +18,7 @@ from inferd_server.repository.loading import Loading, Lost, Surroundings
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.turns import Turns
 from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.batch_memory import MemoryGauge
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
@@ -37,6 +38,7 @@ class Loader:
         station: Station | None = None,
         trials: RowTrials | None = None,
         roots: Callable[[Path], Sequence[Path]] = lambda _: (),
+        memory: MemoryGauge | None = None,
     ) -> None:
         """Keep how to load.
 
@@ -50,7 +52,9 @@ class Loader:
             station: where requests wait; None: in this process.
             trials: of models' rows; None: none is kept.
             roots: returns the folders that links to files of a model may lead into.
+            memory: tells of this process's memory; None: it is asked.
         """
+        self._memory = memory or MemoryGauge()
         self._opener = opener
         self._roots = roots
         self._engine = engine
@@ -67,6 +71,7 @@ class Loader:
             metrics,
             clock,
             trials or RowTrials(clock),
+            self._memory,
         )
 
     def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
@@ -85,7 +90,7 @@ class Loader:
             EngineError: the model cannot be served.
         """
         # Read once for all instances, which are of one model then.
-        files = ModelFiles(path, self._roots(path))
+        files = ModelFiles(path, self._roots(path), self._memory.headroom)
         options = EngineOptions(
             self._engine.engine_threads,
             self._engine.engine_providers,

@@ -36,10 +36,12 @@ from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
+from inferd_server.worker.batch_memory import MemoryGauge, rows_with_room
 from inferd_server.worker.batching import (
     Batching,
     batched_signature,
     find_batching,
+    fixed_input,
     row_bytes,
 )
 from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
@@ -75,6 +77,7 @@ class Surroundings:
     clock: Callable[[], float]
     """Monotonic seconds."""
     trials: RowTrials
+    memory: MemoryGauge
 
 
 class Loading:
@@ -107,8 +110,8 @@ class Loading:
         config, around = self._config, self._around
         self._check_size(engine)
         self._own = read_own(config, self._files.model.parents[1], engine.signature)
-        batching = self._batching(engine)
         self._before = around.trials.budget.resident()
+        batching = self._batching(engine)
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
@@ -200,10 +203,14 @@ class Loading:
         """Find out how to batch, and say so where that is not proven."""
         asked, trials = self._config.max_batch_size, self._around.trials
         facts = ModelFacts() if asked == 0 else self._facts()
+        default = self._around.defaults.max_batch_size
+        room = self._rows_with_room(engine, default if asked is None else asked)
+        if room == 1:
+            return Batching(0, "there is no memory for runs of two rows")
         batching = find_batching(
             engine.signature,
-            asked,
-            self._around.defaults.max_batch_size,
+            asked and min(asked, room),
+            min(default, room),
             facts,
             lambda most: trials.verdict(engine, facts, most, self._own, self._digest),
         )
@@ -211,6 +218,21 @@ class Loading:
             where = {"model": self._name, "version": self._version, "why": batching.reason}
             log.warning("requests share runs as asked, and may change each other", extra=where)
         return batching
+
+    def _rows_with_room(self, engine: Engine, most: int) -> int:
+        """Return the rows of a batch, at most so many, whose runs do not use up the memory."""
+        # Of a GPU's memory nothing is known here.
+        if most < 2 or CPU not in engine.name or fixed_input(engine.signature):
+            return max(2, most)
+        warm_up = WarmUp(engine, self._own, batched=True)
+        room = rows_with_room(warm_up.warm, most, self._around.memory)
+        if room < most:
+            where = {"model": self._name, "version": self._version}
+            log.warning(
+                "larger batches would use up the memory",
+                extra={**where, "max_batch_size": most, "lowered_to": room},
+            )
+        return room
 
     def _facts(self) -> ModelFacts:
         """Return what the file tells; engines that read none say themselves what is wrong."""

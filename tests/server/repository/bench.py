@@ -13,6 +13,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.batch_memory import MemoryGauge
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
@@ -78,6 +79,7 @@ class Bench:
         opener: Opener | None = None,
         engine: EngineSettings | None = None,
         concurrent_loads: int = 2,
+        memory: MemoryGauge | None = None,
     ) -> None:
         self.folder = folder
         self.clock = FakeClock()
@@ -95,6 +97,7 @@ class Bench:
             engine or EngineSettings(),
             self.metrics,
             self.clock,
+            memory=memory,
         )
         self.repository = Repository(
             folder,
