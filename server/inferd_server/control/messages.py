@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inferd_server.link.layout import Layout
 from inferd_server.repository.handle import Description
@@ -35,6 +35,10 @@ class Place:
     """Models that the worker before should have served, whatever the repository has now."""
     unloaded: frozenset[str] = frozenset()
     """Models that callers had the worker before unload: the next one does not load them."""
+    left_out: frozenset[str] = frozenset()
+    """Models that ended workers while they were loaded: the next one does not load them either."""
+    batch_limits: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Rows that a batch may have, by name and version of models that had too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,16 @@ class WorkerGone:
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """Told by a front: done what `WorkerGone` says."""
+
+    ran: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Rows of this front that ran when the worker died, by name and version of their model."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Told to the worker: rows that a batch may have, by name and version of a model."""
+
+    rows: Mapping[tuple[str, int], int]
 
 
 @dataclass(frozen=True, slots=True)

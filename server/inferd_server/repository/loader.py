@@ -55,6 +55,7 @@ class Loader:
             memory: tells of this process's memory; None: it is asked.
         """
         self._memory = memory or MemoryGauge()
+        self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
         self._roots = roots
         self._engine = engine
@@ -99,7 +100,8 @@ class Loader:
             files,
             self._engine.cores,
         )
-        loading = Loading(name, version, files, config, self._surroundings, lost)
+        most_rows = self._batch_limits.get((name, version))
+        loading = Loading(name, version, files, config, self._surroundings, lost, most_rows)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -129,6 +131,10 @@ class Loader:
             self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
+
+    def limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
+        """Bound the rows of batches, by name and version of the models that are loaded later."""
+        self._batch_limits.update(rows)
 
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""

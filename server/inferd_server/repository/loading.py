@@ -91,6 +91,7 @@ class Loading:
         config: ModelConfig,
         around: Surroundings,
         lost: Lost,
+        most_rows: int | None = None,
     ) -> None:
         self._name = name
         self._version = version
@@ -101,6 +102,7 @@ class Loading:
         self._before = 0
         self._around = around
         self._lost = lost
+        self._most_rows = most_rows
         self._handle: Handle | None = None
         self._observing = Observing(name, version, around.metrics, around.clock)
         self._member = Member(config.weight)
@@ -221,9 +223,13 @@ class Loading:
 
     def _rows_with_room(self, engine: Engine, most: int) -> int:
         """Return the rows of a batch, at most so many, whose runs do not use up the memory."""
-        # Of a GPU's memory nothing is known here.
-        if most < 2 or CPU not in engine.name or fixed_input(engine.signature):
+        if most < 2 or fixed_input(engine.signature):
             return max(2, most)
+        if self._most_rows is not None:
+            return min(most, self._most_rows)
+        if CPU not in engine.name:
+            # Of a GPU's memory nothing is known here.
+            return most
         warm_up = WarmUp(engine, self._own, batched=True)
         room = rows_with_room(warm_up.warm, most, self._around.memory)
         if room < most:

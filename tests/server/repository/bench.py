@@ -91,7 +91,7 @@ class Bench:
         self._written = 0
         self.missing: list[str] = []
         """Models that were told to be missing."""
-        loader = Loader(
+        self.loader = Loader(
             opener or self.engines,
             BatchingSettings(),
             engine or EngineSettings(),
@@ -101,7 +101,7 @@ class Bench:
         )
         self.repository = Repository(
             folder,
-            loader,
+            self.loader,
             self._note,
             missing=self.missing.append,
             concurrent_loads=concurrent_loads,

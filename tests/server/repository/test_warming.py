@@ -240,6 +240,17 @@ def test_batches_are_no_larger_than_the_memory_has_room_for(
     bench.close()
 
 
+@pytest.mark.parametrize(("limit", "rows"), [(64, 32), (8, 8), (1, 0)])
+def test_batches_of_a_size_that_ended_a_worker_are_not_formed_again(
+    bench: Bench, limit: int, rows: int
+) -> None:
+    bench.add("m", 1)
+    bench.loader.limit_batches({("m", 1): limit, ("m", 2): 1, ("n", 1): 1})
+    bench.repository.load("m")
+    bounds = bench.repository.resolve("m", "").bounds
+    assert (bounds.max_batch_size, bounds.limits.max_rows) == (rows, max(1, rows))
+
+
 def test_a_model_of_which_two_rows_find_no_memory_runs_one_request_at_a_time(
     tmp_path: Path,
 ) -> None:
