@@ -44,7 +44,7 @@ from inferd_server.worker.batching import (
     fixed_input,
     row_bytes,
 )
-from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
+from inferd_server.worker.inline import InlineLoop, longest, why_not_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
@@ -311,13 +311,16 @@ class Loading:
         seconds = None
         if rows * row_bytes(engine.signature) <= around.trials.budget.input_bytes:
             seconds = run_seconds(warm_up, 1, around.clock)
-        if seconds is not None and seconds <= LONGEST_S:
+        if seconds is not None and seconds <= longest(around.asked):
             seconds = run_seconds(warm_up, rows, around.clock)
         fixed = not free_dimensions(handle.signature, handle.batched)
         predictable = CPU in engine.name and engine.steady and fixed
-        inline = runs_inline(around.asked, config.instances, predictable, seconds)
-        handle.arrangement = "inline" if inline else "threads"
-        return around.inline if inline else None
+        why = why_not_inline(around.asked, config.instances, predictable, seconds)
+        handle.arrangement = "threads" if why else "inline"
+        if why and around.asked == "inline":
+            about = {"model": self._name, "version": self._version, "why": why}
+            log.warning("a model does not run inline, but on a thread", extra=about)
+        return None if why else around.inline
 
 
 def check_formats(

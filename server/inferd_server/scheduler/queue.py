@@ -26,7 +26,6 @@ class BatchQueue(Generic[W]):
         self._changed = threading.Condition(self._lock)
         # Threads that wait; a model that is hosted inline has none to wake.
         self._takers = 0
-        self._full: Callable[[], None] | None = None
         # Instances that have no thread while there is nothing to do; each is called to get one.
         self._parked: list[Callable[[], None]] = []
 
@@ -51,8 +50,6 @@ class BatchQueue(Generic[W]):
                 self._changed.notify()
             elif self._parked:
                 self._parked.pop()()
-            elif self._full is not None and self._rows >= self._limits.max_rows:
-                self._full()
             return True
 
     def limit(self, max_rows: int, max_delay: float) -> None:
@@ -60,10 +57,6 @@ class BatchQueue(Generic[W]):
         with self._lock:
             delay = 0.0 if self._closed else max_delay
             self._limits = replace(self._limits, max_rows=max_rows, max_delay=delay)
-
-    def when_full(self, then: Callable[[], None]) -> None:
-        """Call back whenever a request came that fills a batch; under the lock, so briefly."""
-        self._full = then
 
     def withdraw(self, request: W) -> bool:
         """Take a request out; False if it stays, runs already or was never here.

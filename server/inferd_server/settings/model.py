@@ -184,7 +184,8 @@ class EngineSettings(Section):
         description="who runs the batches: in one process the transport's thread (inline) or a "
         "thread for each engine (threads), or a worker process behind front processes (split); "
         "auto: split on more than two cores or with a GPU; else inline for models whose full "
-        "batch takes at most 2 ms on the CPU whatever is in it, and threads for others",
+        "batch takes at most 2 ms on the CPU whatever is in it (20 ms if asked for), and threads "
+        "for others",
     )
     cores: Annotated[int, Field(ge=0, le=4096)] = Field(
         0,
