@@ -198,6 +198,8 @@ class Infer:
             answer,
             plan.urgency.level,
             plan.step is not None,
+            # Sequences keep the order of their steps.
+            stream=call.stream if plan.step is None else None,
         )
         plan.series.admitted()
         if not queue.submit(job):

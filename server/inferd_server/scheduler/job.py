@@ -63,7 +63,7 @@ class Job:
 
     __slots__ = (
         "_answer", "_open", "alarm", "arrived", "cancelled", "deadline", "key", "level", "ordered",
-        "rows", "slot", "trial",
+        "rows", "slot", "stream", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class Job:
         level: int = 0,
         ordered: bool = False,
         trial: bool = False,
+        stream: object | None = None,
     ) -> None:
         """Prepare.
 
@@ -88,11 +89,13 @@ class Job:
             level: priority; 0 is the highest.
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
             trial: whether it is no caller's, and counts for nothing.
+            stream: that it came on, whose other requests it may have to wait for; None: of none.
         """
         self.alarm: Alarm | None = None
         """Rings at a deadline that nobody else watches."""
         self.ordered = ordered
         self.trial = trial
+        self.stream = stream
         self.slot = slot
         self.rows = slot.rows
         self.key = key

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from inferd.oip.v2.inference_pb2 import ServerLiveRequest
 from inferd.tensors import Array
+from inferd_server.scheduler.stream_share import BATCHES
 from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine, double, quick_engine
@@ -156,6 +157,24 @@ def test_a_stream_that_is_cancelled_does_not_run_to_its_end(
         steps.let_go()
         settle(server)
     assert steps.values == [0.0, 1.0]
+
+
+def test_one_callers_full_stream_keeps_nobody_waiting_for_all_of_it(
+    stepped: tuple[Running, Stepped],
+) -> None:
+    server, steps = stepped
+    with connected(address(server)) as connection:
+        connection.send(stream_of(40))
+        steps.await_run()
+        other = server.stub.ModelInfer.future(infer_request("fake", rows(77.0)), timeout=PATIENCE)
+        # Behind it on another connection, so that it has arrived by the end of the next runs.
+        while not other.done():
+            steps.step()
+        assert steps.values.index(77.0) <= 2 + BATCHES
+        steps.let_go()
+        settle(server)
+    assert steps.values.count(77.0) == 1
+    assert [value for value in steps.values if value != 77.0] == [float(n) for n in range(40)]
 
 
 def test_a_deadline_that_passes_during_a_run_is_noticed_before_the_next(

@@ -80,6 +80,8 @@ class AioContext:
 class AioCall(AioContext):
     """A unary call: the answer is a future of the event loop."""
 
+    stream = None
+
     def __init__(self, request: bytes, context: ServicerContext) -> None:
         super().__init__(context)
         self.request = request
