@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-MEMBERSHIP = Path("/proc/self/cgroup")
-"""Which groups this process is in: "ID:CONTROLLERS:PATH" lines. Source: cgroups(7)."""
-MOUNTED = Path("/sys/fs/cgroup")
-"""Where groups are seen: cgroup v2 here, or each controller of v1 in a folder of its own."""
-ROOT = PurePosixPath("/")
+from inferd_engines.control_groups import MEMBERSHIP, MOUNTED, Group, groups
 
 
 def usable_cores(membership: Path = MEMBERSHIP, mounted: Path = MOUNTED) -> int:
@@ -24,8 +19,7 @@ def usable_cores(membership: Path = MEMBERSHIP, mounted: Path = MOUNTED) -> int:
         mounted: folder in which groups are seen.
     """
     affinity = len(os.sched_getaffinity(0))
-    lines = _text(membership).splitlines() or ["0::/"]
-    limits = [limit for line in lines for limit in _limits(line, mounted)]
+    limits = [_limit(group) for group in groups("cpu", membership, mounted)]
     return min(cores_under(affinity, limit) for limit in ("", *limits))
 
 
@@ -44,38 +38,7 @@ def cores_under(affinity: int, limit: str) -> int:
     return max(1, min(affinity, math.ceil(int(quota) / int(period))))
 
 
-def _limits(line: str, mounted: Path) -> Iterator[str]:
-    """Yield the CPU limits of the group on a line of the membership file, and of its parents."""
-    _, _, rest = line.partition(":")
-    controllers, _, path = rest.partition(":")
-    if not controllers:
-        # Version 2, which some hosts have beside version 1, in a folder of its own.
-        for root in (mounted, mounted / "unified"):
-            for group in _upwards(root, path):
-                yield _text(group / "cpu.max")
-    elif "cpu" in controllers.split(","):
-        # Mounted by the names of its controllers, and linked by each of them.
-        for root in (mounted / controllers, mounted / "cpu"):
-            for group in _upwards(root, path):
-                quota = _text(group / "cpu.cfs_quota_us").strip()
-                yield f"{quota} {_text(group / 'cpu.cfs_period_us').strip()}"
-
-
-def _upwards(root: Path, path: str) -> Iterator[Path]:
-    """Yield a group's folder and those of its parents, the root last.
-
-    In a container the path may be the host's, which is not to be found there: the root is the
-    container's own group then.
-    """
-    group = PurePosixPath(path or "/")
-    if not group.is_absolute() or ".." in group.parts:
-        group = ROOT
-    for folder in (group, *group.parents):
-        yield root / folder.relative_to(ROOT)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="ascii")
-    except (OSError, ValueError):
-        return ""
+def _limit(group: Group) -> str:
+    if group.unified:
+        return group.text("cpu.max")
+    return f"{group.text('cpu.cfs_quota_us').strip()} {group.text('cpu.cfs_period_us').strip()}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,13 +27,22 @@ class FileState(NamedTuple):
 class ModelFiles:
     """A model file and what lies beside it. Used by one thread at a time."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(
+        self,
+        model: Path,
+        roots: Sequence[Path] = (),
+        room: Callable[[], int | None] = lambda: None,
+    ) -> None:
         """Read nothing yet.
 
         Args:
             model: the model file; others are found relative to its folder.
+            roots: folders, without links in their paths, that links may lead into; none: anywhere.
+            room: returns the bytes of memory that this process can still take; None: unknown.
         """
         self.model = model
+        self._roots = roots
+        self._room = room
         self._contents: dict[str, bytes] = {}
         self._states: dict[str, FileState] = {}
 
@@ -59,6 +69,8 @@ class ModelFiles:
             EngineError: it cannot be read, or a file that was read has changed meanwhile.
         """
         if name not in self._contents:
+            self._check_place(self.model.parent / name)
+            self._check_room(self.model.parent / name)
             try:
                 self._contents[name], self._states[name] = read_whole(self.model.parent / name)
             except OSError as error:
@@ -84,6 +96,37 @@ class ModelFiles:
         """Give the memory back; what is read after this is read anew."""
         self._contents.clear()
         self._states.clear()
+
+    def _check_place(self, path: Path) -> None:
+        """Refuse a file that is a link to a place where none of a model may be.
+
+        Raises:
+            EngineError: it is.
+        """
+        real = Path(os.path.realpath(path))
+        if self._roots and not any(real.is_relative_to(root) for root in self._roots):
+            raise EngineError(
+                f"{path} is a link to {real}, outside the model repository; link_folders names "
+                "other folders that links may lead into"
+            )
+
+    def _check_room(self, path: Path) -> None:
+        """Refuse a file for which there is no memory: the kernel would end this process.
+
+        Raises:
+            EngineError: what is read, and what an engine makes of it, cannot have room.
+        """
+        left = self._room()
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return
+        whole = self.nbytes + size
+        if left is not None and size + whole > left:
+            raise EngineError(
+                f"there is no memory for {path}: the model's files have {whole >> 20} MiB so far, "
+                f"an engine takes as much again, and {left >> 20} MiB are left"
+            )
 
     def _check(self) -> None:
         """Refuse files of two generations: a graph with the weights of another one.

@@ -1,13 +1,17 @@
-"""The memory of this process: what it holds, and giving back what nobody uses."""
+"""Memory: what this process holds, what limits leave it, and giving back what nobody uses."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
+
+from inferd_engines.control_groups import MEMBERSHIP, MOUNTED, Group, groups, text_of
 
 STATM = Path("/proc/self/statm")
 STATUS = Path("/proc/self/status")
+HOST = Path("/proc/meminfo")
 
 
 def resident_bytes() -> int:
@@ -20,11 +24,58 @@ def resident_bytes() -> int:
 
 def peak_bytes() -> int:
     """Return the most bytes that were in memory at a time; 0 where the system does not tell."""
-    try:
-        lines = STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:"))
-    except (OSError, IndexError, ValueError, StopIteration):
-        return 0
+    return _named(text_of(STATUS), "VmHWM:") << 10
+
+
+def headroom_bytes(
+    membership: Path = MEMBERSHIP, mounted: Path = MOUNTED, host: Path = HOST
+) -> int | None:
+    """Return the bytes that this process can still take before the kernel ends one; None: unknown.
+
+    The least of what the host has and what the limits of our group and of its parents leave. What
+    files keep in memory is given up for others, and counts as free.
+
+    Args:
+        membership: file of the groups that this process is in.
+        mounted: folder in which groups are seen.
+        host: file that tells of the host's memory.
+    """
+    left = [room for group in groups("memory", membership, mounted) for room in _left(group)]
+    told = text_of(host)
+    if "MemAvailable:" in told:
+        left.append(_named(told, "MemAvailable:") << 10)
+    return max(0, min(left)) if left else None
+
+
+def out_of_memory_kills(membership: Path = MEMBERSHIP, mounted: Path = MOUNTED) -> int | None:
+    """Return how many processes of our group ended for want of memory; None: nobody counts."""
+    for group in groups("memory", membership, mounted):
+        told = group.text("memory.events" if group.unified else "memory.oom_control")
+        if "oom_kill " in told:
+            return _named(told, "oom_kill")
+    return None
+
+
+def _left(group: Group) -> Iterator[int]:
+    """Yield what a group's limit leaves, if it has one."""
+    names = ("memory.max", "memory.current") if group.unified else (
+        "memory.limit_in_bytes", "memory.usage_in_bytes",
+    )  # fmt: skip
+    limit, used = (group.text(name).strip() for name in names)
+    if limit.isdigit() and used.isdigit():
+        whole = "" if group.unified else "total_"
+        stat = group.text("memory.stat")
+        files = sum(_named(stat, f"{whole}{kind}_file") for kind in ("active", "inactive"))
+        yield int(limit) - int(used) + files
+
+
+def _named(text: str, name: str) -> int:
+    """Return the number behind a name at the begin of a line; 0 if there is none."""
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == name and words[1].isdigit():
+            return int(words[1])
+    return 0
 
 
 def give_back() -> None:

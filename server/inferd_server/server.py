@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from inferd_engines.engine import Opener
 
@@ -34,6 +35,7 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.entries import gauges
+from inferd_server.repository.files import link_roots
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.readiness import (
     enough_serve,
@@ -105,6 +107,7 @@ class Server:
             settings.verdict_folder(os.environ),
             settings.listen.max_message_bytes,
         )
+        models = settings.repository
         loader = Loader(
             opener,
             settings.batching,
@@ -113,18 +116,19 @@ class Server:
             clock,
             inline,
             trials=trials,
+            roots=partial(link_roots, models.model_repository, models.link_folders),
         )
         self._sick = SickModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()
         self._recovery = Recovery(self._load_again, after, clock, self._give_up)
         self._repository = Repository(
-            settings.repository.model_repository,
+            models.model_repository,
             loader,
             self._models_changed,
             self._recovery.lost,
             self._recovery.missing,
-            settings.repository.concurrent_loads,
+            models.concurrent_loads,
         )
         self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()

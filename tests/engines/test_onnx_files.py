@@ -182,3 +182,15 @@ def test_instances_are_of_one_model_whatever_is_written_between_them(tmp_path: P
     for engine in (first, second):
         assert (engine.run({"INPUT0": np.array([1])}, {}, 1)["OUTPUT0"] == 1).all()
         engine.close()
+
+
+@pytest.mark.parametrize("larger", ["model.onnx", "weights"])
+def test_files_for_which_there_is_no_memory_are_not_read(tmp_path: Path, larger: str) -> None:
+    path = weighted(tmp_path, looked_up())
+    with (path.parent / larger).open("ab") as file:
+        file.truncate(8 << 20)
+    room = 15 << 20
+    with pytest.raises(EngineError, match=r"there is no memory for .* 8 MiB so far") as refused:
+        open_onnx(path, EngineOptions(files=ModelFiles(path, room=lambda: room)))
+    assert str(path.parent / larger) in str(refused.value)
+    assert str(refused.value).endswith("and 15 MiB are left")

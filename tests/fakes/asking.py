@@ -14,6 +14,7 @@ class FakeCall:
 
     metadata: Metadata = ()
     peer = "test"
+    stream = None
 
     def __init__(self, request: bytes = b"", deadline: float | None = None) -> None:
         self.request = request

@@ -43,6 +43,7 @@ class FakeCall(FakeContext):
     """A unary call."""
 
     request = b"request"
+    stream = None
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]

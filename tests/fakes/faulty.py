@@ -48,9 +48,17 @@ class Faulty(Delegate):
         return True
 
 
+DEADLY = "deadly"
+"""Name of a model that kills whoever opens it, while there is no file FORGIVEN beside it."""
+FORGIVEN = "forgiven"
+
+
 def open_faulty(path: Path, options: EngineOptions) -> Engine:
     """Open a model in ONNX Runtime."""
-    return Faulty(open_onnx(path, options), path.parents[3])
+    engine = open_onnx(path, options)
+    if path.parents[1].name == DEADLY and not path.with_name(FORGIVEN).exists():
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return Faulty(engine, path.parents[3])
 
 
 def open_on_dead_gpu(path: Path, options: EngineOptions) -> Engine:

@@ -65,6 +65,7 @@ class OneCall:
     peer = "ipv4:127.0.0.1:1"
     deadline = None
     cancelled = False
+    stream = None
 
     def __init__(self, request: bytes) -> None:
         self.request = request

@@ -41,6 +41,11 @@ class Lead:
         return self.asker.call.request
 
     @property
+    def stream(self) -> object | None:
+        """The leader's."""
+        return self.asker.call.stream
+
+    @property
     def metadata(self) -> Metadata:
         """Of the leader's call."""
         return self.asker.call.metadata

@@ -37,6 +37,10 @@ class Place:
     """Models that callers had the worker before unload: the next one does not load them."""
     logs: Mapping[str, bool | int | str] = field(default_factory=dict)
     """What is logged now, which callers may have changed since the start."""
+    left_out: frozenset[str] = frozenset()
+    """Models that ended workers while they were loaded: the next one does not load them either."""
+    batch_limits: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Rows that a batch may have, by name and version of models that had too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,16 @@ class WorkerGone:
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """Told by a front: done what `WorkerGone` says."""
+
+    ran: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """Rows of this front that ran when the worker died, by name and version of their model."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """Told to the worker: rows that a batch may have, by name and version of a model."""
+
+    rows: Mapping[tuple[str, int], int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from inferd_server.errors import (
@@ -109,8 +110,12 @@ class Dispatch:
         self._link.cancel(job)
         return False
 
-    def lose(self, reason: str) -> None:
-        """Take back what the dead worker had: it is answered, or waits for the next worker."""
+    def lose(self, reason: str) -> Mapping[tuple[str, int], int]:
+        """Take back what the dead worker had: it is answered, or waits for the next worker.
+
+        Returns:
+            The rows that ran when it died, by name and version of their model.
+        """
         lost = self._link.take_back()
         now = self._clock()
         fates = [fate(one, now, self._wait_s) for one in lost]
@@ -128,6 +133,7 @@ class Dispatch:
             "taken back", extra={"requests": len(lost), "began": suspects, "sent_again": held}
         )
         self._watch()
+        return rows_that_ran(lost)
 
     def settle(self, successor: Successor) -> None:
         """Send what waits to models that serve again, those that ran when a worker died last."""
@@ -217,3 +223,12 @@ class Dispatch:
         self._found(mark, until)
         log.error("quarantined", extra={"model": line.name, "version": line.version})
         lost.job.fail(quarantined(line.name, until - self._clock()))
+
+
+def rows_that_ran(lost: Iterable[Lost]) -> Mapping[tuple[str, int], int]:
+    """Return the rows that ran when their worker died, by name and version of their model."""
+    found: Counter[tuple[str, int]] = Counter()
+    for one in lost:
+        if one.ran:
+            found[one.target.name, one.target.version] += one.job.rows
+    return found

@@ -199,6 +199,8 @@ class Infer:
             plan.urgency.level,
             plan.step is not None,
             alone=plan.alone,
+            # Sequences keep the order of their steps.
+            stream=call.stream if plan.step is None else None,
         )
         plan.series.admitted()
         if not queue.submit(job):

@@ -181,8 +181,8 @@ class FrontProcess:
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
         self._catalog.lose(reason)
-        self._dispatch.lose(reason)
-        self._channel.tell(messages.Disconnected())
+        ran = self._dispatch.lose(reason)
+        self._channel.tell(messages.Disconnected(ran))
 
     def _measure(self) -> Measured:
         handles = [entry.handle for entry in self._catalog.entries()]

@@ -271,6 +271,11 @@ class StreamedCall:
         self._claim = threading.Lock()
 
     @property
+    def stream(self) -> object:
+        """The stream that this is a message of."""
+        return self._stream
+
+    @property
     def metadata(self) -> Metadata:
         """Of the stream."""
         return self._stream.metadata

@@ -135,6 +135,8 @@ class Lost:
     target: Target
     history: History
     """This time included."""
+    ran: bool = False
+    """True if it ran when the worker died."""
 
 
 class FrontLink:
@@ -231,7 +233,8 @@ class FrontLink:
     def _lost(self, pending: Pending) -> Lost:
         before = pending.history
         ran = int(self._memory.begun[pending.ticket % self._size]) == pending.ticket
-        return Lost(pending.job, pending.target, History(before.sent + 1, before.begun + ran))
+        history = History(before.sent + 1, before.begun + ran)
+        return Lost(pending.job, pending.target, history, ran)
 
     def _write(self, job: Job, rows: SharedRows, target: Target, history: History) -> None:
         place = self._free.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,22 @@ def file_states(folder: Path) -> list[FileState]:
             times = status.st_mtime_ns, status.st_ino, status.st_ctime_ns
             found.append(FileState(name, status.st_size, *times))
     return found
+
+
+def link_roots(repository: Path, allowed: Sequence[Path], model: Path) -> tuple[Path, ...]:
+    """Return the folders in which a version's files may lie, links followed.
+
+    Args:
+        repository: folder of the models, or the file of a single one, which may be a link itself.
+        allowed: further folders.
+        model: the file of a version, which may lie elsewhere: callers can bring files.
+    """
+    if is_model_file(repository):
+        own = [repository.parent, repository.resolve().parent]
+    else:
+        # Whoever links a whole folder into the repository means all that is in it.
+        own = [repository, model.parents[1], model.parent]
+    return tuple(folder.resolve() for folder in (*own, *allowed))
 
 
 class LoadedFiles:

@@ -18,6 +18,7 @@ from inferd_server.repository.loading import Loading, Lost, Surroundings
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.turns import Turns
 from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.batch_memory import MemoryGauge
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
@@ -36,6 +37,8 @@ class Loader:
         inline: InlineLoop | None = None,
         station: Station | None = None,
         trials: RowTrials | None = None,
+        roots: Callable[[Path], Sequence[Path]] = lambda _: (),
+        memory: MemoryGauge | None = None,
     ) -> None:
         """Keep how to load.
 
@@ -48,8 +51,13 @@ class Loader:
             inline: hosts the models that are quick enough; None: every instance has a thread.
             station: where requests wait; None: in this process.
             trials: of models' rows; None: none is kept.
+            roots: returns the folders that links to files of a model may lead into.
+            memory: tells of this process's memory; None: it is asked.
         """
+        self._memory = memory or MemoryGauge()
+        self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
+        self._roots = roots
         self._engine = engine
         self._metrics = metrics
         self._station = station or LocalStation(clock)
@@ -64,6 +72,7 @@ class Loader:
             metrics,
             clock,
             trials or RowTrials(clock),
+            self._memory,
         )
 
     def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
@@ -82,7 +91,7 @@ class Loader:
             EngineError: the model cannot be served.
         """
         # Read once for all instances, which are of one model then.
-        files = ModelFiles(path)
+        files = ModelFiles(path, self._roots(path), self._memory.headroom)
         options = EngineOptions(
             self._engine.engine_threads,
             self._engine.engine_providers,
@@ -91,7 +100,8 @@ class Loader:
             files,
             self._engine.cores,
         )
-        loading = Loading(name, version, files, config, self._surroundings, lost)
+        most_rows = self._batch_limits.get((name, version))
+        loading = Loading(name, version, files, config, self._surroundings, lost, most_rows)
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -121,6 +131,10 @@ class Loader:
             self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
+
+    def limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
+        """Bound the rows of batches, by name and version of the models that are loaded later."""
+        self._batch_limits.update(rows)
 
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""

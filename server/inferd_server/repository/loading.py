@@ -37,13 +37,15 @@ from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
+from inferd_server.worker.batch_memory import MemoryGauge, rows_with_room
 from inferd_server.worker.batching import (
     Batching,
     batched_signature,
     find_batching,
     row_bytes,
 )
-from inferd_server.worker.inline import LONGEST_S, InlineLoop, runs_inline
+from inferd_server.worker.batching_advice import fixed_input
+from inferd_server.worker.inline import InlineLoop, longest, why_not_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.optional_inputs import with_optional_inputs
 from inferd_server.worker.overlap import Overlap
@@ -76,6 +78,7 @@ class Surroundings:
     clock: Callable[[], float]
     """Monotonic seconds."""
     trials: RowTrials
+    memory: MemoryGauge
 
 
 class Loading:
@@ -89,6 +92,7 @@ class Loading:
         config: ModelConfig,
         around: Surroundings,
         lost: Lost,
+        most_rows: int | None = None,
     ) -> None:
         self._name = name
         self._version = version
@@ -99,6 +103,7 @@ class Loading:
         self._before = 0
         self._around = around
         self._lost = lost
+        self._most_rows = most_rows
         self._handle: Handle | None = None
         self._observing = Observing(name, version, around.metrics, around.clock)
         self._member = Member(config.weight)
@@ -108,8 +113,8 @@ class Loading:
         config, around = self._config, self._around
         self._check_size(engine)
         self._own = read_own(config, self._files.model.parents[1], engine.signature)
-        batching = self._batching(engine)
         self._before = around.trials.budget.resident()
+        batching = self._batching(engine)
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)
         fitting = min(batching.max_batch_size, batching.fitting or batching.max_batch_size)
         preferred = preferred_rows(warm_up, config, fitting, engine.buckets, around.clock)
@@ -218,10 +223,14 @@ class Loading:
         """Find out how to batch, and say so where that is not proven or cannot be."""
         asked, trials = self._config.max_batch_size, self._around.trials
         facts = ModelFacts() if asked == 0 else self._facts()
+        default = self._around.defaults.max_batch_size
+        room = self._rows_with_room(engine, default if asked is None else asked)
+        if room == 1:
+            return Batching(0, "there is no memory for runs of two rows")
         batching = find_batching(
             engine.signature,
-            asked,
-            self._around.defaults.max_batch_size,
+            asked and min(asked, room),
+            min(default, room),
             facts,
             lambda most: trials.verdict(engine, facts, most, self._own, self._digest),
         )
@@ -231,6 +240,25 @@ class Loading:
         elif asked is None and not batching.max_batch_size:
             log.warning("requests share no runs", extra=where)
         return batching
+
+    def _rows_with_room(self, engine: Engine, most: int) -> int:
+        """Return the rows of a batch, at most so many, whose runs do not use up the memory."""
+        if most < 2 or fixed_input(engine.signature):
+            return max(2, most)
+        if self._most_rows is not None:
+            return min(most, self._most_rows)
+        if CPU not in engine.name:
+            # Of a GPU's memory nothing is known here.
+            return most
+        warm_up = WarmUp(engine, self._own, batched=True)
+        room = rows_with_room(warm_up.warm, most, self._around.memory)
+        if room < most:
+            where = {"model": self._name, "version": self._version}
+            log.warning(
+                "larger batches would use up the memory",
+                extra={**where, "max_batch_size": most, "lowered_to": room},
+            )
+        return room
 
     def _facts(self) -> ModelFacts:
         """Return what the file tells; engines that read none say themselves what is wrong."""
@@ -304,13 +332,16 @@ class Loading:
         seconds = None
         if rows * row_bytes(engine.signature) <= around.trials.budget.input_bytes:
             seconds = run_seconds(warm_up, 1, around.clock)
-        if seconds is not None and seconds <= LONGEST_S:
+        if seconds is not None and seconds <= longest(around.asked):
             seconds = run_seconds(warm_up, rows, around.clock)
         fixed = not free_dimensions(handle.signature, handle.batched)
         predictable = CPU in engine.name and engine.steady and fixed
-        inline = runs_inline(around.asked, config.instances, predictable, seconds)
-        handle.arrangement = "inline" if inline else "threads"
-        return around.inline if inline else None
+        why = why_not_inline(around.asked, config.instances, predictable, seconds)
+        handle.arrangement = "threads" if why else "inline"
+        if why and around.asked == "inline":
+            about = {"model": self._name, "version": self._version, "why": why}
+            log.warning("a model does not run inline, but on a thread", extra=about)
+        return None if why else around.inline
 
 
 def check_formats(

@@ -16,7 +16,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.repository.entries import UNLOADED, Entries, Entry, State
+from inferd_server.repository.entries import LEFT_OUT, UNLOADED, Entries, Entry, State
 from inferd_server.repository.files import LoadedFiles
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.layout import (
@@ -101,6 +101,7 @@ class Repository:
         expected: Collection[str] = (),
         progress: Callable[[str], None] = lambda _: None,
         unloaded: Collection[str] = (),
+        left_out: Collection[str] = (),
     ) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
 
@@ -108,6 +109,7 @@ class Repository:
             expected: models that should serve though the folder may not have them now.
             progress: told which model is loaded, in words; "" at the end.
             unloaded: models that are left as they were before this process began.
+            left_out: models that fail without a try.
 
         Raises:
             SettingsError: the folder cannot be read.
@@ -125,9 +127,13 @@ class Repository:
         self._want(names)
         for message, details in warnings_of(self._folder):
             log.warning(message, extra=details)
-        failed = set()
+        failed = set(left_out).intersection(names)
+        for name in failed:
+            self._entries.put(Entry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
             for index, name in enumerate(names, 1):
+                if name in failed:
+                    continue
                 progress(f"loading {index} of {len(names)}: {name}")
                 if not self._load_at_start(name, name in expected):
                     failed.add(name)

@@ -42,6 +42,10 @@ class Waiting(Protocol):
     def ordered(self) -> bool:
         """It belongs to a sequence."""
 
+    @property
+    def stream(self) -> object | None:
+        """The stream that it came on, if that may have no more than its share."""
+
 
 W = TypeVar("W", bound=Waiting)
 

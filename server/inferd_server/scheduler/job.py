@@ -63,7 +63,7 @@ class Job:
 
     __slots__ = (
         "_answer", "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level",
-        "ordered", "rows", "slot", "trial",
+        "ordered", "rows", "slot", "stream", "trial",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +77,7 @@ class Job:
         ordered: bool = False,
         trial: bool = False,
         alone: bool = False,
+        stream: object | None = None,
     ) -> None:
         """Prepare.
 
@@ -90,12 +91,14 @@ class Job:
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
             trial: whether it is no caller's, and counts for nothing.
             alone: whether it shares no run, which its key says, too.
+            stream: that it came on, whose other requests it may have to wait for; None: of none.
         """
         self.alarm: Alarm | None = None
         """Rings at a deadline that nobody else watches."""
         self.ordered = ordered
         self.trial = trial
         self.alone = alone
+        self.stream = stream
         self.slot = slot
         self.rows = slot.rows
         self.key = key

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from inferd_server.scheduler.decision import Decision, Limits, Waiting, in_order, next_batch
+from inferd_server.scheduler.stream_share import StreamShares
 
 W = TypeVar("W", bound=Waiting)
 
@@ -20,13 +21,13 @@ class BatchQueue(Generic[W]):
         self._clock = clock
         # Of each priority, in order of arrival.
         self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels)]
+        self._shares: StreamShares[W] = StreamShares()
         self._rows = 0
         self._closed = False
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         # Threads that wait; a model that is hosted inline has none to wake.
         self._takers = 0
-        self._full: Callable[[], None] | None = None
         # Instances that have no thread while there is nothing to do; each is called to get one.
         self._parked: list[Callable[[], None]] = []
 
@@ -38,21 +39,20 @@ class BatchQueue(Generic[W]):
     @property
     def waiting_requests(self) -> int:
         """Requests that wait now for a run."""
-        return sum(len(level) for level in self._levels)
+        return sum(len(level) for level in self._levels) + self._shares.behind
 
     def submit(self, request: W) -> bool:
         """Add a request; False once the queue is closed."""
         with self._lock:
             if self._closed:
                 return False
-            self._levels[request.level][id(request)] = request
+            if request.stream is None or self._shares.admit(request, self._limits.max_rows):
+                self._levels[request.level][id(request)] = request
             self._rows += request.rows
             if self._takers:
                 self._changed.notify()
             elif self._parked:
                 self._parked.pop()()
-            elif self._full is not None and self._rows >= self._limits.max_rows:
-                self._full()
             return True
 
     def limit(self, max_rows: int, max_delay: float) -> None:
@@ -60,10 +60,6 @@ class BatchQueue(Generic[W]):
         with self._lock:
             delay = 0.0 if self._closed else max_delay
             self._limits = replace(self._limits, max_rows=max_rows, max_delay=delay)
-
-    def when_full(self, then: Callable[[], None]) -> None:
-        """Call back whenever a request came that fills a batch; under the lock, so briefly."""
-        self._full = then
 
     def withdraw(self, request: W) -> bool:
         """Take a request out; False if it stays, runs already or was never here.
@@ -136,7 +132,7 @@ class BatchQueue(Generic[W]):
         """Close, and take out everything that waits."""
         with self._lock:
             self._close()
-            left = list(self._ordered())
+            left = [*self._ordered(), *self._shares.drain()]
             for level in self._levels:
                 level.clear()
             self._rows = 0
@@ -168,11 +164,21 @@ class BatchQueue(Generic[W]):
         for request in (*decision.run, *decision.drop):
             del self._levels[request.level][id(request)]
             self._rows -= request.rows
+            if request.stream is not None:
+                self._come_forward(request)
         if self._rows and self._takers:
             self._changed.notify()
 
     def _remove(self, request: W) -> bool:
-        if self._levels[request.level].pop(id(request), None) is None:
+        if self._levels[request.level].pop(id(request), None) is not None:
+            if request.stream is not None:
+                self._come_forward(request)
+        elif request.stream is None or not self._shares.withdraw(request):
             return False
         self._rows -= request.rows
         return True
+
+    def _come_forward(self, left: W) -> None:
+        """Let the next requests of a stream wait among everybody's."""
+        for request in self._shares.leave(left, self._limits.max_rows):
+            self._levels[request.level][id(request)] = request

@@ -34,6 +34,11 @@ class Counted:
         return self._call.request
 
     @property
+    def stream(self) -> object | None:
+        """Of the call."""
+        return self._call.stream
+
+    @property
     def metadata(self) -> Metadata:
         """Of the call."""
         return self._call.metadata

@@ -137,6 +137,11 @@ class RepositorySettings(Section):
     concurrent_loads: Annotated[int, Field(ge=1, le=64)] = Field(
         2, description="models that callers may have loaded side by side"
     )
+    link_folders: tuple[Path, ...] = Field(
+        (),
+        description="folders outside the model repository that links to files in it may lead "
+        "into, with commas between, such as the cache of a model hub",
+    )
 
     @field_validator("model_control", mode="before")
     @classmethod
@@ -179,7 +184,8 @@ class EngineSettings(Section):
         description="who runs the batches: in one process the transport's thread (inline) or a "
         "thread for each engine (threads), or a worker process behind front processes (split); "
         "auto: split on more than two cores or with a GPU; else inline for models whose full "
-        "batch takes at most 2 ms on the CPU whatever is in it, and threads for others",
+        "batch takes at most 2 ms on the CPU whatever is in it (20 ms if asked for), and threads "
+        "for others",
     )
     cores: Annotated[int, Field(ge=0, le=4096)] = Field(
         0,

@@ -38,7 +38,7 @@ class Fleet:
         spawn: Spawn,
         handle: Callable[[Child, object], object],
         changed: Callable[[], None],
-        died: Callable[[Child], None],
+        died: Callable[[Child, int | None], None],
         gave_up: Callable[[str], None],
         later: Callable[[float, Callable[[], None]], None] = after,
     ) -> None:
@@ -50,7 +50,8 @@ class Fleet:
             spawn: starts the process of a role and index.
             handle: gets what a child tells or asks.
             changed: called after a process came or went.
-            died: called when a process is gone, before anything else is done about it.
+            died: called when a process is gone, before anything else is done about it, with its
+                exit code; None where the reason is known.
             gave_up: called with the reason if a process cannot be kept running.
             later: calls a function after some seconds, on another thread.
         """
@@ -107,6 +108,11 @@ class Fleet:
         with self._lock:
             self._useful.add(child)
             self._failures[child.name] = 0
+
+    def forgive(self, name: str) -> None:
+        """Forget how often a process ended in a row: the next one does not do the same again."""
+        with self._lock:
+            self._failures[name] = 0
 
     def disconnected(self, child: Child) -> None:
         """Note that a front has forgotten the worker that died."""
@@ -188,17 +194,19 @@ class Fleet:
         code = child.process.wait() if stopping else self._ended(child)
         child.channel.close()
         with self._lock:
-            why = self._reasons.pop(child, cause(code))
+            known = self._reasons.pop(child, None)
+            why = known or cause(code)
             if self._stopping:
                 return
             self.restarts[child.role] += 1
             self._useful.discard(child)
         where = {"child": child.name, "pid": child.process.pid, "code": code}
         log.error("lost", extra={**where, "cause": why})
+        unexplained = code if known is None else None
         if child.role == WORKER:
-            self._worker_lost()
+            self._worker_lost(unexplained)
         else:
-            self._front_lost(child)
+            self._front_lost(child, unexplained)
         self._again(child.role, child.index, why)
 
     def _ended(self, child: Child) -> int:
@@ -210,7 +218,7 @@ class Fleet:
             child.process.kill()
             return child.process.wait()
 
-    def _worker_lost(self) -> None:
+    def _worker_lost(self, code: int | None) -> None:
         with self._lock:
             worker, self.worker = self.worker, None
             self._attached.clear()
@@ -221,15 +229,15 @@ class Fleet:
                 front.channel.tell(messages.WorkerGone(WORKER_LOST))
             if worker is not None:
                 # Before any other front starts, which is told of the models there are.
-                self._died(worker)
+                self._died(worker, code)
         self._changed()
 
-    def _front_lost(self, child: Child) -> None:
+    def _front_lost(self, child: Child, code: int | None) -> None:
         with self._lock:
             del self.fronts[child.index]
             del self._owed[child]
             worker = self.worker if child.index in self._attached else None
-        self._died(child)
+        self._died(child, code)
         self._changed()
         if worker is not None:
             self._detach(worker, child.index)

@@ -31,8 +31,6 @@ class Links:
         settings: Settings,
         address: str,
         without_gpu: str = "",
-        wanted: frozenset[str] = frozenset(),
-        unloaded: frozenset[str] = frozenset(),
     ) -> tuple[Place, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
         place = Place(
@@ -44,8 +42,6 @@ class Links:
             self._wake_worker,
             address,
             without_gpu=without_gpu,
-            wanted=wanted,
-            unloaded=unloaded,
         )
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 

@@ -17,7 +17,7 @@ from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.repository.entries import UNLOADED, State
+from inferd_server.repository.entries import LEFT_OUT, UNLOADED, State
 from inferd_server.repository.layout import model_names
 from inferd_server.repository.readiness import why_not_ready
 from inferd_server.settings.model import Settings
@@ -31,6 +31,7 @@ from inferd_server.supervisor.relay import ANSWER_S, Relay
 from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.supervisor.vigil import TICK_S, Vigil
+from inferd_server.supervisor.worker_deaths import WorkerDeaths
 from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
 
@@ -92,6 +93,9 @@ class Supervisor:
         self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
+        self._deaths = WorkerDeaths()
+        # Why the worker leaves a GPU alone; "" if it does not.
+        self._without_gpu = ""
         self._vigil = Vigil(settings.survival, time.monotonic, self._fleet.live_fronts)
         # When the worker served last, once it has.
         self._served: float | None = None
@@ -167,11 +171,18 @@ class Supervisor:
             why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
             if why:
                 log.error("the next worker leaves the GPU alone", extra={"why": why})
-            place, inherited = self._links.for_worker(
-                self._settings, address, why, self._models.wanted, unloaded(self._models)
-            )
+            self._without_gpu = why
+            place, inherited = self._links.for_worker(self._settings, address, why)
             overrides = self._relay.overrides()
-            place = replace(place, awaits_overrides=bool(overrides), logs=self._logs.read())
+            place = replace(
+                place,
+                awaits_overrides=bool(overrides),
+                logs=self._logs.read(),
+                wanted=self._models.wanted,
+                unloaded=unloaded(self._models),
+                left_out=self._deaths.left_out,
+                batch_limits=self._deaths.batch_limits,
+            )
             child = self._spawn_child(role, place, inherited)
             if overrides:
                 child.channel.tell(messages.Overrides(overrides))
@@ -217,11 +228,22 @@ class Supervisor:
                     front.channel.tell(message)
             case messages.Ending(reason):
                 self._fleet.ending(child, reason)
-            case messages.Disconnected():
+            case messages.Disconnected(ran):
+                self._limit_batches(ran)
                 self._fleet.disconnected(child)
             case _:
                 return self._relay.answer(message)
         return None
+
+    def _limit_batches(self, ran: Mapping[tuple[str, int], int]) -> None:
+        """See to it that batches that used up the memory are not formed again."""
+        with self._lock:
+            limits = self._deaths.ran(ran)
+            if limits and self._fleet.worker is not None:
+                self._fleet.worker.channel.tell(messages.BatchLimits(limits))
+        for (name, version), rows in limits.items():
+            where = {"model": name, "version": version, "most_rows": rows}
+            log.error("memory ran out in a batch of a model, which gets smaller ones", extra=where)
 
     def _judged(self, verdict: Verdict) -> None:
         if self._vigil.models.judged(verdict):
@@ -238,6 +260,7 @@ class Supervisor:
         self._models = models
         ready = {(r.name, r.version) for r in models.records if r.state == State.READY.value}
         self._vigil.models.keep(ready)
+        self._deaths.served({name for name, _ in ready})
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
         self._relay.catch_up()
@@ -264,14 +287,26 @@ class Supervisor:
         self._fleet.useful(child)
         self._update()
 
-    def _died(self, child: Child) -> None:
+    def _died(self, child: Child, code: int | None) -> None:
         self._totals.ended(child)
         with self._lock:
             self._transports.pop(child, None)
             if child.role == WORKER:
                 self._failed = None
+                self._blame(code)
                 # For fronts that come now: the others know it, and what they had to do about it.
                 self._know_models(lost(self._models))
+
+    def _blame(self, code: int | None) -> None:
+        """Leave models out that ended workers while they were loaded."""
+        engine, records = self._settings.engine, self._models.records
+        loading = {each.name for each in records if each.state == State.LOADING.value}
+        if wants_gpu(engine) and engine.cpu_fallback and not self._without_gpu:
+            # The processor is tried first.
+            loading = set()
+        for name in self._deaths.died(code, loading):
+            log.error("a model is left out", extra={"model": name, "why": LEFT_OUT})
+            self._fleet.forgive(WORKER)
 
     def _own_metrics(self) -> MetricsSnapshot:
         processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}

@@ -55,6 +55,10 @@ class Call(Context, Protocol):
     def request(self) -> bytes:
         """The serialised request message."""
 
+    @property
+    def stream(self) -> object | None:
+        """The stream that this is a message of; None for a call of its own."""
+
     def on_cancel(self, callback: Callable[[], None]) -> None:
         """Call back once if the call is cancelled before its answer; at once if it was."""
 

@@ -14,12 +14,19 @@ from inferd_server.scheduler.queue import BatchQueue
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
 
-# While a batch runs inline, nobody reads sockets or answers health checks.
-LONGEST_S = 0.002
+# While a batch runs inline, nobody reads sockets, counts what arrives or answers health checks.
+LONGEST_S, LONGEST_ASKED_S = 0.002, 0.02
 
 
-def runs_inline(asked: str, instances: int, predictable: bool, batch_seconds: float | None) -> bool:
-    """Decide whether a model runs on the transport's thread.
+def longest(asked: str) -> float:
+    """Return the seconds that a full batch may take inline."""
+    return LONGEST_ASKED_S if asked == "inline" else LONGEST_S
+
+
+def why_not_inline(
+    asked: str, instances: int, predictable: bool, batch_seconds: float | None
+) -> str:
+    """Say why a model does not run on the transport's thread; "" if it does.
 
     Args:
         asked: "auto", "inline" or "threads".
@@ -28,11 +35,17 @@ def runs_inline(asked: str, instances: int, predictable: bool, batch_seconds: fl
             requests cannot change.
         batch_seconds: what a full batch took at warm-up; None if that is not known.
     """
-    if asked == "threads" or instances > 1:
-        return False
-    if asked == "inline":
-        return True
-    return predictable and batch_seconds is not None and batch_seconds <= LONGEST_S
+    if asked == "threads":
+        return "threads are asked for"
+    if instances > 1:
+        return f"{instances} instances run beside each other"
+    if not predictable:
+        return "requests decide how long its runs take"
+    if batch_seconds is None:
+        return "nobody knows how long its runs take"
+    if batch_seconds > longest(asked):
+        return f"a full batch takes {batch_seconds * 1000:.3g} ms"
+    return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +59,11 @@ class Guest:
 
 
 class InlineLoop:
-    """Runs the batches of its guests, a turn at a time, whenever the transport is idle."""
+    """Runs the batches of its guests, one at a time; the transport is polled in between."""
 
     def __init__(self, clock: Clock) -> None:
-        self.due = False
-        """True while a guest has a full batch, which more requests would not make better."""
         self._clock = clock
+        # Whose turn it is comes first.
         self._guests: tuple[Guest, ...] = ()
         self._lock = threading.Lock()
 
@@ -59,21 +71,25 @@ class InlineLoop:
         """Run a guest's batches from now on."""
         with self._lock:
             self._guests = (*self._guests, guest)
-        guest.queue.when_full(self._wanted)
 
     def turn(self) -> float | None:
-        """Run at most one batch of each guest.
+        """Run at most one batch, of the guest that waits longest for its turn.
 
         Returns:
             Seconds until the next turn is due; 0 if more waits, None if nothing does.
         """
-        # Whoever made it due may be gone by now.
-        self.due = False
         if not self._guests:
             return None
+        wakes: list[float] = []
         with self._lock:
-            waits = [self._advance(guest) for guest in self._guests]
-        return min((wait for wait in waits if wait is not None), default=None)
+            for index, guest in enumerate(self._guests):
+                ran, wake = self._advance(guest)
+                if ran:
+                    self._rotate(guest, index)
+                    return 0.0 if any(other.queue.rows for other in self._guests) else None
+                if wake is not None:
+                    wakes.append(wake)
+        return max(0.0, min(wakes) - self._clock()) if wakes else None
 
     def release(self, guest: Guest, timeout: float | None) -> bool:
         """Run what a guest still has, whose queue is closed, and close it.
@@ -91,21 +107,23 @@ class InlineLoop:
             self._lock.release()
         return True
 
-    def _wanted(self) -> None:
-        self.due = True
+    def _rotate(self, guest: Guest, index: int) -> None:
+        """Let all others have their turn before this one, which had its own."""
+        if len(self._guests) > 1 and guest in self._guests:
+            self._guests = (*self._guests[index + 1 :], *self._guests[:index], guest)
 
-    def _advance(self, guest: Guest) -> float | None:
+    def _advance(self, guest: Guest) -> tuple[bool, float | None]:
+        """Run a batch of a guest; tell whether there was one, and else when to ask again."""
         decision = guest.queue.poll()
         if not (decision.run or decision.drop):
-            return None if decision.wake is None else max(0.0, decision.wake - self._clock())
+            return False, decision.wake
         try:
             guest.run(decision)
         except BaseException as error:
             log.exception("an instance ended")
             self._remove(guest)
             guest.lost(error)
-            return None
-        return 0.0 if guest.queue.rows else None
+        return True, None
 
     def _remove(self, guest: Guest) -> None:
         if guest in self._guests:

@@ -6,6 +6,8 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, Opener
@@ -20,6 +22,7 @@ from inferd_server.link.receiving import WorkerLink
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry, gauges
+from inferd_server.repository.files import link_roots
 from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.recovery import Recovery, retry_delay
@@ -53,12 +56,12 @@ class WorkerProcess:
         ]
         self._intake = Intake(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
-        settings = place.settings
+        settings, models = place.settings, place.settings.repository
         self._awaits_overrides = place.awaits_overrides
         station = TableStation(
             self._intake, {link.index: link for link in links}, time.monotonic, self._settle
         )
-        loader = Loader(
+        self._loader = loader = Loader(
             EndsWithEngine(opener, end_process),
             settings.batching,
             settings.engine,
@@ -70,19 +73,21 @@ class WorkerProcess:
                 settings.verdict_folder(os.environ),
                 settings.listen.max_message_bytes,
             ),
+            roots=partial(link_roots, models.model_repository, models.link_folders),
         )
         recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
-        self._folder = settings.repository.model_repository
+        self._folder = models.model_repository
         self._repository = Repository(
             self._folder,
             loader,
             self._tell_models,
             recovery.lost,
             recovery.missing,
-            settings.repository.concurrent_loads,
+            models.concurrent_loads,
         )
         self._wanted = place.wanted
-        self._unloaded = place.unloaded
+        self._unloaded, self._left_out = place.unloaded, place.left_out
+        loader.limit_batches(place.batch_limits)
         self._attempts = 0
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
 
@@ -114,7 +119,9 @@ class WorkerProcess:
     def _load(self) -> None:
         """Load everything; again later, and ever later, where the repository cannot be read."""
         try:
-            failed = self._repository.load_all(self._wanted, self._logs.progress, self._unloaded)
+            failed = self._repository.load_all(
+                self._wanted, self._logs.progress, self._unloaded, self._left_out
+            )
         except InferdError as error:
             self._attempts += 1
             delay = retry_delay(self._attempts)
@@ -137,10 +144,19 @@ class WorkerProcess:
             case messages.Overrides(overrides):
                 self._repository.restore_overrides(overrides)
                 self._begin()
+            case messages.BatchLimits(rows):
+                self._limit_batches(rows)
             case messages.Load(name, override):
                 self._repository.load(name, override)
             case messages.Unload(name):
                 self._repository.unload(name)
+            case _:
+                return self._do(message)
+        return None
+
+    def _do(self, message: object) -> object:
+        """Do or answer what all processes are asked."""
+        match message:
             case messages.LogChange(changes):
                 self._logs.change(changes)
             case messages.Measurements():
@@ -148,6 +164,16 @@ class WorkerProcess:
             case messages.Stop():
                 return self._repository.close(CLOSE_S)
         return None
+
+    def _limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
+        """Form smaller batches from now on, of models that are loaded already, too."""
+        self._loader.limit_batches(rows)
+        for entry in self._repository.entries():
+            most = rows.get((entry.name, entry.version))
+            if most is not None and entry.handle is not None:
+                bounds = entry.handle.bounds
+                limit = min(most, bounds.limits.max_rows)
+                entry.handle.queue.limit(limit, bounds.max_queue_delay)
 
     def _settle(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -60,6 +60,7 @@ class Rig:
             lambda mark, _: self.found.append(mark),
         )
         self.target = self.serve()
+        self.ran: Mapping[tuple[str, int], int] = {}
 
     def serve(self) -> Target:
         """Put a model on an engine of its own."""
@@ -92,7 +93,7 @@ class Rig:
         """The worker is gone: it touches the memory no more."""
         self.target.closed = self.target.returning = True
         self.bench.intake.detach(0)
-        self.dispatch.lose(REASON)
+        self.ran = self.dispatch.lose(REASON)
 
     def begin(self, held: bool = False) -> None:
         """The next worker has loaded the model, whose first run may be held."""
@@ -142,6 +143,19 @@ def test_what_ran_and_what_waited_is_answered_by_the_next_worker_and_once() -> N
             assert caller.wait().output == rows_of(*values)
         made.engines[0].release()
         assert [caller.answers for caller in callers] == [1, 1, 1]
+
+
+def test_the_rows_that_ran_when_a_worker_died_are_told_by_model() -> None:
+    with rig() as made:
+        callers = [made.running(1.0, 2.0, 3.0), made.send(4.0)]
+        made.die()
+        assert made.ran == {(made.target.name, made.target.version): 3}
+        made.begin()
+        for caller in callers:
+            caller.wait()
+        made.die()
+        assert made.ran == {}
+        made.engines[0].release()
 
 
 def test_what_ran_is_sent_last_and_runs_alone() -> None:

@@ -16,10 +16,18 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd_engines.engine import EngineError
 from inferd_server.worker.inline import InlineLoop
 
-from tests.fakes.engine import FakeEngine
+from tests.fakes.engine import FakeEngine, quick_engine
 from tests.server.front.held import await_rows, queued, waiting
 from tests.server.security.named import entry, written
-from tests.server.serving import PATIENCE, Running, failure, infer_request, rows, running_fake
+from tests.server.serving import (
+    PATIENCE,
+    FakeEngines,
+    Running,
+    failure,
+    infer_request,
+    rows,
+    running_fake,
+)
 
 COUNT = 20
 SIZE = 400_000
@@ -148,7 +156,8 @@ def guarded(folder: Path, **options: str) -> Iterator[tuple[Running, FakeEngine]
     (folder / "models").mkdir()
     inline = InlineLoop(time.monotonic) if "processes" in options else None
     given = {"identities_file": identities, "anonymous_permissions": "read", **options}
-    with running_fake(folder / "models", inline=inline, **given) as served:
+    engines = FakeEngines(FakeEngine if inline is None else quick_engine)
+    with running_fake(folder / "models", engines, inline=inline, **given) as served:
         yield served
 
 

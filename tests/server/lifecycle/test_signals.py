@@ -20,7 +20,9 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from tests import models
 from tests.server.lifecycle.process import PATIENCE, Process, ready_process
 from tests.server.serving import arrays, failure, infer_request, rows
+from tests.server.transport.frames import ACK, PING, connected, frame
 
+ARRANGEMENTS = ("inline", "threads", "split")
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 
 
@@ -131,8 +133,9 @@ def close() -> Iterator[list[Running]]:
         item.close()
 
 
-def test_a_running_request_finishes(slow: Path, close: list[Running]) -> None:
-    with ready_process(slow) as (process, where):
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
+def test_a_running_request_finishes(slow: Path, close: list[Running], processes: str) -> None:
+    with ready_process(slow, "--processes", processes) as (process, where):
         close.append(request := Running(where, 20_000))
         assert not request.future.done()
         process.terminate()
@@ -154,10 +157,12 @@ def test_new_requests_are_refused_while_one_finishes(slow: Path, close: list[Run
             assert error.code() == grpc.StatusCode.UNAVAILABLE
 
 
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
 def test_a_second_signal_does_not_wait_for_a_run_that_never_ends(
-    slow: Path, close: list[Running]
+    slow: Path, close: list[Running], processes: str
 ) -> None:
-    with ready_process(slow, "--drain-timeout-s", "600") as (process, where):
+    flags = ("--processes", processes, "--drain-timeout-s", "600")
+    with ready_process(slow, *flags) as (process, where):
         close.append(request := Running(where, 2**60))
         process.terminate()
         process.wait_for("draining")
@@ -166,14 +171,38 @@ def test_a_second_signal_does_not_wait_for_a_run_that_never_ends(
         assert request.future.exception(PATIENCE) is not None
 
 
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
 def test_a_run_that_never_ends_uses_up_its_time_and_no_more(
-    slow: Path, close: list[Running]
+    slow: Path, close: list[Running], processes: str
 ) -> None:
-    with ready_process(slow, "--drain-timeout-s", "0.1") as (process, where):
+    flags = ("--processes", processes, "--drain-timeout-s", "0.1")
+    with ready_process(slow, *flags) as (process, where):
         close.append(request := Running(where, 2**60))
         process.terminate()
         assert process.exit_code() == 0
         assert request.future.exception(PATIENCE) is not None
+
+
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
+def test_during_a_long_run_health_pings_and_timeouts_are_answered(
+    slow: Path, close: list[Running], processes: str
+) -> None:
+    flags = ("--processes", processes, "--canary-interval-s", "0", "--drain-timeout-s", "0")
+    with ready_process(slow, *flags) as (process, where), channel(where) as open_channel:
+        close.append(request := Running(where, 2**60))
+        health = HealthStub(open_channel).Check(HealthCheckRequest(), timeout=PATIENCE)
+        assert health.status == SERVING
+        with connected(f"127.0.0.1:{where['grpc_port']}") as connection:
+            connection.send(frame(PING, payload=b"are you?"))
+            assert connection.await_frame(PING, ACK).payload == b"are you?"
+        late = slow_request(1)
+        late.parameters["timeout"].int64_param = 1000
+        stub = GRPCInferenceServiceStub(open_channel)
+        error = failure(lambda: stub.ModelInfer(late, timeout=PATIENCE))
+        assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert not request.future.done()
+        process.terminate()
+        assert process.exit_code() == 0
 
 
 def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.worker.batch_memory import MemoryGauge
 from inferd_server.worker.row_trials import RowTrials
 
 from tests.fakes.clock import FakeClock
@@ -79,6 +80,7 @@ class Bench:
         opener: Opener | None = None,
         engine: EngineSettings | None = None,
         concurrent_loads: int = 2,
+        memory: MemoryGauge | None = None,
     ) -> None:
         self.folder = folder
         self.clock = FakeClock()
@@ -90,17 +92,18 @@ class Bench:
         self._written = 0
         self.missing: list[str] = []
         """Models that were told to be missing."""
-        loader = Loader(
+        self.loader = Loader(
             opener or self.engines,
             BatchingSettings(),
             engine or EngineSettings(),
             self.metrics,
             self.clock,
             trials=RowTrials(self.clock, input_bytes=1 << 20),
+            memory=memory,
         )
         self.repository = Repository(
             folder,
-            loader,
+            self.loader,
             self._note,
             missing=self.missing.append,
             concurrent_loads=concurrent_loads,

@@ -13,6 +13,7 @@ from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.repository import State
+from inferd_server.worker.batch_memory import MemoryGauge
 
 from tests import models
 from tests.fakes.engine import FakeEngine, double
@@ -190,6 +191,76 @@ def test_rows_larger_than_a_message_are_neither_tried_nor_warmed(tmp_path: Path)
     assert handle.bounds.max_batch_size == 0
     assert "two rows of inputs take 4000000 bytes" in handle.batch_reason
     assert handle.warm_reason == "not warmed: one row is larger than a message may be"
+    bench.close()
+
+
+class Hungry(FakeEngine):
+    """Keeps the memory of its largest run, and is killed where there is none."""
+
+    LIMIT = 600 << 20
+
+    def __init__(self, a_row: int) -> None:
+        super().__init__(name="fake/CPUExecutionProvider")
+        self.held = 0
+        self._a_row = a_row
+        self.gauge = MemoryGauge(
+            lambda: self.held, lambda: self.held, lambda: self.LIMIT - self.held
+        )
+
+    def warm(self, rows: int) -> None:
+        super().warm(rows)
+        self._take(rows)
+
+    def run(
+        self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
+    ) -> Mapping[str, Array]:
+        self._take(rows)
+        return super().run(inputs, outputs, rows)
+
+    def _take(self, rows: int) -> None:
+        self.held = max(self.held, self._a_row * rows)
+        assert self.held <= self.LIMIT, "killed"
+
+
+@pytest.mark.parametrize(
+    ("mib", "yaml", "rows"),
+    [(1, "", 32), (32, "", 8), (32, "max_batch_size: 32", 8), (32, "max_batch_size: 4", 4)],
+)
+def test_batches_are_no_larger_than_the_memory_has_room_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mib: int, yaml: str, rows: int
+) -> None:
+    engine = Hungry(mib << 20)
+    bench = Bench(tmp_path, lambda *_: engine, memory=engine.gauge)
+    bench.add("m", 1, yaml=yaml)
+    assert bench.repository.load_all() == frozenset()
+    bounds = bench.repository.resolve("m", "").bounds
+    assert (bounds.max_batch_size, bounds.limits.max_rows) == (rows, rows)
+    told = [r for r in caplog.records if r.message == "larger batches would use up the memory"]
+    assert [vars(record)["lowered_to"] for record in told] == ([8] if rows == 8 else [])
+    bench.close()
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(64, 32), (8, 8), (1, 0)])
+def test_batches_of_a_size_that_ended_a_worker_are_not_formed_again(
+    bench: Bench, limit: int, rows: int
+) -> None:
+    bench.add("m", 1)
+    bench.loader.limit_batches({("m", 1): limit, ("m", 2): 1, ("n", 1): 1})
+    bench.repository.load("m")
+    bounds = bench.repository.resolve("m", "").bounds
+    assert (bounds.max_batch_size, bounds.limits.max_rows) == (rows, max(1, rows))
+
+
+def test_a_model_of_which_two_rows_find_no_memory_runs_one_request_at_a_time(
+    tmp_path: Path,
+) -> None:
+    engine = Hungry(400 << 20)
+    bench = Bench(tmp_path, lambda *_: engine, memory=engine.gauge)
+    bench.add("m", 1)
+    assert bench.repository.load_all() == frozenset()
+    handle = bench.repository.resolve("m", "")
+    assert handle.bounds.max_batch_size == 0
+    assert handle.batch_reason == "there is no memory for runs of two rows"
     bench.close()
 
 

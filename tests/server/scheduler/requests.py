@@ -18,6 +18,7 @@ class Request:
     level: int = 0
     ordered: bool = False
     cancelled: bool = False
+    stream: object | None = None
 
 
 def requests() -> st.SearchStrategy[list[Request]]:

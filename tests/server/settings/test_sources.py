@@ -47,6 +47,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "strict_readiness": ("false", False),
     "ready_without_models": ("true", True),
     "concurrent_loads": ("5", 5),
+    "link_folders": ("/hub,/more", (Path("/hub"), Path("/more"))),
     "max_batch_size": ("4", 4),
     "max_queue_delay_ms": ("5.5", 5.5),
     "max_queue_rows": ("6", 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Iterator
@@ -13,11 +14,13 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd.v1.server_pb2 import StatusRequest
 from inferd.v1.server_pb2_grpc import ServerServiceStub
+from inferd_server.repository.entries import LEFT_OUT
 from inferd_server.supervisor.policy import FAILURES_ON_GPU
+from inferd_server.supervisor.worker_deaths import LOADS
 from inferd_server.worker.fatal import EXIT_CODE
 
 from tests import models
-from tests.fakes.faulty import HANGS_ONCE, KILLS, KILLS_ONCE, LOSES_ONCE
+from tests.fakes.faulty import DEADLY, FORGIVEN, HANGS_ONCE, KILLS, KILLS_ONCE, LOSES_ONCE
 from tests.server.lifecycle.process import PATIENCE, ready_process
 from tests.server.serving import arrays, failure, infer_request, rows
 from tests.server.supervisor.split import (
@@ -124,6 +127,32 @@ def test_a_stopped_worker_is_told_within_about_a_second_and_when_it_goes_on(
         watch.close()
     assert ask(server, 1.0) == [2.0]
     assert server.metrics()['inferd_restarts_total{process="worker"}'] == 0
+
+
+def test_a_model_that_kills_workers_while_it_loads_is_left_out_and_the_others_serve(
+    tmp_path: Path,
+) -> None:
+    repository = models.repository(
+        tmp_path / "models", {DEADLY: models.scale(3.0), "scaled": models.scale(2.0)}
+    )
+    flags = ("--fronts", "1", "--strict-readiness", "false")
+    with split_process(repository, *flags, module=FAULTY) as server:
+        assert ask(server, 1.0) == [2.0]
+        said = [json.loads(line) for line in list(server.process.lines)]
+        assert [e["model"] for e in said if e["message"] == "a model is left out"] == [DEADLY]
+        assert server.metrics()['inferd_restarts_total{process="worker"}'] >= LOADS
+        with server.channel() as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=PATIENCE).models
+            assert {(m.name, m.state, m.reason) for m in index} == {
+                (DEADLY, "UNAVAILABLE", LEFT_OUT),
+                ("scaled", "READY", ""),
+            }
+            (repository / DEADLY / "1" / FORGIVEN).touch()
+            load = oip.RepositoryModelLoadRequest(model_name=DEADLY)
+            stub.RepositoryModelLoad(load, timeout=PATIENCE)
+            answer = stub.ModelInfer(infer_request(DEADLY, rows(1.0)), timeout=PATIENCE)
+            assert arrays(answer)["OUTPUT0"][0, 0] == 3.0
 
 
 def test_a_worker_that_hangs_in_an_engine_is_found_by_a_trial_and_replaced(

@@ -48,7 +48,7 @@ class Bench:
             self.spawn,
             lambda child, message: None,
             lambda: None,
-            lambda child: None,
+            lambda child, code: None,
             self.reasons.put,
             lambda seconds, task: self.later.put((seconds, task)),
         )

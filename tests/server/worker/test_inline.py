@@ -10,7 +10,7 @@ from inferd_server.scheduler.decision import Decision, Limits
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.inline import Guest, InlineLoop, runs_inline
+from inferd_server.worker.inline import Guest, InlineLoop, why_not_inline
 
 from tests.server.callers import Caller
 
@@ -70,58 +70,57 @@ def hosted(clock: Clock, *models: Model) -> InlineLoop:
 
 
 @pytest.mark.parametrize(
-    ("asked", "instances", "predictable", "seconds", "inline"),
+    ("asked", "instances", "predictable", "seconds", "why"),
     [
-        ("auto", 1, True, 0.0005, True),
-        ("auto", 1, True, 0.1, False),
-        ("auto", 1, True, None, False),
-        ("auto", 1, False, 0.0005, False),
-        ("auto", 2, True, 0.0005, False),
-        ("inline", 1, True, 0.1, True),
-        ("inline", 1, True, None, True),
-        ("inline", 2, True, 0.0005, False),
-        ("threads", 1, True, 0.0005, False),
+        ("auto", 1, True, 0.0005, ""),
+        ("auto", 1, True, 0.0021, "a full batch takes 2.1 ms"),
+        ("auto", 1, True, None, "nobody knows how long its runs take"),
+        ("auto", 1, False, 0.0005, "requests decide how long its runs take"),
+        ("auto", 2, True, 0.0005, "2 instances run beside each other"),
+        ("inline", 1, True, 0.02, ""),
+        ("inline", 1, True, 0.1, "a full batch takes 100 ms"),
+        ("inline", 1, True, None, "nobody knows how long its runs take"),
+        ("inline", 1, False, 0.0005, "requests decide how long its runs take"),
+        ("inline", 2, True, 0.0005, "2 instances run beside each other"),
+        ("threads", 1, True, 0.0005, "threads are asked for"),
     ],
 )
-def test_only_quick_and_predictable_models_with_one_instance_run_inline_unasked(
-    asked: str, instances: int, predictable: bool, seconds: float | None, inline: bool
+def test_only_quick_and_predictable_models_with_one_instance_run_inline(
+    asked: str, instances: int, predictable: bool, seconds: float | None, why: str
 ) -> None:
-    assert runs_inline(asked, instances, predictable, seconds) is inline
+    assert why_not_inline(asked, instances, predictable, seconds) == why
 
 
-def test_a_turn_runs_one_batch_of_each_guest_and_asks_for_another_while_more_waits(
-    clock: Clock,
-) -> None:
+def test_a_turn_runs_one_batch_and_the_guests_take_turns(clock: Clock) -> None:
     first, second = Model(clock), Model(clock)
     loop = hosted(clock, first, second)
-    first.submit(3)
+    first.submit(5)
     second.submit(1)
+    ran = []
+    for _ in range(4):
+        again = loop.turn()
+        ran.append((first.batches.copy(), second.batches.copy()))
+        assert again == (None if len(ran) == 4 else 0.0)
+    assert ran == [([2], []), ([2], [1]), ([2, 2], [1]), ([2, 2, 1], [1])]
+
+
+def test_who_waits_for_company_does_not_keep_others_from_their_turn(clock: Clock) -> None:
+    patient, other = Model(clock, max_delay=0.25), Model(clock)
+    loop = hosted(clock, patient, other)
+    patient.submit(1)
+    other.submit(1)
     assert loop.turn() == 0.0
-    assert (first.batches, second.batches) == ([2], [1])
-    assert loop.turn() is None
-    assert (first.batches, second.batches) == ([2, 1], [1])
+    assert (patient.batches, other.batches) == ([], [1])
+    assert loop.turn() == pytest.approx(0.25)
 
 
-def test_a_turn_is_due_once_a_batch_is_full(clock: Clock) -> None:
-    model = Model(clock, max_delay=0.25)
-    loop = hosted(clock, model)
-    model.submit(1)
-    assert not loop.due
-    model.submit(1)
-    assert loop.due
-    loop.turn()
-    assert model.batches == [2]
-    assert not loop.due
-
-
-def test_a_turn_is_not_due_for_a_guest_that_was_released(clock: Clock) -> None:
+def test_a_guest_that_was_released_has_no_turn(clock: Clock) -> None:
     model = Model(clock)
     loop = hosted(clock, model)
     model.submit(2)
     model.queue.close()
     assert loop.release(model.guest, None)
     assert loop.turn() is None
-    assert not loop.due
 
 
 def test_a_turn_without_guests_or_requests_is_not_due_again(clock: Clock) -> None:
@@ -146,7 +145,8 @@ def test_a_guest_that_fails_is_closed_and_told_and_the_others_go_on(clock: Clock
     loop = hosted(clock, broken, good)
     broken.submit(1)
     good.submit(1)
-    loop.turn()
+    assert loop.turn() == 0.0
+    assert loop.turn() is None
     assert (broken.closed, broken.lost) == (1, [error])
     assert good.batches == [1]
     assert loop.release(broken.guest, 0)

@@ -88,6 +88,8 @@ class AioContext:
 class AioCall(AioContext):
     """A unary call: the answer is a future of the event loop."""
 
+    stream = None
+
     def __init__(self, request: bytes, context: ServicerContext, refused: Refused) -> None:
         super().__init__(context, refused)
         self.request = request

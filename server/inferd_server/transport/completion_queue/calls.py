@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 class QueueCall:
     """A unary call. The core's lock guards it: core takes each kind of operation once."""
 
+    stream = None
+
     __slots__ = (
         "_begun", "_bounds", "_core", "_handler", "_held", "_on_cancel", "_refused", "_waits",
         "_watched",         "answered", "cancelled", "request",

@@ -45,10 +45,6 @@ GIVE_UP_S = 1.0
 class Turns(Protocol):
     """Work for the polling thread between events."""
 
-    @property
-    def due(self) -> bool:
-        """True if a turn is worth more now than more requests."""
-
     def turn(self) -> float | None:
         """Work; return the seconds after which to be called again if no event comes, or None."""
 
@@ -56,8 +52,6 @@ class Turns(Protocol):
 @dataclass(frozen=True, slots=True)
 class NoTurns:
     """No work."""
-
-    due: bool = False
 
     def turn(self) -> None:
         """Do nothing."""
@@ -223,13 +217,10 @@ class CompletionQueueTransport:
     def _drain(self, core: CoreServer) -> bool | None:
         """Handle what is there. True: there may be more; False: nothing; None: over."""
         idle = False
-        turns = self._turns
         for _ in range(EVENTS):
             running = self._step(core, 0.0)
             if running is None or (idle and not running):
                 return running
-            if turns.due:
-                return True
             # Core looks at one connection at a time: only two misses in a row mean none.
             idle = not running
         return True
