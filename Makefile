@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --upgrade-package grpcio
-NODE := tests/conformance/node
+NODE := tests/clients/node
 CLIENTS := $(TOOLS)/.client-beside $(TOOLS)/.client-oldest $(TOOLS)/.client-newest
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
@@ -16,7 +16,7 @@ SECONDS ?= 600
 HOST ?= 127.0.0.1
 PORT ?= 8001
 
-.PHONY: help install install-gpu serve predict test test-pins test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,11 +49,14 @@ check: install ## lint, formatting, types, stale stubs
 	$(MAKE) --no-print-directory proto-check
 
 test: check tools test-pins ## everything but what is slow or needs a GPU
-	$(BIN)/pytest -m 'not slow and not gpu and not frameworks'
+	$(BIN)/pytest -m 'not slow and not gpu and not frameworks and not clients'
 
 test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newest grpcio and protobuf it allows
 	for pins in oldest newest; do \
 		$(TOOLS)/client-$$pins/bin/python -m pytest -p no:cacheprovider -m 'not slow' tests/client --ignore tests/client/test_bench_served.py || exit; done
+
+test-clients: install tools ## clients in C++, Go, Java and Node, built with the system's packages; what lacks some is skipped
+	$(BIN)/pytest tests/clients
 
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
