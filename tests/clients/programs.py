@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +27,11 @@ JAVA_LIBRARIES = (
     *("grpc-stub", "protobuf", "guava", "perfmark-api", "gson", "geronimo-annotation-1.3-spec"),
     *("netty-buffer", "netty-codec", "netty-codec-http", "netty-codec-http2", "netty-common"),
     *("netty-handler", "netty-resolver", "netty-transport", "netty-transport-native-unix-common"),
-    # Without it Debian's netty cannot negotiate HTTP/2 over TLS.
     "netty-tcnative",
 )
+MACHINE = sysconfig.get_config_var("MULTIARCH") or ""
+TCNATIVE = Path("/usr/lib") / MACHINE / "jni/libnetty-tcnative.so"
+"""Without it Debian's netty cannot agree on HTTP/2 over TLS."""
 BUILD_TIMEOUT = 300.0
 
 
@@ -125,14 +128,17 @@ def build_java(folder: Path) -> Program:
         "protobuf-compiler-grpc-java-plugin"
     )
     jars = [JARS / f"{name}.jar" for name in JAVA_LIBRARIES]
-    needs(packages, "javac", "java", "protoc", "grpc_java_plugin", *jars)
+    needs(packages, "javac", "java", "protoc", "grpc_java_plugin", TCNATIVE, *jars)
     plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_java_plugin')}"
     generate(folder, f"--java_out={folder}", f"--grpc_out={folder}", plugin)
     classes = folder / "classes"
     path = ":".join(map(str, jars))
     sources = sorted(folder.rglob("*.java"))
     ran("javac", "-nowarn", "-d", classes, "-cp", path, *sources, HERE / "java/Client.java")
-    return Program(["java", "-cp", f"{classes}:{path}", "Client"])
+    # Netty looks for it by this name, and Debian has it by another.
+    shutil.copy(TCNATIVE, folder / "libnetty_tcnative.so")
+    java = ("java", f"-Djava.library.path={folder}")
+    return Program([*java, "-cp", f"{classes}:{path}", "Client"])
 
 
 def build_node(folder: Path) -> Program:
