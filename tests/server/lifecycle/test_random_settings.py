@@ -43,13 +43,14 @@ def problem(index: int, folder: Path) -> str:
     flags = drawn_flags(random_)
     try:
         served(repository, flags, random_)
-    except (AssertionError, grpc.RpcError, KeyError) as error:
+    except (AssertionError, grpc.RpcError, KeyError, ValueError) as error:
         settings = {path.parent.name: path.read_text() for path in repository.glob("*/model.yaml")}
         return f"start {index}: {flags} {settings}: {type(error).__name__} {error}"
     return ""
 
 
 def served(repository: Path, flags: list[str], random_: random.Random) -> None:
+    """Raise where the server does not start, answer or end as it should."""
     with ready_process(repository, *flags) as (process, where):
         with grpc.insecure_channel(f"127.0.0.1:{where['grpc_port']}") as channel:
             stub = GRPCInferenceServiceStub(channel)
