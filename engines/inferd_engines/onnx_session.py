@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from inferd_engines.cores import usable_cores
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_engines.model_files import ModelFiles
-from inferd_engines.onnx_entries import ENTRIES
+from inferd_engines.onnx_entries import ENTRIES, entry_problem
 from inferd_engines.onnx_errors import absent_model, brief, load_failure
 from inferd_engines.onnx_file import external_names, is_steady
 
@@ -221,6 +221,8 @@ def session_options(options: EngineOptions) -> SessionOptions:
     unknown = sorted(set(options.extra) - ENTRIES - {ARENA})
     if unknown:
         raise EngineError(f"ONNX Runtime has no session config entry {', '.join(unknown)}")
+    if problems := [text for pair in options.extra.items() if (text := entry_problem(*pair))]:
+        raise EngineError("; ".join(problems))
     result = SessionOptions()
     result.log_severity_level = SILENT
     # ONNX Runtime's own choice looks at the machine and overruns a container's CPU limit.

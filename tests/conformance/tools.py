@@ -30,7 +30,11 @@ def require(path: Path) -> Path:
     return path
 
 
-def output(command: list[str], environment: Mapping[str, str] | None = None) -> str:
+def output(
+    command: list[str],
+    environment: Mapping[str, str] | None = None,
+    timeout: float = TIMEOUT,
+) -> str:
     """Run a command at the root of the project and return what it printed.
 
     Raises:
@@ -42,7 +46,7 @@ def output(command: list[str], environment: Mapping[str, str] | None = None) -> 
         env=environment,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT,
+        timeout=timeout,
         check=False,
     )
     assert done.returncode == 0, f"{command} ended with {done.returncode}: {done.stderr}"

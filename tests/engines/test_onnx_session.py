@@ -75,5 +75,22 @@ def test_an_unknown_config_entry_is_refused() -> None:
         session_options(EngineOptions(extra={"session.intra_op.spin": "0"}))
 
 
+@pytest.mark.parametrize(
+    ("entry", "value", "said"),
+    [
+        ("session.intra_op.allow_spinning", "banana", "must be 0 or 1"),
+        ("session.set_denormal_as_zero", "true", "must be 0 or 1"),
+        ("session.disable_prepacking", "", "must be 0 or 1"),
+        ("session.intra_op.spin_duration_us", "-1", "must be a whole number"),
+        ("session.qdq_matmulnbits_block_size", "many", "must be a whole number"),
+    ],
+)
+def test_a_value_that_a_known_entry_cannot_have_is_refused(
+    entry: str, value: str, said: str
+) -> None:
+    with pytest.raises(EngineError, match=rf"{entry} is '{value}', and {said}"):
+        session_options(EngineOptions(extra={entry: value}))
+
+
 def test_threads_left_to_the_engine_are_counted() -> None:
     assert session_options(EngineOptions()).intra_op_num_threads >= 1

@@ -112,7 +112,7 @@ class ModelControl:
         name = request.model_name
         try:
             self._repository.load(name, override_of(request.parameters))
-        except (InvalidInput, MemoryBudgetExceeded, ModelNotReady) as error:
+        except (InvalidInput, MemoryBudgetExceeded, ModelNotFound, ModelNotReady) as error:
             # Programs look for these words of Triton's.
             raise type(error)(f"failed to load {name!r}: {error}") from error
         return oip.RepositoryModelLoadResponse()

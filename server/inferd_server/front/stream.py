@@ -18,11 +18,14 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ShuttingDown
 from inferd_server.front.wire import parse, varint
 from inferd_server.transport.call import Call, Metadata, Receiver, Refused, Stream, ignore
-from inferd_server.transport.status import sentence
+from inferd_server.transport.status import milliseconds, reason, sentence
 
 log = logging.getLogger(__name__)
 RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
 ERROR_PARAMETER = "inferd_error"
+REASON_PARAMETER = "inferd_reason"
+RETRY_PARAMETER = "inferd_retry_after_ms"
+"""What trailing metadata tell of an error of a unary call, which messages of a stream have not."""
 ORDER_KEY = "inferd-stream-order"
 """Metadata of a stream: in which order its answers leave."""
 ORDERS = BY_REQUEST, BY_COMPLETION = "request", "completion"
@@ -347,7 +350,7 @@ class StreamedCall:
 
 
 def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
-    """Return the empty response that tells which request failed, and the error's class."""
+    """Return the empty response that tells which request failed, why, and when to try again."""
     try:
         parsed, _ = parse(request)
     except InvalidInput:
@@ -356,6 +359,9 @@ def error_response(request: bytes, error: InferdError) -> ModelInferResponse:
         model_name=parsed.model_name, model_version=parsed.model_version, id=parsed.id
     )
     response.parameters[ERROR_PARAMETER].string_param = type(error).__name__
+    response.parameters[REASON_PARAMETER].string_param = reason(error)
+    if error.retry_after is not None:
+        response.parameters[RETRY_PARAMETER].int64_param = milliseconds(error.retry_after)
     response.parameters[FINAL_PARAMETER].bool_param = True
     return response
 

@@ -66,11 +66,12 @@ class Part:
         self._arrays = outputs
         words = 1 + sum(3 + len(shape) for shape in self._shapes)
         self._offsets = []
-        place = aligned(words * WORD)
+        first = place = aligned(words * WORD)
         for array, text in zip(outputs, self._texts, strict=True):
             self._offsets.append(place)
             place += aligned(len(text) if array.dtype == TEXT else array.nbytes)
         self.size = place
+        self.tensor_bytes = place - first
 
     def write(self, memory: Array) -> None:
         """Write everything to the beginning of `memory` (bytes)."""

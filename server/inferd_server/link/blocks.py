@@ -12,15 +12,18 @@ SMALLEST = 4096
 class Blocks:
     """Hands out blocks of one piece of memory by offset. For one thread at a time."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, spare: int = 0) -> None:
         """Begin with one free block.
 
         Args:
             size: bytes, a power of two and at least SMALLEST.
+            spare: bytes behind them, which a block of all of them has, too.
         """
         if size < SMALLEST or size & (size - 1):
             raise ValueError(f"{size} is not a power of two of at least {SMALLEST}")
         self.size = size
+        self.largest = size + spare
+        """Bytes of the largest block."""
         self._free: dict[int, set[int]] = {size: {0}}
         self._held: dict[int, int] = {}
 
@@ -31,7 +34,7 @@ class Blocks:
 
     def take(self, size: int) -> int | None:
         """Return the offset of a block of at least `size` bytes, or None."""
-        wanted = class_of(size)
+        wanted = self.size if size <= self.largest and size > self.size else class_of(size)
         found = wanted
         while not self._free.get(found):
             found *= 2

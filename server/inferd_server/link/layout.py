@@ -87,6 +87,10 @@ COMPLETION = np.dtype(
 COMPLETION_RECORD = struct.Struct("=QQddddIIII")
 
 
+DESCRIPTION = 4096
+"""Bytes beside those that the settings bound: where the tensors of a block or a part begin."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """Sizes of the parts; offsets follow from them."""
@@ -96,6 +100,16 @@ class Layout:
     input_bytes: int
     """A power of two."""
     answer_bytes: int
+
+    @property
+    def input_room(self) -> int:
+        """Bytes in which inputs of `input_bytes` fit."""
+        return self.input_bytes + DESCRIPTION
+
+    @property
+    def answer_room(self) -> int:
+        """Bytes in which outputs of `answer_bytes` fit."""
+        return self.answer_bytes + DESCRIPTION
 
     @property
     def submissions(self) -> int:
@@ -125,12 +139,12 @@ class Layout:
     @property
     def answers(self) -> int:
         """Offset of the rows of outputs."""
-        return page(self.inputs + self.input_bytes)
+        return page(self.inputs + self.input_room)
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return page(self.answers + self.answer_bytes)
+        return page(self.answers + self.answer_room)
 
 
 def aligned(size: int) -> int:

@@ -42,8 +42,8 @@ class LinkMemory:
         self.marks = whole[layout.marks : layout.marks + layout.requests]
         self.marked = np.frombuffer(self.marks, np.uint8)
         self.begun: Array = np.frombuffer(whole, TICKET, layout.requests, layout.begun)
-        self.inputs = np.frombuffer(whole, np.uint8, layout.input_bytes, layout.inputs)
-        self.answers = np.frombuffer(whole, np.uint8, layout.answer_bytes, layout.answers)
+        self.inputs = np.frombuffer(whole, np.uint8, layout.input_room, layout.inputs)
+        self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
         self._fence = threading.Lock()
 
     def read(self, counter: Counter) -> int:

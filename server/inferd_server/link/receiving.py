@@ -66,7 +66,7 @@ class WorkerLink:
         self._wake = wake
         self._taken = 0
         self._completed = 0
-        self._ring = AnswerRing(memory.layout.answer_bytes)
+        self._ring = AnswerRing(memory.layout.answer_room)
         self._backlog: deque[Answers] = deque()
         self._lanes: dict[tuple[int, int], tuple[Array, ...]] = {}
         self._lock = threading.Lock()
@@ -86,7 +86,7 @@ class WorkerLink:
         with self._lock:
             self.epoch += 1
             self._taken = self._completed = 0
-            self._ring = AnswerRing(self._memory.layout.answer_bytes)
+            self._ring = AnswerRing(self._memory.layout.answer_room)
             self._backlog.clear()
             self._lanes.clear()
             self.attached = True
@@ -210,7 +210,7 @@ class WorkerLink:
             self._complete(answers.records)
             return True
         part = Part(answers.outputs)
-        if part.size > self._ring.size:
+        if part.tensor_bytes > self._memory.layout.answer_bytes or part.size > self._ring.size:
             self._split(answers)
             return True
         place = self._place(part.size, len(answers.records))

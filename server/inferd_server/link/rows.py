@@ -119,16 +119,17 @@ class InputMemory:
         """Begin with nothing held.
 
         Args:
-            memory: bytes, a power of two of them.
+            memory: bytes, a power of two of them and what is spare for descriptions.
         """
         self._memory = memory
-        self._blocks = Blocks(len(memory))
+        size = 1 << (len(memory).bit_length() - 1)
+        self._blocks = Blocks(size, len(memory) - size)
         self._numbers = count(1)
         self._lock = threading.Lock()
 
     @property
     def size(self) -> int:
-        """Bytes of the largest block."""
+        """Bytes of inputs that fit."""
         return self._blocks.size
 
     @property
@@ -146,7 +147,7 @@ class InputMemory:
 
     def fits(self, specs: Sequence[RowSpec], rows: int, nbytes: int) -> bool:
         """True if a block could be that large."""
-        return weight(specs, rows, nbytes) <= self.size
+        return weight(specs, rows, nbytes) <= self._blocks.largest
 
     def give_back(self, rows: Rows) -> None:
         """Free the block."""
@@ -156,6 +157,8 @@ class InputMemory:
 
     def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
         """Return how many rows fit into the block that so many of them take; as many or more."""
+        if weight(specs, rows, 0) > self.size:
+            return rows
         row = sum(dtype.itemsize * math.prod(shape) for dtype, shape in specs)
         room = class_of(weight(specs, rows, 0)) - weight(specs, rows, 0)
         # Every input begins on a line of its own: what that takes is left free.

@@ -20,7 +20,6 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     InvalidInput,
-    MemoryBudgetExceeded,
     QueueFull,
     SequenceNotFound,
     ShuttingDown,
@@ -53,7 +52,8 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.LOST: (WorkerLost, "the engine of the model was lost"),
     Status.RETIRED: (HandleRetired, "the model was replaced before the request ran"),
     Status.TOO_LARGE: (
-        MemoryBudgetExceeded,
+        # No later try finds more room.
+        InvalidInput,
         "the outputs do not fit into the {answer_bytes} bytes for answers (answer_bytes)",
     ),
     Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
@@ -296,7 +296,7 @@ class FrontLink:
 
     def _sentence(self, part: int) -> str:
         """Return what the worker says of a request, in the place of outputs."""
-        memory = self._memory.answers[part % self._memory.layout.answer_bytes :]
+        memory = self._memory.answers[part % self._memory.layout.answer_room :]
         (said,) = read_part(memory, [DATATYPES[BYTES]])
         return str(said.item(), errors="replace")
 
@@ -304,7 +304,7 @@ class FrontLink:
         """Return a request's rows of every output, as views of the part."""
         target = pending.target
         if self._part[0] != part:
-            memory = self._memory.answers[part % self._memory.layout.answer_bytes :]
+            memory = self._memory.answers[part % self._memory.layout.answer_room :]
             self._part = part, read_part(memory, [dtype for _, dtype in target.outputs])
         arrays = self._part[1]
         if target.batched:

@@ -63,7 +63,7 @@ class ListenSettings(Section):
         100, description="times a compressed request above 1 MiB may grow; 0 is no limit"
     )
     max_metadata_bytes: Annotated[int, Field(ge=1024, lt=2**31)] = Field(
-        16 * 1024, description="largest metadata of a call"
+        16 * 1024, description="largest metadata of a call, gRPC's own headers among it"
     )
     max_concurrent_streams: Annotated[int, Field(ge=0, lt=2**31)] = Field(
         4096, description="calls of one connection at a time; 0 is no limit"

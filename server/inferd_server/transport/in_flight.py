@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inferd_server.errors import MemoryBudgetExceeded
+from inferd_server.errors import InvalidInput, MemoryBudgetExceeded
 from inferd_server.transport.compression import Compression
 from inferd_server.transport.options import TransportOptions
 
@@ -55,8 +55,13 @@ class InFlightBytes:
         """Count no longer what was taken. With a lock, always the same one, held."""
         self._given += size
 
-    def refusal(self, size: int) -> MemoryBudgetExceeded:
-        """Return the sentence for a request that found no room."""
+    def refusal(self, size: int) -> InvalidInput | MemoryBudgetExceeded:
+        """Return the sentence for a request that found no room, or never will."""
+        if size > self._limit:
+            return InvalidInput(
+                f"this request has {size} bytes, and all requests that await their answer may have "
+                f"{self._limit} (max_in_flight_bytes)"
+            )
         return MemoryBudgetExceeded(
             f"no room for this request of {size} bytes: {self.held} bytes of requests await their "
             f"answer, and {self._limit} may (max_in_flight_bytes)",

@@ -70,6 +70,14 @@ def reason(error: InferdError) -> str:
     return error.reason or WORD.sub("_", type(error).__name__).upper()
 
 
+def milliseconds(retry_after: float) -> int:
+    """Return seconds to wait as whole milliseconds.
+
+    Rounded up, because a retry that comes too early is refused again.
+    """
+    return math.ceil(max(0.0, retry_after) * 1000)
+
+
 def trailers(error: InferdError) -> Metadata:
     """Return the trailing metadata of an error: its class, and all of it for machines.
 
@@ -82,8 +90,7 @@ def trailers(error: InferdError) -> Metadata:
     status.details.add().Pack(ErrorInfo(reason=reason(error), domain=DOMAIN, metadata=facts))
     pushback: Metadata = ()
     if error.retry_after is not None:
-        # Up, because a retry that comes too early is refused again.
-        wait = math.ceil(max(0.0, error.retry_after) * 1000)
+        wait = milliseconds(error.retry_after)
         retry = RetryInfo()
         retry.retry_delay.FromMilliseconds(wait)
         status.details.add().Pack(retry)

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelStreamInferResponse
 from inferd.tensors import Array, Buffer
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.errors import EngineFailure, InvalidInput
-from inferd_server.front.stream import InferReceiver
+from inferd_server.errors import EngineFailure, InferdError, InvalidInput, QueueFull
+from inferd_server.front.stream import InferReceiver, error_response
 from inferd_server.front.wire import ID_TAG
 from inferd_server.transport.call import Call
 
@@ -110,6 +111,23 @@ def test_an_error_answers_its_request_and_the_stream_goes_on(tmp_path: Path) -> 
         talk.close()
         assert list(talk.answers) == []
         assert talk.answers.code() == grpc.StatusCode.OK
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (QueueFull("full", retry_after=0.0121), ("QueueFull", "QUEUE_FULL", 13)),
+        (InvalidInput("no", reason="QUARANTINED"), ("InvalidInput", "QUARANTINED", None)),
+    ],
+)
+def test_an_answer_tells_the_reason_of_its_error_and_when_to_try_again(
+    error: InferdError, told: tuple[str, str, int | None]
+) -> None:
+    parameters = error_response(b"", error).parameters
+    retry = parameters["inferd_retry_after_ms"].int64_param if told[2] is not None else None
+    found = [parameters[name].string_param for name in ("inferd_error", "inferd_reason")]
+    assert (*found, retry) == told
+    assert ("inferd_retry_after_ms" in parameters) == (told[2] is not None)
 
 
 def test_a_stream_without_requests_ends_well(tmp_path: Path) -> None:

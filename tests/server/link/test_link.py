@@ -15,7 +15,7 @@ from inferd_server.errors import (
     DeadlinePassed,
     EngineFailure,
     HandleRetired,
-    MemoryBudgetExceeded,
+    InvalidInput,
     QueueFull,
     WorkerLost,
 )
@@ -124,8 +124,22 @@ def test_answers_larger_than_their_memory_are_refused_and_others_are_split() -> 
         large = made.fronts[0].send(target, 4.0, 5.0, 6.0)
         engine.release()
         assert [caller.wait().output[0][:1] for caller in small] == [[1.0], [2.0], [3.0]]
-        assert isinstance(large.wait().error, MemoryBudgetExceeded)
+        assert isinstance(large.wait().error, InvalidInput)
         assert "answer_bytes" in str(large.error)
+
+
+def test_an_answer_of_all_the_bytes_fits_and_a_larger_one_does_not() -> None:
+    widths = {1.0: LAYOUT.answer_bytes // 4, 2.0: LAYOUT.answer_bytes // 4 + 1}
+
+    def widen(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        return {"OUTPUT0": np.zeros((1, widths[inputs["INPUT0"].item(0)]), np.float32)}
+
+    with bench() as made:
+        target = made.serve(FakeEngine(DOUBLING, widen))
+        fits = made.fronts[0].send(target, 1.0).wait()
+        assert len(fits.output[0]) == widths[1.0]
+        larger = made.fronts[0].send(target, 2.0).wait()
+        assert isinstance(larger.error, InvalidInput)
 
 
 def test_a_front_that_does_not_read_delays_nobody_else_and_gets_everything_later() -> None:

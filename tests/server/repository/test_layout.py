@@ -170,6 +170,7 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
         ("priority_queue_rows: {3: 8}", "priority_queue_rows names 3, and priority_levels is 1"),
         ("max_queue_rows: 0", "max_queue_rows: Input should be greater than or equal to 1"),
         ("instances: 0", "instances: Input should be greater than or equal to 1"),
+        ("instances: 257", "instances: Input should be less than or equal to 256"),
         ("instances:", "instances: Input should be a valid integer (it is None)"),
         ("warm_up: [0]", WARM_UP + "[0])"),
         ("warm_up: 8", WARM_UP + "8)"),

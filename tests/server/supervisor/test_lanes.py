@@ -58,10 +58,14 @@ def test_a_cache_that_grows_by_a_step_leaves_room_for_the_others(server: Split) 
     assert found["inferd_idle_lane_bytes"] == found["inferd_lane_bytes"] > 0
 
 
-def test_a_request_that_no_block_holds_is_told_the_bound(server: Split) -> None:
+def test_a_request_of_all_the_bytes_fits_and_a_larger_one_is_told_the_bound(
+    server: Split,
+) -> None:
+    most = INPUT_BYTES // 4
     with server.channel() as channel:
         stub = GRPCInferenceServiceStub(channel)
+        ask(stub, "free", row(most))
         with pytest.raises(grpc.RpcError) as refused:
-            ask(stub, "free", row(INPUT_BYTES // 4))
+            ask(stub, "free", row(most + 1024))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "input_bytes" in (refused.value.details() or "")

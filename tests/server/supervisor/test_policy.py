@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.settings.model import EngineSettings
+from inferd_server import command
+from inferd_server.settings.model import EngineSettings, Settings
 from inferd_server.supervisor.faults import cause
 from inferd_server.supervisor.policy import (
     FAILURES_ON_GPU,
@@ -43,6 +44,15 @@ def test_processes_follow_from_cores_and_device(
     assert arrangement.fronts == expected
     assert arrangement.reason
     assert arrangement.described
+
+
+@pytest.mark.parametrize(("there", "fronts"), [(False, 0), (True, 1)])
+def test_a_plan_store_makes_processes_only_where_there_is_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, there: bool, fronts: int
+) -> None:
+    monkeypatch.setattr(command, "gpu", lambda: there)
+    settings = Settings(engine=EngineSettings(plan_store="/plans", cores=2))
+    assert command.arranged(settings).fronts == fronts
 
 
 def test_restarts_come_ever_later_and_end() -> None:

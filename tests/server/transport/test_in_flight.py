@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from inferd_server.errors import InvalidInput, MemoryBudgetExceeded
 from inferd_server.transport.in_flight import InFlightBytes, Unanswered, UnsentBytes
 
 
@@ -21,6 +22,12 @@ def test_a_refusal_names_the_request_the_bytes_the_limit_and_the_setting() -> No
     in_flight.take(600)
     text = str(in_flight.refusal(500))
     assert all(word in text for word in ("500", "600", "1000", "max_in_flight_bytes"))
+
+
+def test_what_can_never_fit_is_the_callers_mistake_and_no_lack_of_room() -> None:
+    in_flight = InFlightBytes(1000)
+    assert isinstance(in_flight.refusal(1000), MemoryBudgetExceeded)
+    assert isinstance(in_flight.refusal(1001), InvalidInput)
 
 
 def test_an_answer_counts_for_the_oldest_message() -> None:
