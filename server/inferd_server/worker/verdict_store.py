@@ -14,7 +14,7 @@ from inferd_server.worker.row_verdict import Finding, Verdict
 
 log = logging.getLogger(__name__)
 
-METHOD = 1
+METHOD = 2
 """Counts the ways of trying: verdicts of another one do not hold any more."""
 
 
