@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +29,12 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     """Run one role until the supervisor is gone.
 
     Args:
-        arguments: role, descriptor of the connection, and process id of the supervisor.
+        arguments: role, process id of the supervisor, and descriptors: of the connection to it,
+            and of where the log goes.
         engines: returns those of a worker; None: the standard ones.
     """
-    role, descriptor, parent = arguments[0], int(arguments[1]), int(arguments[2])
+    role = arguments[0]
+    parent, descriptor, log_descriptor = map(int, arguments[1:4])
     die_with(parent)
     # The supervisor is told to stop, and tells us: a terminal or a service manager signals all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -43,7 +46,9 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     place = told.body
     assert isinstance(place, Place)
     name = role if role == "worker" else f"{role}-{place.index}"
-    logs = LogControl(place.settings.log, part=name)
+    os.set_inheritable(log_descriptor, False)
+    stream = os.fdopen(log_descriptor, "w", encoding="utf-8")
+    logs = LogControl(place.settings.log, stream, part=name)
     logs.start()
     logs.change(place.logs)
     try:
@@ -52,7 +57,9 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
         log.exception("the process ends")
         raise
     finally:
-        sys.stderr.flush()
+        with suppress(OSError):
+            # Full, most likely.
+            sys.stderr.flush()
     # Threads may be inside an engine, and Python's own way out would wait for them or abort.
     os._exit(0)
 

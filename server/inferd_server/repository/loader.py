@@ -9,6 +9,7 @@ from inferd_engines.engine import EngineError, EngineOptions, Opener
 from inferd_engines.model_files import ModelFiles
 
 from inferd_server.errors import InferdError
+from inferd_server.memory import give_back
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
@@ -139,6 +140,11 @@ class Loader:
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""
         return self._lanes.gauges()
+
+    def give_back(self) -> None:
+        """Return to the system what idle lanes hold, and what the allocator keeps."""
+        self._lanes.drop_idle()
+        give_back()
 
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""

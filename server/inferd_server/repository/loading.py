@@ -12,6 +12,7 @@ from inferd_engines.engine import Engine, EngineError, Overlapping, Signature
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_values import ModelFacts, read_facts
 
+from inferd_server.memory import give_back
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds, bounds_of
@@ -51,12 +52,15 @@ from inferd_server.worker.optional_inputs import with_optional_inputs
 from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
 from inferd_server.worker.sharing import shared
+from inferd_server.worker.shrinking import shrinking
 from inferd_server.worker.timing import run_seconds
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
 CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
+LARGE_BATCH = 1 << 20
+"""Bytes of inputs from which on what a batch takes is worth giving back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,9 +309,13 @@ class Loading:
         return Sequences(sequence.max_sequences, sequence.idle_s, self._around.clock)
 
     def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
-        """Return the engine as batches reach it: in its turn, and with what sequences left."""
+        """Return the engine as batches reach it: in its turn, with what sequences left."""
         sequence = self._config.sequence
         engine = with_optional_inputs(engine, batched=bounds.max_batch_size > 0)
+        # Models of small rows keep little, and are not asked for the size of each run.
+        rows = bounds.limits.max_rows * row_bytes(engine.signature)
+        if rows >= LARGE_BATCH or free_dimensions(engine.signature, bounds.max_batch_size > 0):
+            engine = shrinking(engine, self._around.clock, give_back)
         engine = shared(engine, self._around.turns, self._member, self._around.clock)
         if sequence is None or kept is None:
             return engine

@@ -179,6 +179,12 @@ class LanePool:
         for lane in [lane for (whose, _), lane in self._lanes.items() if whose is owner]:
             self._replace(lane)
 
+    def drop_idle(self) -> None:
+        """Give all idle lanes back; takes the lock itself."""
+        with self.lock:
+            while self._evict():
+                pass
+
     def gauges(self) -> Mapping[str, float]:
         """Return the bytes of all lanes, and of the idle ones; takes the lock itself."""
         with self.lock:

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 Spawn = Callable[[str, int], Child]
 CLOSE_S = 3.0
 """Seconds that processes get to end once they have nothing to do."""
+OUTPUT_S = 0.5
+"""Seconds for what a process wrote before its end; others may still have its standard error."""
 OWN_END_S = 1.0
 """Seconds that a process gets to end that closed its connection, which tells why it did."""
 WORKER_LOST = "the worker process was lost; a new one starts"
@@ -158,6 +160,8 @@ class Fleet:
                 log.warning("killed", extra={"child": child.name, "pid": child.process.pid})
                 child.process.kill()
                 child.process.wait()
+            if child.output is not None:
+                child.output.wait(OUTPUT_S)
 
     def _begin(self, role: str, index: int) -> None:
         with self._lock:
@@ -193,6 +197,8 @@ class Fleet:
             stopping = self._stopping
         code = child.process.wait() if stopping else self._ended(child)
         child.channel.close()
+        if child.output is not None:
+            child.output.wait(OUTPUT_S)
         with self._lock:
             known = self._reasons.pop(child, None)
             why = known or cause(code)

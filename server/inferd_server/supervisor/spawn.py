@@ -6,7 +6,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from inferd_server.control.channel import Channel
 from inferd_server.control.format import Told, pack
 from inferd_server.control.messages import Place
+from inferd_server.supervisor.output import Output
 
 MODULE = "inferd_server.child"
 WORKER, FRONT = "worker", "front"
@@ -27,6 +29,8 @@ class Child:
     index: int
     process: subprocess.Popen[bytes]
     channel: Channel
+    output: Output | None = None
+    """What it writes to its standard error."""
 
     @property
     def name(self) -> str:
@@ -42,20 +46,36 @@ def name_of(role: str, index: int) -> str:
 def spawn(role: str, place: Place, descriptors: Sequence[int], module: str = MODULE) -> Child:
     """Start a process anew, not by fork: gRPC and CUDA do not survive one.
 
+    Its log goes where this process's does. Its standard error is a pipe that this process reads,
+    and that never blocks: what nobody reads is lost.
+
     Args:
         role: WORKER or FRONT.
         place: its first message.
         descriptors: that it inherits, under the same numbers.
         module: that it runs.
     """
+    name = name_of(role, place.index)
     ours, theirs = socket.socketpair()
-    with theirs:
-        number = theirs.fileno()
+    with theirs, os.fdopen(os.dup(2), "wb") as log, piped(name) as (written, output):
+        numbers = theirs.fileno(), log.fileno()
         process = subprocess.Popen(
-            [sys.executable, "-m", module, role, str(number), str(os.getpid())],
+            [sys.executable, "-m", module, role, str(os.getpid()), *map(str, numbers)],
             stdin=subprocess.DEVNULL,
-            pass_fds=(number, *descriptors),
+            stderr=written,
+            pass_fds=(*numbers, *descriptors),
         )
     connection: Connection[Any, Any] = Connection(ours.detach())
     connection.send_bytes(pack(Told(place)))
-    return Child(role, place.index, process, Channel(connection))
+    return Child(role, place.index, process, Channel(connection), output)
+
+
+@contextmanager
+def piped(name: str) -> Iterator[tuple[int, Output]]:
+    """Give the writing end of a pipe, to be inherited, and what reads the other one."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(writer, False)
+    try:
+        yield writer, Output(name, reader)
+    finally:
+        os.close(writer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -346,3 +347,36 @@ def test_a_log_that_nobody_takes_stops_neither_answers_nor_the_end(
                 assert process.wait(PATIENCE) == 0
             finally:
                 process.kill()
+
+
+def lines_until(terminal: int, word: str) -> list[str]:
+    """Return what a terminal shows, line by line, up to the first line with a word."""
+    shown = ""
+    while word not in shown:
+        assert select.select([terminal], [], [], PATIENCE)[0], shown
+        shown += os.read(terminal, 65536).decode()
+    return shown.splitlines()
+
+
+@pytest.mark.parametrize("processes", ARRANGEMENTS)
+def test_a_terminal_shows_which_model_loads_and_lines_for_people(
+    repository: Path, processes: str
+) -> None:
+    flags = ("--grpc-port", "0", "--metrics-port", "0", "--processes", processes)
+    command = [sys.executable, "-m", "inferd_server", *flags, "--verdict-store", ""]
+    environment = clean_environment() | {"INFERD_MODEL_REPOSITORY": str(repository)}
+    reader, writer = os.openpty()
+    try:
+        with subprocess.Popen(command, env=environment, stderr=writer) as process:
+            try:
+                lines = lines_until(reader, " INFO ready")
+                assert any("loading 1 of 1: scaled" in line for line in lines)
+                assert not any(line.startswith("{") for line in lines)
+                process.terminate()
+                lines_until(reader, " INFO stopped")
+                assert process.wait(PATIENCE) == 0
+            finally:
+                process.kill()
+    finally:
+        os.close(reader)
+        os.close(writer)

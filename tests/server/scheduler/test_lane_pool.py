@@ -176,3 +176,17 @@ def test_what_no_lane_may_hold_does_not_cost_the_others_theirs() -> None:
         reserve(other, 2 * SIZE)
     assert refused.value.bound is Bound.MEMORY
     assert held(pool) == before
+
+
+def test_idle_lanes_can_be_given_back_and_others_stay(pool: LanePool) -> None:
+    idle, busy = model(pool), model(pool)
+    serve(idle, [ROW, ROW // 2, ROW // 3])
+    slot = reserve(busy)
+    pool.drop_idle()
+    found = pool.gauges()
+    assert found["inferd_idle_lane_bytes"] == 0
+    assert found["inferd_lane_bytes"] >= ROW
+    slot.inputs[0][:] = 7
+    assert (slot.inputs[0] == 7).all()
+    slot.free()
+    serve(idle, [ROW])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -10,20 +11,32 @@ from inferd_server.worker.inline import InlineLoop
 
 from tests.server.security.named import entry, written
 from tests.server.security.secured import calling, repository
-from tests.server.serving import failure, infer_request, rows, running
+from tests.server.serving import (
+    Running,
+    failure,
+    infer_request,
+    rows,
+    running,
+    running_split,
+)
 
 
-@pytest.mark.parametrize("transport", ["aio", "completion_queue"])
+def serving(arrangement: str, models: Path, identities: Path) -> AbstractContextManager[Running]:
+    if arrangement == "split":
+        return running_split(models, identities_file=identities)
+    inline = InlineLoop(time.monotonic) if arrangement == "inline" else None
+    return running(models, inline=inline, identities_file=identities)
+
+
+@pytest.mark.parametrize("arrangement", ["threads", "inline", "split"])
 def test_a_caller_who_may_only_infer_is_told_no_names_of_other_models(
-    transport: str, tmp_path: Path
+    arrangement: str, tmp_path: Path
 ) -> None:
     path = written(
         tmp_path / "identities.yaml", entry("infers", "infer"), entry("reads", "infer", "read")
     )
-    inline = None if transport == "aio" else InlineLoop(time.monotonic)
     request = infer_request("nope", rows(1.0))
-    models = repository(tmp_path / "models")
-    with running(models, inline=inline, identities_file=path) as server:
+    with serving(arrangement, repository(tmp_path / "models"), path) as server:
         for token, names in (("infers-token", ""), ("reads-token", "; known are scaled")):
             told = f"model 'nope' is not known{names}"
             with calling(server.port, token=token) as caller:
