@@ -35,8 +35,6 @@ class Place:
     """Models that the worker before should have served, whatever the repository has now."""
     unloaded: frozenset[str] = frozenset()
     """Models that callers had the worker before unload: the next one does not load them."""
-    device: bool = False
-    """True where a device may read the links' memory in place."""
     logs: Mapping[str, bool | int | str] = field(default_factory=dict)
     """What is logged now, which callers may have changed since the start."""
     left_out: frozenset[str] = frozenset()

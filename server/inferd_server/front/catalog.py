@@ -174,10 +174,6 @@ class Catalog:
         """Return what lanes hold of the memory for inputs."""
         return self._lanes.gauges()
 
-    def drop_idle_lanes(self) -> None:
-        """Give back what lanes hold of it that no request uses."""
-        self._lanes.drop_idle()
-
     def _know(self, entries: list[Entry]) -> None:
         """Keep these entries alone; the lines of all others take nothing more."""
         before = [entry.handle for entry in self.entries() if entry.handle is not None]

@@ -91,20 +91,13 @@ class FrontProcess:
             self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
         )
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
-        self._idle_heap = IdleHeap(transport.bounds.traffic, self._give_back)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
         threading.Thread(target=self._answer, name="answers", daemon=True).start()
         self._channel.read(self._handle)
-
-    def _give_back(self) -> None:
-        """Return to the system what was needed for large requests."""
-        if not self._place.device:
-            self._catalog.drop_idle_lanes()
-            self._link.drop_free_inputs()
-        give_back()
 
     def _listen(self) -> None:
         """Take calls; the process ends if it cannot."""

@@ -5,8 +5,6 @@ Source: the buddy system, Knuth, The Art of Computer Programming, volume 1, sect
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 SMALLEST = 4096
 """Bytes of the smallest class."""
 
@@ -33,11 +31,6 @@ class Blocks:
     def held(self) -> int:
         """Bytes of all blocks that are out."""
         return sum(self._held.values())
-
-    @property
-    def free(self) -> Iterator[tuple[int, int]]:
-        """Offset and bytes of every block that is not out."""
-        return ((offset, size) for size, found in self._free.items() for offset in found)
 
     def take(self, size: int) -> int | None:
         """Return the offset of a block of at least `size` bytes, or None."""

@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.link.layout import (
-    COMPLETION,
-    LINE,
-    SUBMISSION,
-    TICKET,
-    Counter,
-    Layout,
-    page,
-)
+from inferd_server.link.layout import COMPLETION, LINE, SUBMISSION, TICKET, Counter, Layout
 
 
 def create(layout: Layout) -> int:
@@ -65,16 +57,6 @@ class LinkMemory:
         self._order()
         self._counters[counter * LINE // 8] += count
         self._order()
-
-    def drop_inputs(self, offset: int, size: int) -> None:
-        """Return whole pages of the memory for inputs to the system; they read as zeros then.
-
-        Not where a device has locked them: it would go on reading the pages that were there.
-        """
-        start = page(self.layout.inputs + offset)
-        end = (self.layout.inputs + offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
-        if start < end:
-            self._map.madvise(mmap.MADV_REMOVE, start, end - start)
 
     def want_room(self, wanted: bool) -> None:
         """Say whether the front should tell when it has copied answers out."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -154,12 +154,6 @@ class InputMemory:
         assert isinstance(rows, SharedRows)
         with self._lock:
             self._blocks.give_back(rows.block)
-
-    def drop_free(self, drop: Callable[[int, int], None]) -> None:
-        """Call back with offset and bytes of every block that is not out; none is taken then."""
-        with self._lock:
-            for offset, size in self._blocks.free:
-                drop(offset, size)
 
     def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
         """Return how many rows fit into the block that so many of them take; as many or more."""

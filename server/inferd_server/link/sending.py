@@ -173,10 +173,6 @@ class FrontLink:
         """Requests that the worker has."""
         return self._size - len(self._free)
 
-    def drop_free_inputs(self) -> None:
-        """Return the memory for inputs to the system that no request holds."""
-        self.inputs.drop_free(self._memory.drop_inputs)
-
     def submit(self, job: Job, target: Target, history: History = NEW) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered.
 

@@ -189,8 +189,7 @@ class Supervisor:
             return child
         probe = self._ports.probe_address
         place, inherited = self._links.for_front(index, self._settings, address, probe)
-        device = wants_gpu(self._settings.engine)
-        place = replace(place, device=device, logs=self._logs.read())
+        place = replace(place, logs=self._logs.read())
         child = self._spawn_child(role, place, inherited)
         self._regions.tell(child)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
