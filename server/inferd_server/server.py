@@ -29,7 +29,6 @@ from inferd_server.front.routes import Services, routes, statuses
 from inferd_server.front.sick import SickModels
 from inferd_server.front.verdict import Verdict
 from inferd_server.idle_heap import IdleHeap
-from inferd_server.memory import give_back
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
@@ -143,7 +142,7 @@ class Server:
                 **certificates(),
             }
         )
-        self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, loader.release_idle)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
 

@@ -9,6 +9,7 @@ from inferd_engines.engine import EngineError, EngineOptions, Opener
 from inferd_engines.model_files import ModelFiles
 
 from inferd_server.errors import InferdError
+from inferd_server.memory import give_back
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
@@ -116,6 +117,7 @@ class Loader:
             handle.digest = answers_digest(files, config)
         finally:
             files.drop()
+            give_back()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
@@ -131,10 +133,18 @@ class Loader:
             self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
+        if settle:
+            # The allocator keeps large blocks, which messages need, and models leave behind.
+            give_back()
 
     def limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
         """Bound the rows of batches, by name and version of the models that are loaded later."""
         self._batch_limits.update(rows)
+
+    def release_idle(self) -> None:
+        """Give the memory of lanes without a request back to the system."""
+        self._lanes.release_idle()
+        give_back()
 
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""

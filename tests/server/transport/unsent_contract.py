@@ -108,6 +108,7 @@ class UnsentContract(TransportContract):
                 assert "max_unsent_bytes" in error.details()
             await_unsent(client, 0)
             assert client.call(PATH) == ANSWER
+            await_unsent(client, 0)
             assert client.transport.bounds.answers.answers == 0
 
     def test_an_answer_alone_always_has_room(self) -> None:
