@@ -176,3 +176,19 @@ def test_what_no_lane_may_hold_does_not_cost_the_others_theirs() -> None:
         reserve(other, 2 * SIZE)
     assert refused.value.bound is Bound.MEMORY
     assert held(pool) == before
+
+
+def test_an_idle_pool_gives_all_of_its_lanes_back(pool: LanePool) -> None:
+    first, second = model(pool), model(pool)
+    serve(first, range(1000, 20_000, 1000))
+    held = reserve(second, 500)
+    held.memory(0)[:] = b"x" * 500
+    pool.release_idle()
+    gauges = pool.gauges()
+    assert gauges["inferd_idle_lane_bytes"] == 0
+    assert gauges["inferd_lane_bytes"] > 0
+    assert bytes(held.memory(0)) == b"x" * 500
+    held.free()
+    pool.release_idle()
+    assert pool.gauges()["inferd_lane_bytes"] == 0
+    serve(first, [1000])
