@@ -142,7 +142,7 @@ class Server:
                 **certificates(),
             }
         )
-        self._idle_heap = IdleHeap(transport.bounds.traffic, loader.give_back)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, loader.release_idle)
         self._infer = Infer(self._repository, self._regions, telemetry, self._cache)
         self._logs = logs
 

@@ -170,6 +170,10 @@ class Catalog:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
+    def release_idle(self) -> None:
+        """Give the memory of lanes without a request back to the system."""
+        self._lanes.release_idle()
+
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of the memory for inputs."""
         return self._lanes.gauges()

@@ -91,7 +91,7 @@ class FrontProcess:
             self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
         )
         self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
-        self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, self._give_back)
         self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
@@ -183,6 +183,12 @@ class FrontProcess:
         self._catalog.lose(reason)
         ran = self._dispatch.lose(reason)
         self._channel.tell(messages.Disconnected(ran))
+
+    def _give_back(self) -> None:
+        # A GPU's driver may know the pages by their place in memory, and those stay.
+        if not self._place.settings.engine.plan_store:
+            self._catalog.release_idle()
+        give_back()
 
     def _measure(self) -> Measured:
         handles = [entry.handle for entry in self._catalog.entries()]

@@ -31,6 +31,16 @@ class AnswerRing:
         self._tail = 0
         self._parts: deque[tuple[int, int]] = deque()
 
+    @property
+    def taken(self) -> int:
+        """Bytes that were placed so far, room that was left empty among them."""
+        return self._head
+
+    @property
+    def held(self) -> int:
+        """Bytes that are not taken back."""
+        return self._head - self._tail if self._parts else 0
+
     def place(self, size: int, number: int) -> int | None:
         """Return the position for a part, or None while there is no room.
 

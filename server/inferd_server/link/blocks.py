@@ -32,6 +32,11 @@ class Blocks:
         """Bytes of all blocks that are out."""
         return sum(self._held.values())
 
+    @property
+    def free(self) -> list[tuple[int, int]]:
+        """Offset and size of every block that is free."""
+        return [(offset, size) for size, offsets in self._free.items() for offset in offsets]
+
     def take(self, size: int) -> int | None:
         """Return the offset of a block of at least `size` bytes, or None."""
         wanted = self.size if size <= self.largest and size > self.size else class_of(size)

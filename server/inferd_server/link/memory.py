@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.link.layout import COMPLETION, LINE, SUBMISSION, TICKET, Counter, Layout
+from inferd_server.link.layout import (
+    COMPLETION,
+    LINE,
+    SUBMISSION,
+    TICKET,
+    Counter,
+    Layout,
+    page,
+)
 
 
 def create(layout: Layout) -> int:
@@ -57,6 +65,17 @@ class LinkMemory:
         self._order()
         self._counters[counter * LINE // 8] += count
         self._order()
+
+    def forget_inputs(self, offset: int, size: int) -> None:
+        """Return whole pages of inputs to the system; they read as zeros then, on both sides."""
+        start = page(self.layout.inputs + offset)
+        end = (self.layout.inputs + offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end:
+            self._map.madvise(mmap.MADV_REMOVE, start, end - start)
+
+    def forget_answers(self) -> None:
+        """Return all pages of the answers to the system, of which none may be in use."""
+        self._map.madvise(mmap.MADV_REMOVE, self.layout.answers, page(self.layout.answer_bytes))
 
     def want_room(self, wanted: bool) -> None:
         """Say whether the front should tell when it has copied answers out."""

@@ -81,6 +81,20 @@ class WorkerLink:
         """True while answers wait for room."""
         return bool(self._backlog)
 
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of answers so far, and those that the front has not taken."""
+        with self._lock:
+            self._ring.release(self._memory.read(Counter.CONSUMED))
+            return self._ring.taken, self._ring.held
+
+    def trim(self) -> None:
+        """Return the memory for answers to the system, if none is there now."""
+        with self._lock:
+            self._ring.release(self._memory.read(Counter.CONSUMED))
+            if self.attached and not self._ring.held:
+                self._memory.forget_answers()
+
     def attach(self) -> None:
         """Begin with a front that begins, too."""
         with self._lock:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
@@ -115,13 +115,17 @@ def read_rows(memory: Array, block: int, dtypes: Sequence[np.dtype[Any]]) -> tup
 class InputMemory:
     """The front's side of a link's memory for inputs, shared by all its models."""
 
-    def __init__(self, memory: Array) -> None:
+    def __init__(
+        self, memory: Array, forget: Callable[[int, int], None] = lambda _offset, _size: None
+    ) -> None:
         """Begin with nothing held.
 
         Args:
             memory: bytes, a power of two of them and what is spare for descriptions.
+            forget: returns a part of it to the system, which is zeros from then on.
         """
         self._memory = memory
+        self._forget = forget
         size = 1 << (len(memory).bit_length() - 1)
         self._blocks = Blocks(size, len(memory) - size)
         self._numbers = count(1)
@@ -154,6 +158,12 @@ class InputMemory:
         assert isinstance(rows, SharedRows)
         with self._lock:
             self._blocks.give_back(rows.block)
+
+    def trim(self) -> None:
+        """Return the blocks that nobody holds to the system, for both processes."""
+        with self._lock:
+            for offset, size in self._blocks.free:
+                self._forget(offset, size)
 
     def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
         """Return how many rows fit into the block that so many of them take; as many or more."""

@@ -149,7 +149,7 @@ class FrontLink:
             memory: mapped, reset.
             wake_worker: eventfd that the worker waits on.
         """
-        self.inputs = InputMemory(memory.inputs)
+        self.inputs = InputMemory(memory.inputs, memory.forget_inputs)
         self._memory = memory
         self._wake_worker = wake_worker
         self._size = memory.layout.requests

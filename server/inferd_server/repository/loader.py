@@ -117,6 +117,7 @@ class Loader:
             handle.digest = answers_digest(files, config)
         finally:
             files.drop()
+            give_back()
         if handle.lost:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
@@ -132,19 +133,22 @@ class Loader:
             self._station.settle()
         handle.retire(timeout)
         self.forget(handle)
+        if settle:
+            # The allocator keeps large blocks, which messages need, and models leave behind.
+            give_back()
 
     def limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
         """Bound the rows of batches, by name and version of the models that are loaded later."""
         self._batch_limits.update(rows)
 
+    def release_idle(self) -> None:
+        """Give the memory of lanes without a request back to the system."""
+        self._lanes.release_idle()
+        give_back()
+
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""
         return self._lanes.gauges()
-
-    def give_back(self) -> None:
-        """Return to the system what idle lanes hold, and what the allocator keeps."""
-        self._lanes.drop_idle()
-        give_back()
 
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""

@@ -17,7 +17,7 @@ from inferd_server.scheduler.rows import Memory, PrivateMemory, PrivateRows, Row
 WARM_BYTES = 16 * 1024 * 1024
 FIRST_BYTES = 64 * 1024
 """Of a lane that begins, at least; one that is too small is followed by one twice as large."""
-KEPT_BYTES = 256 * 1024 * 1024
+KEPT_BYTES = 64 * 1024 * 1024
 """Of the lanes of one process, while some of them are idle."""
 Specs: TypeAlias = tuple[RowSpec, ...]
 Key: TypeAlias = tuple[object, Specs]
@@ -179,11 +179,12 @@ class LanePool:
         for lane in [lane for (whose, _), lane in self._lanes.items() if whose is owner]:
             self._replace(lane)
 
-    def drop_idle(self) -> None:
-        """Give all idle lanes back; takes the lock itself."""
+    def release_idle(self) -> None:
+        """Give back every lane that is idle, and what else nobody uses; takes the lock itself."""
         with self.lock:
             while self._evict():
                 pass
+            self.memory.trim()
 
     def gauges(self) -> Mapping[str, float]:
         """Return the bytes of all lanes, and of the idle ones; takes the lock itself."""

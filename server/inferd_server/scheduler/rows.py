@@ -38,6 +38,9 @@ class Memory(Protocol):
     def give_back(self, rows: Rows) -> None:
         """Nobody uses these rows any more."""
 
+    def trim(self) -> None:
+        """Return what nobody uses to the system, where it is not returned by itself."""
+
     def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
         """Return how many rows fit into the memory that so many of them take; as many or more."""
 
@@ -67,6 +70,9 @@ class PrivateMemory:
 
     def give_back(self, rows: Rows) -> None:
         """Do nothing: arrays go with the last reference."""
+
+    def trim(self) -> None:
+        """Do nothing: the allocator is told by others."""
 
     def rounded(self, specs: Sequence[RowSpec], rows: int) -> int:
         """Return so many: memory comes in any size."""

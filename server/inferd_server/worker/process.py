@@ -17,8 +17,10 @@ from inferd_server.control.channel import Channel, PeerLost
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
 from inferd_server.errors import InferdError
+from inferd_server.idle_heap import IdleHeap
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.receiving import WorkerLink
+from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.entries import Entry, gauges
@@ -54,6 +56,8 @@ class WorkerProcess:
             WorkerLink(index, LinkMemory(memory, place.layout), wake)
             for index, (memory, wake) in enumerate(zip(place.links, place.wake_fronts, strict=True))
         ]
+        self._links = links
+        self._idle_heap = IdleHeap(self._traffic, self._give_back)
         self._intake = Intake(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
         settings, models = place.settings, place.settings.repository
@@ -94,6 +98,7 @@ class WorkerProcess:
     def run(self) -> None:
         """Load the models, and do what is asked until the supervisor is gone."""
         self._intake.start()
+        self._idle_heap.start()
         if not self._awaits_overrides:
             self._begin()
         self._channel.read(self._handle)
@@ -174,6 +179,15 @@ class WorkerProcess:
                 bounds = entry.handle.bounds
                 limit = min(most, bounds.limits.max_rows)
                 entry.handle.queue.limit(limit, bounds.max_queue_delay)
+
+    def _traffic(self) -> tuple[int, int]:
+        found = [link.traffic for link in self._links]
+        return sum(total for total, _ in found), sum(held for _, held in found)
+
+    def _give_back(self) -> None:
+        for link in self._links:
+            link.trim()
+        give_back()
 
     def _settle(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 
@@ -22,7 +23,7 @@ from inferd_server.errors import (
 from inferd_server.link.layout import Layout
 
 from tests.fakes.engine import DOUBLING, FakeEngine, double
-from tests.server.callers import Caller, rows_of
+from tests.server.callers import ANSWERED_WITHIN, Caller, rows_of
 from tests.server.link.bench import LAYOUT, Target, bench
 
 
@@ -188,3 +189,28 @@ def test_a_link_whose_worker_died_answers_everything_and_begins_anew() -> None:
         engine.release()
         assert again.wait().output == rows_of(8)
         assert [caller.answers for caller in lost] == [1, 1, 1]
+
+
+def test_memory_that_nobody_uses_goes_back_and_what_is_under_way_stays() -> None:
+    large = Layout(requests=8, input_bytes=1 << 20, answer_bytes=1 << 20)
+    with bench(layout=large) as made:
+        engine = FakeEngine()
+        target = made.serve(engine)
+        (front,) = made.fronts
+        rows = [float(number) for number in range(900)]
+        assert front.send(target, *rows).wait().output == rows_of(*[2 * row for row in rows])
+        before = os.fstat(made.memories[0]).st_blocks
+        engine.hold()
+        engine.running.clear()
+        runs = front.send(target, 1.0, 2.0)
+        assert engine.running.wait(ANSWERED_WITHIN)
+        front.arena._pool.release_idle()
+        made.links[0].trim()
+        engine.release()
+        assert runs.wait().output == rows_of(2.0, 4.0)
+        front.arena._pool.release_idle()
+        made.links[0].trim()
+        assert made.links[0].traffic[1] == 0
+        assert os.fstat(made.memories[0]).st_blocks < before
+        # As before, on pages that are zeros.
+        assert front.send(target, *rows).wait().output == rows_of(*[2 * row for row in rows])

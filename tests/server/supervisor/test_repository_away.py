@@ -59,6 +59,29 @@ def answer(server: Split) -> float:
         return float(arrays(found)["OUTPUT0"][0, 0])
 
 
+def test_known_answers_are_given_while_no_worker_serves(tmp_path: Path) -> None:
+    repository = models.repository(
+        tmp_path / "models", {"scaled": models.scale(2.0)}, {"scaled": "response_cache: {}\n"}
+    )
+    with split_process(repository, "--fronts", "1") as server, server.channel() as channel:
+        stub, request = GRPCInferenceServiceStub(channel), infer_request("scaled", rows(1.0))
+        stub.ModelInfer(request, timeout=PATIENCE)
+        readiness = Readiness(server)
+        readiness.wait_for(SERVING)
+        repository.rename(tmp_path / "away")
+        server.kill("worker")
+        readiness.wait_for(NOT_SERVING)
+        # The next worker has tried to load it by then, and found nothing.
+        server.process.wait_for("not ready")
+        for _ in range(3):
+            found, call = stub.ModelInfer.with_call(request, timeout=PATIENCE)
+            assert arrays(found)["OUTPUT0"][0, 0] == 2.0
+            assert dict(call.trailing_metadata())["inferd-cache"] == "hit"
+        (tmp_path / "away").rename(repository)
+        readiness.wait_for(SERVING)
+        readiness.close()
+
+
 def test_a_server_of_processes_without_models_is_not_ready_and_says_why(tmp_path: Path) -> None:
     repository = models.repository(tmp_path, {"scaled": models.scale(2.0)})
     with split_process(repository, "--fronts", "1") as server, server.channel() as channel:

@@ -110,6 +110,7 @@ class UnsentContract(TransportContract):
             await_unsent(client, 0)
             assert client.call(PATH) == ANSWER
             await_unsent(client, 0)
+            assert client.transport.bounds.answers.answers == 0
 
     def test_an_answer_alone_always_has_room(self) -> None:
         with self.serve_with(max_unsent_bytes=1024)(Routes(unary={PATH: answering})) as client:
