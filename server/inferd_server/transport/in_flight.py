@@ -60,7 +60,8 @@ class InFlightBytes:
         if size > self._limit:
             return InvalidInput(
                 f"this request has {size} bytes, and all requests that await their answer may have "
-                f"{self._limit} (max_in_flight_bytes)"
+                f"{self._limit} (max_in_flight_bytes)",
+                reason="IN_FLIGHT_BYTES",
             )
         return MemoryBudgetExceeded(
             f"no room for this request of {size} bytes: {self.held} bytes of requests await their "

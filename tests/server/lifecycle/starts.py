@@ -66,7 +66,8 @@ SETTINGS: Mapping[str, Sequence[object]] = {
 # Files and folders, what the test itself gives, and what would hide the lines that it waits for.
 LEFT_OUT = {
     *("tls_certificate", "tls_private_key", "tls_client_ca", "identities_file"),
-    *("model_repository", "plan_store", "verdict_store", "cache_redis_password_file"),
+    *("model_repository", "link_folders", "plan_store", "verdict_store"),
+    "cache_redis_password_file",
     *("grpc_port", "metrics_port", "log_format"),
 }
 MODEL_SETTINGS: Sequence[str] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from inferd.tensors import DATATYPES, Array
 from inferd_server.link.answers import AnswerRing, Part, read_part
 from inferd_server.link.blocks import SMALLEST, Blocks, class_of
+from inferd_server.link.layout import Layout
+from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.rows import InputMemory, SharedRows, read_rows
 
 SIZE = 16 * SMALLEST
@@ -102,3 +105,41 @@ def test_what_no_block_holds_does_not_fit_and_is_not_given() -> None:
     assert not memory.fits(specs, 1, SIZE)
     assert memory.take(specs, 1, SIZE) is None
     assert memory.fits([(np.dtype(np.float32), (4,))], 1, 16)
+
+
+def test_memory_that_no_request_holds_goes_back_to_the_system_and_the_rest_stays() -> None:
+    descriptor = create(Layout(16, 1 << 20, 1 << 16))
+    link = LinkMemory(descriptor, Layout(16, 1 << 20, 1 << 16))
+    memory = InputMemory(link.inputs, link.forget_inputs)
+    specs = [(np.dtype(np.uint8), (100_000,))]
+    held, others = memory.take(specs, 1, 0), [memory.take(specs, 1, 0) for _ in range(7)]
+    for number, rows in enumerate([held, *others]):
+        assert rows is not None
+        rows.arrays[0][:] = number + 1
+    full = os.fstat(descriptor).st_blocks
+    for rows in others:
+        assert rows is not None
+        memory.give_back(rows)
+    memory.trim()
+    assert os.fstat(descriptor).st_blocks * 512 < full * 512 - 600_000
+    assert held is not None
+    assert (held.arrays[0] == 1).all()
+    again = memory.take(specs, 1, 0)
+    assert again is not None
+    again.arrays[0][:] = 9
+    assert (held.arrays[0] == 1).all()
+    os.close(descriptor)
+
+
+def test_only_whole_pages_of_free_memory_go_back() -> None:
+    descriptor = create(Layout(16, 1 << 16, 1 << 16))
+    link = LinkMemory(descriptor, Layout(16, 1 << 16, 1 << 16))
+    link.inputs[:] = 1
+    link.answers[:] = 1
+    link.forget_inputs(100, 2 * SMALLEST)
+    assert (link.inputs[:SMALLEST] == 1).all()
+    assert (link.inputs[SMALLEST : 2 * SMALLEST] == 0).all()
+    assert (link.inputs[2 * SMALLEST :] == 1).all()
+    link.forget_inputs(0, 1 << 16)
+    assert (link.answers == 1).all()
+    os.close(descriptor)
