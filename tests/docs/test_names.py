@@ -24,7 +24,7 @@ from inferd_server.settings.sources import fields
 from inferd_server.transport.status import code_name, reason
 from pydantic import BaseModel
 
-from .pages import PAGES, blocks, quoted
+from .pages import PAGES, blocks, quoted, tables
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [ROOT / name for name in ("server/inferd_server", "engines/inferd_engines")]
@@ -94,12 +94,33 @@ def names() -> frozenset[str]:
 @cache
 def reasons() -> frozenset[str]:
     """Return every reason of an error, and the names of gRPC's codes that errors have."""
-    kinds, found = [errors.InferdError], set()
-    while kinds:
-        kind = kinds.pop()
-        kinds += kind.__subclasses__()
-        found |= {reason(kind("")), code_name(kind(""))}
+    found = {name for kind in error_classes() for name in (reason(kind("")), code_name(kind("")))}
     return frozenset(found | texts() | {"INTERNAL", "UNIMPLEMENTED"})
+
+
+@cache
+def codes() -> dict[str, set[str]]:
+    """Return the codes that errors of each reason have, where the class is told with the reason."""
+    found: dict[str, set[str]] = {}
+    kinds = {kind.__name__: kind for kind in error_classes()}
+    for kind in kinds.values():
+        found.setdefault(reason(kind("")), set()).add(code_name(kind("")))
+    for path in SOURCES[0].rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                given = [word.value for word in node.keywords if word.arg == "reason"]
+                if node.func.id in kinds and given and isinstance(given[0], ast.Constant):
+                    told = found.setdefault(str(given[0].value), set())
+                    told.add(code_name(kinds[node.func.id]("")))
+    return found
+
+
+def error_classes() -> list[type[errors.InferdError]]:
+    """Return every class of the error tree."""
+    kinds = [errors.InferdError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
 
 
 @cache
@@ -142,6 +163,27 @@ def test_reasons_and_codes_are_told_as_the_server_tells_them(page: str) -> None:
     known = {f"INFERD_{name.upper()}" for name in fields()} | texts()
     assert {name for name in variables if not name.startswith("INFERD_TEST_")} - known == set()
     assert told - variables - reasons() - OTHER_VARIABLES == set()
+
+
+REASONS = [
+    (page, told, code.strip("`"))
+    for page, column in (("security", 1), ("scheduling", 0))
+    for head, rows in tables(PAGES[page])
+    if head[column] in {"code", "status"}
+    for cells in rows
+    for code in [cells[column]]
+    for told in re.findall("`([A-Z_]+)`", cells[column + 1])
+]
+
+
+@pytest.mark.parametrize(("page", "told", "code"), REASONS)
+def test_a_reason_has_the_code_of_its_table(page: str, told: str, code: str) -> None:
+    assert codes().get(told, {code}) == {code}
+
+
+def test_the_tables_of_reasons_are_found() -> None:
+    assert len(REASONS) >= 10
+    assert sum(told in codes() for _, told, _ in REASONS) >= 8
 
 
 @each_page
