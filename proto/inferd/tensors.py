@@ -90,20 +90,20 @@ def decode_bytes(data: Buffer, count: int) -> Array:
     Raises:
         ValueError: a length points past the end, or elements are missing or left over.
     """
-    view = memoryview(data).cast("B")
-    elements = np.empty(min(count, len(view) // _LENGTH.size), dtype=np.object_)
+    # One copy of all: parts of it are made quicker than parts of a view.
+    whole = bytes(memoryview(data).cast("B"))
+    size = len(whole)
+    elements = np.empty(min(count, size // _LENGTH.size), dtype=np.object_)
     offset = 0
     for index in range(count):
         start = offset + _LENGTH.size
-        if start > len(view):
+        if start > size:
             raise ValueError(f"it ends before element {index} of {count}")
-        (length,) = _LENGTH.unpack_from(view, offset)
+        (length,) = _LENGTH.unpack_from(whole, offset)
         offset = start + length
-        if offset > len(view):
-            raise ValueError(
-                f"element {index} says {length} bytes, and {len(view) - start} are left"
-            )
-        elements[index] = bytes(view[start:offset])
-    if offset != len(view):
-        raise ValueError(f"{len(view) - offset} bytes are left after element {count - 1}")
+        if offset > size:
+            raise ValueError(f"element {index} says {length} bytes, and {size - start} are left")
+        elements[index] = whole[start:offset]
+    if offset != size:
+        raise ValueError(f"{size - offset} bytes are left after element {count - 1}")
     return elements

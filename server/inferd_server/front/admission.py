@@ -18,6 +18,16 @@ from inferd_server.front.parameters import REGION, RegionRange, region_range
 MAX_BYTES = 2**31
 MAX_RANK = 32
 """A protobuf message, and so a tensor in it, ends below 2 GiB; numpy below 64 dimensions."""
+WIDTHS: Mapping[str, type[np.generic]] = {
+    "bool_contents": np.bool_,
+    "int_contents": np.int32,
+    "int64_contents": np.int64,
+    "uint_contents": np.uint32,
+    "uint64_contents": np.uint64,
+    "fp32_contents": np.float32,
+    "fp64_contents": np.float64,
+}
+"""What the elements of typed contents are, by their field; those of bytes_contents are objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +225,21 @@ def contents_array(item: Input, contents: InferTensorContents) -> np.ndarray[Any
             f"input {name!r} has {len(values)} elements in {field}; {item.elements} were "
             f"expected for shape {list(item.shape)}"
         )
-    try:
+    if field not in WIDTHS:
         return np.fromiter(values, item.tensor.dtype, item.elements)
-    except OverflowError as error:
-        raise InvalidInput(f"input {name!r} has an element outside {datatype}") from error
+    # The container's own memory at once, which is of the field's width.
+    found = np.array(values, WIDTHS[field])
+    if not in_range(found, item.tensor.dtype):
+        raise InvalidInput(f"input {name!r} has an element outside {datatype}")
+    return found.astype(item.tensor.dtype, copy=False)
+
+
+def in_range(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> bool:
+    """True if a datatype of whole numbers, or any other one, holds every element of an array."""
+    if dtype.kind not in "iu" or dtype == array.dtype or not array.size:
+        return True
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= array.min() and array.max() <= limits.max)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol, TypeAlias
 
 import numpy as np
-from inferd.oip.v2.inference_pb2 import InferTensorContents
+from inferd.oip.v2.inference_pb2 import InferTensorContents, ModelInferRequest
 from inferd.tensors import BYTES, DATATYPES, Array, Buffer, decode_bytes
 
 from inferd_server.errors import InvalidInput
@@ -17,6 +18,8 @@ from inferd_server.front.wire import is_text
 from inferd_server.scheduler.slot import RowSpec
 
 OBJECT = DATATYPES[BYTES]
+MAX_TEXT_ELEMENTS = 1 << 20
+"""Elements of one BYTES input: each becomes an object, and an empty one travels as 4 bytes."""
 
 
 class Writable(Protocol):
@@ -182,7 +185,21 @@ def _locate_region(item: Input, part: RegionRange, regions: RegionTable) -> Loca
     return Elements(_strings(item, data))
 
 
+def text_elements(request: ModelInferRequest) -> int:
+    """Return how many elements of text a request says that it has."""
+    return sum(
+        math.prod(max(0, size) for size in tensor.shape)
+        for tensor in request.inputs
+        if tensor.datatype == BYTES
+    )
+
+
 def _strings(item: Input, data: bytes | bytearray | memoryview) -> Array:
+    if item.elements > MAX_TEXT_ELEMENTS:
+        raise InvalidInput(
+            f"input {item.tensor.name!r} has {item.elements} elements of BYTES; at most "
+            f"{MAX_TEXT_ELEMENTS} are read"
+        )
     try:
         elements = decode_bytes(data, item.elements)
     except ValueError as error:

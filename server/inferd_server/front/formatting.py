@@ -2,65 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from inferd.tensors import Array
 
-from inferd_server.control.blocking import BlockingThread
 from inferd_server.errors import MemoryBudgetExceeded
 from inferd_server.front.answer import Target
 from inferd_server.front.classification import takes_long
 from inferd_server.front.outcome import Answer
+from inferd_server.front.side_thread import SideThread
 from inferd_server.scheduler.job import Phases
-
-MOST_BYTES = 256 * 2**20
-"""Of outputs that wait to be written."""
-
-
-class Formatting:
-    """A thread that writes answers, begun when there is one. Any thread may call."""
-
-    def __init__(self, most: int = MOST_BYTES) -> None:
-        """Wait for nothing yet.
-
-        Args:
-            most: bytes of outputs that may wait.
-        """
-        self._most = most
-        self._held = 0
-        self._thread: BlockingThread | None = None
-        self._lock = threading.Lock()
-
-    def submit(self, nbytes: int, write: Callable[[], None]) -> None:
-        """Write an answer soon.
-
-        Args:
-            nbytes: of its outputs.
-            write: must not raise.
-
-        Raises:
-            MemoryBudgetExceeded: too much waits already.
-        """
-        with self._lock:
-            if self._held and self._held + nbytes > self._most:
-                raise MemoryBudgetExceeded(
-                    f"{self._held} bytes of outputs wait to be classified; {self._most} may"
-                )
-            self._held += nbytes
-            if self._thread is None:
-                self._thread = BlockingThread("formatting")
-                self._thread.start()
-            self._thread.submit(partial(self._write, nbytes, write))
-
-    def _write(self, nbytes: int, write: Callable[[], None]) -> None:
-        try:
-            write()
-        finally:
-            with self._lock:
-                self._held -= nbytes
 
 
 class ClassifiedAnswer(Answer):
@@ -69,7 +22,7 @@ class ClassifiedAnswer(Answer):
     __slots__ = ("_formatting", "_targets")
 
     def __init__(
-        self, formatting: Formatting, targets: Sequence[Target], *arguments: Any, **named: Any
+        self, formatting: SideThread, targets: Sequence[Target], *arguments: Any, **named: Any
     ) -> None:
         """Prepare.
 

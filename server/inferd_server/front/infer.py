@@ -16,12 +16,13 @@ from inferd_server.errors import (
 from inferd_server.front.cacheable import encoded, payloads
 from inferd_server.front.door import earliest
 from inferd_server.front.examine import examine
-from inferd_server.front.fill import Checked
-from inferd_server.front.formatting import ClassifiedAnswer, Formatting
+from inferd_server.front.fill import Checked, text_elements
+from inferd_server.front.formatting import ClassifiedAnswer
 from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
 from inferd_server.front.plan import Plan
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.reserve import fill, reserve
+from inferd_server.front.side_thread import SideThread
 from inferd_server.front.template import Parts, Template, TemplateCache, learn, split
 from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
@@ -32,6 +33,7 @@ from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
+from inferd_server.worker.inline import MOST_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +55,8 @@ class Infer:
         self._clock = telemetry.clock
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Alarms(telemetry.clock)
-        self._formatting = Formatting()
+        self._formatting = SideThread("formatting", "outputs wait to be classified")
+        self._decoding = SideThread("decoding", "requests with much text wait to be read")
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
@@ -105,13 +108,28 @@ class Infer:
             done = True
         return done
 
-    def _check(self, call: Call, parts: Parts | None, started: float, attempt: int = 1) -> None:
-        """Parse a request, look its model up, and admit it or refuse it."""
+    def _check(
+        self,
+        call: Call,
+        parts: Parts | None,
+        started: float,
+        attempt: int = 1,
+        *,
+        aside: bool = False,
+    ) -> None:
+        """Parse a request, look its model up, and admit it or refuse it.
+
+        With `aside`, on a thread that may take its time.
+        """
         handle: Handle | None = None
         # Once: the call lets go of it when it is answered, which may be before this ends.
         message = call.request
         try:
             request, raw = parse(message)
+            if not aside and text_elements(request) > MOST_TEXT:
+                later = partial(self._check, call, parts, started, attempt, aside=True)
+                self._decoding.submit(len(message), later)
+                return
             identity = identity_field(request.id)
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.

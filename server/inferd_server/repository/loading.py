@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ from inferd_server.worker.batching import (
     row_bytes,
 )
 from inferd_server.worker.batching_advice import fixed_input
-from inferd_server.worker.inline import InlineLoop, longest, why_not_inline
+from inferd_server.worker.inline import MOST_TEXT, InlineLoop, longest, why_not_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.optional_inputs import with_optional_inputs
 from inferd_server.worker.overlap import Overlap
@@ -343,7 +344,8 @@ class Loading:
         if seconds is not None and seconds <= longest(around.asked):
             seconds = run_seconds(warm_up, rows, around.clock)
         fixed = not free_dimensions(handle.signature, handle.batched)
-        predictable = CPU in engine.name and engine.steady and fixed
+        little = fixed and text_in(engine.signature, rows) <= MOST_TEXT
+        predictable = CPU in engine.name and engine.steady and little
         why = why_not_inline(around.asked, config.instances, predictable, seconds)
         handle.arrangement = "threads" if why else "inline"
         if why and around.asked == "inline":
@@ -367,3 +369,12 @@ def check_formats(
         rank = len(inputs[name].shape) - batched
         if rank != 3:
             raise EngineError(f"format: {image} has 3 dimensions, and input {name!r} has {rank}")
+
+
+def text_in(signature: Signature, rows: int) -> int:
+    """Return how many elements of text so many rows of inputs with fixed shapes have."""
+    return sum(
+        math.prod(rows if size is None else size for size in tensor.shape)
+        for tensor in signature.inputs
+        if tensor.dtype == object
+    )

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 BEFORE = frozenset(
     {
         *("COMPRESSION_NOT_TAKEN", "COMPRESSION_DAMAGED", "COMPRESSION_RATIO"),
-        *("MESSAGE_BYTES", "IN_FLIGHT_BYTES"),
+        *("MESSAGE_BYTES", "REQUEST_BYTES", "IN_FLIGHT_BYTES"),
     }
 )
 """Reasons of the transport, for a request that nobody else has seen."""

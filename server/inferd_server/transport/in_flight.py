@@ -61,7 +61,7 @@ class InFlightBytes:
             return InvalidInput(
                 f"this request has {size} bytes, and all requests that await their answer may have "
                 f"{self._limit} (max_in_flight_bytes)",
-                reason="IN_FLIGHT_BYTES",
+                reason="REQUEST_BYTES",
             )
         return MemoryBudgetExceeded(
             f"no room for this request of {size} bytes: {self.held} bytes of requests await their "

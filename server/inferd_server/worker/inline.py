@@ -18,6 +18,10 @@ Clock = Callable[[], float]
 LONGEST_S, LONGEST_ASKED_S = 0.002, 0.02
 
 
+MOST_TEXT = 20_000
+"""Elements of text in a batch that runs inline: a request with more is read on another thread."""
+
+
 def longest(asked: str) -> float:
     """Return the seconds that a full batch may take inline."""
     return LONGEST_ASKED_S if asked == "inline" else LONGEST_S

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import resource
+import threading
+import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import grpc
 import pytest
@@ -17,8 +20,10 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd_server.errors import InvalidInput
 from inferd_server.front import field_count
 from inferd_server.front.field_count import MAX_FIELDS, MAX_OUTER_FIELDS, check_fields, known_fields
+from inferd_server.front.fill import MAX_TEXT_ELEMENTS
 from inferd_server.front.unary import parse_message
 from inferd_server.front.wire import parse
+from inferd_server.worker.inline import MOST_TEXT, InlineLoop
 
 from tests import models
 from tests.server.front.hostile import (
@@ -184,3 +189,54 @@ def objects(message: oip.ModelInferRequest) -> int:
         + tensor.HasField("contents")
         for tensor in message.inputs
     ) + sum(map(len, (message.outputs, message.parameters, message.raw_input_contents)))
+
+
+def text(elements: int, model: str = "words") -> oip.ModelInferRequest:
+    """Return a request with so many empty strings, which are zeros as they travel."""
+    request = oip.ModelInferRequest(model_name=model, raw_input_contents=[bytes(4 * elements)])
+    request.inputs.add(name="INPUT0", datatype="BYTES", shape=[1, elements])
+    return request
+
+
+ARRANGEMENTS = {"inline": lambda: InlineLoop(time.monotonic), "threads": lambda: None}
+
+
+@pytest.fixture(params=ARRANGEMENTS)
+def words(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    proto = models.identity("BYTES", dims=("batch", "count"))
+    folder = models.repository(tmp_path, {"words": proto, "simple": models.add_sub()})
+    with running(folder, inline=ARRANGEMENTS[request.param]()) as server:
+        yield server
+
+
+def test_more_strings_than_may_be_are_refused_before_they_are_read(words: Running) -> None:
+    before = most_memory()
+    error = words.refused(text(10_000_000))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert f"10000000 elements of BYTES; at most {MAX_TEXT_ELEMENTS} are read" in error.details()
+    assert most_memory() - before < MORE_MEMORY
+    assert_still_serves(words)
+
+
+def test_nobody_waits_while_many_strings_are_read(words: Running) -> None:
+    reads = threading.Event()
+    assert words.server is not None
+    words.server._infer._decoding.submit(0, reads.wait)
+    many = words.stub.ModelInfer.future(text(MOST_TEXT + 1), timeout=PATIENCE)
+    few = words.infer(text(MOST_TEXT))
+    assert list(few.outputs[0].shape) == [1, MOST_TEXT]
+    assert_still_serves(words)
+    assert not many.done()
+    reads.set()
+    assert list(many.result(PATIENCE).outputs[0].shape) == [1, MOST_TEXT + 1]
+
+
+def test_what_waits_to_be_read_is_bounded(words: Running) -> None:
+    reads = threading.Event()
+    assert words.server is not None
+    words.server._infer._decoding.submit(2**40, reads.wait)
+    error = words.refused(text(MOST_TEXT + 1))
+    reads.set()
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "requests with much text wait to be read" in error.details()
+    assert list(words.infer(text(MOST_TEXT)).outputs[0].shape) == [1, MOST_TEXT]

@@ -178,6 +178,13 @@ def test_what_no_lane_may_hold_does_not_cost_the_others_theirs() -> None:
     assert held(pool) == before
 
 
+def test_a_bound_reserves_nothing(pool: LanePool) -> None:
+    arena = Arena(2**31 - 1, 2**40, pool)
+    for width in (1, 1000):
+        reserve(arena, width).free()
+    assert held(pool) <= 4 * FIRST_BYTES
+
+
 def test_an_idle_pool_gives_all_of_its_lanes_back(pool: LanePool) -> None:
     first, second = model(pool), model(pool)
     serve(first, range(1000, 20_000, 1000))

@@ -84,7 +84,7 @@ class RefusedContract(TransportContract):
     @pytest.mark.parametrize(("send", "method"), [(unary, PATH), (streamed, STREAM)])
     @pytest.mark.parametrize(
         ("message", "reason"),
-        [(COMPRESSED, "COMPRESSION_NOT_TAKEN"), (TOO_MUCH, "IN_FLIGHT_BYTES")],
+        [(COMPRESSED, "COMPRESSION_NOT_TAKEN"), (TOO_MUCH, "REQUEST_BYTES")],
         ids=["compressed", "too much"],
     )
     def test_requests_beyond_a_bound_are_told(
