@@ -59,7 +59,7 @@ class Statistics:
         # Plain numbers, since every request adds to most of them. Of a request that succeeded
         # each phase counts once, so that one count is enough.
         self._successes = 0
-        self._total = self._queue = self._gather = self._compute = self._encode = 0.0
+        self._total = self._queue = self._gather = self._compute = 0.0
         self._rows = 0
         self._last = 0.0
         self._fail = Duration()
@@ -87,14 +87,12 @@ class Statistics:
             wall: seconds since the epoch.
         """
         run = phases.run
-        gather = prepare + run.gather
         with self._lock:
             self._successes += 1
             self._total += total
             self._queue += phases.queue
-            self._gather += gather
+            self._gather += prepare + run.gather
             self._compute += run.compute
-            self._encode += max(0.0, total - phases.queue - gather - run.compute)
             self._rows += rows
             self._last = wall
 
@@ -126,13 +124,14 @@ class Statistics:
         """Return the counters; a copy as far as its numbers go."""
         with self._lock:
             count = self._successes
+            rest = self._total - self._queue - self._gather - self._compute
             return Snapshot(
                 success=Duration(count + self._hit.count, self._total + self._hit.seconds),
                 fail=copied(self._fail),
                 queue=Duration(count, self._queue),
                 gather=Duration(count, self._gather),
                 compute=Duration(count, self._compute),
-                encode=Duration(count, self._encode),
+                encode=Duration(count, max(0.0, rest)),
                 hit=copied(self._hit),
                 miss=copied(self._miss),
                 rows=self._rows,

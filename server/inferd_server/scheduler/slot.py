@@ -153,7 +153,14 @@ class Arena:
                 raise NoRoom(Bound.BYTES)
             if level in self._held and self._held[level] + rows > self._level_rows[level]:
                 raise NoRoom(Bound.PRIORITY)
-            slot = self._slot(specs, rows, nbytes, level)
+            latest = self._latest
+            lane = latest[1] if latest is not None and latest[0] is specs else None
+            if lane is not None and (start := lane.reserve(rows)) is not None:
+                if self._pool.latest is not lane:
+                    self._pool.use(lane)
+                slot = Slot(self, lane, start, rows, lane.place, nbytes, level)
+            else:
+                slot = self._elsewhere(specs, rows, nbytes, level)
             self._rows += rows
             self._bytes += nbytes
             if level in self._held:
@@ -189,12 +196,9 @@ class Arena:
             self._latest = None
             self._pool.drop(self)
 
-    def _slot(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int) -> Slot:
-        latest, pool = self._latest, self._pool
-        if latest is not None and latest[0] is specs:
-            lane: Lane | None = latest[1]
-        else:
-            lane = self._lane(tuple(specs))
+    def _elsewhere(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int) -> Slot:
+        """Return a slot that is not in the lane used last."""
+        pool, lane = self._pool, self._lane(tuple(specs))
         start = None if lane is None else lane.reserve(rows)
         if start is None:
             lane = self._larger(tuple(specs), rows)

@@ -164,7 +164,8 @@ class QueueCall:
         self._on_cancel = None
         # Others may keep the call for a while, and need not keep that.
         self.request = b""
-        self._give_back()
+        self._bounds.requests.give(self._held)
+        self._held = 0
 
     def _received(self, _: object) -> None:
         bounds = self._bounds
@@ -203,7 +204,8 @@ class QueueCall:
                 return
             # An answer has nowhere to go from now on.
             self.answered = True
-            self._give_back()
+            self._bounds.requests.give(self._held)
+            self._held = 0
             self._core.drop()
         self._cancel()
 
@@ -217,11 +219,6 @@ class QueueCall:
             callback, self._on_cancel = self._on_cancel, None
         if callback is not None:
             callback()
-
-    def _give_back(self) -> None:
-        # Nothing the second time.
-        self._bounds.requests.give(self._held)
-        self._held = 0
 
 
 def admitted(core: CoreCall, authorize: Authorize) -> bool:

@@ -8,6 +8,7 @@ Source: grpcio's own `grpc/_server.py`, which uses the same objects.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -19,6 +20,8 @@ from inferd_server.transport.call import Metadata
 from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.options import ChannelArguments
 from inferd_server.transport.tls import text_names
+
+log = logging.getLogger(__name__)
 
 TESTED = ("1.85",)
 NAMES = {
@@ -155,8 +158,15 @@ class CoreCall:
         """
         send = cygrpc.SendMessageOperation(message, 0)
         end = [NO_METADATA, send, OK] if watched else [NO_METADATA, send, OK, CLOSED]
-        if self._finish(end, then) and len(message) > LARGE:
-            end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
+        call, gate = self._call, self._gate
+        if call is None or gate.kept is not None or len(message) > LARGE:
+            if self._finish(end, then):
+                end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
+            return
+        # As `_finish` does; most answers take this way.
+        self._call = self._event = None
+        if gate.open:
+            call.start_server_batch(end, then)
 
     def reply_with(
         self, message: bytes, trailing: Metadata, then: Tag, *, first: bool, watched: bool
@@ -262,7 +272,10 @@ class CoreServer:
         self._arm(method, arrived)
 
     def poll(self, wait: float | None) -> bool | None:
-        """Run the tag of the next event. False: none came within `wait` seconds; None: over."""
+        """Run the tag of the next event. False: none came within `wait` seconds; None: over.
+
+        What a tag raises is logged: one event must not end the thread that serves all others.
+        """
         # Core sleeps in whole milliseconds, and not at all only for a time long past.
         event = self._queue.poll(None if wait is None else time.time() + wait if wait else 0)
         kind = event.completion_type
@@ -270,7 +283,10 @@ class CoreServer:
             return False
         if kind == QUEUE_SHUTDOWN:
             return None
-        event.tag(event)
+        try:
+            event.tag(event)
+        except Exception:
+            log.exception("an event could not be handled")
         return True
 
     def on_poller(self, then: Callable[[], None]) -> None:

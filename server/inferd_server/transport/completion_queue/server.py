@@ -169,7 +169,7 @@ class CompletionQueueTransport:
                 return
             last = misses >= MISSES
             looks += last
-            misses = 0 if self._step(core, LAST_LOOK_S if last else 0.0) else misses + 1
+            misses = 0 if core.poll(LAST_LOOK_S if last else 0.0) else misses + 1
 
     def _more_comes(self) -> bool:
         return has_unread(self._port) or others_run()
@@ -211,14 +211,14 @@ class CompletionQueueTransport:
                 wait = self._take_turn()
                 self._watch(self._unwatched.take())
                 if running is False:
-                    running = self._step(self._core, self._unwatched.wait(wait))
+                    running = self._core.poll(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
 
     def _drain(self, core: CoreServer) -> bool | None:
         """Handle what is there. True: there may be more; False: nothing; None: over."""
         idle = False
         for _ in range(EVENTS):
-            running = self._step(core, 0.0)
+            running = core.poll(0.0)
             if running is None or (idle and not running):
                 return running
             # Core looks at one connection at a time: only two misses in a row mean none.
@@ -231,14 +231,6 @@ class CompletionQueueTransport:
         except Exception:
             log.exception("a turn failed")
             return None
-
-    def _step(self, core: CoreServer, wait: float | None) -> bool | None:
-        try:
-            return core.poll(wait)
-        except Exception:
-            # One event must not end the thread that serves all the others.
-            log.exception("an event could not be handled")
-            return True
 
     def _watch(self, calls: Sequence[QueueCall]) -> None:
         for call in calls:
