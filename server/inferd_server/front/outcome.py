@@ -87,8 +87,7 @@ class Answer:
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Send the outputs; a response that cannot be made is an error of this job alone."""
-        clock, plan = self._telemetry.clock, self._plan
-        ran = clock()
+        plan = self._plan
         try:
             parts = plan.responses.encode(self._identity, outputs)
         except InferdError as error:
@@ -98,7 +97,7 @@ class Answer:
             log.exception("a response could not be encoded")
             self.fail(EngineFailure())
             return
-        now = clock()
+        now = self._telemetry.clock()
         total = now - self._started
         # Counted first: who has the answer finds it in the statistics.
         plan.handle.statistics.succeeded(
@@ -107,7 +106,7 @@ class Answer:
         plan.series.answered("OK", total, phases)
         forecast = plan.handle.forecast
         if forecast.last is not phases.run:
-            forecast.learn(phases.run, ran)
+            forecast.learn(phases.run, now)
         if self._promise is not None:
             self._settle(self._promise, total, now)
         try:

@@ -37,7 +37,7 @@ NAMES = {
     "SendInitialMetadataOperation": (),
     "SendMessageOperation": (),
     "SendStatusFromServerOperation": (),
-    "CompletionType": ("queue_timeout", "queue_shutdown"),
+    "CompletionType": ("operation_complete", "queue_timeout"),
     "peer_identities": (),
 }  # fmt: skip
 
@@ -52,7 +52,7 @@ CLOSED = cygrpc.ReceiveCloseOnServerOperation(0)
 LARGE = 1 << 16
 NO_MESSAGE = b""
 QUEUE_TIMEOUT = cygrpc.CompletionType.queue_timeout
-QUEUE_SHUTDOWN = cygrpc.CompletionType.queue_shutdown
+OPERATION_COMPLETE = cygrpc.CompletionType.operation_complete
 FOREVER = 1e12
 """Seconds since the epoch from which on a deadline means none."""
 
@@ -279,15 +279,13 @@ class CoreServer:
         # Core sleeps in whole milliseconds, and not at all only for a time long past.
         event = self._queue.poll(None if wait is None else time.time() + wait if wait else 0)
         kind = event.completion_type
-        if kind == QUEUE_TIMEOUT:
-            return False
-        if kind == QUEUE_SHUTDOWN:
-            return None
-        try:
-            event.tag(event)
-        except Exception:
-            log.exception("an event could not be handled")
-        return True
+        if kind == OPERATION_COMPLETE:
+            try:
+                event.tag(event)
+            except Exception:
+                log.exception("an event could not be handled")
+            return True
+        return False if kind == QUEUE_TIMEOUT else None
 
     def on_poller(self, then: Callable[[], None]) -> None:
         """Run something on the polling thread, as an event. Any thread; once only."""
