@@ -17,6 +17,8 @@ from inferd_server.errors import InvalidInput, ResourceExhausted, Unimplemented
 GZIP = b"\x1f\x8b"
 DEFLATE = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda")
 WINDOW_BITS: Mapping[bytes, int] = {GZIP: 31, **dict.fromkeys(DEFLATE, 15)}
+FIRST_BYTES = frozenset(magic[0] for magic in WINDOW_BITS)
+"""Nearly all messages begin with another one."""
 ANY_RATIO_BYTES = 1 << 20
 """A message up to this size may come from as few bytes as it likes."""
 

@@ -11,7 +11,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput
 from inferd_server.transport.call import Authorize, Metadata, Refused, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall
-from inferd_server.transport.compression import WINDOW_BITS
+from inferd_server.transport.compression import FIRST_BYTES, WINDOW_BITS
 from inferd_server.transport.in_flight import Bounds
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
@@ -169,21 +169,22 @@ class QueueCall:
 
     def _received(self, _: object) -> None:
         bounds = self._bounds
-        bounds.requests.awaited -= 1
+        requests = bounds.requests
+        requests.awaited -= 1
         message = self._core.received()
         if message is None:
             # If the caller went away, or core refused its message, this goes nowhere.
             self.fail(InvalidInput("the call ended without a message"))
             return
-        if message[:2] in WINDOW_BITS:
+        if message and message[0] in FIRST_BYTES and message[:2] in WINDOW_BITS:
             try:
                 message = bounds.compression.plain(message)
             except InferdError as error:
                 self.fail(error)
                 return
         size = len(message)
-        if not bounds.requests.take(size):
-            self.fail(bounds.requests.refusal(size))
+        if not requests.take(size):
+            self.fail(requests.refusal(size))
             return
         self._held = size
         self.request = message
