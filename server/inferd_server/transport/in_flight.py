@@ -73,16 +73,16 @@ class InFlightBytes:
 class UnsentBytes:
     """Bytes of answers that gRPC has not sent yet, and of those whose turn has not come."""
 
-    __slots__ = ("_given", "_left", "_limit", "_lock", "_queued", "_sent", "_taken")
+    __slots__ = ("_given", "_limit", "_lock", "_queued", "_taken")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         # Of answers that wait for those of earlier requests.
         self._queued = 0
         self._lock = threading.Lock()
-        # Numbers with one writer each: who answers, and the transport's thread.
-        self._taken = self._left = 0
-        self._given = self._sent = 0
+        # Two numbers with one writer each: who answers, and the transport's thread.
+        self._taken = 0
+        self._given = 0
 
     @property
     def held(self) -> int:
@@ -94,11 +94,6 @@ class UnsentBytes:
         """Bytes in all so far."""
         return self._taken
 
-    @property
-    def answers(self) -> int:
-        """Answers that wait now."""
-        return self._left - self._sent
-
     def take(self, size: int) -> bool:
         """Count an answer; False if there is no room. With a lock, always the same one, held.
 
@@ -109,13 +104,11 @@ class UnsentBytes:
         if held + size > self._limit and held:
             return False
         self._taken += size
-        self._left += 1
         return True
 
     def give(self, size: int, _: object = None) -> None:
         """Count an answer no longer; also as the tag of its event. The transport's thread only."""
         self._given += size
-        self._sent += 1
 
     def queue(self, size: int) -> bool:
         """Count an answer that waits for its turn; False if there is no room. Any thread."""

@@ -49,10 +49,10 @@ def await_unsent(client: Client, size: int) -> None:
     """Exchange calls with the server until so many bytes wait; each takes it around once."""
     answers = client.transport.bounds.answers
     for _ in range(10_000):
-        if answers.held == size and (size or not answers.answers):
+        if answers.held == size:
             return
         client.call(ECHO, b"x")
-    raise AssertionError(f"{answers.held} bytes of {answers.answers} answers wait, not {size}")
+    raise AssertionError(f"{answers.held} bytes of answers wait, not {size}")
 
 
 @contextmanager
@@ -110,7 +110,7 @@ class UnsentContract(TransportContract):
             await_unsent(client, 0)
             assert client.call(PATH) == ANSWER
             await_unsent(client, 0)
-            assert client.transport.bounds.answers.answers == 0
+            assert client.transport.bounds.answers.held == 0
 
     def test_an_answer_alone_always_has_room(self) -> None:
         with self.serve_with(max_unsent_bytes=1024)(Routes(unary={PATH: answering})) as client:

@@ -124,7 +124,8 @@ class QueueCall:
             if self.answered:
                 return
             answers = self._bounds.answers
-            size = len(message)
+            # An empty one has to be sent, too.
+            size = len(message) or 1
             if not answers.take(size):
                 self.fail(answers.refusal(size))
                 return

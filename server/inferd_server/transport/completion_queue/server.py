@@ -141,7 +141,7 @@ class CompletionQueueTransport:
         found = Next.WAIT
         while found is Next.WAIT and not self._over.wait(min(LOOK_S, grace)):
             requests, answers = self.bounds.requests, self.bounds.answers
-            waiting = requests.awaited + answers.answers + len(self._unwatched)
+            waiting = requests.awaited + answers.held + len(self._unwatched)
             found = ending.look(waiting + len(self._calls) + len(self._streams))
         return found
 
