@@ -35,7 +35,9 @@ SILENT = 4
 
 # Chosen by measurement, see docs/onnxruntime.md.
 DEFAULT_ENTRIES: Mapping[str, str] = {
-    "session.intra_op.allow_spinning": "0",
+    # Threads wait so long for the next operator before they sleep.
+    "session.intra_op.allow_spinning": "1",
+    "session.intra_op.spin_duration_us": "20",
     # So that a provider which registered but runs no node is not said to serve.
     "session.record_ep_graph_assignment_info": "1",
 }

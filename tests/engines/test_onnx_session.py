@@ -65,9 +65,18 @@ def test_the_cpu_comes_last_and_once() -> None:
 
 def test_threads_and_config_entries_reach_the_runtime() -> None:
     entry = "session.intra_op.spin_duration_us"
-    options = session_options(EngineOptions(threads=3, extra={entry: "20"}))
+    options = session_options(EngineOptions(threads=3, extra={entry: "50"}))
     assert options.intra_op_num_threads == 3
-    assert options.get_session_config_entry(entry) == "20"
+    assert options.get_session_config_entry(entry) == "50"
+
+
+def test_threads_spin_for_a_moment_unless_the_operator_says_otherwise() -> None:
+    spin, moment = "session.intra_op.allow_spinning", "session.intra_op.spin_duration_us"
+    usual = session_options(EngineOptions())
+    assert (usual.get_session_config_entry(spin), usual.get_session_config_entry(moment)) == (
+        ("1", "20")
+    )
+    assert session_options(EngineOptions(extra={spin: "0"})).get_session_config_entry(spin) == "0"
 
 
 def test_an_unknown_config_entry_is_refused() -> None:
