@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def served(
 
 @pytest.fixture(scope="module")
 def segment() -> Iterator[str]:
-    path = Path("/dev/shm/inferd-docs-triton")
+    path = Path("/dev/shm") / KEY
     path.write_bytes(bytes(SIZE))
     yield path.name
     path.unlink()
@@ -124,7 +125,8 @@ def setting(kind: str, name: str, **value: object) -> oip.LogSettingsRequest:
     return request(settings={name: request.SettingValue(**value)})
 
 
-KEY = "inferd-docs-triton"
+# Another run of these tests may be on the same machine.
+KEY = f"inferd-docs-triton-{os.getpid()}"
 CALLS: dict[str, tuple[str, Callable[[], object]]] = {
     "unload an unknown model": (
         "RepositoryModelUnload",
