@@ -106,8 +106,8 @@ class UnsentBytes:
         self._taken += size
         return True
 
-    def give(self, size: int, _: object = None) -> None:
-        """Count an answer no longer; also as the tag of its event. The transport's thread only."""
+    def give(self, size: int) -> None:
+        """Count an answer no longer. The transport's thread only."""
         self._given += size
 
     def queue(self, size: int) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from inferd.tensors import Buffer
 
@@ -130,7 +129,8 @@ class QueueCall:
                 self.fail(answers.refusal(size))
                 return
             self._end()
-            sent = partial(answers.give, size)
+            # From now on what is held are the bytes of the answer.
+            self._held, sent = size, self._sent
             if trailing or self._begun:
                 first, watched = not self._begun, self._watched
                 core.reply_with(message, trailing, sent, first=first, watched=watched)
@@ -167,6 +167,9 @@ class QueueCall:
         self.request = b""
         self._bounds.requests.give(self._held)
         self._held = 0
+
+    def _sent(self, _: object) -> None:
+        self._bounds.answers.give(self._held)
 
     def _received(self, _: object) -> None:
         bounds = self._bounds
