@@ -89,7 +89,7 @@ def waiting(every: dict, yaml: dict[str, str]) -> None:
         "batcher_preferred": f"{{{delay}, preferred_batch_size: [2, 6]}}",
         "batcher_best": f"{{{delay}, preferred_batch_size: [4]}}",
         "batcher_alone": "max_batch_size: 8",
-        "delayed": "max_queue_delay_ms: 1000",
+        "delayed": "max_queue_delay_ms: 1000\npreferred_batch_size: 32",
     }
     names = ("summing", "summing_shared", "summing_few", "summing_silent")
     every |= dict.fromkeys(names, models.summing("INT32", ("batch", 1)))

@@ -140,7 +140,7 @@ def served(
 
 def settings() -> dict[str, str]:
     """One model waits until eight rows are there; the others run request by request."""
-    together = "warm_up: [8]\nmax_batch_size: 8\nmax_queue_delay_ms: 10000\n"
+    together = "max_batch_size: 8\npreferred_batch_size: 8\nmax_queue_delay_ms: 10000\n"
     return {**dict.fromkeys(SERVED, QUIET), "crowd": together}
 
 

@@ -31,7 +31,7 @@ ARRANGEMENTS = {
     "split": ("split", "--fronts", "1"),
 }
 ROOM, WIDTH = 300_000, 50_000
-PATIENT = "max_batch_size: 2\nmax_queue_delay_ms: 60000\n"
+PATIENT = "max_batch_size: 2\npreferred_batch_size: 2\nmax_queue_delay_ms: 60000\n"
 """A model that waits for a second row before it runs."""
 Send: TypeAlias = Callable[..., None]
 
