@@ -6,6 +6,7 @@ import threading
 import time
 
 import grpc
+import grpc.aio
 import pytest
 from inferd_server.errors import AddressInUse, ShuttingDown
 from inferd_server.transport.call import Routes, Stream
@@ -126,12 +127,17 @@ class StopContract(TransportContract):
             assert client.address.endswith(f":{port}")
 
     def test_no_thread_outlives_the_transport(self, serve: Serve) -> None:
-        before = set(threading.enumerate())
-        transport = self.make()
-        transport.start("127.0.0.1:0", Routes(unary={PATH: echo}))
-        assert set(threading.enumerate()) != before
-        transport.stop(0)
-        assert not set(threading.enumerate()) - before
+        # grpc.aio has one thread for all of a process, which begins with the first use.
+        grpc.aio.init_grpc_aio()
+        try:
+            before = set(threading.enumerate())
+            transport = self.make()
+            transport.start("127.0.0.1:0", Routes(unary={PATH: echo}))
+            assert set(threading.enumerate()) != before
+            transport.stop(0)
+            assert not set(threading.enumerate()) - before
+        finally:
+            grpc.aio.shutdown_grpc_aio()
 
 
 def await_refusal(address: str) -> None:
