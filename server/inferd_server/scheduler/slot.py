@@ -155,12 +155,15 @@ class Arena:
                 raise NoRoom(Bound.PRIORITY)
             latest = self._latest
             lane = latest[1] if latest is not None and latest[0] is specs else None
-            if lane is not None and (start := lane.reserve(rows)) is not None:
+            start = None if lane is None else lane.reserve(rows)
+            if start is None:
+                lane, start = self._elsewhere(tuple(specs), rows)
+            if lane is None or start is None:
+                slot = self._alone(specs, rows, nbytes, level)
+            else:
                 if self._pool.latest is not lane:
                     self._pool.use(lane)
                 slot = Slot(self, lane, start, rows, lane.place, nbytes, level)
-            else:
-                slot = self._elsewhere(specs, rows, nbytes, level)
             self._rows += rows
             self._bytes += nbytes
             if level in self._held:
@@ -196,19 +199,18 @@ class Arena:
             self._latest = None
             self._pool.drop(self)
 
-    def _elsewhere(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int) -> Slot:
-        """Return a slot that is not in the lane used last."""
-        pool, lane = self._pool, self._lane(tuple(specs))
+    def _elsewhere(self, specs: tuple[RowSpec, ...], rows: int) -> tuple[Lane | None, int | None]:
+        """Reserve rows in another lane than the one used last, or in a larger one."""
+        lane = self._lane(specs)
         start = None if lane is None else lane.reserve(rows)
         if start is None:
-            lane = self._larger(tuple(specs), rows)
+            lane = self._larger(specs, rows)
             start = None if lane is None else lane.reserve(rows)
-        if lane is not None and start is not None:
-            if pool.latest is not lane:
-                pool.use(lane)
-            return Slot(self, lane, start, rows, lane.place, nbytes, level)
-        # No room side by side: rows of its own, which the batch gathers.
-        alone = pool.take(specs, rows, nbytes)
+        return lane, start
+
+    def _alone(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int) -> Slot:
+        """Return a slot with rows of its own, which the batch gathers."""
+        alone = self._pool.take(specs, rows, nbytes)
         if alone is None:
             raise NoRoom(Bound.MEMORY)
         return Slot(self, None, 0, rows, alone, nbytes, level)

@@ -158,15 +158,8 @@ class CoreCall:
         """
         send = cygrpc.SendMessageOperation(message, 0)
         end = [NO_METADATA, send, OK] if watched else [NO_METADATA, send, OK, CLOSED]
-        call, gate = self._call, self._gate
-        if call is None or gate.kept is not None or len(message) > LARGE:
-            if self._finish(end, then):
-                end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
-            return
-        # As `_finish` does; most answers take this way.
-        self._call = self._event = None
-        if gate.open:
-            call.start_server_batch(end, then)
+        if self._finish(end, then) and len(message) > LARGE:
+            end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
 
     def reply_with(
         self, message: bytes, trailing: Metadata, then: Tag, *, first: bool, watched: bool
