@@ -161,11 +161,13 @@ class CompletionQueueTransport:
 
     def _take_in(self, core: CoreServer) -> None:
         """Accept what arrived before the end: core would drop it without an answer."""
-        misses = looks = 0
+        misses = looks = quiet = 0
         for _ in range(LAST_EVENTS):
             # Core looks at one connection at a time, so that one miss does not mean that there
             # is nothing; and what the kernel, or a thread of core's own, still has is to come.
-            if misses > MISSES and (looks >= LAST_LOOKS or not self._more_comes()):
+            # A thread of core's that waits for a lock looks idle: so one quiet look is not enough.
+            quiet = quiet + 1 if misses > MISSES and not self._more_comes() else 0
+            if quiet > MISSES or (misses > MISSES and looks >= LAST_LOOKS):
                 return
             last = misses >= MISSES
             looks += last
