@@ -100,6 +100,8 @@ class Supervisor:
         # When the worker served last, once it has.
         self._served: float | None = None
         self._ended = threading.Event()
+        self._announcing = threading.Lock()
+        self._announced = False
         self._draining = False
         self._listening = False
         self._metrics_port = 0
@@ -344,7 +346,17 @@ class Supervisor:
             for front in self._fleet.live_fronts():
                 front.channel.tell(now)
         if now.ready != before.ready and not now.draining:
-            log.log(*((logging.INFO, "ready") if now.ready else (logging.ERROR, "not ready")))
+            # It waits for the fronts, whose messages may have led here.
+            threading.Thread(target=self._announce, name="announce", daemon=True).start()
+
+    def _announce(self) -> None:
+        """Log that the server became ready or is so no more, once every front says the same."""
+        with self._announcing:
+            self._relay.catch_up()
+            ready = self._condition.ready
+            if ready != self._announced and not self._draining:
+                self._announced = ready
+                log.log(*((logging.INFO, "ready") if ready else (logging.ERROR, "not ready")))
 
     def _facts(self) -> Facts:
         silent = self._vigil.silent(self._fleet.worker)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 
@@ -127,17 +128,20 @@ class StopContract(TransportContract):
             assert client.address.endswith(f":{port}")
 
     def test_no_thread_outlives_the_transport(self, serve: Serve) -> None:
-        # grpc.aio has one thread for all of a process, which begins with the first use.
-        grpc.aio.init_grpc_aio()
-        try:
-            before = set(threading.enumerate())
-            transport = self.make()
-            transport.start("127.0.0.1:0", Routes(unary={PATH: echo}))
-            assert set(threading.enumerate()) != before
-            transport.stop(0)
-            assert not set(threading.enumerate()) - before
-        finally:
-            grpc.aio.shutdown_grpc_aio()
+        async def beside_grpc_aio() -> None:
+            # It has one thread for all of a process, which begins with the first use in a loop.
+            grpc.aio.init_grpc_aio()
+            try:
+                before = set(threading.enumerate())
+                transport = self.make()
+                transport.start("127.0.0.1:0", Routes(unary={PATH: echo}))
+                assert set(threading.enumerate()) != before
+                transport.stop(0)
+                assert not set(threading.enumerate()) - before
+            finally:
+                grpc.aio.shutdown_grpc_aio()
+
+        asyncio.run(beside_grpc_aio())
 
 
 def await_refusal(address: str) -> None:
