@@ -221,24 +221,13 @@ class CompletionQueueTransport:
         running: bool | None = True
         while running is not None:
             # What is there first, so that it makes one batch; then a turn; then the next event.
-            running = self._drain(self._core)
+            running = self._core.drain(EVENTS)
             if running is not None:
                 wait = self._take_turn()
                 self._watch(self._unwatched.take())
                 if running is False:
                     running = self._core.poll(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
-
-    def _drain(self, core: CoreServer) -> bool | None:
-        """Handle what is there. True: there may be more; False: nothing; None: over."""
-        idle = False
-        for _ in range(EVENTS):
-            running = core.poll(0.0)
-            if running is None or (idle and not running):
-                return running
-            # Core looks at one connection at a time: only two misses in a row mean none.
-            idle = not running
-        return True
 
     def _take_turn(self) -> float | None:
         try:
