@@ -21,8 +21,8 @@ from inferd_server.front.canary import Canaries
 from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
+from inferd_server.front.infer_request import Telemetry
 from inferd_server.front.inspection import Inspection, ServerState, own_counters
-from inferd_server.front.outcome import Telemetry
 from inferd_server.front.probing import ProbePort
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses

@@ -25,8 +25,8 @@ from inferd_server.front.dispatch import Dispatch
 from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
+from inferd_server.front.infer_request import Telemetry
 from inferd_server.front.inspection import Inspection, ServerState
-from inferd_server.front.outcome import Telemetry
 from inferd_server.front.probing import ProbePort
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.front.regions import RegionTable
