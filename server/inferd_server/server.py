@@ -50,6 +50,7 @@ from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
 from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
+from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.row_trials import RowTrials
 
@@ -72,6 +73,7 @@ class Server:
         inline: InlineLoop | None = None,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
+        end: End = go_on,
     ) -> None:
         """Put the parts together.
 
@@ -84,6 +86,7 @@ class Server:
             inline: whose turns the transport takes; None if it takes none.
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
+            end: called with an error after which an engine can run nothing more.
         """
         self._settings = settings
         self._transport = transport
@@ -116,6 +119,7 @@ class Server:
             inline,
             trials=trials,
             roots=partial(link_roots, models.model_repository, models.link_folders),
+            end=end,
         )
         self._sick = SickModels(clock)
         # Models that are not loaded again.

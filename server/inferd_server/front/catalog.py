@@ -16,7 +16,6 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
 from inferd_server.repository.handle import Description, Handle
 from inferd_server.repository.last_request import LastRequest
-from inferd_server.repository.line import Refusable
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.lane import LanePool
@@ -60,18 +59,6 @@ class RemoteLine:
         """True if requests of another line are requests of this one."""
         return (self.signature, self.batched) == (other.signature, other.batched)
 
-    def take(self, patience: float | None = None) -> None:
-        """Return None: nothing runs here."""
-        del patience
-
-    def park(self, wake: Callable[[], None]) -> bool:
-        """Return False: nothing runs here."""
-        del wake
-        return False
-
-    def take_full(self) -> None:
-        """Return None: nothing runs here."""
-
     def limit(self, max_rows: int, max_delay: float) -> None:
         """Do nothing: nothing runs here."""
 
@@ -83,7 +70,7 @@ class RemoteLine:
         """Send no more, because the worker is gone; what comes waits for the next one."""
         self.closed, self.returning = True, True
 
-    def drain(self) -> Sequence[Refusable]:
+    def drain(self) -> Sequence[Job]:
         """Close; what was sent waits in the worker."""
         self.close()
         return ()

@@ -21,9 +21,9 @@ from inferd_server.front.formatting import Formatting
 from inferd_server.front.plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.line import Line
 from inferd_server.scheduler.job import Job, Phases
 from inferd_server.scheduler.promise import Promise
+from inferd_server.scheduler.queue import RequestQueue
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -169,14 +169,14 @@ def ident(field: bytes) -> str:
     return field[begin:].decode(errors="replace")
 
 
-def cancel(queue: Line, job: Job) -> None:
+def cancel(queue: RequestQueue, job: Job) -> None:
     """End a job whose caller went away, unless it runs already."""
     job.cancelled = True
     if queue.withdraw(job):
         job.fail(Cancelled("the caller went away while the request waited"))
 
 
-def expire(queue: Line, job: Job) -> None:
+def expire(queue: RequestQueue, job: Job) -> None:
     """End a job whose time is over, whether it waits or runs."""
     error = DeadlinePassed("the deadline passed before the request was answered")
     if queue.withdraw(job):

@@ -14,12 +14,13 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
 from inferd_server.repository.handle import Handle
-from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
+from inferd_server.scheduler.fair_share import FairShare
 from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.turns import Turns
+from inferd_server.scheduler.queue import LocalQueues, Queues
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batch_memory import MemoryGauge
+from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
@@ -36,10 +37,12 @@ class Loader:
         metrics: Metrics,
         clock: Callable[[], float],
         inline: InlineLoop | None = None,
-        station: Station | None = None,
+        queues: Queues | None = None,
+        settle: Callable[[], None] = lambda: None,
         trials: RowTrials | None = None,
         roots: Callable[[Path], Sequence[Path]] = lambda _: (),
         memory: MemoryGauge | None = None,
+        end: End = go_on,
     ) -> None:
         """Keep how to load.
 
@@ -50,10 +53,12 @@ class Loader:
             metrics: told of what is loaded and run.
             clock: monotonic seconds.
             inline: hosts the models that are quick enough; None: every instance has a thread.
-            station: where requests wait; None: in this process.
+            queues: makes the models' queues; None: requests come from this process.
+            settle: returns once whoever sends requests knows the versions that serve now.
             trials: of models' rows; None: none is kept.
             roots: returns the folders that links to files of a model may lead into.
             memory: tells of this process's memory; None: it is asked.
+            end: called with an error after which an engine can run nothing more.
         """
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
@@ -61,19 +66,21 @@ class Loader:
         self._roots = roots
         self._engine = engine
         self._metrics = metrics
-        self._station = station or LocalStation(clock)
+        self._settle = settle
+        self._end = end
         self._lanes = LanePool()
         self._surroundings = Surroundings(
             batching,
             engine.processes,
             inline,
-            self._station,
-            Turns(engine.concurrent_runs),
+            queues or LocalQueues(clock),
+            FairShare(engine.concurrent_runs),
             self._lanes,
             metrics,
             clock,
             trials or RowTrials(clock),
             self._memory,
+            end,
         )
 
     def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
@@ -109,6 +116,7 @@ class Loader:
                 lambda: self._opener(path, options),
                 loading.later if index else loading.first,
                 loading.lost,
+                self._end,
             )
             for index in range(config.instances)
         ]
@@ -130,7 +138,7 @@ class Loader:
         """
         if settle:
             # Requests that are still sent to it would find it closed.
-            self._station.settle()
+            self._settle()
         handle.retire(timeout)
         self.forget(handle)
         if settle:

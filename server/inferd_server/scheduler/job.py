@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd.tensors import Array
 
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.scheduler.alarms import Alarm
-from inferd_server.scheduler.slot import Slot
+from inferd_server.scheduler.slot import Slot, batch_views
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,39 @@ class Phases:
     """The run, shared with the other requests of the batch."""
 
 
+class LocalSender:
+    """The sender of jobs: this process, in which each has an answer of its own."""
+
+    def views(self, jobs: Sequence[Job]) -> tuple[Array, ...]:
+        """Return every input of several jobs as one contiguous array."""
+        return batch_views([job.slot for job in jobs])
+
+    begin = views
+
+    def finish(
+        self, jobs: Sequence[Job], outputs: Mapping[str, Array], taken: float, run: Execution
+    ) -> None:
+        """Answer each job with its rows of every output, in order; one alone with all of them."""
+        if len(jobs) == 1:
+            (job,) = jobs
+            job.finish(outputs, Phases(taken - job.arrived, run))
+            return
+        tensors = tuple(outputs.items())
+        start = 0
+        for job in jobs:
+            end = start + job.rows
+            own = {}
+            for name, array in tensors:
+                own[name] = array[start:end]
+            start = end
+            job.finish(own, Phases(taken - job.arrived, run))
+
+    def fail(self, jobs: Sequence[Job], error: InferdError) -> None:
+        """Answer each job with an error."""
+        for job in jobs:
+            job.fail(error)
+
+
 class Job(ABC):
     """A request that waits, runs, and is answered exactly once, from any thread.
 
@@ -55,6 +88,9 @@ class Job(ABC):
         "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "ordered",
         "rows", "slot", "stream", "trial",
     )  # fmt: skip
+
+    sender = LocalSender()
+    """Of every job: whoever runs them asks it for their rows, and gives it the outputs."""
 
     def __init__(self) -> None:
         """Have no rows yet: see `place`."""
