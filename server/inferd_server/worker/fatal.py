@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -93,6 +94,8 @@ def guarded(function: Callable[[], R], end: End) -> R:
 def end_process(error: EngineError) -> None:
     """End this process with `EXIT_CODE`, its log written."""
     log.critical("the engine failed for good: the process ends", extra={"error": str(error)})
-    sys.stderr.flush()
+    with suppress(OSError):
+        # Full, most likely.
+        sys.stderr.flush()
     # Python's own way out would call into the engine again.
     os._exit(EXIT_CODE)
