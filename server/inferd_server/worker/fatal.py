@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,7 +94,7 @@ def guarded(function: Callable[[], R], end: End) -> R:
 def end_process(error: EngineError) -> None:
     """End this process with `EXIT_CODE`, its log written."""
     log.critical("the engine failed for good: the process ends", extra={"error": str(error)})
-    with suppress(OSError):
+    with contextlib.suppress(OSError):
         # Full, most likely.
         sys.stderr.flush()
     # Python's own way out would call into the engine again.
