@@ -15,6 +15,7 @@ from inferd_engines.cores import usable_cores
 from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
+from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
@@ -24,6 +25,7 @@ from inferd_server.supervisor.policy import Arrangement, arrange
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
+STANDARD_ERROR = 2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         return explain_all(flags, settings, arrangement, said)
     logs = LogControl(settings.log)
     logs.start()
+    never_wait(STANDARD_ERROR)
     for remark in said:
         log.warning("a setting has no effect", extra={"why": remark})
     try:
