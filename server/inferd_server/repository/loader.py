@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, EngineOptions, Opener
@@ -13,12 +15,13 @@ from inferd_server.memory import give_back
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
+from inferd_server.repository.files import link_roots
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.turns import Turns
-from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
 from inferd_server.worker.batch_memory import MemoryGauge
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
@@ -153,6 +156,29 @@ class Loader:
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""
         self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
+
+
+def loader_of(
+    settings: Settings,
+    opener: Opener,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    inline: InlineLoop | None = None,
+) -> Loader:
+    """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
+    models = settings.repository
+    return Loader(
+        opener,
+        settings.batching,
+        settings.engine,
+        metrics,
+        clock,
+        inline,
+        trials=RowTrials(
+            clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
+        ),
+        roots=partial(link_roots, models.model_repository, models.link_folders),
+    )
 
 
 def custom_operators(model: Path, names: Sequence[str]) -> tuple[str, ...]:
