@@ -53,8 +53,21 @@ DEADLY = "deadly"
 FORGIVEN = "forgiven"
 
 
+ONLY_ONCE = "only_once"
+"""Name of a model that only the first process opens that tries."""
+GATE = "gate"
+"""Name of a pipe beside a model's file: whoever opens the model waits for the other end of it."""
+
+
 def open_faulty(path: Path, options: EngineOptions) -> Engine:
     """Open a model in ONNX Runtime."""
+    if path.with_name(GATE).exists():
+        path.with_name(GATE).read_bytes()
+    if path.parents[1].name == ONLY_ONCE:
+        try:
+            path.with_name("opened").touch(exist_ok=False)
+        except FileExistsError:
+            raise EngineError("another process has it") from None
     engine = open_onnx(path, options)
     if path.parents[1].name == DEADLY and not path.with_name(FORGIVEN).exists():
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -14,11 +14,11 @@ from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
-from inferd_server.endpoint import Changes, Endpoint
+from inferd_server.endpoint import Endpoint
 from inferd_server.errors import InferdError
 from inferd_server.front.catalog import Catalog
 from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
+from inferd_server.front.elsewhere import remote_changes
 from inferd_server.front.quarantine import Quarantine
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
@@ -81,12 +81,8 @@ class FrontProcess:
 
     def _listen(self) -> None:
         """Take calls; the process ends if it cannot."""
-        changes = Changes(
-            RemoteLoads(self._channel),
-            RemoteRegions(self._channel, self._endpoint.regions),
-            RemoteLogs(self._channel, self._logs),
-            RemoteCounters(self._channel),
-            self._asking.submit,
+        changes = remote_changes(
+            self._channel, self._endpoint.regions, self._logs, self._asking.submit
         )
         try:
             self._endpoint.start(self._place.address, self._place.probe_address, changes)
@@ -166,7 +162,7 @@ class FrontProcess:
         handles = [entry.handle for entry in self._catalog.entries()]
         return Measured(
             self._metrics.snapshot(),
-            {h.number: h.statistics.read() for h in handles if h is not None},
+            {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
 
     def _gauges(self) -> Mapping[str, float]:

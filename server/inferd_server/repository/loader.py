@@ -27,6 +27,11 @@ from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
 
+NO_SEQUENCES = (
+    "its requests build on each other, and replica processes share none of them: "
+    "--processes split serves it"
+)
+
 
 class Loader:
     """Turns model files into handles. May be called from any thread."""
@@ -43,6 +48,7 @@ class Loader:
         trials: RowTrials | None = None,
         roots: Callable[[Path], Sequence[Path]] = lambda _: (),
         memory: MemoryGauge | None = None,
+        replicated: bool = False,
     ) -> None:
         """Keep how to load.
 
@@ -57,7 +63,9 @@ class Loader:
             trials: of models' rows; None: none is kept.
             roots: returns the folders that links to files of a model may lead into.
             memory: tells of this process's memory; None: it is asked.
+            replicated: other processes have the same models, and get some of the requests.
         """
+        self._replicated = replicated
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
@@ -94,6 +102,8 @@ class Loader:
         Raises:
             EngineError: the model cannot be served.
         """
+        if self._replicated and config.sequence is not None:
+            raise EngineError(NO_SEQUENCES)
         # Read once for all instances, which are of one model then.
         files = ModelFiles(path, self._roots(path), self._memory.headroom)
         options = EngineOptions(
@@ -164,6 +174,7 @@ def loader_of(
     metrics: Metrics,
     clock: Callable[[], float],
     inline: InlineLoop | None = None,
+    replicated: bool = False,
 ) -> Loader:
     """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
     models = settings.repository
@@ -178,6 +189,7 @@ def loader_of(
             clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
         ),
         roots=partial(link_roots, models.model_repository, models.link_folders),
+        replicated=replicated,
     )
 
 
