@@ -328,8 +328,11 @@ class Supervisor:
         with self._lock:
             self._transports[child] = transport
             self._metrics.server(VERSION, ",".join(sorted(set(self._transports.values()))))
-            first = not self._listening and len(self._transports) == self._count
-            self._listening = self._listening or first
+            again = self._listening
+            first = not again and len(self._transports) == self._count
+            self._listening = again or first
+        if again:
+            log.info("listening again", extra={"child": child.name})
         if first:
             where = {"host": self._settings.listen.host, "metrics_port": self._metrics_port}
             processes = {"replicas" if self._replicas else "fronts": self._count}
