@@ -29,6 +29,7 @@ ARRANGEMENTS = {
     "threads": ("threads",),
     "aio": ("threads", "--transport", "aio"),
     "split": ("split", "--fronts", "1"),
+    "replicas": ("replicas", "--replicas", "1"),
 }
 ROOM, WIDTH = 300_000, 50_000
 PATIENT = "max_batch_size: 2\npreferred_batch_size: 2\nmax_queue_delay_ms: 60000\n"
