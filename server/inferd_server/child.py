@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from inferd_server.control.channel import Channel, receive
 from inferd_server.control.format import Told
 from inferd_server.control.messages import Place
+from inferd_server.environment import collect_seldom
 from inferd_server.monitoring.logs import LogControl
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
             and of where the log goes.
         engines: returns those of a worker or replica; None: the standard ones.
     """
+    collect_seldom()
     role = arguments[0]
     parent, descriptor, log_descriptor = map(int, arguments[1:4])
     die_with(parent)

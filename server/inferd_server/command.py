@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code."""
     signals.hold()
     environment.prepare()
+    environment.collect_seldom()
     try:
         flags = flags_of(arguments)
         settings = load_settings(flags, os.environ)

@@ -216,9 +216,10 @@ class Infer:
             answer,
             plan.urgency.level,
             plan.step is not None,
-            alone=plan.alone,
+            False,
+            plan.alone,
             # Sequences keep the order of their steps.
-            stream=call.stream if plan.step is None else None,
+            call.stream if plan.step is None else None,
         )
         plan.series.admitted()
         if not queue.submit(job):

@@ -103,7 +103,7 @@ class Answer:
         plan.handle.statistics.succeeded(
             plan.rows, total, self._filled - self._started, phases, self._telemetry.wall()
         )
-        plan.series.answered("OK", total, phases)
+        plan.series.succeeded(total, phases.queue)
         forecast = plan.handle.forecast
         if forecast.last is not phases.run:
             forecast.learn(phases.run, now)
@@ -137,7 +137,7 @@ class Answer:
         self._plan.handle.statistics.failed(total)
         if isinstance(error, EngineFailure | InvalidInput):
             self._tell(error)
-        self._plan.series.answered(code_name(error), total, None)
+        self._plan.series.answered(code_name(error), total)
         self._call.fail(error)
 
     def _tell(self, error: InferdError) -> None:

@@ -124,7 +124,7 @@ class Job:
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Answer with this job's rows of every output, and free the slot."""
         # A lock that is never released: the first to take it answers.
-        if self._open.acquire(blocking=False):
+        if self._open.acquire(False):
             if self.alarm is not None:
                 self.alarm.cancel()
             try:
@@ -150,7 +150,7 @@ class Job:
 
         They have to call `finish` or `fail` later all the same.
         """
-        if self._open.acquire(blocking=False):
+        if self._open.acquire(False):
             if self.alarm is not None:
                 self.alarm.cancel()
             self._send(error)

@@ -28,8 +28,8 @@ class Process:
 
     def answered(self, count: int) -> None:
         for _ in range(count):
-            self.metrics.admitted("m", 1)
-            self.metrics.answered("m", 1, "OK", 0.1, None)
+            self.metrics.of("m", 1).admitted()
+            self.metrics.of("m", 1).answered("OK", 0.1)
             self.statistics.failed(0.5)
 
 
@@ -71,7 +71,7 @@ def test_counters_of_all_processes_add_up() -> None:
 def test_what_a_dead_process_counted_is_kept_and_what_it_held_is_not() -> None:
     first, second = Process("front"), Process("front")
     first.answered(2)
-    first.metrics.admitted("m", 1)
+    first.metrics.of("m", 1).admitted()
     second.answered(1)
     living = [first, second]
     made = Totals(lambda: [process.fake.child for process in living], MetricsSnapshot)

@@ -11,9 +11,10 @@ from typing import Protocol
 
 import grpc
 
-from inferd_server.transport.call import Routes, UnaryHandler
-from inferd_server.transport.completion_queue.calls import QueueCall, admitted
-from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
+from inferd_server.transport.call import Routes
+from inferd_server.transport.completion_queue.calls import QueueCall, Service, admitted
+from inferd_server.transport.completion_queue.core import CoreCall, CoreServer, Event
+from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
 from inferd_server.transport.ending import LOOK_S, Ending, Next
@@ -102,13 +103,13 @@ class CompletionQueueTransport:
             core.close()
             raise cannot_listen(address, credentials is not None)
         self._core, self._port = core, port
-        hot = {path: routes.unary[path] for path in HOT if path in routes.unary}
-        core.start(list(hot))
-        for path, handler in hot.items():
+        hot = [path for path in HOT if path in routes.unary]
+        core.start(hot)
+        for path in hot:
             for _ in range(READY_HOT):
-                core.accept(path, self._unary(path, handler, routes))
+                core.accept(path, self._unary(path, routes))
         for _ in range(READY_OTHERS):
-            core.accept(None, lambda call: self._accepted(call, routes))
+            core.accept(None, lambda event, gate: self._accepted(event, gate, routes))
         self._thread.start()
         return port
 
@@ -176,28 +177,40 @@ class CompletionQueueTransport:
     def _more_comes(self) -> bool:
         return has_unread(self._port) or others_run()
 
-    def _unary(
-        self, path: str, handler: UnaryHandler, routes: Routes
-    ) -> Callable[[CoreCall], None]:
-        waits, refused = self._unwatched.add, routes.refused(path)
+    def _service(self, path: str, routes: Routes) -> Service:
+        bounds = self.bounds
+        return Service(
+            routes.unary[path],
+            bounds.requests,
+            bounds.answers,
+            bounds.compression,
+            self._unwatched.add,
+            routes.refused(path),
+        )
+
+    def _unary(self, path: str, routes: Routes) -> Callable[[Event, Gate], None]:
+        service = self._service(path, routes)
         authorize = routes.authorize.get(path)
 
-        def arrived(call: CoreCall) -> None:
+        def arrived(event: Event, gate: Gate) -> None:
+            call = QueueCall(event, gate, service)
             if authorize is None or admitted(call, authorize):
-                QueueCall(call, self.bounds, handler, waits, refused)
+                call.serve()
 
         return arrived
 
-    def _accepted(self, call: CoreCall, routes: Routes) -> None:
+    def _accepted(self, event: Event, gate: Gate, routes: Routes) -> None:
+        call = CoreCall(event, gate)
         method = call.method
+        if method in routes.unary:
+            self._unary(method, routes)(event, gate)
+            return
         authorize = routes.authorize.get(method)
         if authorize is not None and not admitted(call, authorize):
             return
-        refused = routes.refused(method)
-        if method in routes.unary:
-            QueueCall(call, self.bounds, routes.unary[method], self._unwatched.add, refused)
-        elif method in routes.streams:
-            stream = QueueStream(call, self._options.max_stream_messages, self.bounds, refused)
+        if method in routes.streams:
+            most, refused = self._options.max_stream_messages, routes.refused(method)
+            stream = QueueStream(call, most, self.bounds, refused)
             stream.serve(routes.streams[method], self._streams)
         else:
             text = f"there is no method {method}"
@@ -208,24 +221,13 @@ class CompletionQueueTransport:
         running: bool | None = True
         while running is not None:
             # What is there first, so that it makes one batch; then a turn; then the next event.
-            running = self._drain(self._core)
+            running = self._core.drain(EVENTS)
             if running is not None:
                 wait = self._take_turn()
                 self._watch(self._unwatched.take())
                 if running is False:
                     running = self._core.poll(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
-
-    def _drain(self, core: CoreServer) -> bool | None:
-        """Handle what is there. True: there may be more; False: nothing; None: over."""
-        idle = False
-        for _ in range(EVENTS):
-            running = core.poll(0.0)
-            if running is None or (idle and not running):
-                return running
-            # Core looks at one connection at a time: only two misses in a row mean none.
-            idle = not running
-        return True
 
     def _take_turn(self) -> float | None:
         try:

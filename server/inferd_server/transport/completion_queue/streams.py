@@ -164,7 +164,7 @@ class QueueStream:
     @property
     def deadline(self) -> float | None:
         """Monotonic seconds, or None for a call without a deadline."""
-        return self._core.deadline()
+        return self._core.deadline
 
     @property
     def unsent(self) -> UnsentBytes:
