@@ -16,13 +16,14 @@ from inferd_engines.cores import usable_cores
 from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
+from inferd_server.memory import headroom_bytes
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.repository.layout import model_names, read_source
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
 from inferd_server.settings.remarks import remarks
 from inferd_server.settings.sources import add_flags, load_settings, origins
-from inferd_server.supervisor.policy import Arrangement, ModelFacts, Wish, arrange
+from inferd_server.supervisor.policy import Arrangement, Host, ModelFacts, Wish, arrange
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -129,7 +130,8 @@ def arranged(settings: Settings) -> Arrangement:
                 raise SettingsError(f"{name}: only one process can listen on a unix socket")
         fronts = replicas = 1
     models = partial(model_facts, settings.repository.model_repository)
-    arrangement = arrange(Wish(engine.processes, fronts, replicas), cores, devices, models)
+    host = Host(cores, devices, headroom_bytes())
+    arrangement = arrange(Wish(engine.processes, fronts, replicas), host, models)
     if arrangement.replicas and (name := models().sequences):
         raise SettingsError(
             f"processes: replicas cannot serve model {name!r}: its requests build on each other, "

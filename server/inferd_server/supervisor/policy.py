@@ -18,6 +18,10 @@ MANY_FRONTS = 12
 
 MOST_REPLICAS = 16
 """That are started unless more are asked for: each holds every model, and Python beside it."""
+REPLICA_BYTES = 192 << 20
+"""Memory that is reckoned for a replica: 75 MiB before the first request, and rows of requests."""
+MODEL_TIMES = 4
+"""Times the size of its file that is reckoned for a model when it runs."""
 SMALL_BYTES = 16 << 20
 """Files of all models below which replicas are tried: they are held once for each core, and what
 reads so little from memory is quick for most models."""
@@ -65,36 +69,44 @@ class Wish:
     """0 asks for a choice."""
 
 
-def arrange(
-    wish: Wish, cores: int, providers: Sequence[str], models: Callable[[], ModelFacts]
-) -> Arrangement:
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What there is to serve with."""
+
+    cores: int
+    """That this server may use."""
+    providers: Sequence[str] = ()
+    """Devices that the operator named."""
+    room: int | None = None
+    """Bytes of memory that the host and the limits leave; None: unknown."""
+
+
+def arrange(wish: Wish, host: Host, models: Callable[[], ModelFacts]) -> Arrangement:
     """Decide which processes there are.
 
     Args:
         wish: of the operator.
-        cores: that this server may use.
-        providers: devices that the operator named.
+        host: that serves.
         models: returns what is known of them; called only where that matters.
     """
     asked, reason = wish.processes, "asked for"
     if asked == "auto":
-        asked, reason = choose(wish, cores, providers, models)
+        asked, reason = choose(wish, host, models)
     if asked == "split":
-        return Arrangement(front_count(wish.fronts, cores, providers), reason)
+        return Arrangement(front_count(wish.fronts, host.cores, host.providers), reason)
     if asked == "replicas":
-        return Arrangement(0, reason, replica_count(wish.replicas, cores))
+        return Arrangement(0, reason, wish.replicas or replica_count(host, models().nbytes))
     return Arrangement(0, reason)
 
 
-def choose(
-    wish: Wish, cores: int, providers: Sequence[str], models: Callable[[], ModelFacts]
-) -> tuple[str, str]:
+def choose(wish: Wish, host: Host, models: Callable[[], ModelFacts]) -> tuple[str, str]:
     """Return "split", "replicas" or "one process", and why; arguments as above.
 
     On one or two cores without a GPU processes would only take time from each other. Which
     models run inline there, or in a replica, is decided for each of them, when it was warmed up.
     """
-    if has_gpu(providers):
+    cores = host.cores
+    if has_gpu(host.providers):
         return "split", "an engine on a device that can fail needs a process of its own"
     if cores <= 2:
         return "one process", f"{cores} core{'s' if cores > 1 else ''}, and no GPU"
@@ -103,6 +115,8 @@ def choose(
     facts = models()
     if why := why_no_replicas(facts):
         return "split", f"{cores} cores; no replicas: {why}"
+    if not wish.replicas and replica_count(host, facts.nbytes) < 2:
+        return "split", f"{cores} cores; no replicas: there is no memory for two"
     return "replicas", f"{cores} cores; the models' files have {facts.nbytes / 2**20:.1f} MiB"
 
 
@@ -122,9 +136,17 @@ def why_no_replicas(models: ModelFacts) -> str:
     return ""
 
 
-def replica_count(asked: int, cores: int) -> int:
-    """Return how many replicas to start; 0 asks for a choice. Each fills about one core."""
-    return asked or max(1, min(MOST_REPLICAS, cores))
+def replica_count(host: Host, nbytes: int) -> int:
+    """Return how many replicas to start: each fills about one core, and takes its memory.
+
+    Args:
+        host: that serves.
+        nbytes: of all models' files.
+    """
+    most = min(MOST_REPLICAS, host.cores)
+    if host.room is not None:
+        most = min(most, host.room // (REPLICA_BYTES + MODEL_TIMES * nbytes))
+    return max(1, most)
 
 
 def for_replica(settings: Settings, replicas: int, usable: int) -> Settings:

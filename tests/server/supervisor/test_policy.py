@@ -19,8 +19,10 @@ from inferd_server.supervisor.policy import (
     LIMIT,
     LONGEST_S,
     MOST_REPLICAS,
+    REPLICA_BYTES,
     SMALL_BYTES,
     Arrangement,
+    Host,
     ModelFacts,
     Wish,
     arrange,
@@ -57,7 +59,7 @@ SMALL, LARGE = ModelFacts(SMALL_BYTES), ModelFacts(SMALL_BYTES + 1)
 def test_processes_follow_from_cores_and_device(
     asked: str, fronts: int, cores: int, providers: tuple[str, ...], expected: int
 ) -> None:
-    arrangement = arrange(Wish(asked, fronts), cores, providers, lambda: LARGE)
+    arrangement = arrange(Wish(asked, fronts), Host(cores, providers), lambda: LARGE)
     assert (arrangement.fronts, arrangement.replicas) == (expected, 0)
     assert arrangement.reason
     assert arrangement.described
@@ -87,9 +89,34 @@ def test_replicas_serve_small_models_without_state_on_several_cores(
     models: ModelFacts,
     expected: tuple[int, int],
 ) -> None:
-    arrangement = arrange(wish, cores, providers, lambda: models)
+    arrangement = arrange(wish, Host(cores, providers), lambda: models)
     assert (arrangement.fronts, arrangement.replicas) == expected
     assert arrangement.reason
+
+
+@pytest.mark.parametrize(
+    ("wish", "room", "expected"),
+    [
+        (Wish("auto"), None, (0, 8)),
+        (Wish("auto"), 100 * REPLICA_BYTES, (0, 8)),
+        (Wish("auto"), 3 * REPLICA_BYTES, (0, 3)),
+        (Wish("auto"), 2 * REPLICA_BYTES - 1, (2, 0)),
+        (Wish("auto", replicas=4), 2 * REPLICA_BYTES, (0, 4)),
+        (Wish("replicas"), 3 * REPLICA_BYTES, (0, 3)),
+        (Wish("replicas"), 0, (0, 1)),
+        (Wish("replicas", replicas=4), 0, (0, 4)),
+    ],
+)
+def test_there_are_no_more_replicas_than_memory_has_room_for(
+    wish: Wish, room: int | None, expected: tuple[int, int]
+) -> None:
+    arrangement = arrange(wish, Host(8, (), room), lambda: ModelFacts(0))
+    assert (arrangement.fronts, arrangement.replicas) == expected
+
+
+def test_a_model_takes_its_room_in_every_replica() -> None:
+    arrangement = arrange(Wish("auto"), Host(8, (), 8 * REPLICA_BYTES), lambda: SMALL)
+    assert 2 <= arrangement.replicas < 8
 
 
 def test_an_arrangement_is_told_in_words() -> None:
