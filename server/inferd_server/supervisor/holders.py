@@ -107,7 +107,7 @@ class Holders:
         with self._lock:
             if child in self._held:
                 self._held[child].models = models
-                self._look()
+                self._admit(child)
 
     def tried(self, child: Child, failed: frozenset[str]) -> bool:
         """Note that a process tried to load everything; False if it is gone."""
@@ -169,11 +169,17 @@ class Holders:
         else:
             vote.taking(child)
 
-    def join(self, child: Child) -> bool:
+    def count_all(self) -> None:
+        """Let every process count, whatever it has: nobody else is left."""
+        with self._lock:
+            for held in self._held.values():
+                held.counts = True
+            self._look()
+
+    def join(self, child: Child) -> None:
         """Bring a process up to what the others have; it takes part in changes from then on.
 
-        Returns:
-            False if it is gone.
+        It counts from then on if it has all that the others have, and else once it has.
         """
         while (name := self._next_missed(child)) is not None:
             with self._under_way.alone(name):
@@ -185,11 +191,8 @@ class Holders:
                 where = {"child": child.name, "model": name, "error": str(error)}
                 log.error("a replica has other models than the rest", extra=where)
         with self._lock:
-            if child not in self._held:
-                return False
-            self._held[child].counts = True
-            self._look()
-            return True
+            if child in self._held:
+                self._admit(child)
 
     @contextmanager
     def _change(self, name: str) -> Iterator[list[Child]]:
@@ -262,6 +265,15 @@ class Holders:
                 return []
             ours, theirs = served(held.models), served(others[0].models)
         return sorted({name for name, _ in dict(ours.items() ^ theirs.items())})
+
+    def _admit(self, child: Child) -> None:
+        """Let a process count that has all that the others have. With the lock held."""
+        held = self._held[child]
+        if held.joined and not held.counts:
+            others = [one for one in self._held.values() if one.counts]
+            theirs = served(others[0].models) if others else {}
+            held.counts = theirs.items() <= served(held.models).items()
+        self._look()
 
     def _look(self) -> bool:
         """See what all have in common; False if none tells of anything. With the lock held."""

@@ -298,6 +298,7 @@ class Supervisor:
             if child.role == WORKER:
                 for front in self._fleet.live_endpoints():
                     front.channel.tell(models)
+        self._let_listen()
         self._update()
 
     def _know_models(self) -> None:
@@ -311,11 +312,9 @@ class Supervisor:
         if not self._holders.tried(child, failed):
             return
         self._fleet.useful(child)
-        if not self._holders.join(child):
-            return
+        self._holders.join(child)
         self._know_models()
-        if child.role == REPLICA:
-            child.channel.tell(messages.Listen())
+        self._let_listen()
         self._update()
         without, wanted = (
             self._settings.repository.ready_without_models,
@@ -323,6 +322,17 @@ class Supervisor:
         )
         if not self._condition.ready and (failed or not (wanted or without)):
             log.error("not ready", extra=why_not_ready(failed))
+
+    def _let_listen(self) -> None:
+        """Have the replicas take calls that have what all have, or whatever is left of them."""
+        with self._lock:
+            if not self._replicas or self._draining:
+                return
+            if self._listening and not self._transports:
+                self._holders.count_all()
+            for child in self._holders.counting():
+                if child not in self._transports:
+                    child.channel.tell(messages.Listen())
 
     def _heard(self, child: Child, transport: str) -> None:
         with self._lock:
@@ -350,6 +360,7 @@ class Supervisor:
                 # For fronts that come now: the others know it, and what they had to do about it.
                 self._holders.lost(child)
                 self._know_models()
+        self._let_listen()
 
     def _blame(self, child: Child, code: int | None) -> None:
         """Leave models out that ended processes while they were loaded."""

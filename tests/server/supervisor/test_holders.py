@@ -89,7 +89,8 @@ class Replica(FakeChild):
         """Tell that everything was tried, and join the others."""
         self.tell()
         self._holders.tried(self.child, frozenset())
-        return self._holders.join(self.child)
+        self._holders.join(self.child)
+        return self.child in self._holders.counting()
 
 
 @pytest.fixture
@@ -234,15 +235,34 @@ def test_a_process_that_found_other_models_lets_all_look_again(holders: Holders)
     assert states(holders) == {"m": "READY", "n": "READY"}
 
 
-def test_a_process_that_cannot_have_what_the_others_have_joins_all_the_same(
+def test_a_process_that_has_not_what_the_others_have_counts_once_it_has(
     holders: Holders,
 ) -> None:
     pair(holders)
     new = Replica(holders, 2, counts=False)
     new.has.clear()
     new.refuses = ModelNotReady("no memory")
-    assert new.loaded()
-    assert holders.partial == {("m", 1): NOT_EVERYWHERE}
+    new.loaded()
+    assert new.child in holders.joined()
+    assert new.child not in holders.counting()
+    # Those that take calls have it, and nobody is told otherwise.
+    assert (holders.partial, states(holders)) == ({}, {"m": "READY"})
+    new.has = {"m"}
+    new.tell()
+    assert new.child in holders.counting()
+
+
+def test_whoever_is_left_counts_whatever_it_has(holders: Holders) -> None:
+    first, second = pair(holders)
+    new = Replica(holders, 2, counts=False)
+    new.has.clear()
+    new.refuses = ModelNotReady("no memory")
+    new.loaded()
+    holders.lost(first.child)
+    holders.lost(second.child)
+    holders.count_all()
+    assert holders.counting() == [new.child]
+    assert states(holders) == {}
 
 
 def test_what_served_is_remembered_once_every_process_is_gone(holders: Holders) -> None:
@@ -255,4 +275,5 @@ def test_what_served_is_remembered_once_every_process_is_gone(holders: Holders) 
     assert holders.models.wanted == {"m", "n"}
     assert set(holders.overrides) == {"n"}
     assert not holders.loaded
-    assert not holders.join(first.child)
+    holders.join(first.child)
+    assert holders.counting() == []

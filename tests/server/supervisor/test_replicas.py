@@ -236,6 +236,21 @@ def test_what_was_put_into_the_repository_is_served_by_all_or_none_after_a_death
     assert server.answers("found") == {7.0}
 
 
+def test_a_replica_that_finds_no_repository_takes_no_calls_until_it_is_back(
+    server: Replicas,
+) -> None:
+    kept = server.repository.rename(server.repository.with_name("away"))
+    try:
+        server.split.kill("replica-0")
+        server.process.wait_for("a replica has other models than the rest")
+        assert server.split.metrics()["inferd_ready"] == 1
+        assert server.answers("scaled") == {2.0}
+    finally:
+        kept.rename(server.repository)
+    assert server.process.wait_for("listening again")["child"] == "replica-0"
+    assert server.answers("scaled") == {2.0}
+
+
 def test_replicas_that_all_die_answer_for_their_health_and_come_back(server: Replicas) -> None:
     server.add("late", 5.0)
     server.load("late")
