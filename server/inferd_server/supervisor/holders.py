@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from inferd_server.control import messages
 from inferd_server.errors import InferdError, ModelNotReady
 from inferd_server.repository.entries import UNLOADED, State
+from inferd_server.repository.handle import Description
 from inferd_server.repository.overrides import Override
 from inferd_server.repository.under_way import UnderWay
 from inferd_server.supervisor.fleet import WORKER_LOST
@@ -50,7 +51,10 @@ class Together:
 
 
 class Holders:
-    """Any thread may call any method; `load`, `unload` and `join` block."""
+    """What the processes that hold the models have, each and together, and changes of it.
+
+    Any thread may call any method; `load`, `unload` and `join` block.
+    """
 
     def __init__(self, lock: AbstractContextManager[object]) -> None:
         """Begin without any; `lock` may be taken again by whoever has it."""
@@ -287,10 +291,15 @@ def served(models: messages.Models | None) -> dict[Version, str]:
     """Return the versions that serve, and what there is to tell them apart by."""
     records = () if models is None else models.records
     return {
-        (each.name, each.version): repr((each.description.config, each.description.signature))
+        (each.name, each.version): made_of(each.description)
         for each in records
-        if each.state == State.READY.value and each.description is not None
+        if each.state == State.READY.value
     }
+
+
+def made_of(about: Description | None) -> str:
+    """Return what tells two versions of the same name and number apart."""
+    return "" if about is None else repr((about.config, about.signature))
 
 
 def together(told: Sequence[messages.Models]) -> Together:
