@@ -26,7 +26,7 @@ def doubles() -> Iterator[Subject]:
     bench = Bench()
     profiles = profiles_for(DOUBLING, OPTIONS.buckets, {}, batched=True)
     bench.models[PLAN] = FakeModel(DOUBLING, double, profiles)
-    gpu = Gpu(bench.library, bench.device, bench.graphs)
+    gpu = Gpu(bench.library, bench.device)
     yield Subject("doubling", gpu, PLAN, DOUBLING, OPTIONS)
     bench.close()
 

@@ -11,7 +11,7 @@ from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.precision import in_precision
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.progress import Build, monitor_of
-from inferd_engines.tensorrt.recording import Recording, logger_of
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.tensors import tensor_of
 from inferd_engines.tensorrt.texts import CURRENT
@@ -32,7 +32,7 @@ class Builder:
         self._library = library
         self._trt = library.module
         self._recording = Recording()
-        self._logger = logger_of(self._trt, self._recording)
+        self._logger = logger_of(self._trt)
 
     def build(
         self,
@@ -90,7 +90,8 @@ class Builder:
         Without an error recorder, which TensorRT-RTX 1.7.1 does not survive in one: what it would
         get goes to the logger.
         """
-        self._recording.clear()
+        listeners_of(self._trt).listen(self._recording)
+        self._recording.begin()
         return required(
             self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
         )

@@ -15,7 +15,6 @@ from inferd_engines.onnx_file import ORT_SUFFIX
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
-from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.judge import Judge
 from inferd_engines.tensorrt.key import PlanKey, key_of
@@ -38,11 +37,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What plans run on: library, device, graphs. Found once for a process."""
+    """What plans run on. Found once for a process."""
 
     library: Library
     device: Device
-    graphs: Graphs | None
 
 
 def find_gpu() -> Gpu:
@@ -53,7 +51,7 @@ def find_gpu() -> Gpu:
     """
     library = find()
     device = open_device(load_driver())
-    return Gpu(library, device, DriverGraphs())
+    return Gpu(library, device)
 
 
 class TensorRTOpener:
@@ -129,7 +127,7 @@ class TensorRTOpener:
     def _open(self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine) -> OnDevice:
         signature, options = reference.signature, wanted.options
         refuse_optional(reference)
-        engine = load(gpu.library, gpu.device, plan.data, signature, options, gpu.graphs)
+        engine = load(gpu.library, gpu.device, plan.data, signature, options)
         try:
             report = self._judge.report(engine, reference, wanted.key, wanted.model, options)
         except BaseException:

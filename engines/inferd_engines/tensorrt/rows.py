@@ -8,7 +8,6 @@ import numpy as np
 
 from inferd_engines.arrays import check_inputs, write_into
 from inferd_engines.engine import Array, EngineError, Signature, Tensor
-from inferd_engines.tensorrt.loaded import Shapes
 from inferd_engines.tensorrt.profiles import fits
 
 
@@ -35,14 +34,6 @@ def check(signature: Signature, inputs: Mapping[str, Array], rows: int | None) -
                 f"input {tensor.name!r} has {shape[0]} rows in a batch of {rows}; a model whose "
                 "rows are not a batch needs a plan without one (tensorrt.batched: false)"
             )
-
-
-def padded(inputs: Mapping[str, Array], bucket: int) -> Shapes:
-    """Return the shapes of inputs in a bucket."""
-    return {
-        name: (bucket, *array.shape[1:]) if bucket else array.shape
-        for name, array in inputs.items()
-    }
 
 
 def deliver(tensor: Tensor, result: Array, buffer: Array | None) -> Array:

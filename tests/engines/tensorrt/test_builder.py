@@ -19,7 +19,7 @@ from inferd_engines.tensorrt.key import Host, key_of
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.progress import Build, Phase
-from inferd_engines.tensorrt.recording import Recording, logger_of
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.store import PlanStore
 from inferd_server.settings.model import shipped_models
@@ -198,7 +198,8 @@ def test_a_plan_is_not_read_where_there_is_no_driver_and_the_reason_is_told(
         pytest.skip("there is a driver here")
     plan, _ = builder.build(DIGITS, SMALL)
     recording = Recording()
-    runtime = library.module.Runtime(logger_of(library.module, recording))
+    listeners_of(library.module).listen(recording)
+    runtime = library.module.Runtime(logger_of(library.module))
     engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
     with pytest.raises(EngineError, match=r"read the plan: .*(?i:cuda|driver)"):
         required(engine, "read the plan", recording)

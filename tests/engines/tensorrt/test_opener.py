@@ -32,9 +32,10 @@ from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
 from inferd_engines.tensorrt.trial import GOLDEN
 
+from tests.device.standin import INVALID_VALUE, LAUNCH_FAILED
 from tests.engines.tensorrt.bench import PLAN, Bench
 from tests.fakes.engine import DOUBLING, Compute, FakeEngine, double
-from tests.fakes.tensorrt import FakeModel
+from tests.fakes.tensorrt import ComputeError, FakeModel
 
 WITHIN = 30.0
 OPTIONS = EngineOptions(extra={"tensorrt.buckets": "1,4"})
@@ -61,7 +62,7 @@ class Host:
         self.references: list[FakeEngine] = []
         self.builds = Builds(self.build)
         self.builds.when_ended(self.built.put)
-        gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
+        gpu = Gpu(self.bench.library, self.bench.device)
         ticks = count()
         self.opener = TensorRTOpener(
             self.store,
@@ -115,8 +116,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path)
     yield made
     # Whatever happened, no thread may end with a context.
-    assert made.bench.driver.stack == []
-    assert made.bench.driver.held == 0
+    assert made.bench.standin.depth == 0
+    assert made.bench.standin.broken or made.bench.standin.leaks() == {}
 
 
 def test_a_missing_plan_is_built_while_another_engine_serves_and_then_taken(host: Host) -> None:
@@ -197,7 +198,7 @@ def refusing_negatives(error: Exception) -> Compute:
 
 def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
-    host.compute = refusing_negatives(host.bench.driver.LogicError("invalid argument"))
+    host.compute = refusing_negatives(ComputeError(INVALID_VALUE))
     engine = host.open_built()
     assert isinstance(engine, OnDevice)
     assert engine.latencies == ()
@@ -207,7 +208,7 @@ def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
 
 def test_an_error_that_ends_the_process_is_not_taken_for_an_untimed_plan(host: Host) -> None:
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
-    host.compute = refusing_negatives(host.bench.driver.LaunchError("unspecified launch failure"))
+    host.compute = refusing_negatives(ComputeError(LAUNCH_FAILED, sticky=True))
     with pytest.raises(EngineError, match="launch failure") as failed:
         host.open_built()
     assert failed.value.fatal
@@ -272,14 +273,14 @@ def test_a_damaged_plan_is_built_anew(host: Host, tmp_path: Path) -> None:
     assert host.refusal() == "FAILED, the plan was built and is not in the store"
     fresh = Builds(host.build)
     fresh.when_ended(host.built.put)
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
     host.opener = TensorRTOpener(host.store, host.reference, fresh, lambda: gpu)
     host.open_built().close()
 
 
 def test_a_plan_that_another_process_built_is_found(host: Host) -> None:
     asked: list[Wanted] = []
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
 
     def missing(wanted: Wanted) -> TensorRTError:
         asked.append(wanted)
@@ -311,7 +312,7 @@ def test_the_state_of_a_build_can_be_asked(host: Host) -> None:
         asked.append(wanted)
         return host.builds(wanted)
 
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
     opener = TensorRTOpener(host.store, host.reference, missing, lambda: gpu)
     with pytest.raises(TensorRTError):
         opener(host.model, OPTIONS)
@@ -336,7 +337,7 @@ def test_a_plan_is_looked_for_where_the_command_puts_it(
 ) -> None:
     here = replace(host.bench.device.gpu, capability=capability)
     library = Library(AheadOfTime, "tensorrt_rtx", "1.7")
-    gpu = Gpu(library, replace(host.bench.device, gpu=here), None)
+    gpu = Gpu(library, replace(host.bench.device, gpu=here))
     wanted = wanted_on(gpu, host.model, BuildOptions())
     assert wanted.options.targets == (target,)
     assert (wanted.key.parts["host"]["gpu"] is not None) is of_this_gpu
