@@ -97,6 +97,7 @@ def load() -> Any:
         ("calls", ctypes.c_long, ctypes.c_char_p),
         ("fail", None, ctypes.c_char_p, ctypes.c_long, ctypes.c_long, ctypes.c_int),
         ("broken", ctypes.c_int),
+        ("event_flags", ctypes.c_uint),
         ("fail_wait", None, ctypes.c_int),
         ("break", None, ctypes.c_int, ctypes.c_int),
         ("pace", None, ctypes.c_int),

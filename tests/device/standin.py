@@ -92,6 +92,10 @@ class Standin:
         """True if a context is broken, whose process had to end."""
         return bool(self.library.standin_broken())
 
+    def event_flags(self) -> int:
+        """Return the flags of the event that was made last."""
+        return int(self.library.standin_event_flags())
+
     @property
     def launches(self) -> int:
         """Graphs that were launched, in all."""
@@ -122,10 +126,9 @@ class Standin:
         """True while a stream is captured."""
         return bool(self.library.standin_capturing(stream))
 
-    def call_on(self, stream: int, function: Any, number: int) -> None:
-        """Have a function called with a number once the stream comes to it."""
-        code = self.library.cuLaunchHostFunc(stream, function, number)
-        assert code == 0, f"cuLaunchHostFunc: {code}"
+    def call_on(self, stream: int, function: Any, number: int) -> int:
+        """Have a function called with a number once the stream comes to it; 0 if it will be."""
+        return int(self.library.cuLaunchHostFunc(stream, function, number))
 
     def _held(self, what: str) -> int:
         return int(self.library.standin_held(what.encode()))

@@ -200,10 +200,12 @@ int cuLaunchHostFunc(void *handle, HostFunction call, void *data) {
 }
 
 enum { DISABLE_TIMING = 2 };
+static unsigned last_flags;
+unsigned standin_event_flags(void) { return last_flags; }
 int cuEventCreate(Event **made, unsigned flags) {
     ENTER("cuEventCreate")
     *made = calloc(1, sizeof **made);
-    (*made)->context = context, (*made)->flags = flags, (*made)->alive = true;
+    (*made)->context = context, (*made)->flags = last_flags = flags, (*made)->alive = true;
     held_events++;
     return end(SUCCESS);
 }

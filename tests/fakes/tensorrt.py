@@ -95,18 +95,23 @@ class Kernels:
         self._standin = standin
         self._functions: dict[int, tuple[Callable[[], None], bool]] = {}
         self._made = 0
+        self.in_graph = False
+        """True while what runs was captured."""
         # Kept as long as a stream may call it.
         self._entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._enter)
 
-    def launch(self, stream: int, function: Callable[[], None]) -> None:
-        """Run a function once the stream comes to it; again and again if it is captured."""
+    def launch(self, stream: int, function: Callable[[], None]) -> int:
+        """Run a function once the stream comes to it; again and again if it is captured.
+
+        Returns 0, or the driver's error.
+        """
         self._made += 1
         self._functions[self._made] = (function, self._standin.capturing(stream))
-        self._standin.call_on(stream, self._entry, self._made)
+        return self._standin.call_on(stream, self._entry, self._made)
 
     def _enter(self, number: int) -> None:
-        function, captured = self._functions[number]
-        if not captured:
+        function, self.in_graph = self._functions[number]
+        if not self.in_graph:
             del self._functions[number]
         try:
             # On this thread pycuda's objects could not be given back.
@@ -134,6 +139,8 @@ class FakeModel:
     """Inputs whose values are shapes of others."""
     host_code: bool = False
     """Whether the plan brings code that loading it runs."""
+    capturable: bool = True
+    """What TensorRT-RTX says of its runs."""
     noise: float = 0.0
     """How much a run may differ from the one before, as sums in any order do."""
 
@@ -201,7 +208,7 @@ class ExecutionContext:
         runtime, model = self.engine.runtime, self.engine.model
         if not runtime.works():
             return False
-        runtime.when_run()
+        runtime.when_run(stream)
         known = {*self.addresses, *self.allocators}
         if missing := [name for name in self.engine.tensors if name not in known]:
             return runtime.fail(f"the address of {missing[0]} is not set")
@@ -212,8 +219,7 @@ class ExecutionContext:
         if model.dependent:
             return self._run_dependent(stream)
         compute = partial(self._compute, self._input_shapes(), dict(self.addresses))
-        runtime.kernels.launch(stream, compute)
-        return True
+        return runtime.launched(runtime.kernels.launch(stream, compute))
 
     def _run_dependent(self, stream: int) -> bool:
         """Find the shapes at once, which takes a wait, and write the outputs later."""
@@ -231,8 +237,7 @@ class ExecutionContext:
             assert runtime.standin.view(found, result.nbytes + ALIGNMENT) is not None
             self.allocators[name]().notify_shape(name, result.shape)
         write = partial(self._write, results, dict(self.addresses))
-        runtime.kernels.launch(stream, write)
-        return True
+        return runtime.launched(runtime.kernels.launch(stream, write))
 
     def _ask(self, name: str, nbytes: int, stream: int) -> int:
         """Ask for memory, as the versions do that have the one call or the other."""
@@ -292,6 +297,7 @@ class CudaEngine:
             tensor.name: tensor for tensor in (*model.signature.inputs, *model.signature.outputs)
         }
         self.contexts: list[ExecutionContext] = []
+        self.compiled: list[int] = []
         self.device_memory_size_v2 = model.scratch
 
     @property
@@ -370,9 +376,9 @@ class Runtime:
         self._module = module
         self._logger = logger
 
-    def when_run(self) -> None:
+    def when_run(self, stream: int) -> None:
         """Do what a test wants to be done within a run."""
-        self._module.when_run()
+        self._module.when_run(stream)
 
     def deserialize_cuda_engine(self, plan: bytes) -> CudaEngine | None:
         """Read a plan; None if it is none."""
@@ -385,13 +391,18 @@ class Runtime:
         if model.host_code and not self.engine_host_code_allowed:
             self.fail("the plan holds code of the host, which is not allowed")
             return None
-        self._module.engines.append(CudaEngine(self, model))
+        self._module.engines.append(self._module.ICudaEngine(self, model))
+        self._module.engines[-1].compiled = self._module.compiled
         return self._module.engines[-1]
 
     def works(self) -> bool:
         """Ask for a current context, which TensorRT uses without a word whichever it is."""
         unused = ctypes.c_size_t()
         code = self.standin.library.cuMemGetInfo_v2(ctypes.byref(unused), ctypes.byref(unused))
+        return code == 0 or self.fail(f"CUDA error {code}")
+
+    def launched(self, code: int) -> bool:
+        """True if work was launched, which the driver says."""
         return code == 0 or self.fail(f"CUDA error {code}")
 
     def fail(self, text: str) -> bool:
@@ -417,15 +428,20 @@ class FakeTensorRT:
     def __init__(self, standin: Standin, models: Mapping[bytes, FakeModel]) -> None:
         self.standin = standin
         self.kernels = Kernels(standin)
-        self.when_run: Callable[[], object] = lambda: None
-        """Called within every run, as TensorRT is."""
+        self.when_run: Callable[[int], object] = lambda _stream: None
+        """Called with the stream within every run, as TensorRT is."""
         self.models = models
         self.engines: list[CudaEngine] = []
+        self.compiled: list[int] = []
+        """Profiles that were compiled on this GPU: none, but by the double of TensorRT-RTX."""
         self.failures: list[str] = []
         """What the next runs fail with, each one once."""
+        self.loggers: list[Any] = []
+        """That runtimes were made with; TensorRT uses the first of them for ever."""
         self.asynchronous = True
         """Whether memory of outputs is asked for with the call that knows streams."""
 
     def Runtime(self, logger: Any) -> Runtime:  # noqa: N802 TensorRT calls it that
         """Make a runtime."""
+        self.loggers.append(logger)
         return Runtime(self, logger)

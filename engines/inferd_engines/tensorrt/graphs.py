@@ -142,18 +142,18 @@ def record(libcuda: Libcuda, lane: Lane, form: Form, *, copies: bool) -> int:
         TensorRTError: TensorRT or the driver refused; the first error of several.
         pycuda.driver.Error: a copy was refused.
     """
-    libcuda.begin_capture(lane.handle)
-    try:
-        with uncollected():
+    with uncollected():
+        libcuda.begin_capture(lane.handle)
+        try:
             if copies:
                 lane.copy_in(form.there)
             lane.enqueue(form)
-    except BaseException:
-        # The stream cannot be used while it is captured.
-        with suppress(DriverError):
-            libcuda.destroy(libcuda.end_capture(lane.handle))
-        raise
-    graph = libcuda.end_capture(lane.handle)
+        except BaseException:
+            # The stream cannot be used while it is captured.
+            with suppress(DriverError):
+                libcuda.destroy(libcuda.end_capture(lane.handle))
+            raise
+        graph = libcuda.end_capture(lane.handle)
     try:
         return libcuda.instantiate(graph)
     finally:

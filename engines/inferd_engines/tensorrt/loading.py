@@ -94,9 +94,7 @@ def read(
     runtime.error_recorder = recorder_of(trt, recording)
     # Such a plan brings the code that runs it; the store is where it was put by `inferd build`.
     runtime.engine_host_code_allowed = options.version_compatible
-    refused = "" if not hasattr(runtime, "get_engine_validity") else validity(trt, runtime, plan)
-    if refused:
-        raise PlanRefused(f"TensorRT does not take the plan: {refused}")
+    check_valid(trt, runtime, plan, recording)
     profiles = profiles_for(signature, options.buckets, options.ranges, batched=options.batched)
     buckets = tuple(profile.rows for profile in profiles if profile.rows)
     check_room(Needs(len(plan), 0, 0, LANES * WAYS * len(buckets)), device.free_bytes())
@@ -158,14 +156,26 @@ class Contexts:
         return b"" if self._cache is None else bytes(self._cache.serialize())
 
 
-def validity(trt: Any, runtime: Any, plan: bytes) -> str:
-    """Return why a plan is not for this host, where TensorRT tells; "" if it is, or may be."""
+def check_valid(trt: Any, runtime: Any, plan: bytes, recording: Recording) -> None:
+    """Refuse a plan that TensorRT knows not to be for this host, from its first bytes.
+
+    Raises:
+        PlanRefused: it is not; with what to do.
+    """
+    if not hasattr(runtime, "get_engine_validity"):
+        return
     status, diagnostics = runtime.get_engine_validity(plan)
     if status != trt.EngineValidity.INVALID:
-        return ""
+        return
+    reasons = "; ".join(meanings(trt, int(diagnostics)))
+    what = "TensorRT does not take the plan"
+    raise PlanRefused(f"{what}: {reasons}" if reasons else recording.explain(what))
+
+
+def meanings(trt: Any, bits: int) -> list[str]:
+    """Return what the bits of an invalid plan say, and what to do."""
     names = getattr(trt.EngineInvalidityDiagnostics, "__members__", {})
-    found = [name for name, bit in names.items() if int(bit) & int(diagnostics)]
-    return "; ".join(REASONS.get(name, name) for name in found) or f"{status} {diagnostics}"
+    return [REASONS.get(name, name) for name, bit in names.items() if int(bit) & bits]
 
 
 def check_model(trt: Any, engine: Any, signature: Signature) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,7 @@ from inferd_engines.tensorrt.shim import Library
 from tests.device.library import Missing
 from tests.device.standin import Standin, device
 from tests.fakes.tensorrt import Compute, FakeModel, FakeTensorRT
+from tests.fakes.tensorrt_rtx import FakeRtx
 
 PLAN = b"a plan"
 
@@ -43,14 +45,18 @@ class Bench:
     """One host with a GPU that is a stand-in. Its context is current until `close`."""
 
     models: dict[bytes, FakeModel] = field(default_factory=dict)
+    rtx: bool = False
+    """Whether it has TensorRT-RTX."""
 
     def __post_init__(self) -> None:
         self.standin = standin()
-        self.trt = FakeTensorRT(self.standin, self.models)
-        self.library = Library(self.trt, "tensorrt", self.trt.__version__)
+        self.trt = (FakeRtx if self.rtx else FakeTensorRT)(self.standin, self.models)
+        name = "tensorrt_rtx" if self.rtx else "tensorrt"
+        self.library = Library(self.trt, name, self.trt.__version__)
         found: Device = device()
         self.device = replace(found, host_memory=HostMemory(found.libcuda))
         self.cuda: Any = found.cuda
+        self.options = BuildOptions()
         self.engines: list[TensorRTEngine] = []
         self.device.enter()
 
@@ -68,6 +74,7 @@ class Bench:
     ) -> TensorRTEngine:
         """Put a plan there and load it."""
         options = BuildOptions(buckets=tuple(buckets), ranges=ranges or {}, batched=batched)
+        self.options = options
         profiles = profiles_for(signature, buckets, options.ranges, batched=batched)
         self.models[PLAN] = FakeModel(
             signature, compute, profiles, dependent=frozenset(dependent), noise=noise
@@ -77,8 +84,8 @@ class Bench:
     def load(
         self, signature: Signature, options: BuildOptions | None = None, *, graphs: bool = True
     ) -> TensorRTEngine:
-        """Load the plan that is there."""
-        options = options or BuildOptions()
+        """Load the plan that is there, with the options that it was put there with."""
+        options = options or self.options
         made = load(self.library, self.device, PLAN, signature, options, graphs=graphs)
         self.engines.append(made)
         return made
@@ -88,4 +95,6 @@ class Bench:
         self.standin.mend()
         while self.engines:
             self.engines.pop().close()
+        # Pinned memory in the frames of errors that a test caught: not on a stream's thread later.
+        gc.collect(1)
         self.device.leave()

@@ -198,6 +198,13 @@ def test_a_batch_that_finds_no_memory_runs_in_halves(bench: Bench) -> None:
     assert engine.run(filled(4, 4, 4, 4), {}, 4)["PACKED"].tolist() == [[1] * 4] * 4
 
 
+def test_nothing_has_an_address_too(bench: Bench) -> None:
+    output = DependentOutput(bench.cuda, WHERE.outputs[0], Recording())
+    assert output.reserve(0, 256)
+    output.close()
+    assert bench.standin.held() == 0
+
+
 def test_an_alignment_that_allocations_lack_is_refused(bench: Bench) -> None:
     recording = Recording()
     output = DependentOutput(bench.cuda, WHERE.outputs[0], recording)

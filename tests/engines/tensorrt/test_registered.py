@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import resource
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from inferd_engines.tensorrt.engine import TensorRTEngine
 from inferd_engines.tensorrt.opener import OnDevice
 from inferd_engines.tensorrt.pinned import whole_pages
 
+from tests.device.standin import UNKNOWN
 from tests.engines.cases import NO_BATCH
 from tests.engines.tensorrt.bench import Bench
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -223,6 +225,37 @@ def test_memory_that_cannot_be_locked_is_staged_and_the_log_says_why(
     assert first(engine.run(inputs, {}, 2)) == [2, 4]
     assert not direct(sources, inputs)
     bench.device.host_memory.release(half)
+
+
+def test_memory_that_the_driver_refuses_is_staged_and_the_limit_is_named(
+    bench: Bench,
+    engine: TensorRTEngine,
+    memory: Array,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = {"most": resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits["most"], limits["most"]))
+    for most, words in ((resource.RLIM_INFINITY, "999)"), (8192, "lock 8 KiB (ulimit -l), and 12")):
+        limits["most"] = most
+        caplog.clear()
+        bench.standin.fail("cuMemHostRegister", UNKNOWN)
+        assert not engine.register(memory)
+        assert words in vars(caplog.records[0])["why"]
+    inputs = rows_in(memory, 2)
+    assert first(engine.run(inputs, {}, 2)) == [2, 4]
+    # It may be had later.
+    assert engine.register(memory)
+
+
+def test_memory_of_a_process_that_ended_is_let_go_of_and_its_pages_can_be_registered_anew(
+    bench: Bench, engine: TensorRTEngine, memory: Array
+) -> None:
+    assert engine.register(memory)
+    engine.close()
+    other = bench.open(DOUBLING, double)
+    assert other.register(memory)
+    assert bench.standin.held("registered") == 1
 
 
 def test_only_whole_pages_are_taken(memory: Array) -> None:
