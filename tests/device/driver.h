@@ -23,8 +23,9 @@ enum {
 
 enum { POISON = 0xA5, DEVICES = 8 };
 
-// How soon a stream works: once somebody waits, at once on its own thread, or within the call.
-enum { DEFERRED = 0, EAGER = 1, WITHIN = 2 };
+// How soon a stream works: once somebody waits, at once on its own thread, or within the call; and
+// within the call but for functions of the host, to see what everything else costs.
+enum { DEFERRED = 0, EAGER = 1, WITHIN = 2, IDLE = 3 };
 
 typedef uint64_t Address;
 typedef void (*HostFunction)(void *);

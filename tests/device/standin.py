@@ -12,8 +12,9 @@ from inferd_engines.engine import Array
 
 from tests.device.library import load
 
-DEFERRED, EAGER, WITHIN = 0, 1, 2
-"""When streams work: once somebody waits, at once on their own threads, or within each call."""
+DEFERRED, EAGER, WITHIN, IDLE = 0, 1, 2, 3
+"""When streams work: once somebody waits, at once on their own threads, or within each call; and
+within each call without what TensorRT computes."""
 KEEP_ALL, NO_RUN, NOTHING = 0, 1, 2
 """What of a capture becomes the graph."""
 POISON = 0xA5

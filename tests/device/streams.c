@@ -34,6 +34,7 @@ static void carry_out(Stream *stream, Work *work) {
         case ON_DEVICE: to = device_bytes(work->to, work->bytes), from = device_bytes(work->from, work->bytes); break;
         case FILL: to = from = device_bytes(work->to, work->bytes); break;
         case CALL:
+            if (pace == IDLE) return;
             pthread_mutex_unlock(&lock);
             work->call(work->host);
             pthread_mutex_lock(&lock);
@@ -68,7 +69,8 @@ static void do_next(Stream *stream) {
     carry_out(stream, work);
     free(work);
     stream->done++;
-    pthread_cond_broadcast(&changed);
+    // Nobody waits for what is done within the call.
+    if (pace < WITHIN) pthread_cond_broadcast(&changed);
 }
 
 static void *work_on(void *given) {
@@ -124,7 +126,7 @@ int give(Stream *stream, Work *work) {
     else stream->first = kept;
     stream->last = kept;
     stream->given++;
-    if (pace == WITHIN && !stream->threaded) do_next(stream);
+    if (pace >= WITHIN && stream->done + 1 == stream->given) do_next(stream);
     if (pace == EAGER) {
         if (!stream->threaded) {
             stream->threaded = true;

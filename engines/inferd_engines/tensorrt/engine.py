@@ -255,9 +255,12 @@ class TensorRTEngine:
         return Pending(lane, index, form, rows if way.bucket else 0, way.bucket, said)
 
     def _outputs(self, begun: Pending, outputs: Mapping[str, Array]) -> dict[str, Array]:
-        lane, found = begun.lane, {}
+        found = {}
+        full = begun.rows == begun.bucket
         for tensor, view in begun.form.outputs:
-            result = cut(tensor, lane.output(tensor, view), begun.rows, begun.bucket)
+            result = begun.lane.dependent(tensor) if view is None else view.array
+            if not full:
+                result = cut(tensor, result, begun.rows, begun.bucket)
             found[tensor.name] = deliver(tensor, result, outputs.get(tensor.name))
         return found
 

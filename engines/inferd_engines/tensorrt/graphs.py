@@ -204,7 +204,10 @@ def plain(lane: Lane, form: Form, inputs: Inputs, bucket: int) -> dict[str, Arra
 
 def outputs_of(lane: Lane, form: Form) -> dict[str, Array]:
     """Return copies of all outputs."""
-    return {tensor.name: lane.output(tensor, view).copy() for tensor, view in form.outputs}
+    return {
+        tensor.name: (lane.dependent(tensor) if view is None else view.array).copy()
+        for tensor, view in form.outputs
+    }
 
 
 def difference(got: Inputs, one: Inputs, other: Inputs) -> str:

@@ -179,9 +179,9 @@ class Lane:
                 if nbytes:
                     self._cuda.memset_d8_async(view.address, POISON, nbytes, self.stream)
 
-    def output(self, tensor: Tensor, view: View | None) -> Array:
-        """Return an output in pinned memory; overwritten by the next run of this lane."""
-        return self._dependent[tensor.name].view() if view is None else view.array
+    def dependent(self, tensor: Tensor) -> Array:
+        """Return an output that depends on the data, in pinned memory until the lane's next run."""
+        return self._dependent[tensor.name].view()
 
     def close(self) -> None:
         """Give everything back, in TensorRT's order: contexts first.

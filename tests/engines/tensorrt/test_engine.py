@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inferd_engines.engine import Array, Engine, EngineError
+from inferd_engines.engine import Array, Engine, EngineError, Signature, Tensor
 from inferd_engines.tensorrt.engine import TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused
+from inferd_engines.tensorrt.lane import KEPT
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Range
@@ -231,3 +232,65 @@ def test_a_plan_of_another_model_is_refused(bench: Bench) -> None:
     bench.open(DOUBLING, double)
     with pytest.raises(PlanRefused, match="the plan has the tensors"):
         load(bench.library, bench.device, b"a plan", ADD_SUB.signature, BuildOptions())
+
+
+def several(count: int) -> Signature:
+    """Return a signature of so many inputs and outputs."""
+    tensors = [
+        tuple(Tensor(f"{letter}{i}", np.dtype(np.float32), (None, 4)) for i in range(count))
+        for letter in "IO"
+    ]
+    return Signature(*tensors)
+
+
+def renamed(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    return {f"O{name[1:]}": array * (2 + int(name[1:])) for name, array in inputs.items()}
+
+
+COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
+
+
+@pytest.mark.parametrize(("graphs", "copies"), [(True, [0, 0]), (False, [1, 1])])
+def test_however_many_tensors_there_are_they_are_copied_at_once(
+    bench: Bench, graphs: bool, copies: list[int]
+) -> None:
+    engine = bench.open(several(10), renamed, buckets=(1, 4), graphs=graphs)
+    before = [bench.standin.calls(name) for name in COPIES]
+    inputs = {f"I{i}": np.full((3, 4), i + 1.0, np.float32) for i in range(10)}
+    found = engine.run(inputs, {}, 3)
+    assert [found[f"O{i}"][2, 3] for i in range(10)] == [(2 + i) * (i + 1) for i in range(10)]
+    after = [bench.standin.calls(name) for name in COPIES]
+    assert [one - other for one, other in zip(after, before, strict=True)] == copies
+
+
+def test_sizes_that_come_again_are_not_told_to_tensorrt_again(bench: Bench) -> None:
+    engine = bench.open(
+        FREE_DIMS.signature, FREE_DIMS.compute, ranges={"INPUT0": FREE}, buckets=(2,)
+    )
+
+    def told() -> int:
+        return sum(context.told for context in bench.trt.engines[-1].contexts)
+
+    for free in (3, 3):
+        engine.run(FREE_DIMS.inputs(2, free), {}, 2)
+    before = told()
+    for _ in range(4):
+        inputs = FREE_DIMS.inputs(2, 3)
+        assert engine.run(inputs, {}, 2)["OUTPUT0"].tolist() == (inputs["INPUT0"] * 2).tolist()
+    assert told() == before
+    # Another size in between is told, and so is the first one after it.
+    for free in (7, 7, 3, 3):
+        inputs = FREE_DIMS.inputs(2, free)
+        assert engine.run(inputs, {}, 2)["OUTPUT0"].tolist() == (inputs["INPUT0"] * 2).tolist()
+    assert told() == before + 4
+
+
+def test_ever_new_sizes_take_no_more_memory_than_some(bench: Bench) -> None:
+    engine = bench.open(
+        FREE_DIMS.signature, FREE_DIMS.compute, ranges={"INPUT0": FREE}, buckets=(1,)
+    )
+    held = bench.standin.held()
+    for free in range(1, 2 * KEPT):
+        inputs = FREE_DIMS.inputs(1, free)
+        assert engine.run(inputs, {}, 1)["OUTPUT0"].shape == inputs["INPUT0"].shape
+    assert bench.standin.held() == held
