@@ -95,7 +95,12 @@ extern pthread_cond_t changed;   // some stream has more to do, or has done some
 extern Context contexts[DEVICES];
 extern int pace;
 extern size_t memory_limit;
-extern long held_bytes, held_pinned, held_registered, held_streams, held_events, held_graphs;
+
+// What was taken and not given back; in a file where a test reads it of another process.
+typedef struct Held {
+    long bytes, pinned, registered, streams, events, graphs, violations;
+} Held;
+extern Held *held;
 
 Counter *counter(const char *name);
 int begin(Counter *called, Context **current);  // takes the lock; the code that the call fails with

@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-long held_graphs;
-
 enum { GLOBAL = 0, THREAD_LOCAL = 1 };
 enum { KEEP_ALL = 0, NO_RUN = 1, NOTHING = 2 };  // what of a capture becomes the graph
 static int kept = KEEP_ALL;
@@ -90,7 +88,7 @@ int cuStreamEndCapture(void *handle, Graph **made) {
     }
     *made = calloc(1, sizeof **made);
     (*made)->alive = true, (*made)->context = context, (*made)->first = first;
-    held_graphs++;
+    held->graphs++;
     return end(SUCCESS);
 }
 int cuStreamIsCapturing(void *handle, int *status) {
@@ -114,7 +112,7 @@ int cuGraphInstantiateWithFlags(Graph **made, Graph *graph, unsigned long long f
         (*at)->next = 0;
         at = &(*at)->next;
     }
-    held_graphs++;
+    held->graphs++;
     return end(SUCCESS);
 }
 // Runs what was captured, on the addresses of then.
@@ -135,7 +133,7 @@ static int destroy(Graph *graph, bool executable) {
     graph->alive = false;
     free_work(graph->first);
     graph->first = 0;
-    held_graphs--;
+    held->graphs--;
     return SUCCESS;  // the record of it stays, to know it when it is used again
 }
 int cuGraphExecDestroy(Graph *graph) { ENTER("cuGraphExecDestroy") return end(destroy(graph, true)); }

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-long held_bytes, held_pinned, held_registered;
-
 enum { GRAIN = 512, PAGE = 4096, FILLED = 16 << 20 };
 static const size_t SPACE = (size_t)1 << 40;
 
@@ -71,7 +69,7 @@ int standin_pinned(void *host, size_t bytes) {
 int cuMemGetInfo_v2(size_t *unused_bytes, size_t *total) {
     ENTER("cuMemGetInfo")
     *total = memory_limit;
-    *unused_bytes = (size_t)held_bytes < memory_limit ? memory_limit - held_bytes : 0;
+    *unused_bytes = (size_t)held->bytes < memory_limit ? memory_limit - held->bytes : 0;
     return end(SUCCESS);
 }
 int cuMemAlloc_v2(Address *address, size_t bytes) {
@@ -79,7 +77,7 @@ int cuMemAlloc_v2(Address *address, size_t bytes) {
     int code = forbidden_while_capturing();
     if (code) return end(code);
     if (!bytes) return end(INVALID_VALUE);
-    if (held_bytes + bytes > memory_limit) return end(OUT_OF_MEMORY);
+    if (held->bytes + bytes > memory_limit) return end(OUT_OF_MEMORY);
     if (!space) {
         void *reserved = mmap(0, SPACE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (reserved == MAP_FAILED) return end(OUT_OF_MEMORY);
@@ -91,7 +89,7 @@ int cuMemAlloc_v2(Address *address, size_t bytes) {
     add(&blocks, unused, bytes, backing)->context = context;
     *address = unused;
     unused += (bytes + 2 * GRAIN - 1) / GRAIN * GRAIN;
-    held_bytes += bytes;
+    held->bytes += bytes;
     return end(SUCCESS);
 }
 int cuMemFree_v2(Address address) {
@@ -101,7 +99,7 @@ int cuMemFree_v2(Address address) {
     Block *found = take(&blocks, address);
     if (!found) return end(INVALID_VALUE);
     munmap(found->backing, found->bytes);
-    held_bytes -= found->bytes;
+    held->bytes -= found->bytes;
     free(found);
     return end(SUCCESS);
 }
@@ -113,7 +111,7 @@ int cuMemHostAlloc(void **host, size_t bytes, unsigned flags) {
     if (posix_memalign(host, PAGE, bytes ? bytes : 1)) return end(OUT_OF_MEMORY);
     if (bytes) poison(*host, bytes);
     add(&locked, (Address)*host, bytes, *host)->context = context;
-    held_pinned++;
+    held->pinned++;
     return end(SUCCESS);
 }
 int cuMemAllocHost_v2(void **host, size_t bytes) { return cuMemHostAlloc(host, bytes, 0); }
@@ -126,7 +124,7 @@ int cuMemFreeHost(void *host) {
     if (found->bytes) poison(host, found->bytes);
     free(host);
     free(found);
-    held_pinned--;
+    held->pinned--;
     return end(SUCCESS);
 }
 int cuMemHostRegister_v2(void *host, size_t bytes, unsigned flags) {
@@ -141,7 +139,7 @@ int cuMemHostRegister_v2(void *host, size_t bytes, unsigned flags) {
         if (start < one->start + one->bytes && one->start < start + bytes) return end(ALREADY_REGISTERED);
     Block *made = add(&locked, start, bytes, host);
     made->context = context, made->registered = true;
-    held_registered++;
+    held->registered++;
     return end(SUCCESS);
 }
 int cuMemHostUnregister(void *host) {
@@ -151,7 +149,7 @@ int cuMemHostUnregister(void *host) {
     Block *found = block_of(locked, (Address)host, 1);
     if (!found || !found->registered || found->start != (Address)host) return end(NOT_REGISTERED);
     free(take(&locked, found->start));
-    held_registered--;
+    held->registered--;
     return end(SUCCESS);
 }
 

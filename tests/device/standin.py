@@ -27,18 +27,15 @@ ILLEGAL_ADDRESS, LAUNCH_FAILED, OPERATING_SYSTEM, UNKNOWN = 700, 719, 304, 999
 class Standin:
     """The one stand-in of this process. What it counts is counted from the making of this."""
 
-    def __init__(self) -> None:
-        """Forget what earlier tests asked for.
+    def __init__(self, *, afresh: bool = True) -> None:
+        """Forget what earlier tests asked for; without `afresh`, nothing is forgotten.
 
         Raises:
             Missing: it cannot be had here.
         """
         self.library = load()
-        broken = self.library.standin_broken()
-        self.library.standin_forget()
-        if broken:
-            # What such a test could not give back.
-            gc.collect()
+        if afresh:
+            self._begin_afresh()
         self._before = {what: self._held(what) for what in KINDS}
 
     def held(self, what: str = "bytes") -> int:
@@ -130,6 +127,13 @@ class Standin:
     def call_on(self, stream: int, function: Any, number: int) -> int:
         """Have a function called with a number once the stream comes to it; 0 if it will be."""
         return int(self.library.cuLaunchHostFunc(stream, function, number))
+
+    def _begin_afresh(self) -> None:
+        broken = self.library.standin_broken()
+        self.library.standin_forget()
+        if broken:
+            # What such a test could not give back.
+            gc.collect()
 
     def _held(self, what: str) -> int:
         return int(self.library.standin_held(what.encode()))

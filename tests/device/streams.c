@@ -6,8 +6,6 @@
 #include <string.h>
 #include <time.h>
 
-long held_streams, held_events;
-
 static int once;  // what the next wait fails with, though nothing sticks
 
 void standin_fail_wait(int code) { once = code; }
@@ -141,7 +139,7 @@ int give(Stream *stream, Work *work) {
 int cuStreamCreate(Stream **made, unsigned flags) {
     ENTER("cuStreamCreate")
     *made = make(context, flags);
-    held_streams++;
+    held->streams++;
     return end(SUCCESS);
 }
 int cuStreamDestroy_v2(Stream *stream) {
@@ -149,7 +147,7 @@ int cuStreamDestroy_v2(Stream *stream) {
     if (!stream_of(stream, context) || stream == context->legacy) return end(INVALID_HANDLE);
     stream->alive = false;
     stream->wanted = stream->given;
-    held_streams--;
+    held->streams--;
     // What it was given is done all the same.
     if (stream->first && !stream->threaded) run_until(stream, stream->given);
     for (Stream **at = &context->streams; *at; at = &(*at)->next)
@@ -208,14 +206,14 @@ int cuEventCreate(Event **made, unsigned flags) {
     ENTER("cuEventCreate")
     *made = calloc(1, sizeof **made);
     (*made)->context = context, (*made)->flags = last_flags = flags, (*made)->alive = true;
-    held_events++;
+    held->events++;
     return end(SUCCESS);
 }
 int cuEventDestroy_v2(Event *event) {
     ENTER("cuEventDestroy")
     if (!event->alive) return end(INVALID_HANDLE);
     event->alive = false;
-    held_events--;
+    held->events--;
     return end(SUCCESS);
 }
 int cuEventRecord(Event *event, void *handle) {
