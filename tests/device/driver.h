@@ -48,7 +48,7 @@ typedef struct Event {
     double milliseconds;
 } Event;
 
-typedef enum { TO_DEVICE, TO_HOST, ON_DEVICE, FILL, CALL, RECORD, WAIT, FAULT } Kind;
+typedef enum { TO_DEVICE, TO_HOST, ON_DEVICE, FILL, TWICE, CALL, RECORD, WAIT, FAULT } Kind;
 
 typedef struct Work {
     Kind kind;

@@ -89,9 +89,10 @@ def load() -> Any:
         Missing: it cannot be had here, or the process has a real driver already.
     """
     found = folder()
-    if "pycuda.driver" in sys.modules and not hasattr(ctypes.CDLL(SONAME), "standin_forget"):
-        raise Missing("this process has the driver of a real GPU")
     standin = ctypes.CDLL(str(found / SONAME), mode=ctypes.RTLD_GLOBAL)
+    # Whoever comes first has the name.
+    if not hasattr(ctypes.CDLL(SONAME), "standin_forget"):
+        raise Missing("this process has the driver of a real GPU")
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     for name, result, *arguments in (
         ("calls", ctypes.c_long, ctypes.c_char_p),

@@ -152,5 +152,8 @@ def device(index: int = 0) -> Any:
     """Return the one object for a device of the stand-in, as a process has it."""
     from inferd_engines.tensorrt.device import load_driver, open_device
 
-    load()
-    return open_device(load_driver(), index)
+    load().standin_devices(index + 1, 0)
+    try:
+        return open_device(load_driver(), index)
+    finally:
+        load().standin_devices(1, 0)

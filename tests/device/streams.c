@@ -29,6 +29,7 @@ static void carry_out(Stream *stream, Work *work) {
     switch (work->kind) {
         case TO_DEVICE: to = device_bytes(work->to, work->bytes); break;
         case TO_HOST: from = device_bytes(work->from, work->bytes); break;
+        case TWICE:
         case ON_DEVICE: to = device_bytes(work->to, work->bytes), from = device_bytes(work->from, work->bytes); break;
         case FILL: to = from = device_bytes(work->to, work->bytes); break;
         case CALL:
@@ -55,6 +56,8 @@ static void carry_out(Stream *stream, Work *work) {
         context->sticky = ILLEGAL_ADDRESS;
     } else if (work->kind == FILL) {
         memset(to, work->value, work->bytes);
+    } else if (work->kind == TWICE) {
+        for (size_t i = 0; i < work->bytes / sizeof(float); i++) ((float *)to)[i] = 2 * ((float *)from)[i];
     } else {
         memcpy(to, from, work->bytes);
     }

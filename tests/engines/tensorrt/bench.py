@@ -47,13 +47,15 @@ class Bench:
     models: dict[bytes, FakeModel] = field(default_factory=dict)
     rtx: bool = False
     """Whether it has TensorRT-RTX."""
+    index: int = 0
+    """Of the GPU."""
 
     def __post_init__(self) -> None:
         self.standin = standin()
         self.trt = (FakeRtx if self.rtx else FakeTensorRT)(self.standin, self.models)
         name = "tensorrt_rtx" if self.rtx else "tensorrt"
         self.library = Library(self.trt, name, self.trt.__version__)
-        found: Device = device()
+        found: Device = device(self.index)
         self.device = replace(found, host_memory=HostMemory(found.libcuda))
         self.cuda: Any = found.cuda
         self.options = BuildOptions()

@@ -162,6 +162,21 @@ def test_a_plan_with_code_of_its_own_is_loaded_only_if_it_was_asked_for(bench: B
     assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
 
 
+def test_of_two_gpus_one_breaks_and_the_other_goes_on(bench: Bench) -> None:
+    other = Bench(index=1)
+    broken = other.open(DOUBLING, double)
+    assert broken.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+    other.standin.break_context(device=1)
+    with pytest.raises(EngineError) as failed:
+        broken.run(ROW, {}, 1)
+    assert failed.value.fatal
+    with bench.device.current():
+        engine = bench.open(DOUBLING, double)
+        assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
+        engine.close()
+    other.close()
+
+
 def test_more_rows_than_the_largest_bucket_cannot_be_begun(bench: Bench) -> None:
     engine = bench.open(DOUBLING, double, buckets=(1,))
     with pytest.raises(EngineError, match="2 rows are more than the largest bucket, 1"):
