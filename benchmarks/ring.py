@@ -22,17 +22,17 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Signature, Tensor
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.job import Job, Phases
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena
 from inferd_server.errors import InferdError
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.sending import FrontLink
-from inferd_server.link.worker_end import LinkRequest, WorkerLink
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.inbox import Inbox
-from inferd_server.worker.runner import Runner
+from inferd_server.processes.inbox import Inbox
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
 SIZES = (1, 4, 8, 32, 64, 128, 256)
 BARS: Mapping[tuple[int, int, int], float] = {(1, 1, 0): 35, (1, 32, 0): 75, (4, 32, 2000): 110}

@@ -17,14 +17,14 @@ from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
+from inferd_server.models.layout import model_names, read_source
 from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.repository.layout import model_names, read_source
+from inferd_server.processes.policy import Arrangement, Host, ModelFacts, Wish, arrange
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
 from inferd_server.settings.remarks import remarks
 from inferd_server.settings.sources import add_flags, load_settings, origins
-from inferd_server.supervisor.policy import Arrangement, Host, ModelFacts, Wish, arrange
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
@@ -106,7 +106,7 @@ def explain_all(
     flags: Mapping[str, Any], settings: Settings, arrangement: Arrangement, said: Sequence[str]
 ) -> int:
     """Print what would serve, and why it would not; return the exit code."""
-    from inferd_server.explaining import explanation, problems_of
+    from inferd_server.explain import explanation, problems_of
 
     print("\n".join(explanation(flags, settings, arrangement)))
     for remark in said:
@@ -186,7 +186,7 @@ def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int
         StartupError: the server cannot start.
     """
     if arrangement.fronts or arrangement.replicas:
-        from inferd_server.supervisor.run import serve_processes
+        from inferd_server.processes.run import serve_processes
 
         return serve_processes(settings, logs, arrangement)
     from inferd_server import one_process

@@ -9,35 +9,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
-from inferd_server.control.blocking import MOST_CHANGES, BlockingThreads
-from inferd_server.control.messages import Condition
-from inferd_server.front.cacheable import owners
-from inferd_server.front.canary import Canaries
-from inferd_server.front.control import (
+from inferd_server.inference.cacheable import owners
+from inferd_server.inference.handler import Infer
+from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.memory import IdleHeap
+from inferd_server.models.entries import Models
+from inferd_server.models.health_check import Canaries, Verdict
+from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.processes.messages import Condition
+from inferd_server.rpc.control import (
     Diagnostics,
     Loads,
     Logs,
     ModelControl,
     Regions,
     SharedMemory,
+    control_allowed,
 )
-from inferd_server.front.health import HealthBoard
-from inferd_server.front.infer import Infer
-from inferd_server.front.infer_request import Telemetry
-from inferd_server.front.inspection import Counters, Inspection, ServerState
-from inferd_server.front.probing import ProbePort
-from inferd_server.front.regions import RegionTable
-from inferd_server.front.routes import Services, routes, statuses
-from inferd_server.front.unary import Elsewhere
-from inferd_server.front.verdict import Verdict
-from inferd_server.idle_heap import IdleHeap
-from inferd_server.monitoring.bounded_log import BoundedLog
-from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.control import control_allowed
-from inferd_server.repository.entries import Models
+from inferd_server.rpc.handlers import Elsewhere
+from inferd_server.rpc.health import HealthBoard
+from inferd_server.rpc.metadata import Counters, Inspection, ServerState
+from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
 from inferd_server.security.opening import open_access
 from inferd_server.security.refusals import Refusals
 from inferd_server.settings.model import Settings
+from inferd_server.threads import MOST_CHANGES, BlockingThreads
 from inferd_server.transport.call import Transport
 from inferd_server.version import VERSION
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from inferd_engines.control_groups import MEMBERSHIP, MOUNTED, Group, groups, text_of
@@ -88,3 +89,61 @@ def give_back() -> None:
     except (OSError, AttributeError):
         return
     trim(0)
+
+
+LOOK_S = 5.0
+"""Time without any request after which a server is idle, at least; at most twice that."""
+WORTHWHILE_BYTES = 64 << 20
+"""Bytes of requests and answers since the last time, below which there is little to give back."""
+
+
+class Idleness:
+    """What is known of a server's traffic since memory was given back."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._given_back_at = 0
+
+    def over(self, total: int, held: int) -> bool:
+        """Return True if it is time to give memory back.
+
+        Args:
+            total: bytes of requests and answers so far.
+            held: bytes of them that are here now.
+        """
+        idle = total == self._seen and not held
+        self._seen = total
+        if not idle or total - self._given_back_at < WORTHWHILE_BYTES:
+            return False
+        self._given_back_at = total
+        return True
+
+
+class IdleHeap:
+    """A thread that looks every few seconds."""
+
+    def __init__(self, traffic: Callable[[], tuple[int, int]], trim: Callable[[], None]) -> None:
+        """Prepare.
+
+        Args:
+            traffic: total and held bytes, see `Idleness.over`.
+            trim: gives memory back.
+        """
+        self._traffic = traffic
+        self._trim = trim
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="idle-heap", daemon=True)
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._ended.set()
+
+    def _look(self) -> None:
+        idleness = Idleness()
+        while not self._ended.wait(LOOK_S):
+            if idleness.over(*self._traffic()):
+                self._trim()

@@ -13,19 +13,17 @@ from typing import NoReturn
 from inferd_engines.standard import Engines, standard_engines
 
 from inferd_server.address import is_unix
+from inferd_server.batching.fatal import end_process
+from inferd_server.batching.inline import InlineLoop
+from inferd_server.models.layout import name_of
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.repository.layout import name_of
 from inferd_server.security.opening import credentials_of
 from inferd_server.server import Server
 from inferd_server.service_manager import ServiceManager, taken_from
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
-from inferd_server.transport.choice import COMPLETION_QUEUE
-from inferd_server.transport.chosen import choose_transport
-from inferd_server.transport.making import for_probes, make
+from inferd_server.transport.making import COMPLETION_QUEUE, choose_transport, for_probes, make
 from inferd_server.transport.options import transport_options
-from inferd_server.worker.fatal import end_process
-from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 

@@ -10,31 +10,30 @@ from collections.abc import Callable, Mapping
 from inferd_engines.engine import Opener
 
 from inferd_server.address import beside, join_address
-from inferd_server.control.later import after
-from inferd_server.control.messages import Condition
+from inferd_server.batching.fatal import End, go_on
+from inferd_server.batching.inline import InlineLoop
 from inferd_server.endpoint import Changes, Endpoint
 from inferd_server.errors import SettingsError
-from inferd_server.front.inspection import own_counters
-from inferd_server.front.sick import SickModels
-from inferd_server.front.verdict import Verdict
-from inferd_server.monitoring.logs import LogControl
-from inferd_server.monitoring.metrics import Metrics, MetricsServer
-from inferd_server.repository.entries import gauges
-from inferd_server.repository.loader import loader_of
-from inferd_server.repository.readiness import (
+from inferd_server.models.entries import gauges
+from inferd_server.models.health_check import SickModels, Verdict
+from inferd_server.models.loader import loader_of
+from inferd_server.models.readiness import (
     enough_serve,
     not_serving,
     still_missing,
     why_not_ready,
 )
-from inferd_server.repository.recovery import Recovery, retry_delay
-from inferd_server.repository.repository import Repository, State
+from inferd_server.models.recovery import Recovery, retry_delay
+from inferd_server.models.repository import Repository, State
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.processes.messages import Condition
+from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings
+from inferd_server.threads import after
 from inferd_server.transport.call import Transport
 from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
-from inferd_server.worker.fatal import End, go_on
-from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from inferd_server.link.blocks import class_of
-from inferd_server.link.layout import LINE
+from inferd_server.processes.link.inputs import class_of
+from inferd_server.processes.link.layout import LINE
 
 from tests import models
 from tests.chaos.nuisances import MAX_MESSAGE_BYTES, Nuisance

@@ -11,7 +11,7 @@ import pytest
 from inferd_client.bench import processes
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.samples import Samples
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests import models
 from tests.server.serving import Running, infer_request, rows, running

@@ -7,17 +7,24 @@ import re
 import pytest
 from inferd_client.service_config import RETRY_POLICY
 from inferd_engines import onnx_run, onnx_threads
-from inferd_server import idle_heap
+from inferd_server import memory as idle_heap
+from inferd_server.batching import fatal, inline, instance
+from inferd_server.batching import lanes as lane
+from inferd_server.batching import latency as costs
+from inferd_server.batching import latency as forecast
+from inferd_server.batching import latency as promise
+from inferd_server.batching import latency_target as steering
 from inferd_server.cache import making, redis
-from inferd_server.front import canary, field_count, quarantine, retry
+from inferd_server.inference import wire as field_count
+from inferd_server.models import health_check as canary
+from inferd_server.models import last_request, overrides, recovery, row_independence
+from inferd_server.models import warmup as timing
+from inferd_server.models.config import ModelConfig, ResponseCacheConfig, SequenceConfig
 from inferd_server.monitoring import bounded_log
-from inferd_server.repository import last_request, overrides, recovery
-from inferd_server.repository.config import ModelConfig, ResponseCacheConfig, SequenceConfig
-from inferd_server.scheduler import costs, forecast, lane, promise, steering
+from inferd_server.processes import policy, quarantine, retry
+from inferd_server.processes import watchdog as vigil
 from inferd_server.security import validity, watched
-from inferd_server.supervisor import policy, vigil
 from inferd_server.transport import compression, options
-from inferd_server.worker import fatal, inline, instance, row_independence, timing
 
 from .pages import PAGES
 

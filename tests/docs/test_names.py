@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2, model_config_pb2
 from inferd.v1 import server_pb2
 from inferd_server import errors
-from inferd_server.repository.config import ModelConfig
+from inferd_server.models.config import ModelConfig
 from inferd_server.security.identities_file import IdentitiesFile
 from inferd_server.settings.sources import fields
 from inferd_server.transport.status import code_name, reason

@@ -10,7 +10,7 @@ import grpc
 import pytest
 import yaml
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.repository.config import ModelConfig
+from inferd_server.models.config import ModelConfig
 from inferd_server.security.identities_file import read_identities
 from inferd_server.security.permissions import GRANTS, METHODS, Permission
 from inferd_server.settings.model import EngineSettings, Settings

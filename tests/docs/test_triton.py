@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
-from inferd_server.front.classification import MOST_CLASSES
+from inferd_server.inference.classification import MOST_CLASSES
 
 from tests import models
 from tests.server.serving import PATIENCE, Running, infer_request, rows, running, running_split

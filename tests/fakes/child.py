@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
 
-from inferd_server.control.channel import PeerLost
 from inferd_server.errors import InferdError
-from inferd_server.supervisor.spawn import Child
+from inferd_server.processes.channel import PeerLost
+from inferd_server.processes.spawn import Child
 
 WITHIN = 30.0
 

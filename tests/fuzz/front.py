@@ -9,21 +9,20 @@ import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Buffer
 from inferd_engines.engine import Signature, Tensor
+from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.latency import Forecast
+from inferd_server.batching.slots import Arena
 from inferd_server.cache.making import make_cache
 from inferd_server.errors import InferdError, InvalidInput, NotFound
-from inferd_server.front.infer import Infer
-from inferd_server.front.infer_request import Telemetry
-from inferd_server.front.regions import RegionTable
+from inferd_server.inference.handler import Infer
+from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.models.config import ModelConfig
+from inferd_server.models.entries import Entries, Entry, State
+from inferd_server.models.version import Bounds, Handle
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
-from inferd_server.repository.bounds import Bounds
-from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.entries import Entries, Entry, State
-from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.forecast import Forecast
-from inferd_server.scheduler.job import Execution, Job, Phases
-from inferd_server.scheduler.slot import Arena
 from inferd_server.settings.model import CacheSettings
 
 from tests.fuzz.operations import Choices

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 
 import numpy as np
+from inferd_server.batching.job import Execution, Job
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.slots import Arena, NoRoom
 from inferd_server.errors import Cancelled, EngineFailure, InferdError, QueueFull, WorkerLost
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.sending import FrontLink
-from inferd_server.link.worker_end import STATUSES, LinkRequest, WorkerLink
-from inferd_server.scheduler.job import Execution, Job
-from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.slot import Arena, NoRoom
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.worker_end import STATUSES, LinkRequest, WorkerLink
 
 from tests.fuzz.operations import Choices
 from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller

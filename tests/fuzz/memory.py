@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from inferd_server.link.answers import AnswerRing
-from inferd_server.link.blocks import SMALLEST, Blocks, class_of
-from inferd_server.scheduler.lane import Lane, LanePool
-from inferd_server.scheduler.rows import PrivateMemory, RowSpec
-from inferd_server.scheduler.slot import Arena, NoRoom, Slot
+from inferd_server.batching.lanes import Lane, LanePool, PrivateMemory, RowSpec
+from inferd_server.batching.slots import Arena, NoRoom, Slot
+from inferd_server.processes.link.inputs import SMALLEST, Blocks, class_of
+from inferd_server.processes.link.outputs import AnswerRing
 
 from tests.fuzz.operations import Choices
 

@@ -7,9 +7,9 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from inferd.tensors import Array
+from inferd_server.batching.job import Job, Phases
+from inferd_server.batching.slots import Arena, RowSpec, Slot
 from inferd_server.errors import InferdError
-from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.slot import Arena, RowSpec, Slot
 
 ROW: Sequence[RowSpec] = [(np.dtype(np.float32), (4,))]
 ANSWERED_WITHIN = 30.0

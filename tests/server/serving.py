@@ -24,15 +24,14 @@ from inferd.tensors import (
 )
 from inferd_engines.engine import EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
+from inferd_server.batching.inline import InlineLoop
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.security.opening import credentials_of
 from inferd_server.server import Server
 from inferd_server.settings.sources import load_settings
-from inferd_server.transport.choice import AIO, COMPLETION_QUEUE
 from inferd_server.transport.completion_queue.server import NoTurns
-from inferd_server.transport.making import for_probes, make
+from inferd_server.transport.making import AIO, COMPLETION_QUEUE, for_probes, make
 from inferd_server.transport.options import transport_options
-from inferd_server.worker.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
 from tests.server.lifecycle.process import ready_process

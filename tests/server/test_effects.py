@@ -7,15 +7,15 @@ import sys
 from collections.abc import Mapping
 
 import pytest
-from inferd_server.effects import (
+from inferd_server.environment import (
     PROBE_BYTES,
+    WANTED,
     Heap,
     heap_problem,
     listener_problem,
     probe_heap,
     protobuf_problem,
 )
-from inferd_server.environment import WANTED
 
 from tests.server.lifecycle.process import SOURCES
 
@@ -24,7 +24,7 @@ FROM_THE_HEAP = Heap(mapped=0, size=100 + PROBE_BYTES, used=50 + PROBE_BYTES)
 KEPT = Heap(mapped=0, size=100 + PROBE_BYTES, used=50)
 MAPPED = Heap(mapped=PROBE_BYTES, size=100, used=50)
 PROBE = """
-from inferd_server.effects import heap_problem, probe_heap
+from inferd_server.environment import heap_problem, probe_heap
 from inferd_server.environment import WANTED
 print(heap_problem(WANTED, probe_heap()))
 """

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from inferd_server import errors
-from inferd_server.control.format import Answered, pack, unpack
 from inferd_server.errors import InferdError
+from inferd_server.processes.format import Answered, pack, unpack
 
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type)]
 

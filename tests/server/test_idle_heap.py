@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-from inferd_server.idle_heap import WORTHWHILE_BYTES, Idleness
-from inferd_server.memory import give_back, resident_bytes
+from inferd_server.memory import WORTHWHILE_BYTES, Idleness, give_back, resident_bytes
 
 LARGE = WORTHWHILE_BYTES
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from inferd_server.idle_heap import LOOK_S
+from inferd_server.memory import LOOK_S
 from onnx import ModelProto, helper, numpy_helper
 
 from tests import models

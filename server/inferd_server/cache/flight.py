@@ -6,9 +6,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from inferd_server.batching.timers import Alarm
 from inferd_server.cache.key import Form, Key
 from inferd_server.errors import QueueFull
-from inferd_server.scheduler.alarms import Alarm
 from inferd_server.transport.call import Call
 
 

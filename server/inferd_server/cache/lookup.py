@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from inferd_server.batching.timers import Alarm
 from inferd_server.cache.key import Key, Owner
-from inferd_server.scheduler.alarms import Alarm
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from inferd_server.batching.timers import Alarms
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.flight import Flights
@@ -12,7 +13,6 @@ from inferd_server.cache.redis import RedisClient, connector
 from inferd_server.cache.remote import Remote
 from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.cache.store import Store
-from inferd_server.scheduler.alarms import Alarms
 from inferd_server.settings.model import CacheSettings
 
 log = logging.getLogger(__name__)

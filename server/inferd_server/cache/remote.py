@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
+from inferd_server.batching.timers import Alarms
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Key, Owner
 from inferd_server.cache.lookup import Found, Lookup, Stored
 from inferd_server.monitoring.bounded_log import BoundedLog
-from inferd_server.scheduler.alarms import Alarms
 
 log = logging.getLogger(__name__)
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from inferd.tensors import Buffer
 
+from inferd_server.batching.timers import Alarms
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Admit, Asker, Flights
 from inferd_server.cache.key import Form, Owner
@@ -16,7 +17,6 @@ from inferd_server.cache.remote import Remote
 from inferd_server.cache.store import Entry, Store
 from inferd_server.errors import Cancelled, DeadlinePassed, InferdError, WouldBeLate
 from inferd_server.monitoring.series import HIT, MERGED, MISS, SHARED_HIT
-from inferd_server.scheduler.alarms import Alarms
 from inferd_server.transport.call import Call
 
 GONE = "the caller went away while the request waited for an equal one"

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.batching.job import Execution
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.scheduler.job import Execution
 
 __all__ = ["Metrics", "MetricsServer"]
 UNKNOWN = ("", "")

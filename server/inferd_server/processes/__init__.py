@@ -1,1 +1,1 @@
-"""Processes of a server: what they are made of."""
+"""Several processes as one server: supervisor, fronts, worker, replicas."""

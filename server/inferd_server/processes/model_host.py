@@ -10,19 +10,19 @@ from pathlib import Path
 
 from inferd_engines.engine import EngineError
 
-from inferd_server.control import messages
-from inferd_server.control.channel import Channel
-from inferd_server.control.later import after
-from inferd_server.control.measurements import Measured
+from inferd_server.batching.fatal import end_process
 from inferd_server.errors import InferdError
+from inferd_server.models.entries import gauges
+from inferd_server.models.layout import name_of
+from inferd_server.models.loader import Loader
+from inferd_server.models.recovery import Recovery, retry_delay
+from inferd_server.models.repository import Repository
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.entries import gauges
-from inferd_server.repository.layout import name_of
-from inferd_server.repository.loader import Loader
-from inferd_server.repository.recovery import Recovery, retry_delay
-from inferd_server.repository.repository import Repository
-from inferd_server.worker.fatal import end_process
-from inferd_server.worker.process import record
+from inferd_server.processes import messages
+from inferd_server.processes.channel import Channel
+from inferd_server.processes.messages import Measured
+from inferd_server.processes.worker import record
+from inferd_server.threads import after
 
 log = logging.getLogger(__name__)
 

@@ -11,21 +11,21 @@ from pathlib import Path
 
 from inferd_engines.engine import Opener
 
-from inferd_server.control import messages
-from inferd_server.control.blocking import BlockingThread
-from inferd_server.control.channel import Channel
+from inferd_server.batching.fatal import end_process
+from inferd_server.batching.inline import InlineLoop
 from inferd_server.endpoint import Endpoint
 from inferd_server.errors import InferdError, ModelNotReady, NotFound
-from inferd_server.front.elsewhere import remote_changes
+from inferd_server.models.entries import Entry
+from inferd_server.models.loader import loader_of
+from inferd_server.models.version import Handle
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.processes import messages
+from inferd_server.processes.channel import Channel
 from inferd_server.processes.model_host import ModelHost
-from inferd_server.repository.entries import Entry
-from inferd_server.repository.handle import Handle
-from inferd_server.repository.loader import loader_of
+from inferd_server.processes.supervisor_client import remote_changes
+from inferd_server.threads import BlockingThread
 from inferd_server.transport.call import Transport
-from inferd_server.worker.fatal import end_process
-from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
 

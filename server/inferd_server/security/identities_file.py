@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from inferd_server.errors import SettingsError
-from inferd_server.repository.config import read_mapping, validated
+from inferd_server.models.config import read_mapping, validated
 from inferd_server.security.identity import Identities, Identity
 from inferd_server.security.permissions import covered
 

@@ -11,8 +11,8 @@ from inferd.oip.v2.inference_pb2 import InferParameter
 from inferd.tensors import Array
 from inferd_engines.engine import Tensor
 
+from inferd_server.batching.lanes import RowSpec
 from inferd_server.errors import InvalidInput
-from inferd_server.scheduler.rows import RowSpec
 
 ID, START, END = "sequence_id", "sequence_start", "sequence_end"
 """Request parameters, as Triton's extension names them."""

@@ -14,9 +14,9 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
-from inferd_server.link.blocks import class_of
-from inferd_server.link.layout import Layout, aligned
-from inferd_server.repository.config import HIDDEN, Delay
+from inferd_server.models.config import HIDDEN, Delay
+from inferd_server.processes.link.inputs import class_of
+from inferd_server.processes.link.layout import Layout, aligned
 from inferd_server.settings.section import Bytes, Count, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from inferd_server.errors import SettingsError
-from inferd_server.repository.config import read_mapping, validated
+from inferd_server.models.config import read_mapping, validated
 from inferd_server.settings.model import Settings
 
 PREFIX = "INFERD_"

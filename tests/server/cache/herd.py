@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferd_server.batching.timers import Alarms
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Flights
 from inferd_server.cache.key import Form, KeyBase, Owner
@@ -11,7 +12,6 @@ from inferd_server.cache.store import Store
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
-from inferd_server.scheduler.alarms import Alarms
 from inferd_server.transport.call import Call
 
 from tests.fakes.asking import FakeCall

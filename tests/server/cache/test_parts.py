@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd_engines.engine import EngineError
 from inferd_engines.model_files import ModelFiles
+from inferd_server.batching.timers import SPARE, Alarms
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import KeyBase, Owner
-from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
-from inferd_server.repository.digest import answers_digest
-from inferd_server.scheduler.alarms import SPARE, Alarms
+from inferd_server.models.config import ModelConfig, ResponseCacheConfig
+from inferd_server.models.digest import answers_digest
 
 from tests.fakes.clock import FakeClock
 

@@ -6,13 +6,13 @@ import queue
 from collections.abc import Iterator
 
 import pytest
+from inferd_server.batching.timers import Alarms
 from inferd_server.cache import frame, remote
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Owner
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.remote import Remote
 from inferd_server.monitoring.bounded_log import LINES, PERIOD_S
-from inferd_server.scheduler.alarms import Alarms
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.shared_cache import FakeClient

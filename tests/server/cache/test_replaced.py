@@ -13,16 +13,16 @@ import pytest
 from inferd.oip.v2.inference_pb2 import ModelInferResponse
 from inferd.tensors import Buffer
 from inferd_server.cache.making import make_cache
-from inferd_server.front.cacheable import owner_of, owners
-from inferd_server.front.infer import Infer
-from inferd_server.front.infer_request import Telemetry
-from inferd_server.front.regions import RegionTable
+from inferd_server.inference.cacheable import owner_of, owners
+from inferd_server.inference.handler import Infer
+from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.models.entries import Entry
+from inferd_server.models.loader import Loader
+from inferd_server.models.repository import Repository
+from inferd_server.models.version import Handle
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.entries import Entry
-from inferd_server.repository.handle import Handle
-from inferd_server.repository.loader import Loader
-from inferd_server.repository.repository import Repository
 from inferd_server.settings.model import BatchingSettings, CacheSettings, EngineSettings
 from inferd_server.transport.call import Metadata
 

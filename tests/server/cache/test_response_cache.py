@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from inferd_server.batching.timers import SPARE
 from inferd_server.cache.key import Owner
 from inferd_server.cache.lookup import Stored
 from inferd_server.errors import (
@@ -16,7 +17,6 @@ from inferd_server.errors import (
     WorkerLost,
     WouldBeLate,
 )
-from inferd_server.scheduler.alarms import SPARE
 
 from tests.server.cache.herd import OWNER, TTL, Herd
 

@@ -11,7 +11,7 @@ import grpc
 import pytest
 from inferd.oip.v2.inference_pb2 import ModelConfigRequest
 from inferd_engines.engine import EngineError
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine
 from tests.server.cache.cached import (

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 
 import pytest
-from inferd_server.control.channel import Channel, PeerLost, answers
 from inferd_server.errors import InvalidInput, Unavailable
+from inferd_server.processes.channel import Channel, PeerLost, answers
 
 PATIENCE = 10.0
 Ends = tuple[Channel, Channel]

@@ -17,15 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.tensors import DATATYPES
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.control import format as plain
-from inferd_server.control.channel import Channel, PeerLost
-from inferd_server.control.format import Answered, Asked, FormatError, Told, pack, unpack
-from inferd_server.control.measurements import Measured
-from inferd_server.control.messages import Layout, ModelRecord, Models, Place
 from inferd_server.errors import InferdError, QueueFull, Unavailable
-from inferd_server.front.verdict import Verdict
+from inferd_server.models.config import ModelConfig
+from inferd_server.models.health_check import Verdict
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.repository.config import ModelConfig
+from inferd_server.processes import format as plain
+from inferd_server.processes.channel import Channel, PeerLost
+from inferd_server.processes.format import Answered, Asked, FormatError, Told, pack, unpack
+from inferd_server.processes.messages import Layout, Measured, ModelRecord, Models, Place
 from inferd_server.settings.model import Settings
 
 PATIENCE = 10.0
@@ -194,7 +193,7 @@ def test_what_is_no_message_is_not_sent(body: object) -> None:
 
 
 def test_a_message_that_is_too_long_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferd_server.control.channel.MOST_BYTES", 100)
+    monkeypatch.setattr("inferd_server.processes.channel.MOST_BYTES", 100)
     ours, theirs = socket.socketpair()
     channel, other = Channel(Connection(ours.detach())), Connection(theirs.detach())
     other.send_bytes(pack(Told("x" * 200)))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd_server.errors import InvalidInput
-from inferd_server.front.template import Template, TemplateCache, learn, split
-from inferd_server.front.wire import is_text, parse
+from inferd_server.inference.template import Template, TemplateCache, learn, split
+from inferd_server.inference.wire import is_text, parse
 
 
 def parsed(message: bytes) -> ModelInferRequest | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import DATATYPES, Array
-from inferd_server.front.answer import Target, encode_response
+from inferd_server.inference.response import Target, encode_response
 
 from tests.server.front.outputs import filled
 from tests.server.serving import arrays

@@ -14,7 +14,7 @@ import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Array
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 from onnx import ModelProto, helper, numpy_helper
 
 from tests import models

@@ -11,10 +11,9 @@ import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
-from inferd_server.front.canary import LEAST_S, SHARE, Canaries
-from inferd_server.front.verdict import Outcome, Verdict
-from inferd_server.repository import last_request
-from inferd_server.scheduler.job import Execution, Job, Phases
+from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.models import last_request
+from inferd_server.models.health_check import LEAST_S, SHARE, Canaries, Outcome, Verdict
 
 from tests import models
 from tests.fakes.clock import FakeClock
@@ -286,7 +285,7 @@ def test_a_model_whose_runs_are_long_is_tried_as_rarely_as_they_are(
 ) -> None:
     handle = trials.bench.repository.resolve("m", "")
     handle.engine = "onnxruntime/CPUExecutionProvider"
-    monkeypatch.setattr("inferd_server.front.canary.LEAST_S", 0.0)
+    monkeypatch.setattr("inferd_server.models.health_check.LEAST_S", 0.0)
     slow = Execution(1, 0.0, 0.0, 1.0)
     submit = handle.queue.submit
 

@@ -6,20 +6,20 @@ import os
 
 import pytest
 from inferd_engines.engine import Signature
-from inferd_server.control.messages import ModelRecord
+from inferd_server.batching.slots import NoRoom
+from inferd_server.batching.stream_share import BATCHES
 from inferd_server.errors import HandleRetired, ModelNotReady
-from inferd_server.front.cacheable import owners
-from inferd_server.front.catalog import Catalog
-from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.quarantine import Quarantine
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.sending import FrontLink
-from inferd_server.repository.config import ModelConfig, SequenceConfig
-from inferd_server.repository.entries import State
-from inferd_server.repository.handle import Bounds, Description
-from inferd_server.scheduler.slot import NoRoom
-from inferd_server.scheduler.stream_share import BATCHES
+from inferd_server.inference.cacheable import owners
+from inferd_server.models.config import ModelConfig, SequenceConfig
+from inferd_server.models.entries import State
+from inferd_server.models.version import Bounds, Description
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.messages import ModelRecord
+from inferd_server.processes.quarantine import Quarantine
+from inferd_server.processes.remote_models import Catalog
+from inferd_server.processes.retry import Dispatch
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Array
 from inferd_engines.engine import Tensor
+from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import InvalidInput
-from inferd_server.front.classification import check_classes, classify, highest
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.inference.classification import check_classes, classify, highest
 from onnx import ModelProto, helper, numpy_helper
 
 from tests import models

@@ -16,7 +16,7 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.tensors import Array
 from inferd.v1.server_pb2 import StatusRequest
 from inferd.v1.server_pb2_grpc import ServerServiceStub
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests import mixing, models
 from tests.server.serving import PATIENCE, Running, arrays, infer_request, running, running_split

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests.server.front.held import held_rows, occupy
 from tests.server.serving import PATIENCE, infer_request, metrics_text, rows, running_fake

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inferd_server.batching.job import Job
 from inferd_server.errors import (
     Cancelled,
     HandleRetired,
@@ -17,10 +18,9 @@ from inferd_server.errors import (
     QueueFull,
     WorkerLost,
 )
-from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.infer_request import cancel
-from inferd_server.front.quarantine import Quarantine, fingerprint
-from inferd_server.scheduler.job import Job
+from inferd_server.inference.infer_request import cancel
+from inferd_server.processes.quarantine import Quarantine, fingerprint
+from inferd_server.processes.retry import Dispatch
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine

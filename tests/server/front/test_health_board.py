@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from inferd.tensors import Buffer
 from inferd_server.errors import InferdError
-from inferd_server.front.health import NOT_SERVING, SERVICE_UNKNOWN, SERVING, HealthBoard
+from inferd_server.rpc.health import NOT_SERVING, SERVICE_UNKNOWN, SERVING, HealthBoard
 from inferd_server.transport.call import Metadata
 
 

@@ -17,13 +17,18 @@ from grpc_health.v1 import health_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.oip.v2 import inference_pb2 as oip
+from inferd_server.batching.inline import MOST_TEXT, InlineLoop
 from inferd_server.errors import InvalidInput
-from inferd_server.front import field_count
-from inferd_server.front.field_count import MAX_FIELDS, MAX_OUTER_FIELDS, check_fields, known_fields
-from inferd_server.front.fill import MAX_TEXT_ELEMENTS
-from inferd_server.front.unary import parse_message
-from inferd_server.front.wire import parse
-from inferd_server.worker.inline import MOST_TEXT, InlineLoop
+from inferd_server.inference import wire as field_count
+from inferd_server.inference.inputs import MAX_TEXT_ELEMENTS
+from inferd_server.inference.wire import (
+    MAX_FIELDS,
+    MAX_OUTER_FIELDS,
+    check_fields,
+    known_fields,
+    parse,
+)
+from inferd_server.rpc.handlers import parse_message
 
 from tests import models
 from tests.server.front.hostile import (

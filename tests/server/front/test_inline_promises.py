@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from inferd.oip.v2.inference_pb2 import ServerLiveRequest
 from inferd.tensors import Array
-from inferd_server.scheduler.stream_share import BATCHES
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
+from inferd_server.batching.stream_share import BATCHES
 
 from tests.fakes.engine import FakeEngine, double, quick_engine
 from tests.server.front.held import held_rows, occupy

@@ -14,7 +14,7 @@ import grpc
 import pytest
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd_engines.engine import EngineError
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests.fakes.engine import FakeEngine, quick_engine
 from tests.server.front.held import await_rows, queued, waiting

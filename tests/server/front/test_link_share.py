@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.slots import Arena
+from inferd_server.batching.stream_share import BATCHES
 from inferd_server.errors import HandleRetired, QueueFull
-from inferd_server.front.link_share import LinkShare
-from inferd_server.scheduler.job import Execution, Job, Phases
-from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.slot import Arena
-from inferd_server.scheduler.stream_share import BATCHES
+from inferd_server.processes.link_share import LinkShare
 
 from tests.server.callers import Caller, job_of
 

@@ -13,7 +13,7 @@ import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.v1 import server_pb2
 from inferd.v1.server_pb2_grpc import ServerServiceStub
-from inferd_server.repository.control import control_allowed
+from inferd_server.rpc.control import control_allowed
 from inferd_server.version import VERSION
 
 from tests import models

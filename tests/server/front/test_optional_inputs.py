@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.tensors import Array
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 from onnx import ModelProto, helper, numpy_helper
 
 from tests import models

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from inferd.tensors import Array
-from inferd_server.front.quarantine import MOST, Quarantine, fingerprint
+from inferd_server.processes.quarantine import MOST, Quarantine, fingerprint
 
 from tests.fakes.clock import FakeClock
 

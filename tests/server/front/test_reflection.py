@@ -7,7 +7,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
-from inferd_server.front.routes import HEALTH, INFERENCE, SERVER
+from inferd_server.rpc.routes import HEALTH, INFERENCE, SERVER
 
 from tests.server.serving import PATIENCE, Running, failure
 

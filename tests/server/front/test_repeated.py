@@ -16,7 +16,7 @@ from inferd.oip.v2.inference_pb2 import (
     RepositoryModelLoadRequest,
     RepositoryModelUnloadRequest,
 )
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests import models
 from tests.server.serving import Running, arrays, infer_request, rows, running

@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferResponse
 from inferd.tensors import DATATYPES, Array
-from inferd_server.front.answer import Target, encode_response
-from inferd_server.front.response import Responses, Unnamed
-from inferd_server.front.wire import identity_field
+from inferd_server.inference.response import Responses, Target, Unnamed, encode_response
+from inferd_server.inference.wire import identity_field
 
 from tests.server.front.outputs import Form, filled
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from inferd_server.front.retry import SENDS, START_S, Fate, fate
-from inferd_server.link.sending import History, Lost
+from inferd_server.processes.link.front_end import History, Lost
+from inferd_server.processes.retry import SENDS, START_S, Fate, fate
 
 NOW = 100.0
 

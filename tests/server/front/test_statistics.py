@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests import models
 from tests.server.serving import (

@@ -16,8 +16,8 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelStreamInferRespo
 from inferd.tensors import Array, Buffer
 from inferd_engines.engine import Signature, Tensor
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, QueueFull
-from inferd_server.front.stream import InferReceiver, error_response
-from inferd_server.front.wire import ID_TAG
+from inferd_server.inference.wire import ID_TAG
+from inferd_server.rpc.stream import InferReceiver, error_response
 from inferd_server.transport.call import Call
 
 from tests.fakes.call import FakeStream

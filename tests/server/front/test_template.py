@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.front.template import TemplateCache, learn, split
+from inferd_server.inference.template import TemplateCache, learn, split
 
 from tests.server.front.alike import check_hit
 

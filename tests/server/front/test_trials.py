@@ -9,7 +9,7 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.v1.server_pb2 import StatusRequest
 from inferd.v1.server_pb2_grpc import ServerServiceStub
 from inferd_engines.engine import EngineError
-from inferd_server.repository import recovery
+from inferd_server.models import recovery
 
 from tests.server.front.test_health import check, name, watch
 from tests.server.serving import PATIENCE, infer_request, metrics_text, rows, running_fake

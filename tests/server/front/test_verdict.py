@@ -14,7 +14,7 @@ from inferd_server.errors import (
     QueueFull,
     WorkerLost,
 )
-from inferd_server.front.verdict import Outcome, judge
+from inferd_server.models.health_check import Outcome, judge
 
 
 @pytest.mark.parametrize(

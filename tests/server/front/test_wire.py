@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.front.wire import parse, varint
+from inferd_server.inference.wire import parse, varint
 
 from tests.proto.in_python import assert_succeeds
 from tests.server.front.alike import walked, whole
@@ -159,9 +159,9 @@ def test_damaged_text_is_refused_where_protobuf_runs_in_python() -> None:
     code = (
         "from inferd.oip.v2 import inference_pb2\n"
         "from inferd_server.errors import InvalidInput\n"
-        "from inferd_server.front.audit import target_of\n"
-        "from inferd_server.front.unary import parse_message\n"
-        "from inferd_server.front.wire import parse\n"
+        "from inferd_server.rpc.audit import target_of\n"
+        "from inferd_server.rpc.handlers import parse_message\n"
+        "from inferd_server.inference.wire import parse\n"
         "load = inference_pb2.DESCRIPTOR.services_by_name['GRPCInferenceService']\n"
         "assert target_of(load.methods_by_name['RepositoryModelLoad'], b'\\x12\\1\\xff') == ''\n"
         "whole = lambda data: parse_message(inference_pb2.ModelMetadataRequest, data)\n"

@@ -18,7 +18,7 @@ from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.opener import Gpu, Wanted
 from inferd_engines.tensorrt.profiles import BUCKETS, profiles_for
 from inferd_engines.tensorrt.store import PlanStore
-from inferd_server.repository.layout import name_of
+from inferd_server.models.layout import name_of
 
 from tests import models
 from tests.engines.tensorrt.bench import PLAN, Bench

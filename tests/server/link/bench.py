@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.sending import FrontLink
-from inferd_server.link.worker_end import LinkRequest, WorkerLink
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Execution, Job
-from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.inbox import Inbox
-from inferd_server.worker.runner import Runner
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.job import Execution, Job
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena
+from inferd_server.processes.inbox import Inbox
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
 from tests.fakes.engine import FakeEngine
 from tests.server.callers import ANSWERED_WITHIN, Caller, job_of

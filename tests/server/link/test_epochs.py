@@ -7,12 +7,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.slots import Arena
 from inferd_server.errors import Cancelled
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.sending import FrontLink
-from inferd_server.link.worker_end import LinkRequest, WorkerLink
-from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.slot import Arena
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
 from tests.server.callers import job_of, rows_of
 from tests.server.link.bench import LAYOUT, Target

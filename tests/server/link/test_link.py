@@ -20,7 +20,7 @@ from inferd_server.errors import (
     QueueFull,
     WorkerLost,
 )
-from inferd_server.link.layout import Layout
+from inferd_server.processes.link.layout import Layout
 
 from tests.fakes.engine import DOUBLING, FakeEngine, double
 from tests.server.callers import ANSWERED_WITHIN, Caller, rows_of

@@ -10,11 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd.tensors import DATATYPES, Array
-from inferd_server.link.answers import AnswerRing, Part, read_part
-from inferd_server.link.blocks import SMALLEST, Blocks, class_of
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.rows import InputMemory, SharedRows, read_rows
+from inferd_server.processes.link.inputs import (
+    SMALLEST,
+    Blocks,
+    InputMemory,
+    SharedRows,
+    class_of,
+    read_rows,
+)
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.outputs import AnswerRing, Part, read_part
 
 SIZE = 16 * SMALLEST
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
-from inferd_server.link.worker_end import LinkRequest
-from inferd_server.scheduler.decision import Limits
-from inferd_server.worker.runner import Overlap, Runner
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.processes.link.worker_end import LinkRequest
 
 from tests.engines.tensorrt.bench import Bench as Gpu
 from tests.fakes.engine import DOUBLING, double

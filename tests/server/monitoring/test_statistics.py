@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from inferd_server.batching.job import Execution, Phases
 from inferd_server.monitoring.statistics import BatchTimes, Duration, Snapshot, Statistics
-from inferd_server.scheduler.job import Execution, Phases
 
 # Sums of these are exact.
 RUN = Execution(rows=4, waited=8.0, gather=0.25, compute=0.5)

@@ -15,15 +15,14 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from inferd_server.control import messages
+from inferd_server.models.overrides import Override
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.processes import messages
+from inferd_server.processes.children import Links
+from inferd_server.processes.ports import ReservedPort
 from inferd_server.processes.replica import ReplicaProcess
-from inferd_server.repository.overrides import Override
 from inferd_server.settings.sources import load_settings
-from inferd_server.supervisor.links import Links
-from inferd_server.supervisor.port import ReservedPort
-from inferd_server.transport.choice import AIO
-from inferd_server.transport.making import make
+from inferd_server.transport.making import AIO, make
 from inferd_server.transport.options import transport_options
 
 from tests.fakes.child import WITHIN, FakeChannel

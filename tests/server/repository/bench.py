@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener
+from inferd_server.batching.fatal import End, go_on
+from inferd_server.models.batch_memory import MemoryGauge
+from inferd_server.models.loader import Loader
+from inferd_server.models.repository import Repository, State
+from inferd_server.models.row_trials import RowTrials
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.loader import Loader
-from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import BatchingSettings, EngineSettings
-from inferd_server.worker.batch_memory import MemoryGauge
-from inferd_server.worker.fatal import End, go_on
-from inferd_server.worker.row_trials import RowTrials
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine

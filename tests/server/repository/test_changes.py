@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_server.errors import ModelNotFound, ModelNotReady, VersionNotFound
-from inferd_server.repository.layout import FILES_ABSENT
+from inferd_server.models.layout import FILES_ABSENT
 
 from tests.fakes.engine import FakeEngine
 from tests.server.callers import rows_of

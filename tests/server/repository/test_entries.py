@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from inferd_server.batching.job import Job
+from inferd_server.batching.latency import Forecast
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.slots import Arena
 from inferd_server.errors import InvalidInput, ModelNotFound, ModelNotReady, VersionNotFound
+from inferd_server.models.config import ModelConfig
+from inferd_server.models.entries import UNLOADED, Entries, Entry, State, choose
+from inferd_server.models.version import Bounds, Handle
 from inferd_server.monitoring.statistics import Statistics
-from inferd_server.repository.bounds import Bounds
-from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.entries import UNLOADED, Entries, Entry, State, choose
-from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.forecast import Forecast
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from inferd_server.errors import SettingsError
-from inferd_server.repository.config import ModelConfig, ResponseCacheConfig
-from inferd_server.repository.layout import (
+from inferd_server.models.config import ModelConfig, ResponseCacheConfig
+from inferd_server.models.layout import (
     holds,
     is_version,
     model_names,

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests import models
 from tests.server.serving import (

@@ -13,7 +13,7 @@ import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.errors import InvalidInput, MemoryBudgetExceeded, ModelNotReady
-from inferd_server.repository.overrides import PREFIX, Override, Overrides, sweep
+from inferd_server.models.overrides import PREFIX, Override, Overrides, sweep
 
 from tests import models
 from tests.server.serving import (

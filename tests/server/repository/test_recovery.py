@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from inferd_engines.engine import EngineError
 from inferd_server.errors import InferdError, ModelNotFound, ModelNotReady, ShuttingDown
-from inferd_server.repository.layout import FILES_ABSENT
-from inferd_server.repository.recovery import (
+from inferd_server.models.layout import FILES_ABSENT
+from inferd_server.models.recovery import (
     FORGIVEN_S,
     LIMIT,
     LONGEST_S,

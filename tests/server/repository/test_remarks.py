@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.repository.bounds import Bounds
-from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.remarks import remarks
+from inferd_server.models.config import ModelConfig
+from inferd_server.models.remarks import remarks
+from inferd_server.models.version import Bounds
 
 from tests.fakes.engine import DOUBLING
 from tests.server.repository.bench import Bench

@@ -11,9 +11,9 @@ import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
-from inferd_server.repository.handle import Handle
-from inferd_server.repository.repository import State
-from inferd_server.worker.batch_memory import MemoryGauge
+from inferd_server.models.batch_memory import MemoryGauge
+from inferd_server.models.repository import State
+from inferd_server.models.version import Handle
 
 from tests import models
 from tests.fakes.engine import FakeEngine, double

@@ -7,9 +7,9 @@ import time
 
 from hypothesis import given
 from hypothesis import strategies as st
+from inferd_server.batching.slots import Arena
+from inferd_server.batching.timers import Alarms
 from inferd_server.errors import Cancelled
-from inferd_server.scheduler.alarms import Alarms
-from inferd_server.scheduler.slot import Arena
 
 from tests.fakes.clock import FakeClock
 from tests.server.callers import job_of

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.scheduler.costs import SAMPLES, Costs
-from inferd_server.scheduler.forecast import PROBE_S, Forecast
-from inferd_server.scheduler.job import Execution
+from inferd_server.batching.job import Execution
+from inferd_server.batching.latency import PROBE_S, SAMPLES, Costs, Forecast
 
 
 def learned(*runs: tuple[int, float]) -> Costs:

@@ -7,7 +7,7 @@ import copy
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.scheduler.decision import Decision, Limits, expired, next_batch
+from inferd_server.batching.decision import Decision, Limits, expired, next_batch
 
 from tests.server.scheduler.requests import Request, requests
 

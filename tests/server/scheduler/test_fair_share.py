@@ -7,11 +7,11 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from inferd_server.scheduler.decision import Decision
-from inferd_server.scheduler.fair_share import FairShare, Member, Turn
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.runner import Runner
+from inferd_server.batching.decision import Decision
+from inferd_server.batching.fair_share import FairShare, Member, Turn
+from inferd_server.batching.job import Job
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, OverlappingEngine

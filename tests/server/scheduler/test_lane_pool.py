@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from inferd_server.link.rows import InputMemory
-from inferd_server.scheduler.lane import FIRST_BYTES, LanePool
-from inferd_server.scheduler.rows import Memory, PrivateMemory
-from inferd_server.scheduler.slot import Arena, Bound, NoRoom, RowSpec, Slot
+from inferd_server.batching.lanes import FIRST_BYTES, LanePool, Memory, PrivateMemory
+from inferd_server.batching.slots import Arena, Bound, NoRoom, RowSpec, Slot
+from inferd_server.processes.link.inputs import InputMemory
 
 KIB, MIB = 1024, 1024 * 1024
 SIZE = 32 * MIB

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena, NoRoom
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.slots import Arena, NoRoom
 
 from tests.fakes.clock import FakeClock
 from tests.server.callers import ROW

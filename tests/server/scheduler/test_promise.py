@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from inferd_server.scheduler.forecast import START, Forecast
-from inferd_server.scheduler.job import Execution
-from inferd_server.scheduler.promise import LATE, MOST, Promise, stretched
+from inferd_server.batching.job import Execution
+from inferd_server.batching.latency import LATE, MOST, START, Forecast, Promise, stretched
 
 
 class Learned:

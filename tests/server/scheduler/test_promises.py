@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from inferd_engines.engine import EngineError
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena, NoRoom
+from inferd_server.batching.timers import Alarms
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
-from inferd_server.front.infer_request import cancel, expire
-from inferd_server.scheduler.alarms import Alarms
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena, NoRoom
-from inferd_server.worker.runner import Runner
+from inferd_server.inference.infer_request import cancel, expire
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine

@@ -10,8 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from inferd_server.scheduler.decision import Decision, Limits
-from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.queue import BatchQueue
 
 from tests.fakes.clock import FakeClock
 from tests.server.scheduler.requests import Request

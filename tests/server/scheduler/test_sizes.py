@@ -7,8 +7,7 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.scheduler.decision import Limits, next_batch
-from inferd_server.scheduler.sizes import padding, worth_running
+from inferd_server.batching.decision import Limits, next_batch, padding, worth_running
 
 from tests.server.scheduler.requests import Request
 

@@ -8,9 +8,8 @@ import weakref
 import numpy as np
 import pytest
 from inferd.tensors import Array
-from inferd_server.scheduler.lane import Lane
-from inferd_server.scheduler.rows import PrivateMemory
-from inferd_server.scheduler.slot import (
+from inferd_server.batching.lanes import Lane, PrivateMemory
+from inferd_server.batching.slots import (
     LANE_SHARE,
     Arena,
     Bound,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.scheduler.decision import Decision, Limits
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.stream_share import BATCHES
+from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.stream_share import BATCHES
 
 from tests.fakes.clock import FakeClock
 from tests.server.scheduler.requests import Request

@@ -11,7 +11,7 @@ from inferd_server.errors import (
     ResourceExhausted,
     Unauthenticated,
 )
-from inferd_server.front.routes import OPEN_TO_ALL
+from inferd_server.rpc.routes import OPEN_TO_ALL
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
 from inferd_server.security.identity import Identities, Identity

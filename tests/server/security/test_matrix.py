@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 import trustme
-from inferd_server.worker.inline import InlineLoop
+from inferd_server.batching.inline import InlineLoop
 
 from tests.server.security.certificates import Files, Pair, expired, issued, trusting
 from tests.server.security.named import entry, written

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from inferd_server.errors import InferdError
-from inferd_server.repository.control import control_allowed
+from inferd_server.rpc.control import control_allowed
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
 from inferd_server.security.opening import check_security, open_access

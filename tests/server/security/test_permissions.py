@@ -5,7 +5,7 @@ from __future__ import annotations
 from unittest.mock import MagicMock
 
 import pytest
-from inferd_server.front.routes import Services, health_routes, routes
+from inferd_server.rpc.routes import Services, health_routes, routes
 from inferd_server.security.permissions import (
     GRANTS,
     METHODS,

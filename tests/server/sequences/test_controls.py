@@ -10,7 +10,7 @@ from inferd.oip.v2.inference_pb2 import InferParameter
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError, Signature, Tensor
 from inferd_server.errors import InvalidInput, SettingsError
-from inferd_server.repository.config import ControlConfig, ModelConfig, validated
+from inferd_server.models.config import ControlConfig, ModelConfig, validated
 from inferd_server.sequences.controls import (
     ControlKind,
     control_array,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError, Signature, Tensor
 from inferd_server.errors import SequenceNotFound, TooManySequences
-from inferd_server.repository.config import StateConfig
+from inferd_server.models.config import StateConfig
 from inferd_server.sequences.engine import StatefulEngine
 from inferd_server.sequences.steps import HIDDEN, Step
 from inferd_server.sequences.store import SequenceRefused, Sequences

@@ -1,12 +1,12 @@
-"""A process of `faulty_server`: as `inferd_server.child`, with engines that fail."""
+"""A process of `faulty_server`: as `inferd_server.processes.child`, with engines that fail."""
 
 from __future__ import annotations
 
 import sys
 
 from inferd_engines.standard import Engines
-from inferd_server.child import engines_of, main
-from inferd_server.control.messages import Place
+from inferd_server.processes.child import engines_of, main
+from inferd_server.processes.messages import Place
 
 from tests.fakes.faulty import open_faulty, open_on_dead_gpu, open_uneven
 

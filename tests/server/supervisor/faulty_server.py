@@ -9,9 +9,9 @@ import sys
 from inferd_engines.standard import Engines
 from inferd_server import one_process
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.processes.policy import Arrangement
+from inferd_server.processes.run import serve_processes
 from inferd_server.settings.sources import add_flags, load_settings
-from inferd_server.supervisor.policy import Arrangement
-from inferd_server.supervisor.run import serve_processes
 
 from tests.fakes.faulty import open_faulty
 

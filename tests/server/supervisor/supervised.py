@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
-from inferd_server.control import messages
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.processes import messages
+from inferd_server.processes.spawn import Child
+from inferd_server.processes.supervisor import Supervisor
 from inferd_server.settings.sources import load_settings
-from inferd_server.supervisor.spawn import Child
-from inferd_server.supervisor.supervisor import Supervisor
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from inferd_server.control.messages import Condition, ModelRecord
-from inferd_server.supervisor.diagnosis import SILENT, Facts, diagnose
+from inferd_server.processes.messages import Condition, ModelRecord
+from inferd_server.processes.watchdog import SILENT, Facts, diagnose
 
 GOOD = Facts(
     draining=False,

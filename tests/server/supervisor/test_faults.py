@@ -14,10 +14,10 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd.v1.server_pb2 import StatusRequest
 from inferd.v1.server_pb2_grpc import ServerServiceStub
-from inferd_server.repository.entries import LEFT_OUT
-from inferd_server.supervisor.policy import FAILURES_ON_GPU
-from inferd_server.supervisor.worker_deaths import LOADS
-from inferd_server.worker.fatal import EXIT_CODE
+from inferd_server.batching.fatal import EXIT_CODE
+from inferd_server.models.entries import LEFT_OUT
+from inferd_server.processes.policy import FAILURES_ON_GPU
+from inferd_server.processes.worker_deaths import LOADS
 
 from tests import models
 from tests.fakes.faulty import DEADLY, FORGIVEN, HANGS_ONCE, KILLS, KILLS_ONCE, LOSES_ONCE

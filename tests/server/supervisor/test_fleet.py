@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 
 import pytest
-from inferd_server.control.channel import PeerLost
-from inferd_server.control.messages import Attach, Detach, WorkerGone
-from inferd_server.link.layout import Layout
-from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
-from inferd_server.supervisor.links import Links
-from inferd_server.supervisor.policy import LIMIT, restart_delay
-from inferd_server.supervisor.spawn import Child
+from inferd_server.processes.channel import PeerLost
+from inferd_server.processes.children import WORKER_LOST, Fleet, Links
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.messages import Attach, Detach, WorkerGone
+from inferd_server.processes.policy import LIMIT, restart_delay
+from inferd_server.processes.spawn import Child
 
 from tests.fakes.child import WITHIN, FakeChild
 
@@ -253,7 +252,7 @@ def refuse_to_wait(wait: Callable[[float | None], int]) -> Callable[..., int]:
 
 
 def test_who_does_not_end_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inferd_server.supervisor.fleet.CLOSE_S", 0.01)
+    monkeypatch.setattr("inferd_server.processes.children.CLOSE_S", 0.01)
     bench.fleet.stop()
     bench.fleet.end()
     assert all(child.process.killed for child in bench.children.values())

@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.control.channel import PeerLost
-from inferd_server.control.messages import Load, ModelRecord, Models, Opened, Taking, Unload
 from inferd_server.errors import ModelNotFound, ModelNotReady
-from inferd_server.repository.bounds import Bounds
-from inferd_server.repository.config import ModelConfig
-from inferd_server.repository.entries import UNLOADED
-from inferd_server.repository.handle import Description
-from inferd_server.repository.overrides import Override
-from inferd_server.supervisor.holders import NOT_EVERYWHERE, Holders, together
+from inferd_server.models.config import ModelConfig
+from inferd_server.models.entries import UNLOADED
+from inferd_server.models.overrides import Override
+from inferd_server.models.version import Bounds, Description
+from inferd_server.processes.channel import PeerLost
+from inferd_server.processes.holders import NOT_EVERYWHERE, Holders, together
+from inferd_server.processes.messages import Load, ModelRecord, Models, Opened, Taking, Unload
 
 from tests.fakes.child import WITHIN, FakeChild
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inferd_server.link.blocks import class_of
-from inferd_server.link.layout import LINE
+from inferd_server.processes.link.inputs import class_of
+from inferd_server.processes.link.layout import LINE
 
 from tests import models
 from tests.server.supervisor.split import (

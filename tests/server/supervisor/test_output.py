@@ -13,8 +13,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from inferd_server.supervisor.output import LONGEST, Output, read_line
-from inferd_server.supervisor.spawn import piped
+from inferd_server.processes.output import LONGEST, Output, read_line
+from inferd_server.processes.spawn import piped
 
 from tests import models
 from tests.server.lifecycle.process import PATIENCE

@@ -7,14 +7,7 @@ from pathlib import Path
 import pytest
 from inferd_server import command
 from inferd_server.errors import SettingsError
-from inferd_server.settings.model import (
-    EngineSettings,
-    ListenSettings,
-    RepositorySettings,
-    Settings,
-)
-from inferd_server.supervisor.faults import cause
-from inferd_server.supervisor.policy import (
+from inferd_server.processes.policy import (
     FAILURES_ON_GPU,
     LIMIT,
     LONGEST_S,
@@ -26,10 +19,17 @@ from inferd_server.supervisor.policy import (
     ModelFacts,
     Wish,
     arrange,
+    cause,
     for_replica,
     restart_delay,
     wants_gpu,
     without_gpu,
+)
+from inferd_server.settings.model import (
+    EngineSettings,
+    ListenSettings,
+    RepositorySettings,
+    Settings,
 )
 
 from tests import models as model_files

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 from inferd_server.errors import AddressInUse
-from inferd_server.supervisor.port import ReservedPort
+from inferd_server.processes.ports import ReservedPort
 
 
 def port_of_a_server_that_ended(shared: bool) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.control.channel import PeerLost
-from inferd_server.control.messages import NoRegion, Region
 from inferd_server.errors import AlreadyExists, InvalidInput, ShuttingDown
-from inferd_server.supervisor.regions import Registry
-from inferd_server.supervisor.spawn import Child
+from inferd_server.processes.channel import PeerLost
+from inferd_server.processes.messages import NoRegion, Region
+from inferd_server.processes.shared_state import Registry
+from inferd_server.processes.spawn import Child
 
 from tests.fakes.child import FakeChild
 

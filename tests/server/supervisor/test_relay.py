@@ -7,12 +7,11 @@ from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
-from inferd_server.control.messages import LogChange, NoRegion, NoRegions, Region
 from inferd_server.errors import InvalidInput
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.processes.messages import LogChange, NoRegion, NoRegions, Region
+from inferd_server.processes.shared_state import Registry, Relay
 from inferd_server.settings.model import LogSettings
-from inferd_server.supervisor.regions import Registry
-from inferd_server.supervisor.relay import Relay
 
 from tests.fakes.child import FakeChild
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
-from inferd_server.control import messages
 from inferd_server.errors import PermissionDenied
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.processes import messages
+from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child
+from inferd_server.processes.supervisor import Supervisor
 from inferd_server.settings.sources import load_settings
-from inferd_server.supervisor.spawn import FRONT, REPLICA, WORKER, Child
-from inferd_server.supervisor.supervisor import Supervisor
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild
 

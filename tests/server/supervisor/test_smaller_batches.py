@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inferd_server.control import messages
-from inferd_server.supervisor import supervisor as module
-from inferd_server.supervisor.spawn import FRONT, WORKER
-from inferd_server.supervisor.worker_deaths import WorkerDeaths
+from inferd_server.processes import messages
+from inferd_server.processes import supervisor as module
+from inferd_server.processes.spawn import FRONT, WORKER
+from inferd_server.processes.worker_deaths import WorkerDeaths
 
 from tests.server.supervisor.supervised import Bench, Speaking, hears
 

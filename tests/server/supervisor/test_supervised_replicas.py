@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from inferd_server.control.messages import (
+from inferd_server.models.entries import UNLOADED
+from inferd_server.models.overrides import Override
+from inferd_server.processes.messages import (
     Condition,
     Listen,
     Listening,
@@ -18,9 +20,7 @@ from inferd_server.control.messages import (
     Place,
     Region,
 )
-from inferd_server.repository.entries import UNLOADED
-from inferd_server.repository.overrides import Override
-from inferd_server.supervisor.spawn import REPLICA
+from inferd_server.processes.spawn import REPLICA
 
 from tests.fakes.child import FakeChild
 from tests.server.supervisor.supervised import Bench, Speaking, hears

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.control.measurements import Measured
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.monitoring.statistics import Duration, Statistics
-from inferd_server.supervisor import totals
-from inferd_server.supervisor.totals import Totals
+from inferd_server.processes import shared_state as totals
+from inferd_server.processes.messages import Measured
+from inferd_server.processes.shared_state import Totals
 
 from tests.fakes.child import FakeChild
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.control.messages import Ping, TryModels
-from inferd_server.front.verdict import Outcome, Verdict
+from inferd_server.models.health_check import Outcome, Verdict
+from inferd_server.processes.messages import Ping, TryModels
+from inferd_server.processes.watchdog import MISSED, TICK_S, Vigil
 from inferd_server.settings.model import SurvivalSettings
-from inferd_server.supervisor.vigil import MISSED, TICK_S, Vigil
 
 from tests.fakes.child import FakeChild
 from tests.fakes.clock import FakeClock

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from inferd_server.control.channel import PeerLost
-from inferd_server.control.messages import Load
 from inferd_server.errors import InvalidInput, ModelNotReady
-from inferd_server.supervisor.vote import Vote
+from inferd_server.processes.channel import PeerLost
+from inferd_server.processes.messages import Load
+from inferd_server.processes.vote import Vote
 
 from tests.fakes.child import WITHIN, FakeChild
 

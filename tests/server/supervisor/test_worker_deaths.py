@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from inferd_server.supervisor.worker_deaths import WorkerDeaths
+from inferd_server.processes.worker_deaths import WorkerDeaths
 
 CRASHED, KILLED = -signal.SIGSEGV, -signal.SIGKILL
 M, N = ("m", 1), ("n", 2)

@@ -9,8 +9,8 @@ import pytest
 from inferd_server.errors import AddressInUse
 from inferd_server.transport.aio import AioTransport
 from inferd_server.transport.call import Call, Routes, Transport
-from inferd_server.transport.choice import AIO, COMPLETION_QUEUE, choose, minor
 from inferd_server.transport.completion_queue import CompletionQueueTransport, core
+from inferd_server.transport.making import AIO, COMPLETION_QUEUE, choose, minor
 from inferd_server.transport.options import TransportOptions
 from inferd_server.transport.selftest import selftest
 

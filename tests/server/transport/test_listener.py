@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from inferd_server.transport.listener import listener_wakeups, wakeups
+from inferd_server.transport.making import listener_wakeups, wakeups
 from inferd_server.transport.options import TransportOptions
 
 from tests.server.lifecycle.process import SOURCES
 from tests.server.transport.test_choice import Deaf
 
 MEASURE = """
-from inferd_server.transport.listener import listener_wakeups
+from inferd_server.transport.making import listener_wakeups
 from inferd_server.transport.making import make
 from inferd_server.transport.options import TransportOptions
 print(listener_wakeups(make({name!r}, TransportOptions())))

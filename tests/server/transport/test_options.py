@@ -6,9 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 from inferd_server.settings.model import ListenSettings
-from inferd_server.transport.choice import COMPLETION_QUEUE, Choice
 from inferd_server.transport.credentials import Credentials
-from inferd_server.transport.making import decide, private
+from inferd_server.transport.making import COMPLETION_QUEUE, Choice, decide, private
 from inferd_server.transport.options import (
     UNLIMITED,
     TransportOptions,

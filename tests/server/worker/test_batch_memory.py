@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from inferd_engines.engine import EngineError
-from inferd_server.worker.batch_memory import MemoryGauge, rows_with_room
+from inferd_server.models.batch_memory import MemoryGauge, rows_with_room
 
 MIB = 1 << 20
 

@@ -13,9 +13,9 @@ from inferd_engines.batch_axis import Mixing, MixingNode
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Signature, Tensor
 from inferd_engines.onnx import open_onnx
 from inferd_engines.onnx_values import ModelFacts, read_facts
-from inferd_server.worker.batching import Batching, batched_signature, find_batching
-from inferd_server.worker.row_independence import Budget, RowTrial
-from inferd_server.worker.row_verdict import Verdict
+from inferd_server.models.batchable import Batching, batched_signature, find_batching
+from inferd_server.models.row_independence import Budget, RowTrial
+from inferd_server.models.row_verdict import Verdict
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tests import mixing, models

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Overlapping
+from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.slots import Arena
 from inferd_server.errors import EngineFailure, ModelNotReady
-from inferd_server.scheduler.decision import Decision, Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.runner import Overlap, Runner
 
 from tests.engines.tensorrt.bench import Bench as TensorRTBench
 from tests.fakes.clock import FakeClock

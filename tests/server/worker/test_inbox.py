@@ -6,11 +6,11 @@ import os
 import threading
 from collections.abc import Mapping
 
-from inferd_server.link.layout import Layout
-from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.worker_end import LinkRequest, WorkerLink
-from inferd_server.scheduler.decision import Limits
-from inferd_server.worker.inbox import Inbox
+from inferd_server.batching.decision import Limits
+from inferd_server.processes.inbox import Inbox
+from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
 from tests.fakes.clock import FakeClock
 

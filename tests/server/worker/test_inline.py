@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass, field
 
 import pytest
-from inferd_server.scheduler.decision import Decision, Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.inline import Guest, InlineLoop, why_not_inline
+from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.inline import Guest, InlineLoop, why_not_inline
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.slots import Arena
 
 from tests.server.callers import Caller, placed
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
-from inferd_server.scheduler.decision import Decision, Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.instance import Instance, Work
+from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.instance import Instance, Work
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.slots import Arena
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 from inferd_engines.engine import EngineError, Overlapping
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.slots import Arena
 from inferd_server.errors import EngineFailure
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.runner import Overlap, Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, OverlappingEngine

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from inferd.tensors import Array
-from inferd_server.link.worker_end import LinkRequest
-from inferd_server.repository.handle import Handle
-from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.queue import BatchQueue
-from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.instance import Instance, Work
-from inferd_server.worker.runner import Runner
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.instance import Instance, Work
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena
+from inferd_server.models.version import Handle
+from inferd_server.processes.link.worker_end import LinkRequest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -45,7 +45,7 @@ class OnTheProcessor(FakeEngine):
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let threads end as soon as there is nothing to do."""
-    monkeypatch.setattr("inferd_server.worker.instance.IDLE_S", 0.0)
+    monkeypatch.setattr("inferd_server.batching.instance.IDLE_S", 0.0)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from inferd_engines.engine import EngineError, EngineOptions, Signature, Tensor
 from inferd_engines.onnx import open_onnx
 from inferd_engines.onnx_values import ModelFacts
-from inferd_server.worker.row_independence import Budget, RowTrial
-from inferd_server.worker.row_trials import RowTrials
-from inferd_server.worker.row_verdict import Finding, Verdict
+from inferd_server.models.row_independence import Budget, RowTrial
+from inferd_server.models.row_trials import RowTrials
+from inferd_server.models.row_verdict import Finding, Verdict
 
 from tests import models
 from tests.fakes.engine import DOUBLING, FakeEngine

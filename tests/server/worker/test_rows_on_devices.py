@@ -10,9 +10,9 @@ import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
 from inferd_engines.onnx_values import ModelFacts
-from inferd_server.worker.batching import Batching, find_batching
-from inferd_server.worker.row_independence import Budget, RowTrial
-from inferd_server.worker.row_verdict import Verdict
+from inferd_server.models.batchable import Batching, find_batching
+from inferd_server.models.row_independence import Budget, RowTrial
+from inferd_server.models.row_verdict import Verdict
 
 from tests.engines.tensorrt.bench import Bench
 from tests.fakes.engine import DOUBLING, FakeEngine, double

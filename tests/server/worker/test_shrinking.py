@@ -11,7 +11,7 @@ from inferd.tensors import Array
 from inferd_engines.engine import EngineError, EngineOptions, Signature, Tensor
 from inferd_engines.onnx import open_onnx
 from inferd_server.memory import give_back, resident_bytes
-from inferd_server.worker.shrinking import QUIET_S, ShrinkingEngine, Sizes, shrinking
+from inferd_server.models.shrinking import QUIET_S, ShrinkingEngine, Sizes, shrinking
 from onnx import ModelProto, helper, numpy_helper
 
 from tests import models

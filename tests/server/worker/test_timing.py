@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from inferd_engines.engine import EngineError
-from inferd_server.worker.timing import SLOW_S, run_seconds, worthwhile_rows
+from inferd_server.models.warmup import SLOW_S, run_seconds, worthwhile_rows
 
 from tests.fakes.engine import FakeEngine
 

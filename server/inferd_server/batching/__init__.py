@@ -1,0 +1,1 @@
+"""From waiting requests to runs of an engine: queue, slots, batches, runner."""

@@ -1,0 +1,196 @@
+"""One request, from its rows to its one answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+from inferd.tensors import Array
+
+from inferd_server.batching.slots import Slot, batch_views
+from inferd_server.batching.timers import Alarm
+from inferd_server.errors import EngineFailure, InferdError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One run of the engine; times in seconds."""
+
+    rows: int
+    waited: float
+    """The free engine, for the batch to fill."""
+    gather: float
+    """Making the batch contiguous."""
+    compute: float
+    """The engine."""
+    behind: int = 0
+    """Rows of the model that waited in the worker process when the batch had ended."""
+    queued: float = 0.0
+    """How long the request waited that led the batch."""
+
+
+# Not frozen, which would cost twice as much for every request.
+@dataclass(slots=True)
+class Phases:
+    """Where the time of an executed request went."""
+
+    queue: float
+    """Seconds from the slot being filled to the batch being taken."""
+    run: Execution
+    """The run, shared with the other requests of the batch."""
+
+
+class LocalSender:
+    """The sender of jobs: this process, in which each has an answer of its own."""
+
+    def views(self, jobs: Sequence[Job]) -> tuple[Array, ...]:
+        """Return every input of several jobs as one contiguous array."""
+        return batch_views([job.slot for job in jobs])
+
+    begin = views
+
+    def finish(
+        self, jobs: Sequence[Job], outputs: Mapping[str, Array], taken: float, run: Execution
+    ) -> None:
+        """Answer each job with its rows of every output, in order; one alone with all of them."""
+        if len(jobs) == 1:
+            (job,) = jobs
+            job.finish(outputs, Phases(taken - job.arrived, run))
+            return
+        tensors = tuple(outputs.items())
+        start = 0
+        for job in jobs:
+            end = start + job.rows
+            own = {}
+            for name, array in tensors:
+                own[name] = array[start:end]
+            start = end
+            job.finish(own, Phases(taken - job.arrived, run))
+
+    def fail(self, jobs: Sequence[Job], error: InferdError) -> None:
+        """Answer each job with an error."""
+        for job in jobs:
+            job.fail(error)
+
+
+class Job(ABC):
+    """A request that waits, runs, and is answered exactly once, from any thread.
+
+    Answering never raises: what goes wrong for one caller must not reach the next.
+    """
+
+    __slots__ = (
+        "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "ordered",
+        "rows", "slot", "stream", "trial",
+    )  # fmt: skip
+
+    sender = LocalSender()
+    """Of every job: whoever runs them asks it for their rows, and gives it the outputs."""
+
+    def __init__(self) -> None:
+        """Have no rows yet: see `place`."""
+        self.alarm: Alarm | None = None
+        """Rings at a deadline that nobody else watches."""
+        self.cancelled = False
+        self._open = threading.Lock()
+
+    def place(
+        self,
+        slot: Slot,
+        key: Hashable,
+        arrived: float,
+        deadline: float | None,
+        level: int = 0,
+        ordered: bool = False,
+        trial: bool = False,
+        alone: bool = False,
+        stream: object | None = None,
+    ) -> None:
+        """Take rows, and what decides when they run.
+
+        Args:
+            slot: with the rows.
+            key: equal for jobs whose rows fit into one batch.
+            arrived: monotonic seconds.
+            deadline: monotonic seconds, or None.
+            level: priority; 0 is the highest.
+            ordered: whether it belongs to a sequence, which has to learn that it will not run.
+            trial: whether it is no caller's, and counts for nothing.
+            alone: whether it shares no run, which its key says, too.
+            stream: that it came on, whose other requests it may have to wait for; None: of none.
+        """
+        self.slot = slot
+        self.rows = slot.rows
+        self.key = key
+        self.arrived = arrived
+        self.deadline = deadline
+        self.level = level
+        self.ordered = ordered
+        self.trial = trial
+        self.alone = alone
+        self.stream = stream
+
+    @abstractmethod
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Answer with the request's rows of every output."""
+
+    @abstractmethod
+    def _refuse(self, error: InferdError) -> None:
+        """Answer with an error."""
+
+    @property
+    def answered(self) -> bool:
+        """True once an answer was sent, or is being sent."""
+        return self._open.locked()
+
+    def watch(self, alarm: Alarm) -> None:
+        """Keep what rings at the deadline, which is for nothing once there is an answer."""
+        self.alarm = alarm
+        if self.answered:
+            # Whoever answered may not have known of it.
+            alarm.cancel()
+
+    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Answer with this job's rows of every output, and free the slot."""
+        # A lock that is never released: the first to take it answers.
+        if self._open.acquire(False):
+            if self.alarm is not None:
+                self.alarm.cancel()
+            try:
+                self._succeed(outputs, phases)
+            except Exception:
+                log.exception("an answer could not be sent")
+                self._send(EngineFailure())
+            finally:
+                self.slot.free()
+        else:
+            # Answered early; only now is nobody at work on its rows.
+            self.slot.free()
+
+    def fail(self, error: InferdError) -> None:
+        """Answer with an error, and free the slot."""
+        try:
+            self.fail_early(error)
+        finally:
+            self.slot.free()
+
+    def fail_early(self, error: InferdError) -> None:
+        """Answer with an error while others may still be at work on the slot.
+
+        They have to call `finish` or `fail` later all the same.
+        """
+        if self._open.acquire(False):
+            if self.alarm is not None:
+                self.alarm.cancel()
+            self._send(error)
+
+    def _send(self, error: InferdError) -> None:
+        try:
+            self._refuse(error)
+        except Exception:
+            log.exception("an error could not be sent")

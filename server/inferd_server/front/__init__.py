@@ -1,1 +1,0 @@
-"""The methods of the services: from request bytes to an admitted job, and back."""

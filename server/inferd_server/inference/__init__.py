@@ -1,0 +1,1 @@
+"""One inference request: from the bytes of its message to the bytes of its response."""

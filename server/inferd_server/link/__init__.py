@@ -1,1 +1,0 @@
-"""Shared memory between a front process and the worker process, and what travels in it."""

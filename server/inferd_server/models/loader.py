@@ -1,0 +1,218 @@
+"""Loads one version of a model: engines opened, batching tried, warmed, ready to serve."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from inferd_engines.engine import EngineError, EngineOptions, Opener
+from inferd_engines.model_files import ModelFiles
+
+from inferd_server.batching.fair_share import FairShare
+from inferd_server.batching.fatal import End, go_on
+from inferd_server.batching.inline import InlineLoop
+from inferd_server.batching.instance import Instance
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.queue import LocalQueues, Queues
+from inferd_server.errors import InferdError
+from inferd_server.memory import give_back
+from inferd_server.models.batch_memory import MemoryGauge
+from inferd_server.models.config import ModelConfig, is_library
+from inferd_server.models.digest import answers_digest
+from inferd_server.models.files import link_roots
+from inferd_server.models.loading import Loading, Lost, Surroundings
+from inferd_server.models.row_trials import RowTrials
+from inferd_server.models.version import Handle
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
+
+NO_SEQUENCES = (
+    "its requests build on each other, and replica processes share none of them: "
+    "--processes split serves it"
+)
+
+
+class Loader:
+    """Turns model files into handles. May be called from any thread."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        batching: BatchingSettings,
+        engine: EngineSettings,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        inline: InlineLoop | None = None,
+        queues: Queues | None = None,
+        settle: Callable[[], None] = lambda: None,
+        trials: RowTrials | None = None,
+        roots: Callable[[Path], Sequence[Path]] = lambda _: (),
+        memory: MemoryGauge | None = None,
+        end: End = go_on,
+        replicated: bool = False,
+    ) -> None:
+        """Keep how to load.
+
+        Args:
+            opener: opens model files.
+            batching: defaults of the models.
+            engine: options of the engines.
+            metrics: told of what is loaded and run.
+            clock: monotonic seconds.
+            inline: hosts the models that are quick enough; None: every instance has a thread.
+            queues: makes the models' queues; None: requests come from this process.
+            settle: returns once whoever sends requests knows the versions that serve now.
+            trials: of models' rows; None: none is kept.
+            roots: returns the folders that links to files of a model may lead into.
+            memory: tells of this process's memory; None: it is asked.
+            end: called with an error after which an engine can run nothing more.
+            replicated: other processes have the same models, and get some of the requests.
+        """
+        self._replicated = replicated
+        self._memory = memory or MemoryGauge()
+        self._batch_limits: dict[tuple[str, int], int] = {}
+        self._opener = opener
+        self._roots = roots
+        self._engine = engine
+        self._metrics = metrics
+        self._settle = settle
+        self._end = end
+        self._lanes = LanePool()
+        self._surroundings = Surroundings(
+            batching,
+            engine.processes,
+            inline,
+            queues or LocalQueues(clock),
+            FairShare(engine.concurrent_runs),
+            self._lanes,
+            metrics,
+            clock,
+            trials or RowTrials(clock),
+            self._memory,
+            end,
+        )
+
+    def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
+        """Open every instance and return once all are ready; blocks.
+
+        The first instance opens alone: what it finds out shapes queue and slots.
+
+        Args:
+            name: of the model.
+            version: of the model.
+            path: its file.
+            config: its model.yaml.
+            lost: called after the handle lost an engine; it serves no more then.
+
+        Raises:
+            EngineError: the model cannot be served.
+        """
+        if self._replicated and config.sequence is not None:
+            raise EngineError(NO_SEQUENCES)
+        # Read once for all instances, which are of one model then.
+        files = ModelFiles(path, self._roots(path), self._memory.headroom)
+        options = EngineOptions(
+            self._engine.engine_threads,
+            self._engine.engine_providers,
+            config.engine_options,
+            custom_operators(path, config.custom_ops),
+            files,
+            self._engine.cores,
+        )
+        most_rows = self._batch_limits.get((name, version))
+        loading = Loading(name, version, files, config, self._surroundings, lost, most_rows)
+        instances = [
+            Instance(
+                f"{name}-{version}-{index}",
+                lambda: self._opener(path, options),
+                loading.later if index else loading.first,
+                loading.lost,
+                self._end,
+            )
+            for index in range(config.instances)
+        ]
+        try:
+            handle = loading.finish(instances)
+            handle.digest = answers_digest(files, config)
+        finally:
+            files.drop()
+            give_back()
+        if handle.lost:
+            raise EngineError(handle.lost)
+        self._metrics.loaded(name, version, handle.engine, handle.plan_state)
+        return handle
+
+    def unload(self, handle: Handle, timeout: float | None, settle: bool = True) -> None:
+        """Let a handle finish what it has, then close it; blocks.
+
+        With `settle`, whoever sends requests knows first that it takes no more.
+        """
+        if settle:
+            # Requests that are still sent to it would find it closed.
+            self._settle()
+        handle.retire(timeout)
+        self.forget(handle)
+        if settle:
+            # The allocator keeps large blocks, which messages need, and models leave behind.
+            give_back()
+
+    def limit_batches(self, rows: Mapping[tuple[str, int], int]) -> None:
+        """Bound the rows of batches, by name and version of the models that are loaded later."""
+        self._batch_limits.update(rows)
+
+    def release_idle(self) -> None:
+        """Give the memory of lanes without a request back to the system."""
+        self._lanes.release_idle()
+        give_back()
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return what lanes hold of this process's memory."""
+        return self._lanes.gauges()
+
+    def forget(self, handle: Handle) -> None:
+        """Tell the metrics, once for each handle, that it serves no more."""
+        self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
+
+
+def loader_of(
+    settings: Settings,
+    opener: Opener,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    inline: InlineLoop | None = None,
+    replicated: bool = False,
+    end: End = go_on,
+) -> Loader:
+    """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
+    models = settings.repository
+    return Loader(
+        opener,
+        settings.batching,
+        settings.engine,
+        metrics,
+        clock,
+        inline,
+        trials=RowTrials(
+            clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
+        ),
+        roots=partial(link_roots, models.model_repository, models.link_folders),
+        end=end,
+        replicated=replicated,
+    )
+
+
+def custom_operators(model: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the libraries that a model.yaml names: packages as they are, files with their folder.
+
+    Args:
+        model: the file of a version; libraries lie in the folder of the model.
+        names: as in `custom_ops`.
+    """
+    return tuple(str(model.parents[1] / name) if is_library(name) else name for name in names)
+
+
+def unexpected(error: Exception) -> Exception | None:
+    """Return what deserves a stack trace: anything that is not raised on purpose."""
+    return None if isinstance(error, EngineError | InferdError) else error

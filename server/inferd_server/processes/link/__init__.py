@@ -1,0 +1,1 @@
+"""The memory that a front shares with the worker, and its two ends."""

@@ -1,0 +1,327 @@
+"""The front's side of a link: submits requests, and answers them as the worker tells."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from inferd.tensors import BYTES, DATATYPES, Array
+
+from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+    InvalidInput,
+    QueueFull,
+    SequenceNotFound,
+    ShuttingDown,
+    TooManySequences,
+    WorkerLost,
+)
+from inferd_server.processes.link.inputs import InputMemory, SharedRows
+from inferd_server.processes.link.layout import (
+    ALONE,
+    CANCELLED,
+    COMPLETION,
+    SUBMISSION,
+    TRIAL,
+    Counter,
+    Status,
+)
+from inferd_server.processes.link.memory import LinkMemory
+from inferd_server.processes.link.outputs import read_part
+
+log = logging.getLogger(__name__)
+NEVER = float("inf")
+REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
+    Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
+    Status.EXPIRED: (
+        DeadlinePassed,
+        "the deadline passed while the request waited for its batch",
+    ),
+    Status.FAILED: (EngineFailure, ""),
+    Status.LOST: (WorkerLost, "the engine of the model was lost"),
+    Status.RETIRED: (HandleRetired, "the model was replaced before the request ran"),
+    Status.TOO_LARGE: (
+        # No later try finds more room.
+        InvalidInput,
+        "the outputs do not fit into the {answer_bytes} bytes for answers (answer_bytes)",
+    ),
+    Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
+    Status.NO_SEQUENCE: (
+        SequenceNotFound,
+        "the sequence is not known: it never started, it ended, one of its requests failed, or it "
+        "was silent for too long; begin anew with sequence_start",
+    ),
+    Status.MANY_SEQUENCES: (
+        TooManySequences,
+        "as many sequences are open as may be (max_sequences)",
+    ),
+}
+
+
+class Target(Protocol):
+    """A model version in the worker, as the link needs to know it."""
+
+    @property
+    def number(self) -> int:
+        """The worker's number of it."""
+
+    @property
+    def name(self) -> str:
+        """Of the model."""
+
+    @property
+    def version(self) -> int:
+        """Of the model."""
+
+    @property
+    def closed(self) -> bool:
+        """True once it takes no more."""
+
+    @property
+    def returning(self) -> bool:
+        """True if its worker died, and the next one is expected to serve it."""
+
+    @property
+    def batched(self) -> bool:
+        """True if outputs have a row for each row of the request."""
+
+    @property
+    def outputs(self) -> Sequence[tuple[str, np.dtype[Any]]]:
+        """Name and dtype of every output, in the order of the signature."""
+
+    def left(self, request: Job) -> None:
+        """Note that the worker answered a request of a stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """How often a request was sent to a worker, and how often it began to run there."""
+
+    sent: int = 0
+    begun: int = 0
+
+    @property
+    def suspect(self) -> bool:
+        """True if a worker died while it ran."""
+        return self.begun > 0
+
+
+NEW = History()
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that the worker has."""
+
+    ticket: int
+    job: Job
+    target: Target
+    history: History
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A request whose worker died before it was answered."""
+
+    job: Job
+    target: Target
+    history: History
+    """This time included."""
+    ran: bool = False
+    """True if it ran when the worker died."""
+
+
+class FrontLink:
+    """One link. Any thread may call any method."""
+
+    def __init__(self, memory: LinkMemory, wake_worker: int) -> None:
+        """Begin with nothing in flight.
+
+        Args:
+            memory: mapped, reset.
+            wake_worker: eventfd that the worker waits on.
+        """
+        self.inputs = InputMemory(memory.inputs, memory.forget_inputs)
+        self._memory = memory
+        self._wake_worker = wake_worker
+        self._size = memory.layout.requests
+        # Asked for with every request: the layout adds them up each time.
+        self._submissions, self._completions = memory.layout.submissions, memory.layout.completions
+        self._free = deque(range(self._size))
+        self._pending: list[Pending | None] = [None] * self._size
+        self._places: dict[int, int] = {}
+        self._rounds = 0
+        self._submitted = 0
+        self._consumed = 0
+        self._part: tuple[int, Sequence[Array]] = (-1, ())
+        self._submitting = threading.Lock()
+        self._consuming = threading.Lock()
+
+    @property
+    def size(self) -> int:
+        """Requests that the worker may have."""
+        return self._size
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that the worker has."""
+        return self._size - len(self._free)
+
+    def submit(self, job: Job, target: Target, history: History = NEW) -> bool:
+        """Send a request to the worker; False if its model is closed, True if it is answered.
+
+        One that ran when a worker died runs alone, lest it take others with it.
+        """
+        assert isinstance(job.slot.place, SharedRows)
+        job.slot.place.seal()
+        with self._submitting:
+            if target.closed:
+                return False
+            if self._free:
+                self._write(job, job.slot.place, target, history)
+                return True
+        job.fail(
+            QueueFull(f"{self._size} requests are in flight at this front (max_requests): no room")
+        )
+        return True
+
+    def cancel(self, job: Job) -> None:
+        """Tell the worker that a caller went away."""
+        with self._submitting:
+            place = self._places.get(id(job))
+            if place is not None:
+                self._memory.marks[place] |= CANCELLED
+
+    def consume(self) -> bool:
+        """Answer what the worker completed; True if there was anything."""
+        with self._consuming:
+            completed = self._memory.read(Counter.COMPLETED)
+            count = completed - self._consumed
+            while self._consumed < completed:
+                self._consume(self._consumed % self._size)
+                self._consumed += 1
+            if count:
+                self._memory.advance(Counter.CONSUMED, count)
+                if self._memory.read(Counter.ROOM_WANTED):
+                    os.eventfd_write(self._wake_worker, 1)
+        return count > 0
+
+    def take_back(self) -> list[Lost]:
+        """Return what the dead worker left unanswered, in order of arrival, and begin anew."""
+        try:
+            # What it completed stays completed.
+            self.consume()
+        except Exception:
+            log.exception("answers of a worker that died could not be sent")
+        # In this order: a request that is admitted anew is submitted while answers are consumed.
+        with self._consuming, self._submitting:
+            left = [pending for pending in self._pending if pending is not None]
+            lost = [self._lost(pending) for pending in left]
+            for pending in left:
+                self._release(pending)
+            self._submitted = self._consumed = 0
+            self._part = (-1, ())
+            self._memory.reset()
+        return sorted(lost, key=lambda one: one.job.arrived)
+
+    def _lost(self, pending: Pending) -> Lost:
+        before = pending.history
+        ran = self._memory.begun[pending.ticket % self._size] == pending.ticket
+        history = History(before.sent + 1, before.begun + ran)
+        return Lost(pending.job, pending.target, history, ran)
+
+    def _write(self, job: Job, rows: SharedRows, target: Target, history: History) -> None:
+        place = self._free.popleft()
+        self._rounds += 1
+        ticket = self._rounds * self._size + place
+        self._pending[place] = Pending(ticket, job, target, history)
+        self._places[id(job)] = place
+        # Looked at after the place is known: a caller who goes away now marks it himself.
+        self._memory.marks[place] = CANCELLED if job.cancelled else 0
+        if job.trial:
+            self._memory.marks[place] |= TRIAL
+        if history.suspect or job.alone:
+            self._memory.marks[place] |= ALONE
+            self._memory.advance(Counter.SUSPECTS)
+        SUBMISSION.pack_into(
+            self._memory.bytes,
+            self._submissions + self._submitted % self._size * SUBMISSION.size,
+            *(ticket, rows.lane, rows.block),
+            *(job.arrived, NEVER if job.deadline is None else job.deadline),
+            *(target.number, job.slot.start, job.rows, job.level),
+        )
+        self._submitted += 1
+        self._memory.advance(Counter.SUBMITTED)
+        os.eventfd_write(self._wake_worker, 1)
+
+    def _consume(self, place: int) -> None:
+        ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
+            COMPLETION.unpack_from(
+                self._memory.bytes,
+                self._completions + place * COMPLETION.size,
+            )
+        )
+        pending = self._pending[ticket % self._size]
+        if pending is None or pending.ticket != ticket:
+            log.error("an answer to nobody", extra={"ticket": ticket})
+            return
+        self._release(pending)
+        run = Execution(rows, waited, gather, compute, behind)
+        self._answer(pending, status, part, row, Phases(queue, run))
+        if pending.job.stream is not None:
+            pending.target.left(pending.job)
+
+    def _answer(self, pending: Pending, status: int, part: int, row: int, phases: Phases) -> None:
+        if status not in {Status.OK, Status.BAD_INPUT}:
+            pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
+            return
+        try:
+            if status == Status.BAD_INPUT:
+                pending.job.fail(InvalidInput(self._sentence(part)))
+                return
+            outputs = self._outputs(pending, part, row)
+        except Exception:
+            log.exception("an answer could not be read")
+            pending.job.fail(EngineFailure())
+            return
+        pending.job.finish(outputs, phases)
+
+    def _release(self, pending: Pending) -> None:
+        place = pending.ticket % self._size
+        self._pending[place] = None
+        self._places.pop(id(pending.job), None)
+        self._free.append(place)
+
+    def _sentence(self, part: int) -> str:
+        """Return what the worker says of a request, in the place of outputs."""
+        memory = self._memory.answers[part % self._memory.layout.answer_room :]
+        (said,) = read_part(memory, [DATATYPES[BYTES]])
+        return str(said.item(), errors="replace")
+
+    def _outputs(self, pending: Pending, part: int, row: int) -> Mapping[str, Array]:
+        """Return a request's rows of every output, as views of the part."""
+        target = pending.target
+        if self._part[0] != part:
+            memory = self._memory.answers[part % self._memory.layout.answer_room :]
+            self._part = part, read_part(memory, [dtype for _, dtype in target.outputs])
+        arrays = self._part[1]
+        if target.batched:
+            arrays = [array[row : row + pending.job.rows] for array in arrays]
+        return {name: array for (name, _), array in zip(target.outputs, arrays, strict=True)}
+
+
+def error_of(status: Status, answer_bytes: int) -> InferdError:
+    """Return the error for a request that was not answered with outputs."""
+    kind, text = REFUSALS[status]
+    return kind(text.format(answer_bytes=answer_bytes)) if text else kind()

@@ -1,0 +1,85 @@
+"""One front's shared memory, mapped: counters and arrays over it.
+
+The memory has no name, only descriptors: the kernel frees it with the last process that has
+one, however that process ends.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from typing import Any
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.processes.link.layout import LINE, TICKET, Counter, Layout, page
+
+
+def create(layout: Layout) -> int:
+    """Make the memory for one link and return its descriptor; pages cost nothing until written."""
+    descriptor = os.memfd_create("inferd-link")
+    os.truncate(descriptor, layout.size)
+    return descriptor
+
+
+class LinkMemory:
+    """The memory of one link, as either side sees it."""
+
+    def __init__(self, descriptor: int, layout: Layout) -> None:
+        self.layout = layout
+        self._map = mmap.mmap(descriptor, layout.size)
+        whole = memoryview(self._map)
+        self.bytes = whole
+        self._counters = whole[: layout.submissions].cast("Q")
+        self.marks = whole[layout.marks : layout.marks + layout.requests]
+        self.begun = whole[layout.begun : layout.begun + layout.requests * TICKET].cast("Q")
+        self.inputs = np.frombuffer(whole, np.uint8, layout.input_room, layout.inputs)
+        self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
+        self._fence = threading.Lock()
+
+    def read(self, counter: Counter) -> int:
+        """Return a counter; what was written before it was advanced can be read then."""
+        value = self._counters[counter * LINE // 8]
+        self._order()
+        return value
+
+    def advance(self, counter: Counter, count: int = 1) -> None:
+        """Add to a counter: after everything that was written before, before what is read next."""
+        self._order()
+        self._counters[counter * LINE // 8] += count
+        self._order()
+
+    def forget_inputs(self, offset: int, size: int) -> None:
+        """Return whole pages of inputs to the system; they read as zeros then, on both sides."""
+        start = page(self.layout.inputs + offset)
+        end = (self.layout.inputs + offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if start < end:
+            self._map.madvise(mmap.MADV_REMOVE, start, end - start)
+
+    def forget_answers(self) -> None:
+        """Return all pages of the answers to the system, of which none may be in use."""
+        self._map.madvise(mmap.MADV_REMOVE, self.layout.answers, page(self.layout.answer_bytes))
+
+    def want_room(self, wanted: bool) -> None:
+        """Say whether the front should tell when it has copied answers out."""
+        self._counters[Counter.ROOM_WANTED * LINE // 8] = int(wanted)
+        self._order()
+
+    def reset(self) -> None:
+        """Begin anew; neither side may be at work."""
+        for counter in Counter:
+            self._counters[counter * LINE // 8] = 0
+        self.marks[:] = bytes(len(self.marks))
+        self.begun[:] = memoryview(bytes(self.begun.nbytes)).cast("Q")
+
+    def _order(self) -> None:
+        # Taking and releasing a lock keeps weakly ordered processors from swapping the two.
+        with self._fence:
+            pass
+
+
+def tensor_view(memory: Array, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Return the elements at an offset of some memory (bytes) as an array."""
+    return np.ndarray(shape, dtype, memory.data, offset)

@@ -1,0 +1,245 @@
+"""The models of the worker process, as a front knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from inferd_server.batching.job import Job
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.latency import Forecast
+from inferd_server.batching.slots import Arena
+from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
+from inferd_server.models.entries import Entries, Entry, State
+from inferd_server.models.last_request import LastRequest
+from inferd_server.models.version import Description, Handle
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.processes.link.front_end import Target
+from inferd_server.processes.link_share import LinkShare
+from inferd_server.processes.messages import ModelRecord
+from inferd_server.processes.retry import Dispatch
+
+
+class RemoteLine:
+    """The line of one model version in the worker."""
+
+    def __init__(self, dispatch: Dispatch, description: Description) -> None:
+        self.name = description.name
+        self.version = description.version
+        self.signature = description.signature
+        self.number = description.number
+        self.batched = description.batched
+        self.closed = False
+        self.returning = False
+        """True once its worker died, until the next one serves the model or cannot."""
+        self.outputs: Sequence[tuple[str, np.dtype[Any]]] = [
+            (tensor.name, tensor.dtype) for tensor in description.signature.outputs
+        ]
+        self._dispatch = dispatch
+        self._share = LinkShare(self._send, description.bounds.limits.max_rows)
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests of streams that are not sent yet; all others wait in the worker."""
+        return self._share.behind
+
+    def submit(self, request: Job) -> bool:
+        """Send a request; False once the line is closed."""
+        if request.stream is None:
+            return self._send(request)
+        return self._share.submit(request)
+
+    def withdraw(self, request: Job) -> bool:
+        """Tell the worker that nobody waits for a request; its answer comes all the same.
+
+        True for a request that is not sent yet: the caller has to answer it.
+        """
+        if request.stream is not None and self._share.withdraw(request):
+            return True
+        return self._dispatch.withdraw(request)
+
+    def left(self, request: Job) -> None:
+        """Note that the worker answered a request of a stream."""
+        self._share.left(request)
+
+    def takes_as(self, other: RemoteLine) -> bool:
+        """True if requests of another line are requests of this one."""
+        return (self.signature, self.batched) == (other.signature, other.batched)
+
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Do nothing: nothing runs here."""
+
+    def close(self) -> None:
+        """Send no more; what was sent is answered, and what was not is admitted anew."""
+        self.closed, self.returning = True, False
+        for request in self._share.close():
+            request.fail(HandleRetired("the model was replaced before the request ran"))
+
+    def lose(self) -> None:
+        """Send no more, because the worker is gone; what comes waits for the next one."""
+        self.closed, self.returning = True, True
+        for request in self._share.close():
+            # It waits with the others.
+            self.submit(request)
+
+    def drain(self) -> Sequence[Job]:
+        """Close; what was sent waits in the worker."""
+        self.close()
+        return ()
+
+    def _send(self, request: Job) -> bool:
+        return self._dispatch.submit(request, self)
+
+
+class Catalog:
+    """Every model version, and handles whose requests go over the link."""
+
+    def __init__(self, dispatch: Dispatch, changed: Callable[[], None]) -> None:
+        """Begin with none.
+
+        Args:
+            dispatch: to the worker.
+            changed: called after anything changed.
+        """
+        self._dispatch = dispatch
+        self._changed = changed
+        self._lanes = LanePool(dispatch.inputs, dispatch.inputs.size)
+        self._entries = Entries(lambda: None)
+        # True once the worker has tried to load everything.
+        self._settled = False
+
+    def update(self, records: Iterable[ModelRecord], settled: bool = True) -> None:
+        """Take what the worker tells; versions that it replaced take no more requests.
+
+        Args:
+            records: every version that it has, or loads.
+            settled: it has tried to load everything; before, what it says nothing of may come.
+        """
+        known = {h.number: h for e in self.entries() if (h := e.handle) and not e.returning}
+        returning = {(e.name, e.version): e for e in self.entries() if e.returning}
+        entries = []
+        for record in records:
+            before = returning.pop((record.name, record.version), None)
+            entries.append(self._entry(record, known, before))
+        self._settled = settled
+        self._know(entries if settled else [*entries, *returning.values()])
+
+    def lose(self, reason: str) -> None:
+        """Note that the worker is gone; what it served, the next one is expected to."""
+        self._settled = False
+        self._know([self._lost(entry, reason) for entry in self.entries()])
+
+    def successor(self, line: Target) -> Target | InferdError | None:
+        """Return the line that takes the same requests as one of a dead worker.
+
+        Returns:
+            None if there is none yet, an error if there will be none.
+        """
+        assert isinstance(line, RemoteLine)
+        version = line.name, line.version
+        entry = next((e for e in self.entries() if (e.name, e.version) == version), None)
+        if entry is None:
+            return HandleRetired("the model is not there any more") if self._settled else None
+        if entry.returning or entry.state is State.LOADING:
+            return None
+        if entry.handle is None or not entry.takes:
+            return ModelNotReady(f"model {line.name!r} is {entry.state.value}: {entry.reason}")
+        found = entry.handle.queue
+        assert isinstance(found, RemoteLine)
+        # Requests of another signature are checked anew.
+        return found if found.takes_as(line) else HandleRetired("the model was replaced")
+
+    def choose(self, name: str, version: str) -> Entry:
+        """Return the version that a request would be sent to, serving or not.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+        """
+        return self._entries.choose(name, version)
+
+    def resolve(self, name: str, version: str) -> Handle:
+        """Return the handle for a request; "" takes the highest version that is ready.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+            ModelNotReady: it is known and not serving.
+        """
+        return self._entries.resolve(name, version)
+
+    def entries(self) -> list[Entry]:
+        """Return every version of every model, sorted."""
+        return self._entries.all()
+
+    def release_idle(self) -> None:
+        """Give the memory of lanes without a request back to the system."""
+        self._lanes.release_idle()
+
+    def gauges(self) -> Mapping[str, float]:
+        """Return what lanes hold of the memory for inputs."""
+        return self._lanes.gauges()
+
+    def _know(self, entries: list[Entry]) -> None:
+        """Keep these entries alone; the lines of all others take nothing more."""
+        before = [entry.handle for entry in self.entries() if entry.handle is not None]
+        self._entries.set_all(entries)
+        kept = {id(entry.handle) for entry in entries}
+        for handle in before:
+            if id(handle) not in kept:
+                handle.queue.close()
+                handle.arena.close()
+        # The last, so that what came to wait for one of them until now is looked at.
+        self._changed()
+
+    def _entry(
+        self, record: ModelRecord, known: Mapping[int, Handle], before: Entry | None
+    ) -> Entry:
+        """Return what is known of a version by a record of it.
+
+        Args:
+            record: from the worker that lives.
+            known: handles of that worker's versions, by number.
+            before: the version, if a dead worker served it.
+        """
+        state, about = State(record.state), record.description
+        if about is None and before is not None and state is State.LOADING:
+            return replace(before, state=state)
+        handle = None
+        if about is not None:
+            handle = known.get(about.number) or self._handle(about)
+        return Entry(record.name, record.version, state, record.reason, handle)
+
+    def _lost(self, entry: Entry, reason: str) -> Entry:
+        """Return what is known of a version whose worker died."""
+        handle = entry.handle if entry.takes and self._dispatch.holds else None
+        if handle is not None and handle.config.sequence is not None:
+            # What its sequences had reached is lost.
+            handle = None
+        if handle is not None:
+            assert isinstance(handle.queue, RemoteLine)
+            handle.queue.lose()
+            # The next worker gives the number to another one.
+            handle.number = 0
+        gone = replace(entry, state=State.UNAVAILABLE, reason=reason, handle=handle)
+        return replace(gone, returning=entry.takes)
+
+    def _handle(self, about: Description) -> Handle:
+        bounds = about.bounds
+        return Handle(
+            **{name: getattr(about, name) for name in Description.__dataclass_fields__},
+            queue=RemoteLine(self._dispatch, about),
+            arena=Arena(
+                bounds.max_queue_rows,
+                # All models share one memory, of which no lane may take more than its part.
+                min(bounds.max_queue_bytes, self._dispatch.inputs.size),
+                self._lanes,
+                level_rows=bounds.level_rows,
+            ),
+            statistics=Statistics(),
+            forecast=Forecast(bounds.limits.max_rows, about.config.instances),
+            last_request=LastRequest() if about.warm_reason else None,
+        )

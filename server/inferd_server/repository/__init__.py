@@ -1,1 +1,0 @@
-"""Models on disk, their versions and their life."""

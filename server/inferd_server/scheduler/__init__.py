@@ -1,1 +1,0 @@
-"""What runs next: slots, queues and the decision."""

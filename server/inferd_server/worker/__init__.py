@@ -1,1 +1,0 @@
-"""Owns the engines and runs the batches."""
