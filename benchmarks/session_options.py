@@ -28,7 +28,7 @@ from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
 
 from benchmarks.resnet50 import build_resnet50
 
-DIGITS = Path(__file__).parents[1] / "server/inferd_server/models/digits/1/model.onnx"
+DIGITS = Path(__file__).parents[1] / "server/inferd_server/shipped_models/digits/1/model.onnx"
 
 
 @dataclass(frozen=True, slots=True)

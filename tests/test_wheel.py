@@ -38,8 +38,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "inferd_client/py.typed",
         "inferd_engines/py.typed",
         "inferd_server/py.typed",
-        "inferd_server/models/digits/1/model.onnx",
-        "inferd_server/models/digits/model.yaml",
+        "inferd_server/shipped_models/digits/1/model.onnx",
+        "inferd_server/shipped_models/digits/model.yaml",
     ],
 )
 def test_the_wheel_holds(wheel: Path, name: str) -> None:

@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 Array: TypeAlias = npt.NDArray[Any]
 
 HERE = Path(__file__).resolve().parent
-MODEL = HERE.parents[1] / "server/inferd_server/models/digits/1/model.onnx"
+MODEL = HERE.parents[1] / "server/inferd_server/shipped_models/digits/1/model.onnx"
 HELDOUT = HERE / "heldout.npz"
 
 HELDOUT_IMAGES = 360

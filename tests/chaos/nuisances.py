@@ -16,8 +16,8 @@ import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
+from tests.server.processes.split import Split
 from tests.server.serving import infer_request, rows
-from tests.server.supervisor.split import Split
 
 TIMEOUT_S, MARGIN_S = 5.0, 5.0
 METHOD = "/inference.GRPCInferenceService/ModelInfer"

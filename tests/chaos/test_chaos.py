@@ -24,8 +24,7 @@ from inferd_server.processes.link.layout import LINE
 
 from tests import models
 from tests.chaos.nuisances import MAX_MESSAGE_BYTES, Nuisance
-from tests.server.serving import arrays, infer_request, rows
-from tests.server.supervisor.split import (
+from tests.server.processes.split import (
     NOT_SERVING,
     SERVING,
     Callers,
@@ -33,8 +32,9 @@ from tests.server.supervisor.split import (
     Split,
     split_process,
 )
-from tests.server.supervisor.test_killed import READY_FALSE_S
-from tests.server.supervisor.test_soak import weight
+from tests.server.processes.test_killed import READY_FALSE_S
+from tests.server.processes.test_soak import weight
+from tests.server.serving import arrays, infer_request, rows
 
 SEED = int(os.environ.get("INFERD_CHAOS_SEED", "1"))
 ACTIONS = int(os.environ.get("INFERD_CHAOS_ACTIONS", "60"))

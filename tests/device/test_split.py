@@ -20,7 +20,7 @@ from inferd.v1.server_pb2_grpc import ServerServiceStub
 from tests import models
 from tests.device.library import HERE, Missing, environment
 from tests.server.lifecycle.process import PATIENCE, SOURCES, clean_environment
-from tests.server.supervisor.split import (
+from tests.server.processes.split import (
     NOT_SERVING,
     SERVING,
     Callers,

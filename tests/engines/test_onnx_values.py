@@ -14,7 +14,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from tests import mixing, models
 
-SHIPPED = Path(__file__).parents[2] / "server/inferd_server/models/digits/1/model.onnx"
+SHIPPED = Path(__file__).parents[2] / "server/inferd_server/shipped_models/digits/1/model.onnx"
 
 
 def facts_of(proto: ModelProto) -> ModelFacts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.operations import Choices
-from tests.server.front.alike import check_hit, walked, whole
+from tests.server.inference.alike import check_hit, walked, whole
 
 
 def parsing(data: bytes) -> None:

@@ -8,16 +8,13 @@ dimension the whole tensor is one. So the answer is [rows, count] or [count].
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 from inferd.tensors import Array
 from inferd_engines.engine import Tensor
 
 from inferd_server.errors import InvalidInput
-from inferd_server.inference.response import Target
-from inferd_server.threads import SideThread
 
 MOST_CLASSES = 100_000
 """In one output of one answer."""
@@ -111,36 +108,3 @@ def _check_most(name: str, classes: int) -> None:
             f"output {name!r}: the answer would have {classes} classes; at most {MOST_CLASSES} are "
             "written as text; ask for fewer, or for the tensor"
         )
-
-
-class Formatting:
-    """Writes what takes long."""
-
-    def __init__(self) -> None:
-        self._thread = SideThread("formatting", "outputs wait to be classified")
-
-    def submit(
-        self,
-        targets: Sequence[Target],
-        outputs: Mapping[str, Array],
-        write: Callable[[Mapping[str, Array]], None],
-    ) -> bool:
-        """Have an answer written later; False if that takes too little time.
-
-        Args:
-            targets: what is to be sent.
-            outputs: arrays of the request's rows, by name; copied, for they are used again.
-            write: gets the copies, on the thread.
-
-        Raises:
-            MemoryBudgetExceeded: too much is waiting.
-        """
-        if not any(
-            takes_long(outputs[target.name], target.classes, batched=target.batched)
-            for target in targets
-            if target.classes
-        ):
-            return False
-        kept = {target.name: outputs[target.name].copy() for target in targets}
-        self._thread.submit(sum(array.nbytes for array in kept.values()), partial(write, kept))
-        return True

@@ -17,8 +17,8 @@ from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ModelNotReady
 from inferd_server.inference.cacheable import encoded, payloads
 from inferd_server.inference.checking import Examined, examine
-from inferd_server.inference.classification import Formatting
 from inferd_server.inference.deadline_admission import check_time, earliest, queue_full
+from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.infer_request import (
     SWAPS,
     Answering,

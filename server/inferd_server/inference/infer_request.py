@@ -20,7 +20,7 @@ from inferd_server.errors import (
     InferdError,
     InvalidInput,
 )
-from inferd_server.inference.classification import Formatting
+from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics

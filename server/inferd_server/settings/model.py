@@ -28,7 +28,7 @@ SOCKET_PATH_BYTES = 107
 
 def shipped_models() -> Path:
     """Return the folder of the models inside this package."""
-    return Path(str(files("inferd_server") / "models"))
+    return Path(str(files("inferd_server") / "shipped_models"))
 
 
 class ListenSettings(Section):

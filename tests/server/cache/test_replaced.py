@@ -28,7 +28,7 @@ from inferd_server.transport.call import Metadata
 
 from tests.fakes.asking import FakeCall
 from tests.fakes.engine import FakeEngine
-from tests.server.repository.bench import WITHIN, Engines
+from tests.server.models.bench import WITHIN, Engines
 from tests.server.serving import arrays, infer_request, rows
 
 CACHED = "response_cache: {}\n"

@@ -22,7 +22,7 @@ from tests.engines.test_onnx_kinds import ort_file
 from tests.engines.test_onnx_outputs import classifier
 from tests.server.lifecycle.process import PATIENCE, ready_process
 from tests.server.lifecycle.test_verdicts import ARRANGEMENTS, choosy
-from tests.server.worker.test_batching import pool
+from tests.server.models.test_batchable import pool
 
 ML = "ai.onnx.ml"
 ROWS = ("batch", 4)

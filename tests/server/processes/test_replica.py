@@ -26,7 +26,7 @@ from inferd_server.transport.making import AIO, make
 from inferd_server.transport.options import transport_options
 
 from tests.fakes.child import WITHIN, FakeChannel
-from tests.server.repository.bench import Engines
+from tests.server.models.bench import Engines
 from tests.server.serving import PATIENCE, arrays, failure, infer_request, rows
 
 

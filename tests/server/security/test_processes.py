@@ -12,11 +12,11 @@ import pytest
 import trustme
 
 from tests.server.lifecycle.process import Process, finished, ready_process
+from tests.server.processes.split import Split
 from tests.server.security.certificates import Files, expired, issued, trusting
 from tests.server.security.named import entry, written
 from tests.server.security.secured import calling, repository, told
 from tests.server.serving import PATIENCE, failure, metrics_text
-from tests.server.supervisor.split import Split
 
 ARRANGEMENTS = {
     "one": ("threads",),

@@ -23,7 +23,7 @@ from inferd.oip.v2.model_config_pb2 import ModelSequenceBatching
 from onnx import ModelProto, TensorProto, helper
 
 from tests import models
-from tests.server.front.held import await_rows
+from tests.server.inference.held import await_rows
 from tests.server.serving import (
     CHANNEL,
     PATIENCE,

@@ -1,0 +1,214 @@
+"""Models without requests have no threads, and every request finds one all the same."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from inferd.tensors import Array
+from inferd_server.batching.decision import Limits
+from inferd_server.batching.instance import Instance, Work
+from inferd_server.batching.job import Job
+from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.runner import Runner
+from inferd_server.batching.slots import Arena
+from inferd_server.models.version import Handle
+from inferd_server.processes.link.worker_end import LinkRequest
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.engine import DOUBLING, FakeEngine, double
+from tests.server.callers import Caller, job_of, rows_of
+from tests.server.models.bench import WITHIN, Bench, Engines
+from tests.server.processes.link.bench import Bench as LinkBench
+from tests.server.processes.link.bench import Target, bench
+
+# Three hundred models take a while to load on a busy machine.
+pytestmark = pytest.mark.timeout(300)
+MANY = 300
+
+
+class OnTheProcessor(FakeEngine):
+    """An engine that any thread may use, and that remembers which ones did."""
+
+    def __init__(self) -> None:
+        super().__init__(DOUBLING, self.note, name="fake/CPU")
+        self.threads: list[int] = []
+
+    def note(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        self.threads.append(threading.get_ident())
+        return double(inputs)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let threads end as soon as there is nothing to do."""
+    monkeypatch.setattr("inferd_server.batching.instance.IDLE_S", 0.0)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Iterator[Bench]:
+    engines = Engines(OnTheProcessor)
+    made = Bench(tmp_path, engines)
+    made.engines = engines
+    for number in range(MANY):
+        made.add(f"m{number}", 1)
+    made.repository.load_all()
+    yield made
+    made.close()
+
+
+class Local:
+    """One model of one process."""
+
+    def __init__(self, engine: FakeEngine) -> None:
+        self.queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
+        self.arena = Arena(64, 10**6)
+        runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
+        self.instance = Instance(
+            "local", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
+        )
+        self.instance.start().result(WITHIN)
+
+    def send(self, value: float) -> Caller:
+        caller = Caller()
+        assert self.queue.submit(job_of(self.arena, [value], caller))
+        return caller
+
+    def close(self) -> None:
+        self.queue.close()
+        assert self.instance.join(WITHIN)
+
+
+class Linked:
+    """One model of a worker process."""
+
+    def __init__(self, made: LinkBench, engine: FakeEngine) -> None:
+        dtypes = [tensor.dtype for tensor in engine.signature.inputs]
+        self.queue = made.inbox.open(dtypes, Limits(4))
+        self.bench = made
+        runner: Runner[LinkRequest] = Runner(engine, True, lambda _: None, time.monotonic)
+        self.instance = Instance(
+            "linked", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
+        )
+        self.instance.start().result(WITHIN)
+
+    def send(self, value: float) -> Caller:
+        return self.bench.fronts[0].send(Target(self.queue.number), value)
+
+    def close(self) -> None:
+        self.queue.close()
+        assert self.instance.join(WITHIN)
+
+
+def raised(error: BaseException) -> None:
+    raise AssertionError("the instance ended") from error
+
+
+Make = Callable[[FakeEngine], Local | Linked]
+
+
+@pytest.fixture(params=["one process", "worker process"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    if request.param == "one process":
+        yield Local
+        return
+    with bench() as made:
+        yield lambda engine: Linked(made, engine)
+
+
+def test_a_model_without_requests_has_no_thread_and_answers_the_next_one(make: Make) -> None:
+    engine = OnTheProcessor()
+    model = make(engine)
+    for value in (1.0, 2.0, 3.0):
+        # The thread ends, its engine stays open.
+        assert model.instance.join(WITHIN)
+        assert not engine.closed
+        assert model.send(value).wait().output == rows_of(2 * value)
+    model.close()
+    assert engine.closed
+    assert len(engine.threads) == 3
+
+
+def test_requests_at_the_moment_a_thread_ends_are_answered(make: Make) -> None:
+    engine = OnTheProcessor()
+    model = make(engine)
+    for value in range(200):
+        assert model.send(float(value)).wait().output == rows_of(2.0 * value)
+    model.close()
+
+
+def test_a_model_is_answered_while_the_only_one_with_a_thread_is_busy() -> None:
+    with bench() as made:
+        busy, idle = FakeEngine(), OnTheProcessor()
+        target = made.serve(busy)
+        model = Linked(made, idle)
+        assert model.instance.join(WITHIN)
+        busy.hold()
+        held = made.fronts[0].send(target, 5.0)
+        assert busy.running.wait(WITHIN)
+        assert model.send(1.0).wait().output == rows_of(2.0)
+        busy.release()
+        assert held.wait().output == rows_of(10.0)
+        model.close()
+
+
+def test_requests_that_wait_are_counted_though_their_engine_is_busy(make: Make) -> None:
+    engine = OnTheProcessor()
+    model = make(engine)
+    assert model.instance.join(WITHIN)
+    engine.hold()
+    first = model.send(1.0)
+    assert engine.running.wait(WITHIN)
+    assert model.queue.waiting_requests == 0
+    others = [model.send(2.0), model.send(3.0)]
+    assert model.queue.waiting_requests == 2
+    engine.release()
+    for caller in (first, *others):
+        assert caller.wait().answers == 1
+    model.close()
+
+
+def test_an_engine_that_belongs_to_its_thread_keeps_it() -> None:
+    engine = OnTheProcessor()
+    queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
+    runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
+    instance = Instance("own", lambda: engine, lambda _: Work(queue, runner), raised)
+    instance.start().result(WITHIN)
+    callers = [Caller(), Caller()]
+    for caller in callers:
+        assert queue.submit(job_of(Arena(4, 1000), [1.0], caller))
+        caller.wait()
+    assert len(set(engine.threads)) == 1
+    assert not instance.join(0)
+    queue.close()
+    assert instance.join(WITHIN)
+
+
+def model_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("m")]
+
+
+def handles(many: Bench) -> list[Handle]:
+    return [entry.handle for entry in many.repository.entries() if entry.handle]
+
+
+def test_hundreds_of_idle_models_have_no_threads_and_each_of_them_answers(many: Bench) -> None:
+    for _ in range(2):
+        assert all(
+            instance.join(WITHIN) for handle in handles(many) for instance in handle.instances
+        )
+        assert model_threads() == []
+        for number in range(MANY):
+            caller = many.submit(float(number), name=f"m{number}")
+            assert caller.wait().output == rows_of(2.0 * number)
+
+
+def test_the_end_of_hundreds_of_models_is_told_in_two_steps(many: Bench) -> None:
+    told = len(many.changes)
+    many.close()
+    assert len(many.changes) == told + 2
+    assert model_threads() == []
+    assert all(engine.closed for engine in many.engines.opened)
