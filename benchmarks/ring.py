@@ -23,11 +23,12 @@ from inferd.tensors import Array
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Signature, Tensor
 from inferd_server.batching.decision import Limits
-from inferd_server.batching.job import Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import InferdError
+from inferd_server.monitoring.phases import Phases
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout

@@ -21,6 +21,13 @@ MAY_IMPORT = {
     "inferd_server": {"inferd", "inferd_engines"},
 }
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
+# The rooms of the server: each may import those before it.
+ROOMS = (
+    "settings", "transport", "monitoring", "security", "sequences", "batching", "models", "cache",
+    "inference", "rpc", "processes",
+)  # fmt: skip
+# What puts the rooms together; no room imports it.
+COMMANDS = {"command", "one_process", "server", "explain", "probe", "__main__"}
 # Where the server may know grpc; the probe is a client of its own.
 GRPC_PLACES = {"transport", "probe.py"}
 
@@ -54,6 +61,42 @@ def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
     for path in found:
         ours = imports(ast.parse(path.read_text())) & set(PACKAGES)
         assert ours <= allowed, f"{path.relative_to(ROOT)} imports {ours - allowed}"
+
+
+def modules(tree: ast.AST) -> set[str]:
+    """Return what of the server is imported, as the first part behind the package."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "inferd_server":
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            package, _, rest = node.module.partition(".")
+            names |= {rest.partition(".")[0]} if package == "inferd_server" else set()
+    return names
+
+
+def test_the_rooms_of_the_server_are_all_there_is() -> None:
+    folders = {path.name for path in PACKAGES["inferd_server"].iterdir() if path.is_dir()}
+    assert folders - {"__pycache__", "shipped_models"} == set(ROOMS)
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_rooms_below_it(room: str) -> None:
+    above = set(ROOMS[ROOMS.index(room) + 1 :]) | COMMANDS
+    found = sorted((PACKAGES["inferd_server"] / room).rglob("*.py"))
+    assert found
+    for path in found:
+        wrong = modules(ast.parse(path.read_text())) & above
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_no_two_public_classes_of_the_server_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sources("inferd_server"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}
 
 
 @pytest.mark.parametrize("package", ["inferd", "inferd_client", "inferd_engines", "inferd_server"])

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from inferd_engines.model_files import ModelFiles
 
 Array: TypeAlias = npt.NDArray[Any]
+RowSpec: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
+"""dtype and shape of one row of one input."""
 
 
 @dataclass(frozen=True, slots=True)

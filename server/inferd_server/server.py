@@ -12,7 +12,6 @@ from inferd_engines.engine import Opener
 from inferd_server.address import beside, join_address
 from inferd_server.batching.fatal import End, go_on
 from inferd_server.batching.inline import InlineLoop
-from inferd_server.endpoint import Changes, Endpoint
 from inferd_server.errors import SettingsError
 from inferd_server.models.entries import gauges
 from inferd_server.models.health_check import SickModels, Verdict
@@ -27,6 +26,7 @@ from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository, State
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings

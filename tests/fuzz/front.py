@@ -9,7 +9,7 @@ import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Buffer
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.batching.latency import Forecast
 from inferd_server.batching.slots import Arena
 from inferd_server.cache.making import make_cache
@@ -22,6 +22,7 @@ from inferd_server.models.entries import Entries, Entry, State
 from inferd_server.models.version import Bounds, Handle
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.settings.model import CacheSettings
 

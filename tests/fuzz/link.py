@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from inferd_server.batching.job import Execution, Job
+from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.slots import Arena, NoRoom
 from inferd_server.errors import Cancelled, EngineFailure, InferdError, QueueFull, WorkerLost
+from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from inferd_server.batching.lanes import Lane, LanePool, PrivateMemory, RowSpec
+from inferd_engines.engine import RowSpec
+from inferd_server.batching.lanes import Lane, LanePool, PrivateMemory
 from inferd_server.batching.slots import Arena, NoRoom, Slot
 from inferd_server.processes.link.inputs import SMALLEST, Blocks, class_of
 from inferd_server.processes.link.outputs import AnswerRing

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from inferd.tensors import Array
-from inferd_server.batching.job import Phases
-from inferd_server.batching.lanes import RowSpec
+from inferd_engines.engine import RowSpec
 from inferd_server.errors import InferdError
+from inferd_server.monitoring.phases import Phases
 
 FLOAT, TEXT = np.dtype(np.float32), np.dtype(np.object_)
 

@@ -7,9 +7,11 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from inferd.tensors import Array
-from inferd_server.batching.job import Job, Phases
-from inferd_server.batching.slots import Arena, RowSpec, Slot
+from inferd_engines.engine import RowSpec
+from inferd_server.batching.job import Job
+from inferd_server.batching.slots import Arena, Slot
 from inferd_server.errors import InferdError
+from inferd_server.monitoring.phases import Phases
 
 ROW: Sequence[RowSpec] = [(np.dtype(np.float32), (4,))]
 ANSWERED_WITHIN = 30.0

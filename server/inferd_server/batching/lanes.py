@@ -6,13 +6,11 @@ import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from inferd.tensors import Array
-
-RowSpec: TypeAlias = tuple[np.dtype[Any], tuple[int, ...]]
-"""dtype and shape of one row of one input."""
+from inferd_engines.engine import RowSpec
 
 
 class Rows(Protocol):

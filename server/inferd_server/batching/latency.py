@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median_high
 from typing import Protocol
 
-from inferd_server.batching.job import Execution
+from inferd_server.monitoring.phases import Execution
 
 PROBE_S = 1.0
 """Seconds after which what was learned has to be tried again before anybody is refused for it."""

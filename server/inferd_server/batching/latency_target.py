@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from inferd_server.batching.job import Execution
+from inferd_server.monitoring.phases import Execution
 
 PERIOD_S = 0.5
 """Seconds between changes: what one does has to be seen before the next."""

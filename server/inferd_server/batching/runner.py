@@ -19,7 +19,6 @@ from inferd_engines.engine import Engine, EngineError, Overlapping
 from inferd_server.batching.decision import Decision, Waiting, expired
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
-from inferd_server.batching.job import Execution
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.errors import (
     NOTHING,
@@ -30,6 +29,7 @@ from inferd_server.errors import (
     InvalidInput,
 )
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.phases import Execution
 from inferd_server.sequences.engine import StatefulEngine
 from inferd_server.sequences.store import SequenceRefused
 

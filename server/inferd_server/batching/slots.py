@@ -12,10 +12,9 @@ from types import MappingProxyType
 
 import numpy as np
 from inferd.tensors import Array
+from inferd_engines.engine import RowSpec
 
-from inferd_server.batching.lanes import Lane, LanePool, Rows, RowSpec, memory_of, row_bytes
-
-__all__ = ["Arena", "Bound", "NoRoom", "RowSpec", "Slot", "batch_views"]
+from inferd_server.batching.lanes import Lane, LanePool, Rows, memory_of, row_bytes
 
 LANE_SHARE = 8
 """A lane takes at most this part of the bytes that its model may hold."""

@@ -9,7 +9,7 @@ from functools import partial
 
 from inferd.tensors import Array
 
-from inferd_server.batching.job import Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.batching.latency import Promise
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
@@ -24,6 +24,7 @@ from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.phases import Phases
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 

@@ -8,8 +8,8 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from inferd.oip.v2.inference_pb2 import InferTensorContents, ModelInferRequest
 from inferd.tensors import BYTES, DATATYPES, Array, Buffer, decode_bytes
+from inferd_engines.engine import RowSpec
 
-from inferd_server.batching.slots import RowSpec
 from inferd_server.errors import InvalidInput
 from inferd_server.inference.response import tensor_bytes
 from inferd_server.inference.shared_memory import Region, RegionTable

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from inferd.tensors import Buffer
+from inferd_engines.engine import RowSpec
 
-from inferd_server.batching.slots import Arena, RowSpec
+from inferd_server.batching.slots import Arena
 from inferd_server.cache.key import Form
 from inferd_server.inference.inputs import Located, RegionElements, SharedElements
 from inferd_server.inference.response import Responses, Target

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
-from inferd_engines.engine import Tensor
+from inferd_engines.engine import RowSpec, Tensor
 
-from inferd_server.batching.job import Job, Phases
-from inferd_server.batching.lanes import RowSpec
+from inferd_server.batching.job import Job
 from inferd_server.batching.slots import NoRoom, Slot
 from inferd_server.errors import (
     Cancelled,
@@ -33,6 +32,7 @@ from inferd_server.errors import (
 from inferd_server.models.entries import Models, State
 from inferd_server.models.last_request import LastRequest, OneRow
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.phases import Phases
 
 
 class Outcome(Enum):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from inferd.tensors import Array
+from inferd_engines.engine import RowSpec
 
-from inferd_server.batching.lanes import RowSpec
 from inferd_server.batching.slots import Slot
 
 LARGEST = 1 << 20

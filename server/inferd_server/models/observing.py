@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable
 
 from inferd_server.batching.decision import padding
-from inferd_server.batching.job import Execution
 from inferd_server.batching.latency_target import Chosen, Steering
 from inferd_server.models.version import Bounds, Handle
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.phases import Execution
 
 
 class Observing:

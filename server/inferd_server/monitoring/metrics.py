@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
-from inferd_server.batching.job import Execution
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
+from inferd_server.monitoring.phases import Execution
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 

@@ -8,8 +8,8 @@ from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inferd_server.batching.job import Execution
 from inferd_server.monitoring.pending import Pending, add_to_buckets
+from inferd_server.monitoring.phases import Execution
 
 SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from inferd_server.batching.job import Execution, Phases
 from inferd_server.monitoring.pending import Pending
+from inferd_server.monitoring.phases import Execution, Phases
 
 
 @dataclass(slots=True)

@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from inferd_server.endpoint import Endpoint
 from inferd_server.errors import InferdError
 from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
+from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.messages import Measured

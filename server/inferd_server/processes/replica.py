@@ -13,7 +13,6 @@ from inferd_engines.engine import Opener
 
 from inferd_server.batching.fatal import end_process
 from inferd_server.batching.inline import InlineLoop
-from inferd_server.endpoint import Endpoint
 from inferd_server.errors import InferdError, ModelNotReady, NotFound
 from inferd_server.models.entries import Entry
 from inferd_server.models.loader import loader_of
@@ -22,6 +21,7 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
+from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.model_host import ModelHost
 from inferd_server.processes.supervisor_client import remote_changes
 from inferd_server.threads import BlockingThread

@@ -23,6 +23,7 @@ from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
 from inferd_server.processes.children import Fleet, Links
 from inferd_server.processes.holders import Holders, unloaded
+from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.policy import for_replica, wants_gpu, without_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
@@ -84,7 +85,7 @@ class Supervisor:
         self._logs = logs
         self._told_failure = failed
         self._ports = Ports(settings)
-        self._links = Links(fronts, settings.split.layout)
+        self._links = Links(fronts, layout_of(settings.split))
         self._metrics = Metrics()
         self._lock = threading.RLock()
         self._fleet = Fleet(

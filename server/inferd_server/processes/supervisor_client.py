@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inferd_server.endpoint import Changes
 from inferd_server.inference.shared_memory import Region, RegionTable
 from inferd_server.models.overrides import Override
 from inferd_server.models.version import Handle
@@ -12,6 +11,7 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
+from inferd_server.processes.endpoint import Changes
 from inferd_server.rpc.handlers import Elsewhere
 
 

@@ -10,9 +10,9 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from inferd_server.errors import SettingsError
-from inferd_server.models.config import read_mapping, validated
 from inferd_server.security.identity import Identities, Identity
 from inferd_server.security.permissions import covered
+from inferd_server.settings.reading import read_mapping, validated
 
 EMPTY = {hashlib.sha256(text).hexdigest() for text in (b"", b"\n", b"\r\n", b" ")}
 """What hashing an empty file or variable gives."""

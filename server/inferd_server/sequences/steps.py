@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from inferd.oip.v2.inference_pb2 import InferParameter
 from inferd.tensors import Array
-from inferd_engines.engine import Tensor
+from inferd_engines.engine import RowSpec, Tensor
 
-from inferd_server.batching.lanes import RowSpec
 from inferd_server.errors import InvalidInput
 
 ID, START, END = "sequence_id", "sequence_start", "sequence_end"

@@ -14,10 +14,8 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
-from inferd_server.models.config import HIDDEN, Delay
-from inferd_server.processes.link.inputs import class_of
-from inferd_server.processes.link.layout import Layout, aligned
-from inferd_server.settings.section import Bytes, Count, Port, Seconds, Section
+from inferd_server.settings.reading import HIDDEN
+from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
 
 PROVIDER = "ExecutionProvider"
@@ -247,11 +245,6 @@ class SplitSettings(Section):
         128 * 1024 * 1024,
         description="memory of one front for outputs; outputs larger than that are refused",
     )
-
-    @property
-    def layout(self) -> Layout:
-        """What follows for the memory of one front."""
-        return Layout(self.max_requests, class_of(self.input_bytes), aligned(self.answer_bytes))
 
 
 class CacheSettings(Section):

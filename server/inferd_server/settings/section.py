@@ -19,6 +19,8 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 SHORTEST_S = 0.001
 # A day is more than anyone waits, and threads wait for finite times only.
 Seconds = Annotated[float, Field(ge=0, le=86_400), AfterValidator(no_tiny)]
+# Milliseconds; more than a minute cannot be meant, and threads wait for finite times only.
+Delay = Annotated[float, Field(ge=0, le=60_000)]
 Bytes = Annotated[int, Field(ge=1024, le=2**50)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 

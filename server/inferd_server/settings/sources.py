@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from inferd_server.errors import SettingsError
-from inferd_server.models.config import read_mapping, validated
 from inferd_server.settings.model import Settings
+from inferd_server.settings.reading import read_mapping, validated
 
 PREFIX = "INFERD_"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from inferd_engines.engine import RowSpec
 from inferd_server.batching.lanes import LanePool, PrivateMemory
-from inferd_server.batching.slots import Arena, NoRoom, RowSpec, Slot, batch_views
+from inferd_server.batching.slots import Arena, NoRoom, Slot, batch_views
 
 MAX_ROWS, MAX_BYTES, KEPT_BYTES = 12, 800, 300
 FLOATS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), ())]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.job import Execution
 from inferd_server.batching.latency import PROBE_S, SAMPLES, Costs, Forecast
+from inferd_server.monitoring.phases import Execution
 
 
 def learned(*runs: tuple[int, float]) -> Costs:

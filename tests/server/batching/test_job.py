@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 from inferd.tensors import Array
-from inferd_server.batching.job import Execution, Phases
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import Cancelled, EngineFailure, InferdError
+from inferd_server.monitoring.phases import Execution, Phases
 
 from tests.server.callers import ROW, Caller, job_of, placed
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
+from inferd_engines.engine import RowSpec
 from inferd_server.batching.lanes import FIRST_BYTES, LanePool, Memory, PrivateMemory
-from inferd_server.batching.slots import Arena, Bound, NoRoom, RowSpec, Slot
+from inferd_server.batching.slots import Arena, Bound, NoRoom, Slot
 from inferd_server.processes.link.inputs import InputMemory
 
 KIB, MIB = 1024, 1024 * 1024

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.job import Execution
 from inferd_server.batching.latency_target import PERIOD_S, RUNS, Chosen, Measured, Steering, steer
+from inferd_server.monitoring.phases import Execution
 
 BOUNDS = Chosen(32, 0.05)
 TARGET = 0.1

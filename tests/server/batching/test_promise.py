@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from inferd_server.batching.job import Execution
 from inferd_server.batching.latency import LATE, MOST, START, Forecast, Promise, stretched
+from inferd_server.monitoring.phases import Execution
 
 
 class Learned:

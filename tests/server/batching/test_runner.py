@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError, Signature, Tensor
 from inferd_server.batching.decision import Decision
-from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, InvalidInput
+from inferd_server.monitoring.phases import Execution, Phases
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double

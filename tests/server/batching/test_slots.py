@@ -8,16 +8,9 @@ import weakref
 import numpy as np
 import pytest
 from inferd.tensors import Array
+from inferd_engines.engine import RowSpec
 from inferd_server.batching.lanes import Lane, PrivateMemory
-from inferd_server.batching.slots import (
-    LANE_SHARE,
-    Arena,
-    Bound,
-    NoRoom,
-    RowSpec,
-    Slot,
-    batch_views,
-)
+from inferd_server.batching.slots import LANE_SHARE, Arena, Bound, NoRoom, Slot, batch_views
 
 SPECS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), (3,))]
 TEXT: list[RowSpec] = [(np.dtype(np.object_), (1,))]

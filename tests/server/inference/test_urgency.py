@@ -12,7 +12,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.batching.job import Execution
+from inferd_server.monitoring.phases import Execution
 
 from tests import models
 from tests.fakes.engine import FakeEngine

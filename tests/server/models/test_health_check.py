@@ -11,9 +11,10 @@ import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
-from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.models import last_request
 from inferd_server.models.health_check import LEAST_S, SHARE, Canaries, Outcome, Verdict
+from inferd_server.monitoring.phases import Execution, Phases
 
 from tests import models
 from tests.fakes.clock import FakeClock

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from inferd_server.batching.job import Execution
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.monitoring.phases import Execution
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.serving import infer_request, metrics_text, rows, running_fake

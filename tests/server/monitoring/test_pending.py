@@ -6,8 +6,8 @@ from bisect import bisect_left
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.job import Execution, Phases
 from inferd_server.monitoring.pending import MOST, Pending, add_to_buckets
+from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.series import SECONDS, Series
 from inferd_server.monitoring.statistics import Statistics
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from inferd_server.batching.job import Execution, Phases
+from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.statistics import BatchTimes, Duration, Snapshot, Statistics
 
 # Sums of these are exact.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.slots import Arena
 from inferd_server.batching.stream_share import BATCHES
 from inferd_server.errors import HandleRetired, QueueFull
+from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.processes.link_share import LinkShare
 
 from tests.server.callers import Caller, job_of

@@ -19,6 +19,7 @@ from inferd_server.models.overrides import Override
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
 from inferd_server.processes.children import Links
+from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.ports import ReservedPort
 from inferd_server.processes.replica import ReplicaProcess
 from inferd_server.settings.sources import load_settings
@@ -55,7 +56,7 @@ class Replica:
         flags = {"model_repository": str(folder), "transport": AIO, "verdict_store": ""}
         settings = load_settings(flags, {})
         self.port = ReservedPort("127.0.0.1", 0)
-        links = Links(0, settings.split.layout)
+        links = Links(0, layout_of(settings.split))
         given = replace(links.for_replica(0, settings, self.port.address, ""), **place)
         transport = make(AIO, transport_options(settings.listen, reuse_port=True))
         logs = LogControl(settings.log, io.StringIO())

@@ -10,7 +10,7 @@ from inferd.oip.v2.inference_pb2 import InferParameter
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError, Signature, Tensor
 from inferd_server.errors import InvalidInput, SettingsError
-from inferd_server.models.config import ControlConfig, ModelConfig, validated
+from inferd_server.models.config import ControlConfig, ModelConfig
 from inferd_server.sequences.controls import (
     ControlKind,
     control_array,
@@ -20,6 +20,7 @@ from inferd_server.sequences.controls import (
 from inferd_server.sequences.engine import StatefulEngine
 from inferd_server.sequences.steps import HIDDEN, LARGEST_KEY, Step, step_of
 from inferd_server.sequences.store import Sequences
+from inferd_server.settings.reading import validated
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
 
-from inferd_server.batching.job import Execution, Job, Phases
+from inferd_server.batching.job import Job
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -27,6 +27,7 @@ from inferd_server.errors import (
     TooManySequences,
     WorkerLost,
 )
+from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.processes.link.inputs import InputMemory, SharedRows
 from inferd_server.processes.link.layout import (
     ALONE,

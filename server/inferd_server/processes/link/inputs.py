@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array, decode_bytes, encode_bytes
+from inferd_engines.engine import RowSpec
 
-from inferd_server.batching.lanes import Rows, RowSpec
-from inferd_server.processes.link.layout import LINE, aligned
+from inferd_server.batching.lanes import Rows
+from inferd_server.processes.link.layout import LINE, Layout, aligned
 from inferd_server.processes.link.memory import tensor_view
+from inferd_server.settings.model import SplitSettings
 
+TEXT = DATATYPES[BYTES]
+WORD = 8
 SMALLEST = 4096
 """Bytes of the smallest class."""
 
@@ -82,8 +86,9 @@ def class_of(size: int) -> int:
     return max(SMALLEST, 1 << max(0, size - 1).bit_length())
 
 
-TEXT = DATATYPES[BYTES]
-WORD = 8
+def layout_of(split: SplitSettings) -> Layout:
+    """Return what follows from the settings for the memory of one front."""
+    return Layout(split.max_requests, class_of(split.input_bytes), aligned(split.answer_bytes))
 
 
 class SharedRows:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.batching.job import Execution
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -27,6 +26,7 @@ from inferd_server.errors import (
     TooManySequences,
     WorkerLost,
 )
+from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.link.inputs import read_rows
 from inferd_server.processes.link.layout import (
     ALONE,

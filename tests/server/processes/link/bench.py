@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from inferd_server.batching.decision import Limits
-from inferd_server.batching.job import Execution, Job
+from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
+from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout

@@ -10,11 +10,11 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from inferd_server.endpoint import Changes, Endpoint
 from inferd_server.errors import AddressInUse, ModelNotFound
 from inferd_server.models.entries import Entry
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
 from inferd_server.settings.sources import load_settings
 from inferd_server.transport.making import AIO, for_probes, make
