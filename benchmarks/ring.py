@@ -22,7 +22,7 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Signature, Tensor
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.runner import Runner
@@ -124,7 +124,7 @@ def measure(fronts: int, batch: int, backlog: int, rounds: int) -> float:
     inbox = Inbox(links, wake, time.monotonic)
     for link in links:
         inbox.attach(link.index)
-    queue = inbox.open([FLOAT], Limits(batch))
+    queue = inbox.open([FLOAT], BatchBounds(batch))
     runner: Runner[LinkRequest] = Runner(NullEngine(), True, lambda _: None, time.monotonic)
     ends = [Front(LinkMemory(memory, LAYOUT), wake) for memory in memories]
     turns, model = cycle(ends), Model(queue.number)

@@ -35,7 +35,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class HostFacts:
     """All that is explained."""
 
     settings: Sequence[Setting]
@@ -59,7 +59,7 @@ class Facts:
     """Cores that the scheduler allows, before the container's limit."""
 
 
-def explain(facts: Facts) -> list[str]:
+def explain(facts: HostFacts) -> list[str]:
     """Return the lines, in aligned columns."""
     return [
         "Settings",
@@ -83,7 +83,7 @@ def explain(facts: Facts) -> list[str]:
     ]
 
 
-def setter(name: str, facts: Facts) -> str:
+def setter(name: str, facts: HostFacts) -> str:
     """Say who set a variable; one that the operator set to the same value counts as inferd's."""
     wanted = facts.wanted[name]
     if facts.environment.get(name) == wanted:
@@ -91,7 +91,7 @@ def setter(name: str, facts: Facts) -> str:
     return f"set by the operator; inferd would set {wanted}"
 
 
-def why(facts: Facts) -> str:
+def why(facts: HostFacts) -> str:
     """Say why this transport serves."""
     if facts.reason:
         return f"instead of the one asked for ({facts.asked}): {facts.reason}"
@@ -100,7 +100,7 @@ def why(facts: Facts) -> str:
     return f"the self-test with grpcio {facts.grpcio} passed"
 
 
-def seen(facts: Facts) -> str:
+def seen(facts: HostFacts) -> str:
     """Say where the number of cores comes from."""
     if facts.cores < facts.affinity:
         return f"the container's CPU limit; the scheduler would allow {facts.affinity}"
@@ -158,7 +158,7 @@ def explanation(
     origin = origins(flags, os.environ)
     options = transport_options(settings.listen)
     choice = decide(settings.listen.transport, options)
-    facts = Facts(
+    facts = HostFacts(
         settings=[
             Setting(name, shown(getattr(getattr(settings, section), name)), origin[name])
             for name, (section, _) in fields().items()

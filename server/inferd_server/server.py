@@ -13,8 +13,8 @@ from inferd_server.address import beside, join_address
 from inferd_server.batching.fatal import End, go_on
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import SettingsError
-from inferd_server.models.entries import gauges
-from inferd_server.models.health_check import SickModels, Verdict
+from inferd_server.models.entries import State, gauges
+from inferd_server.models.health_check import SickModels, TrialVerdict
 from inferd_server.models.loader import loader_of
 from inferd_server.models.readiness import (
     enough_serve,
@@ -23,7 +23,7 @@ from inferd_server.models.readiness import (
     why_not_ready,
 )
 from inferd_server.models.recovery import Recovery, retry_delay
-from inferd_server.models.repository import Repository, State
+from inferd_server.models.repository import Repository
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
@@ -166,7 +166,7 @@ class Server:
         while interval and not self._ended.wait(interval):
             self.endpoint.canaries.round(interval)
 
-    def _judged(self, verdict: Verdict) -> None:
+    def _judged(self, verdict: TrialVerdict) -> None:
         if self._sick.judged(verdict):
             self.endpoint.publish()
 

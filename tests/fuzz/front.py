@@ -18,8 +18,8 @@ from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.models.config import ModelConfig
-from inferd_server.models.entries import Entries, Entry, State
-from inferd_server.models.version import Bounds, Handle
+from inferd_server.models.entries import Entries, ModelEntry, State
+from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Execution, Phases
@@ -28,7 +28,7 @@ from inferd_server.settings.model import CacheSettings
 
 from tests.fuzz.operations import Choices
 
-BOUNDS = Bounds(4, 0.0, 64, 1 << 16)
+BOUNDS = ModelBounds(4, 0.0, 64, 1 << 16)
 PHASES = Phases(0.0, Execution(1, 0.0, 0.0, 0.0))
 SHAPES = {"m": ((None, 2), np.float32), "t": ((None, 1), np.object_), "b": ((None,), np.bool_)}
 LOG = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Front:
             arena = Arena(BOUNDS.max_queue_rows, BOUNDS.max_queue_bytes)
             given = (name, 1, ModelConfig(), signature(names), BOUNDS, "echo", "", "")
             handle = Handle(*given, Echo(names), arena, Statistics(), Forecast(4))
-            entries.put(Entry(name, 1, State.READY, "", handle))
+            entries.put(ModelEntry(name, 1, State.READY, "", handle))
             self._arenas.append(arena)
         telemetry = Telemetry(
             Metrics(),

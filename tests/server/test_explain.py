@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from inferd_server.environment import WANTED
-from inferd_server.explain import Facts, Setting, aligned, explain
+from inferd_server.explain import HostFacts, Setting, aligned, explain
 from inferd_server.settings.sources import fields, origins, shown
 
 from tests.server.lifecycle.process import SOURCES
 
-FACTS = Facts(
+FACTS = HostFacts(
     settings=[
         Setting("host", "::", "the environment"),
         Setting("grpc_port", "8001", "default"),

@@ -50,7 +50,7 @@ W = TypeVar("W", bound=Waiting)
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BatchBounds:
     """Bounds of one model's batches."""
 
     max_rows: int
@@ -88,7 +88,7 @@ def in_order(levels: Sequence[Iterable[W]], head_start: float) -> Iterable[W]:
     return merge(*levels, key=lambda request: request.arrived + request.level * head_start)
 
 
-def next_batch(waiting: Iterable[W], now: float, limits: Limits) -> Decision[W]:
+def next_batch(waiting: Iterable[W], now: float, limits: BatchBounds) -> Decision[W]:
     """Choose a batch, whoever is due first.
 
     The first live request leads; requests with its key follow in order until one

@@ -27,7 +27,7 @@ class Chosen:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SlowestHundredth:
     """The slowest hundredth of what was seen, in seconds."""
 
     wait: float
@@ -41,7 +41,7 @@ class Measured:
         return self.wait + self.run
 
 
-def steer(now: Chosen, measured: Measured, target: float, bounds: Chosen) -> Chosen:
+def steer(now: Chosen, measured: SlowestHundredth, target: float, bounds: Chosen) -> Chosen:
     """Choose batch size and delay for the next period.
 
     Too slow: who waits for company waits less. Without such a wait, batches become smaller if it
@@ -96,7 +96,7 @@ class Steering:
         self._runs.append(run.gather + run.compute)
         if now - self._changed < PERIOD_S or len(self._runs) < RUNS:
             return None
-        measured = Measured(slowest(self._waits), slowest(self._runs))
+        measured = SlowestHundredth(slowest(self._waits), slowest(self._runs))
         self._waits, self._runs = [], []
         self._changed = now
         chosen = steer(self.chosen, measured, self._target, self._bounds)

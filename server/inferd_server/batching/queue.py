@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.batching.decision import Decision, Limits, Waiting, in_order, next_batch
+from inferd_server.batching.decision import BatchBounds, Decision, Waiting, in_order, next_batch
 from inferd_server.batching.job import Job
 from inferd_server.batching.stream_share import StreamShares
 
@@ -96,7 +96,7 @@ class BatchQueue(Generic[W]):
 
     def __init__(
         self,
-        limits: Limits,
+        limits: BatchBounds,
         clock: Callable[[], float],
         inlet: Inlet | None = None,
         number: int = 0,
@@ -316,7 +316,7 @@ class Queues(Protocol):
     def memory(self) -> Sequence[Array]:
         """Where rows of requests lie that other processes wrote: bytes, in whole pages."""
 
-    def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> BatchQueue[Any]:
+    def open(self, dtypes: Sequence[np.dtype[Any]], limits: BatchBounds) -> BatchQueue[Any]:
         """Return the queue of a new version, whose inputs have these dtypes."""
 
 
@@ -328,7 +328,7 @@ class LocalQueues:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> BatchQueue[Job]:
+    def open(self, dtypes: Sequence[np.dtype[Any]], limits: BatchBounds) -> BatchQueue[Job]:
         """Return a queue."""
         del dtypes
         return BatchQueue(limits, self._clock)

@@ -12,7 +12,7 @@ from inferd_server.errors import InferdError
 from inferd_server.transport.call import Metadata
 
 
-class Outcome(Protocol):
+class LeadOutcome(Protocol):
     """What follows from a leader's answer for those who wait for it."""
 
     def keep(self, leader: Asker, value: bytes) -> None:
@@ -30,7 +30,7 @@ class Lead:
 
     __slots__ = ("_outcome", "asker")
 
-    def __init__(self, asker: Asker, outcome: Outcome) -> None:
+    def __init__(self, asker: Asker, outcome: LeadOutcome) -> None:
         """Speak for a leader; `outcome` sees to the others."""
         self.asker = asker
         self._outcome = outcome

@@ -14,7 +14,7 @@ from inferd_server.cache.key import Form, Owner
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.lookup import Stored
 from inferd_server.cache.remote import Remote
-from inferd_server.cache.store import Entry, Store
+from inferd_server.cache.store import CachedAnswer, Store
 from inferd_server.errors import Cancelled, DeadlinePassed, InferdError, WouldBeLate
 from inferd_server.monitoring.series import HIT, MERGED, MISS, SHARED_HIT
 from inferd_server.transport.call import Call
@@ -180,7 +180,7 @@ class ResponseCache:
 
     def _put(self, asker: Asker, value: bytes, ttl: float) -> None:
         form = asker.form
-        entry = Entry(form.owner, value, self._clock() + ttl)
+        entry = CachedAnswer(form.owner, value, self._clock() + ttl)
         self._store.put(asker.key, entry, form.max_bytes)
 
     def _hit(self, asker: Asker, value: bytes, kind: str) -> None:

@@ -14,7 +14,7 @@ OVERHEAD = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CachedAnswer:
     """An answer, whose it is, and until when it may be used (monotonic seconds)."""
 
     owner: Owner
@@ -41,7 +41,7 @@ class Store:
     def __init__(self, max_bytes: int) -> None:
         """Be empty; `max_bytes` bounds all entries together."""
         self._max_bytes = max_bytes
-        self._entries: OrderedDict[Key, Entry] = OrderedDict()
+        self._entries: OrderedDict[Key, CachedAnswer] = OrderedDict()
         self._shelves: dict[Owner, Shelf] = {}
         self._nbytes = 0
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class Store:
             self._shelves[entry.owner].keys.move_to_end(key)
             return entry.value
 
-    def put(self, key: Key, entry: Entry, max_bytes: int | None = None) -> None:
+    def put(self, key: Key, entry: CachedAnswer, max_bytes: int | None = None) -> None:
         """Keep an answer, and drop others for it; not if its owner is loaded no more.
 
         Args:

@@ -11,10 +11,10 @@ from inferd_server.cache.key import Form, KeyBase, Owner
 from inferd_server.errors import InvalidInput
 from inferd_server.inference.inputs import Located, RegionElements
 from inferd_server.inference.request_plan import Plan
-from inferd_server.inference.response import Target
+from inferd_server.inference.response import OutputTarget
 from inferd_server.inference.template import Template
 from inferd_server.inference.validation import CLASSIFICATION, Admitted
-from inferd_server.models.entries import Entry
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.series import Series
 
@@ -31,7 +31,7 @@ def form_of(
     request: ModelInferRequest,
     handle: Handle,
     admitted: Admitted,
-    targets: Sequence[Target],
+    targets: Sequence[OutputTarget],
     series: Series,
 ) -> Form | None:
     """Return what the cache knows of requests that look like this one; None: it is not asked.
@@ -58,7 +58,7 @@ def owner_of(handle: Handle) -> Owner:
     return Owner(handle.name, handle.version, handle.digest)
 
 
-def owners(entries: Iterable[Entry]) -> set[Owner]:
+def owners(entries: Iterable[ModelEntry]) -> set[Owner]:
     """Return whose answers may be kept: of all versions that are loaded."""
     handles = [entry.handle for entry in entries if entry.handle is not None]
     return {owner_of(handle) for handle in handles if handle.digest}

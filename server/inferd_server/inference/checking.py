@@ -11,7 +11,7 @@ from inferd.tensors import Buffer
 from inferd_server.inference.cacheable import form_of
 from inferd_server.inference.inputs import Checked, Located, locate, row_specs
 from inferd_server.inference.request_plan import Plan, find_places, find_sources
-from inferd_server.inference.response import Responses, Target, plan_outputs
+from inferd_server.inference.response import OutputTarget, Responses, plan_outputs
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, admit, requested_outputs, urgency
 from inferd_server.models.version import Handle
@@ -78,7 +78,7 @@ def examine(
 
 def _targets(
     request: ModelInferRequest, admitted: Admitted, handle: Handle, regions: RegionTable
-) -> list[Target]:
+) -> list[OutputTarget]:
     wanted, labels = requested_outputs(request, handle.signature), handle.config.labels
     rows, batched = admitted.rows, handle.batched
     return plan_outputs(wanted, handle.signature, labels, regions, rows=rows, batched=batched)

@@ -8,7 +8,7 @@ from functools import partial
 from inferd.tensors import Array
 
 from inferd_server.inference.classification import takes_long
-from inferd_server.inference.response import Target
+from inferd_server.inference.response import OutputTarget
 from inferd_server.threads import SideThread
 
 
@@ -20,7 +20,7 @@ class Formatting:
 
     def submit(
         self,
-        targets: Sequence[Target],
+        targets: Sequence[OutputTarget],
         outputs: Mapping[str, Array],
         write: Callable[[Mapping[str, Array]], None],
     ) -> bool:

@@ -12,7 +12,7 @@ from inferd_engines.engine import RowSpec
 from inferd_server.batching.slots import Arena
 from inferd_server.cache.key import Form
 from inferd_server.inference.inputs import Located, RegionElements, SharedElements
-from inferd_server.inference.response import Responses, Target
+from inferd_server.inference.response import OutputTarget, Responses
 from inferd_server.inference.shared_memory import Region, RegionTable
 from inferd_server.inference.validation import Admitted, Input, RegionRange, Urgency
 from inferd_server.models.version import Handle
@@ -21,7 +21,7 @@ from inferd_server.sequences.steps import Step
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RegionUse:
     """A part of a shared memory region, and the input or output that is there."""
 
     region: Region
@@ -58,7 +58,7 @@ class Plan:
     urgency: Urgency
     step: Step | None
     """Its place in a sequence."""
-    places: tuple[Place, ...] = ()
+    places: tuple[RegionUse, ...] = ()
     """Regions that all of this is true of, outputs first."""
     form: Form | None = None
     """What the response cache knows of such requests; None: they all run."""
@@ -99,16 +99,16 @@ def _source(item: Input, raw: Sequence[Buffer], located: Located) -> Source | No
 
 
 def find_places(
-    admitted: Admitted, targets: Sequence[Target], elements: Sequence[Located]
-) -> tuple[Place, ...]:
+    admitted: Admitted, targets: Sequence[OutputTarget], elements: Sequence[Located]
+) -> tuple[RegionUse, ...]:
     """Return every part of shared memory that a request uses, in the order of the checks."""
     outputs = [
-        Place(target.region, target.part, f"output {target.name!r}")
+        RegionUse(target.region, target.part, f"output {target.name!r}")
         for target in targets
         if target.region is not None and target.part is not None
     ]
     inputs = [
-        Place(located.region, item.source, f"input {item.tensor.name!r}")
+        RegionUse(located.region, item.source, f"input {item.tensor.name!r}")
         for item, located in zip(admitted.inputs, elements, strict=True)
         if isinstance(located, RegionElements) and isinstance(item.source, RegionRange)
     ]

@@ -30,7 +30,7 @@ Requested = Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class OutputTarget:
     """Where one output goes: into the message, or a part of a region; as a tensor or classes."""
 
     name: str
@@ -50,7 +50,7 @@ def plan_outputs(
     *,
     rows: int = 1,
     batched: bool = False,
-) -> list[Target]:
+) -> list[OutputTarget]:
     """Check everything about the outputs that can be checked before the run.
 
     Args:
@@ -69,7 +69,7 @@ def plan_outputs(
     targets = []
     for name, output in requested.items():
         if output is None or not output.parameters:
-            targets.append(Target(name))
+            targets.append(OutputTarget(name))
             continue
         owner = f"output {name!r}"
         classes = class_count(output.parameters, owner)
@@ -80,7 +80,7 @@ def plan_outputs(
             check_classes(known[name], classes, rows, batched=batched)
         part = region_range(output.parameters, owner)
         region = None if part is None else regions.find(part, owner)
-        targets.append(Target(name, classes, labels.get(name, ()), batched, region, part))
+        targets.append(OutputTarget(name, classes, labels.get(name, ()), batched, region, part))
     return targets
 
 
@@ -99,7 +99,7 @@ class Echoed(Protocol):
 def encode_response(
     request: Echoed,
     version: int,
-    targets: Sequence[Target],
+    targets: Sequence[OutputTarget],
     outputs: Mapping[str, Array],
 ) -> list[Buffer]:
     """Return the parts of a response; tensors are views of `outputs`.
@@ -166,10 +166,10 @@ def _place(
 SMALL = 4096
 
 
-class Part(NamedTuple):
+class ResponsePart(NamedTuple):
     """One output of a prebuilt response."""
 
-    target: Target
+    target: OutputTarget
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     before: bytes
@@ -187,7 +187,7 @@ class Unnamed:
 class Responses:
     """Encodes the responses to one form of request. Calls may come from any thread."""
 
-    def __init__(self, model_name: str, version: int, targets: Sequence[Target]) -> None:
+    def __init__(self, model_name: str, version: int, targets: Sequence[OutputTarget]) -> None:
         """Prepare.
 
         Args:
@@ -199,7 +199,7 @@ class Responses:
         self._version = version
         self.targets = targets
         self.classifies = any(target.classes for target in targets)
-        self._known: tuple[Part, ...] = ()
+        self._known: tuple[ResponsePart, ...] = ()
 
     def encode(self, identity: bytes, outputs: Mapping[str, Array]) -> list[Buffer]:
         """Return the parts of a response, the id last; large tensors are views of `outputs`.
@@ -234,8 +234,8 @@ class Responses:
 
 
 def prebuilt(
-    targets: Sequence[Target], outputs: Mapping[str, Array], parts: Sequence[Buffer]
-) -> tuple[Part, ...]:
+    targets: Sequence[OutputTarget], outputs: Mapping[str, Array], parts: Sequence[Buffer]
+) -> tuple[ResponsePart, ...]:
     """Keep what is the same in every response with such outputs; () if the elements decide.
 
     Args:
@@ -247,6 +247,8 @@ def prebuilt(
         return ()
     header = [parts[0], *[b""] * (len(targets) - 1)]
     return tuple(
-        Part(target, outputs[target.name].dtype, outputs[target.name].shape, bytes(first) + tag)
+        ResponsePart(
+            target, outputs[target.name].dtype, outputs[target.name].shape, bytes(first) + tag
+        )
         for target, first, tag in zip(targets, header, map(bytes, parts[1::2]), strict=True)
     )

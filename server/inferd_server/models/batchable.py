@@ -18,11 +18,11 @@ from inferd_engines.batch_axis import Mixing, MixingNode
 from inferd_engines.engine import EngineError, Signature, Tensor
 from inferd_engines.onnx_values import ModelFacts
 
-from inferd_server.models.row_verdict import Finding, Verdict
+from inferd_server.models.row_verdict import Finding, RowVerdict
 
 log = logging.getLogger(__name__)
 
-Trial = Callable[[int], Verdict]
+Trial = Callable[[int], RowVerdict]
 """Tries rows in batches of at most so many."""
 
 
@@ -73,11 +73,13 @@ def find_batching(
     if proven is None:
         verdict = trial(asked or default)
     else:
-        verdict = Verdict(Finding.MIXES, f"rows depend on the other rows of their batch: {proven}")
+        verdict = RowVerdict(
+            Finding.MIXES, f"rows depend on the other rows of their batch: {proven}"
+        )
     return decide(verdict, facts, asked, default)
 
 
-def decide(verdict: Verdict, facts: ModelFacts, asked: int | None, default: int) -> Batching:
+def decide(verdict: RowVerdict, facts: ModelFacts, asked: int | None, default: int) -> Batching:
     """Weigh what a trial found against what the graph says and the operator asks for.
 
     Raises:
@@ -99,7 +101,7 @@ def decide(verdict: Verdict, facts: ModelFacts, asked: int | None, default: int)
     return Batching(asked, text, verdict.fitting, proven=False)
 
 
-def hint_of(verdict: Verdict, default: int) -> str:
+def hint_of(verdict: RowVerdict, default: int) -> str:
     """Return the lines of model.yaml that help where nothing could be told."""
     hint = f"; if rows are independent all the same, set max_batch_size: {default} in model.yaml"
     if verdict.finding is Finding.UNTRIED:
@@ -107,12 +109,12 @@ def hint_of(verdict: Verdict, default: int) -> str:
     return hint
 
 
-def independent(verdict: Verdict) -> bool:
+def independent(verdict: RowVerdict) -> bool:
     """True if the trial found no mixing."""
     return verdict.finding is Finding.INDEPENDENT
 
 
-def doubtful(verdict: Verdict, facts: ModelFacts) -> MixingNode | None:
+def doubtful(verdict: RowVerdict, facts: ModelFacts) -> MixingNode | None:
     """Return the node that speaks against independent rows, in spite of the trial if it has to.
 
     The trial is the judge where it could be held with numbers that have a fraction: any of them

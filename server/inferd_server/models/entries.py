@@ -36,7 +36,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ModelEntry:
     """One model version: where it stands and why. Version 0: none could be named.
 
     The reason of one that serves is why the last load of it was refused.
@@ -57,7 +57,7 @@ class Entry:
         return self.handle is not None and (self.state is State.READY or self.returning)
 
 
-def not_served(entry: Entry, version: str) -> InferdError:
+def not_served(entry: ModelEntry, version: str) -> InferdError:
     """Return why a version does not serve: whoever repeats a call to one unloaded does so in vain.
 
     Args:
@@ -85,7 +85,7 @@ class Models(Protocol):
             ModelNotReady: it is known and not serving.
         """
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         """Return the version that a request would be sent to, serving or not.
 
         Raises:
@@ -93,11 +93,11 @@ class Models(Protocol):
             VersionNotFound: it has no such version.
         """
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
 
 
-def gauges(entries: Iterable[Entry]) -> Mapping[tuple[str, str, int], float]:
+def gauges(entries: Iterable[ModelEntry]) -> Mapping[tuple[str, str, int], float]:
     """Return what the metrics say of every loaded version at this moment."""
     found: dict[tuple[str, str, int], float] = {}
     for entry in entries:
@@ -116,17 +116,17 @@ class Entries:
             changed: called after any state changed, on the thread that changed it.
         """
         self._changed = changed
-        self._models: Mapping[str, Mapping[int, Entry]] = {}
+        self._models: Mapping[str, Mapping[int, ModelEntry]] = {}
         self._lock = threading.Lock()
 
-    def all(self) -> list[Entry]:
+    def all(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
         models = self._models
         return [
             models[name][version] for name in sorted(models) for version in sorted(models[name])
         ]
 
-    def versions(self, name: str) -> Mapping[int, Entry]:
+    def versions(self, name: str) -> Mapping[int, ModelEntry]:
         """Return the versions of a model; a mapping that never changes."""
         return self._models.get(name, {})
 
@@ -144,16 +144,16 @@ class Entries:
             raise not_served(entry, version)
         return entry.handle
 
-    def set_all(self, entries: Iterable[Entry]) -> None:
+    def set_all(self, entries: Iterable[ModelEntry]) -> None:
         """Forget what is known, and know these."""
-        models: dict[str, dict[int, Entry]] = {}
+        models: dict[str, dict[int, ModelEntry]] = {}
         for entry in entries:
             models.setdefault(entry.name, {})[entry.version] = entry
         with self._lock:
             self._models = models
         self._changed()
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         """Choose the version that serves a request.
 
         Raises:
@@ -167,7 +167,7 @@ class Entries:
             raise ModelNotFound(f"model {name!r} is not known; {known}", facts={"model": name})
         return choose(name, models[name], version)
 
-    def put(self, entry: Entry) -> Entry | None:
+    def put(self, entry: ModelEntry) -> ModelEntry | None:
         """Set an entry and return the one that it replaces."""
         with self._lock:
             before = self.versions(entry.name).get(entry.version)
@@ -175,7 +175,7 @@ class Entries:
         self._changed()
         return before
 
-    def replace(self, handle: Handle, entry: Entry) -> bool:
+    def replace(self, handle: Handle, entry: ModelEntry) -> bool:
         """Set an entry in the place of a handle that is ready; False if another came first.
 
         Whoever replaces a handle closes it, so that it is closed once.
@@ -214,18 +214,18 @@ class Entries:
             self._models = {**others, name: left} if left else others
         self._changed()
 
-    def _set(self, entry: Entry) -> None:
+    def _set(self, entry: ModelEntry) -> None:
         # New mappings each time, so that reading needs no lock.
         versions = {v: e for v, e in self.versions(entry.name).items() if v}
         self._models = {**self._models, entry.name: {**versions, entry.version: entry}}
 
 
-def _can_note(entry: Entry, reason: str) -> bool:
+def _can_note(entry: ModelEntry, reason: str) -> bool:
     states = (State.READY, State.UNAVAILABLE) if reason else (State.READY,)
     return entry.state in states and entry.reason != reason
 
 
-def choose(name: str, versions: Mapping[int, Entry], version: str) -> Entry:
+def choose(name: str, versions: Mapping[int, ModelEntry], version: str) -> ModelEntry:
     """Choose among the versions of a model; "" takes the highest that takes requests.
 
     Raises:

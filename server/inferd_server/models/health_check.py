@@ -35,7 +35,7 @@ from inferd_server.models.version import Handle
 from inferd_server.monitoring.phases import Phases
 
 
-class Outcome(Enum):
+class TrialOutcome(Enum):
     """How a trial ended."""
 
     OK = "ok"
@@ -51,16 +51,16 @@ class Outcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TrialVerdict:
     """What is known of a model version after a round of trials."""
 
     model: str
     version: int
-    outcome: Outcome
+    outcome: TrialOutcome
     why: str = ""
 
 
-def judge(error: InferdError | None, proven: bool) -> Outcome:
+def judge(error: InferdError | None, proven: bool) -> TrialOutcome:
     """Tell what the answer to a trial means.
 
     Args:
@@ -68,17 +68,17 @@ def judge(error: InferdError | None, proven: bool) -> Outcome:
         proven: the model has run on zeros before.
     """
     if error is None:
-        return Outcome.OK
+        return TrialOutcome.OK
     if isinstance(error, DeadlinePassed):
-        return Outcome.LATE
+        return TrialOutcome.LATE
     if isinstance(error, ResourceExhausted | Unavailable | Cancelled):
         # Bounds, and what is known without a trial.
-        return Outcome.BUSY
+        return TrialOutcome.BUSY
     refused = isinstance(error, InvalidInput) and error.reason != "QUARANTINED"
-    return Outcome.FAILED if proven and not refused else Outcome.UNFIT
+    return TrialOutcome.FAILED if proven and not refused else TrialOutcome.UNFIT
 
 
-WELL = {Outcome.OK, Outcome.SERVED, Outcome.UNFIT}
+WELL = {TrialOutcome.OK, TrialOutcome.SERVED, TrialOutcome.UNFIT}
 
 
 class SickModels:
@@ -91,9 +91,9 @@ class SickModels:
         self._late: dict[tuple[str, int], float] = {}
         self._lock = threading.Lock()
 
-    def judged(self, verdict: Verdict) -> bool:
+    def judged(self, verdict: TrialVerdict) -> bool:
         """Note the latest verdict on a version; True if that changes what is known."""
-        if verdict.outcome is Outcome.BUSY:
+        if verdict.outcome is TrialOutcome.BUSY:
             return False
         version = verdict.model, verdict.version
         with self._lock:
@@ -103,7 +103,7 @@ class SickModels:
                 self._why.pop(version, None)
             else:
                 self._why[version] = verdict.why
-            if verdict.outcome is Outcome.LATE:
+            if verdict.outcome is TrialOutcome.LATE:
                 self._late.setdefault(version, self._clock())
             else:
                 self._late.pop(version, None)
@@ -198,10 +198,10 @@ class Canary:
         if trial is not None:
             trial.over.wait(min(seconds, BESIDE_S))
 
-    def end(self, until: float) -> Verdict | None:
+    def end(self, until: float) -> TrialVerdict | None:
         """Wait until some time for the answer, and return what it says; None: nothing new."""
         if self._open is None:
-            return self._verdict(Outcome.SERVED) if self._served(forget=True) else None
+            return self._verdict(TrialOutcome.SERVED) if self._served(forget=True) else None
         trial = self._open
         if not trial.over.wait(max(0.0, until - self._clock())):
             return self._late(trial)
@@ -209,8 +209,8 @@ class Canary:
         if CPU in self._handle.engine:
             self.cost = LEAST_S + trial.seconds
         outcome = judge(trial.error, self._proven)
-        self._proven = self._proven or outcome is Outcome.OK
-        if outcome is Outcome.UNFIT:
+        self._proven = self._proven or outcome is TrialOutcome.OK
+        if outcome is TrialOutcome.UNFIT:
             self._watch_callers()
         return self._verdict(outcome, str(trial.error or ""))
 
@@ -223,15 +223,15 @@ class Canary:
             # It is no input that the model takes.
             self._handle.last_request.forget()
 
-    def _late(self, trial: Trial) -> Verdict:
+    def _late(self, trial: Trial) -> TrialVerdict:
         # Nobody needs the answer. What runs stays open until it comes: one trial at a time.
         trial.cancelled = True
         if self._handle.queue.withdraw(trial):
             trial.fail(Cancelled("the trial took too long"))
             self._open = None
         if self._served(forget=True):
-            return self._verdict(Outcome.SERVED)
-        return self._verdict(Outcome.LATE, "a trial inference was not answered in time")
+            return self._verdict(TrialOutcome.SERVED)
+        return self._verdict(TrialOutcome.LATE, "a trial inference was not answered in time")
 
     def _served(self, forget: bool = False) -> bool:
         """True if the model answered callers since it was last looked at."""
@@ -257,9 +257,9 @@ class Canary:
             return None
         return trial
 
-    def _verdict(self, outcome: Outcome, why: str = "") -> Verdict:
-        self.suspect = outcome in {Outcome.FAILED, Outcome.LATE}
-        return Verdict(self._handle.name, self._handle.version, outcome, why)
+    def _verdict(self, outcome: TrialOutcome, why: str = "") -> TrialVerdict:
+        self.suspect = outcome in {TrialOutcome.FAILED, TrialOutcome.LATE}
+        return TrialVerdict(self._handle.name, self._handle.version, outcome, why)
 
 
 class Canaries:
@@ -269,7 +269,7 @@ class Canaries:
         self,
         models: Models,
         clock: Clock,
-        tell: Callable[[Verdict], None],
+        tell: Callable[[TrialVerdict], None],
         count: Callable[[str, int, str], None],
     ) -> None:
         """Begin with none.

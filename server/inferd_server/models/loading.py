@@ -41,7 +41,7 @@ from inferd_server.models.output_shapes import as_seen
 from inferd_server.models.remarks import remarks
 from inferd_server.models.row_trials import SPARE_WARM, RowTrials
 from inferd_server.models.shrinking import shrinking
-from inferd_server.models.version import Bounds, Handle, bounds_of
+from inferd_server.models.version import Handle, ModelBounds, bounds_of
 from inferd_server.models.warmup import (
     WarmUp,
     free_dimensions,
@@ -158,7 +158,7 @@ class Loading:
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
 
-    def _told(self, signature: Signature, warm_up: WarmUp, bounds: Bounds) -> Signature:
+    def _told(self, signature: Signature, warm_up: WarmUp, bounds: ModelBounds) -> Signature:
         """Return the signature as callers are told it: outputs as they come."""
         batched = bounds.max_batch_size > 0
         signature = batched_signature(signature) if batched else signature
@@ -174,7 +174,7 @@ class Loading:
         """True if a message could hold the inputs of a row."""
         return row_bytes(signature) <= self._around.trials.budget.input_bytes
 
-    def _remark(self, signature: Signature, bounds: Bounds) -> None:
+    def _remark(self, signature: Signature, bounds: ModelBounds) -> None:
         """Say what of the model's settings is not as it was meant."""
         config, where = self._config, {"model": self._name, "version": self._version}
         rows = config.max_queue_rows or self._around.defaults.max_queue_rows
@@ -338,7 +338,7 @@ class Loading:
             return None
         return Sequences(sequence.max_sequences, sequence.idle_s, self._around.clock)
 
-    def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
+    def _served(self, engine: Engine, bounds: ModelBounds, kept: Sequences | None) -> Engine:
         """Return the engine as batches reach it, with what sequences left."""
         sequence = self._config.sequence
         engine = with_optional_inputs(engine, batched=bounds.max_batch_size > 0)

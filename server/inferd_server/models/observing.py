@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from inferd_server.batching.decision import padding
 from inferd_server.batching.latency_target import Chosen, Steering
-from inferd_server.models.version import Bounds, Handle
+from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Execution
 
@@ -49,7 +49,7 @@ class Observing:
             self._metrics.steered(self._name, self._version, chosen.rows, chosen.delay)
 
 
-def steering_of(target_ms: float | None, bounds: Bounds) -> Steering | None:
+def steering_of(target_ms: float | None, bounds: ModelBounds) -> Steering | None:
     """Return what keeps a model below its target; None without one."""
     if target_ms is None or not bounds.max_batch_size:
         return None

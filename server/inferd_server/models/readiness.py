@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Protocol
 
-from inferd_server.models.entries import Entry, State
+from inferd_server.models.entries import ModelEntry, State
 
 
-def still_missing(failed: Collection[str], entries: Iterable[Entry]) -> set[str]:
+def still_missing(failed: Collection[str], entries: Iterable[ModelEntry]) -> set[str]:
     """Return the models that failed at the start and were not loaded since."""
     return set(failed) - {entry.name for entry in entries if entry.state is State.READY}
 
@@ -64,7 +64,7 @@ def why_not_ready(missing: Collection[str]) -> dict[str, str]:
 
 
 def model_statuses(
-    entries: Iterable[Entry], draining: bool, sick: Collection[tuple[str, int]]
+    entries: Iterable[ModelEntry], draining: bool, sick: Collection[tuple[str, int]]
 ) -> dict[str, bool]:
     """Tell of each model whether it should be asked: one of its versions serves and is not sick."""
     models: dict[str, bool] = {}

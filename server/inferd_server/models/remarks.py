@@ -8,10 +8,10 @@ from collections.abc import Iterator, Sequence
 from inferd_engines.engine import Signature, Tensor
 
 from inferd_server.models.config import ModelConfig
-from inferd_server.models.version import Bounds
+from inferd_server.models.version import ModelBounds
 
 
-def remarks(config: ModelConfig, signature: Signature, bounds: Bounds, rows: int) -> list[str]:
+def remarks(config: ModelConfig, signature: Signature, bounds: ModelBounds, rows: int) -> list[str]:
     """Return a sentence for each setting of a model that has no effect, or another one.
 
     Args:

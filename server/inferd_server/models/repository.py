@@ -17,7 +17,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, Entry, State
+from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, ModelEntry, State
 from inferd_server.models.files import LoadedFiles
 from inferd_server.models.layout import (
     FILES_ABSENT,
@@ -32,8 +32,6 @@ from inferd_server.models.overrides import Override, Overrides, Placed
 from inferd_server.models.readiness import Agreement
 from inferd_server.models.under_way import UnderWay
 from inferd_server.models.version import Handle
-
-__all__ = ["Entry", "Repository", "State"]
 
 log = logging.getLogger(__name__)
 NOT_THERE = "not in the repository"
@@ -124,14 +122,14 @@ class Repository:
                 self._tell(name, str(error))
             raise
         for name in found.intersection(unloaded):
-            self._entries.put(Entry(name, 0, State.UNAVAILABLE, UNLOADED))
+            self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, UNLOADED))
         names = sorted(found.union(expected, self._overrides.names).difference(unloaded))
         self._want(names)
         for message, details in warnings_of(self._folder):
             log.warning(message, extra=details)
         failed = set(left_out).intersection(names)
         for name in failed:
-            self._entries.put(Entry(name, 0, State.UNAVAILABLE, LEFT_OUT))
+            self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
             for index, name in enumerate(names, 1):
                 if name in failed:
@@ -254,7 +252,7 @@ class Repository:
         """
         return self._entries.resolve(name, version)
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         """Return the version that a request would be sent to, serving or not.
 
         Raises:
@@ -263,7 +261,7 @@ class Repository:
         """
         return self._entries.choose(name, version)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
@@ -342,7 +340,7 @@ class Repository:
     def _tell(self, name: str, reason: str, known: bool = False) -> None:
         """Keep why a load was refused; of a name that need not be one of a model, nothing is."""
         if not self._entries.note(name, reason) and (known or name in self._wanted):
-            self._entries.put(Entry(name, 0, State.UNAVAILABLE, reason))
+            self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, reason))
 
     def _unchanged(self, source: ModelSource, version: int) -> bool:
         """True if a version serves, from the very files and settings that are there now."""
@@ -383,7 +381,7 @@ class Repository:
             raise ShuttingDown("the server is shutting down")
         name = source.name
         if not self._serves(name, version):
-            self._entries.put(Entry(name, version, State.LOADING))
+            self._entries.put(ModelEntry(name, version, State.LOADING))
         log.info("loading", extra={"model": name, "version": version})
         states = self._files.look(source.versions[version])
         try:
@@ -405,7 +403,7 @@ class Repository:
         if self._serves(name, version):
             self._entries.note(name, reason, version)
         else:
-            self._entries.put(Entry(name, version, State.UNAVAILABLE, reason))
+            self._entries.put(ModelEntry(name, version, State.UNAVAILABLE, reason))
 
     def _agree(self, source: ModelSource, loaded: Iterable[Handle], agreement: Agreement) -> None:
         """Let every process open its versions, and take requests for them before one tells so."""
@@ -416,7 +414,7 @@ class Repository:
             raise
         for handle in loaded:
             if not self._serves(handle.name, handle.version):
-                entry = Entry(handle.name, handle.version, State.LOADING, handle=handle)
+                entry = ModelEntry(handle.name, handle.version, State.LOADING, handle=handle)
                 self._entries.put(replace(entry, returning=True))
         agreement.taking()
 
@@ -444,7 +442,9 @@ class Repository:
 
     def _serve(self, handle: Handle) -> None:
         """Send requests to a handle from now on, and let its predecessor finish."""
-        replaced = self._entries.put(Entry(handle.name, handle.version, State.READY, "", handle))
+        replaced = self._entries.put(
+            ModelEntry(handle.name, handle.version, State.READY, "", handle)
+        )
         log.info("loaded", extra=handle.described)
         if handle.lost:
             # Too early for `_lost` to find it.
@@ -463,7 +463,7 @@ class Repository:
             if entry is not None and entry.handle is not None:
                 self._unload(entry.handle, None)
             elif entry is not None:
-                self._entries.put(Entry(name, version, State.UNAVAILABLE, UNLOADED))
+                self._entries.put(ModelEntry(name, version, State.UNAVAILABLE, UNLOADED))
 
     def _forget_gone(self, name: str) -> None:
         """Forget the versions that do not serve and are not in the folder."""
@@ -488,10 +488,10 @@ class Repository:
             return
         # Nobody sends requests any more where everything ends.
         self._loader.unload(handle, timeout, settle=not self._closing.is_set())
-        self._entries.put(Entry(handle.name, handle.version, State.UNAVAILABLE, UNLOADED))
+        self._entries.put(ModelEntry(handle.name, handle.version, State.UNAVAILABLE, UNLOADED))
 
     def _lost(self, handle: Handle) -> None:
-        entry = Entry(handle.name, handle.version, State.UNAVAILABLE, handle.lost)
+        entry = ModelEntry(handle.name, handle.version, State.UNAVAILABLE, handle.lost)
         if self._entries.replace(handle, entry):
             self._loader.forget(handle)
             self._was_lost(handle)
@@ -509,6 +509,6 @@ def numbers(versions: Iterable[int]) -> str:
     return ", ".join(map(str, versions))
 
 
-def unloading(handle: Handle) -> tuple[Handle, Entry]:
+def unloading(handle: Handle) -> tuple[Handle, ModelEntry]:
     """Return a handle, and the entry that takes its place while it finishes."""
-    return handle, Entry(handle.name, handle.version, State.UNLOADING, handle=handle)
+    return handle, ModelEntry(handle.name, handle.version, State.UNLOADING, handle=handle)

@@ -21,7 +21,7 @@ from inferd_engines.onnx_values import ModelFacts
 from inferd_server.models.batchable import missing_rows
 from inferd_server.models.row_values import (
     InputValues,
-    Watched,
+    WatchedRow,
     Write,
     candidates,
     own_values,
@@ -30,7 +30,7 @@ from inferd_server.models.row_verdict import (
     Case,
     Equal,
     Finding,
-    Verdict,
+    RowVerdict,
     alike,
     alike_on_device,
     differing,
@@ -75,14 +75,14 @@ class Answer(NamedTuple):
     """What a row was answered, and the problem with it."""
 
     outputs: Mapping[str, Array]
-    problem: Verdict | None
+    problem: RowVerdict | None
 
 
 Ask: TypeAlias = Callable[[Mapping[str, Write]], Answer | None]
 """Runs a batch of these neighbours; None if the model does not take it."""
 
 
-class Asked(NamedTuple):
+class NeighbourRun(NamedTuple):
     """Neighbours of a row, and what it was answered beside them."""
 
     feed: Mapping[str, Write]
@@ -123,7 +123,7 @@ class RowTrial:
         self._budget = budget
         self._own = own
         self._values: Sequence[InputValues] = ()
-        self._watched: Sequence[Sequence[Watched]] = ()
+        self._watched: Sequence[Sequence[WatchedRow]] = ()
         self._buffers: Mapping[str, Array] = {}
         self._seen: dict[int, Mapping[str, Array]] = {}
         # When answers count as the same: bit for bit, and where kernels or engines may round.
@@ -140,7 +140,7 @@ class RowTrial:
         self.stopped = False
         """True once the time was over before anything could be told."""
 
-    def verdict(self) -> Verdict:
+    def verdict(self) -> RowVerdict:
         """Try, and say what came of it.
 
         Raises:
@@ -166,7 +166,7 @@ class RowTrial:
         generator = np.random.default_rng(1)
         return {one.name: one.draw(1, generator) for one in self._values} or None
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self) -> RowVerdict:
         if not self._fit():
             why = f"rows could not be tried together: {self._failure}"
             return self._told(Finding.UNTRIED, why)
@@ -202,7 +202,7 @@ class RowTrial:
         text = summary(tried, skipped, self.runs, self._most, fewer_neighbours=self._left_out)
         return self._told(Finding.INDEPENDENT, text)
 
-    def _without_rows(self) -> Verdict | None:
+    def _without_rows(self) -> RowVerdict | None:
         """Look for outputs that have not one row for one row; return what is wrong.
 
         In a batch of as many rows as a state has layers, nobody could tell.
@@ -283,7 +283,7 @@ class RowTrial:
             what = "one row" if rows == 1 else f"{rows} rows"
             raise TooLarge(f"a run of {what} takes {grown >> 20} MiB of memory")
 
-    def _case(self, case: Case) -> Verdict | None:
+    def _case(self, case: Case) -> RowVerdict | None:
         """Try one row at the first and the last place; return what is wrong."""
         watched = [rows[min(case.watched, len(rows) - 1)] for rows in self._watched]
         generator = np.random.default_rng(case.batch)
@@ -298,8 +298,8 @@ class RowTrial:
         return None
 
     def _among(
-        self, case: Case, place: int, watched: Sequence[Watched], others: Sequence[Array]
-    ) -> Verdict | None:
+        self, case: Case, place: int, watched: Sequence[WatchedRow], others: Sequence[Array]
+    ) -> RowVerdict | None:
         """Try a row at one place among all its neighbours; return what is wrong."""
         ask = partial(self._answer, place=place, watched=watched, batch=case.batch)
         reference: Mapping[str, Array] | None = None
@@ -320,7 +320,7 @@ class RowTrial:
             changed = differing(reference, answer.outputs, self._same)
             if changed:
                 where = f"beside {name} rows, in a batch of {case.batch}"
-                pair = Asked(plain, reference), Asked(feed, answer.outputs)
+                pair = NeighbourRun(plain, reference), NeighbourRun(feed, answer.outputs)
                 problem = self._changed(changed, where, ask, pair)
                 if problem is not None:
                     return problem
@@ -329,8 +329,8 @@ class RowTrial:
         return None
 
     def _compare(
-        self, case: Case, watched: Sequence[Watched], answer: Mapping[str, Array]
-    ) -> Verdict | None:
+        self, case: Case, watched: Sequence[WatchedRow], answer: Mapping[str, Array]
+    ) -> RowVerdict | None:
         """Compare with the answers of the same row at other places and in other batches."""
         if case.watched not in self._seen:
             alone = self._alone(watched)
@@ -346,8 +346,8 @@ class RowTrial:
         )
 
     def _changed(
-        self, output: str, where: str, ask: Ask, pair: tuple[Asked, Asked]
-    ) -> Verdict | None:
+        self, output: str, where: str, ask: Ask, pair: tuple[NeighbourRun, NeighbourRun]
+    ) -> RowVerdict | None:
         """Find out why a row was answered in two ways; None: the engine itself is not steady."""
         usual, other = pair
 
@@ -371,7 +371,7 @@ class RowTrial:
         return None
 
     def _feeds(
-        self, watched: Sequence[Watched], others: Sequence[Array]
+        self, watched: Sequence[WatchedRow], others: Sequence[Array]
     ) -> Iterator[tuple[str, Mapping[str, Write]]]:
         """Yield the neighbours to try by what they are; the first two are equal."""
         sets = {
@@ -390,7 +390,7 @@ class RowTrial:
                         yield f"{kind} ({name})", {**plain, name: kinds[kind]}
 
     def _answer(
-        self, feed: Mapping[str, Write], place: int, watched: Sequence[Watched], batch: int
+        self, feed: Mapping[str, Write], place: int, watched: Sequence[WatchedRow], batch: int
     ) -> Answer | None:
         """Run a batch; None if the model does not take it."""
         for one, row in zip(self._values, watched, strict=True):
@@ -400,7 +400,7 @@ class RowTrial:
         outputs = self._run(self._buffers, batch)
         return None if outputs is None else self._split(outputs, place, batch)
 
-    def _alone(self, watched: Sequence[Watched]) -> Answer | None:
+    def _alone(self, watched: Sequence[WatchedRow]) -> Answer | None:
         feed = {}
         for one, row in zip(self._values, watched, strict=True):
             feed[one.name] = np.empty((1, *one.shape), one.dtype)
@@ -434,11 +434,11 @@ class RowTrial:
         if self._budget.clock() > self._until:
             raise Stopped
 
-    def _told(self, finding: Finding, reason: str) -> Verdict:
-        return Verdict(finding, reason, self.runs, self._fitting)
+    def _told(self, finding: Finding, reason: str) -> RowVerdict:
+        return RowVerdict(finding, reason, self.runs, self._fitting)
 
 
-def repeated(ask: Ask, one: Asked, equal: Equal) -> bool:
+def repeated(ask: Ask, one: NeighbourRun, equal: Equal) -> bool:
     """True if a row beside the same neighbours is answered as before."""
     again = ask(one.feed)
     return again is not None and not differing(one.outputs, again.outputs, equal)

@@ -13,7 +13,7 @@ from inferd_engines.onnx_values import ModelFacts
 
 from inferd_server.memory import give_back, peak_bytes, resident_bytes
 from inferd_server.models.row_independence import Budget, RowTrial
-from inferd_server.models.row_verdict import Finding, Verdict
+from inferd_server.models.row_verdict import Finding, RowVerdict
 from inferd_server.models.verdict_store import METHOD, VerdictStore
 
 SPARE = 64 << 20
@@ -52,7 +52,7 @@ class RowTrials:
         most: int,
         own: Mapping[str, Array] | None,
         digest: Callable[[], str],
-    ) -> Verdict:
+    ) -> RowVerdict:
         """Return what is known of a model's rows, after a trial if nothing is.
 
         Args:

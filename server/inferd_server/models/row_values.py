@@ -31,7 +31,7 @@ Write: TypeAlias = Callable[[Array], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class WatchedRow:
     """A row whose answer must stay, and what it holds."""
 
     row: Array
@@ -102,18 +102,18 @@ class InputValues:
             flat[:, column] = elements[generator.integers(len(known), size=len(flat))]
         return drawn
 
-    def watched(self, generator: np.random.Generator) -> Iterator[Watched]:
+    def watched(self, generator: np.random.Generator) -> Iterator[WatchedRow]:
         """Yield the rows to watch, the most usual ones first."""
         usual = self.draw(1, generator)[0]
-        yield Watched(usual, moderate=True)
+        yield WatchedRow(usual, moderate=True)
         if self.own is not None:
-            yield from (Watched(row, moderate=True) for row in self.own[:4])
+            yield from (WatchedRow(row, moderate=True) for row in self.own[:4])
         if self.dtype == TEXT:
-            yield Watched(self.draw(1, generator)[0], moderate=True)
+            yield WatchedRow(self.draw(1, generator)[0], moderate=True)
             return
-        yield Watched(self._small(usual), moderate=True)
+        yield WatchedRow(self._small(usual), moderate=True)
         for value in (0, self._top, *self.constants):
-            yield Watched(self._padded(usual, value), abs(value) <= MODERATE)
+            yield WatchedRow(self._padded(usual, value), abs(value) <= MODERATE)
 
     def _small(self, usual: Array) -> Array:
         if self.floats:

@@ -27,7 +27,7 @@ class Finding(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RowVerdict:
     """The result of a trial."""
 
     finding: Finding

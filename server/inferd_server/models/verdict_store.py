@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from inferd_server.models.row_verdict import Finding, Verdict
+from inferd_server.models.row_verdict import Finding, RowVerdict
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class VerdictStore:
         """True if there is a folder to look into."""
         return self._folder is not None
 
-    def find(self, key: str) -> Verdict | None:
+    def find(self, key: str) -> RowVerdict | None:
         """Return the verdict that was kept; None if there is none, or none that can be read."""
         if self._folder is None:
             return None
@@ -43,7 +43,7 @@ class VerdictStore:
             log.warning("a verdict on rows cannot be read", extra={"why": str(error)})
             return None
 
-    def keep(self, key: str, verdict: Verdict, about: Mapping[str, str]) -> None:
+    def keep(self, key: str, verdict: RowVerdict, about: Mapping[str, str]) -> None:
         """Keep a verdict, if that can be.
 
         Args:
@@ -67,7 +67,7 @@ class VerdictStore:
             log.info("a verdict on rows is not kept", extra={"why": str(error)})
 
 
-def read_verdict(held: Mapping[str, object]) -> Verdict:
+def read_verdict(held: Mapping[str, object]) -> RowVerdict:
     """Return the verdict that a file holds.
 
     Raises:
@@ -78,7 +78,7 @@ def read_verdict(held: Mapping[str, object]) -> Verdict:
     reason, runs, fitting = held["reason"], held["runs"], held["fitting"]
     if not (isinstance(reason, str) and isinstance(runs, int) and isinstance(fitting, int)):
         raise TypeError("not a verdict")
-    return Verdict(Finding(held["finding"]), reason, runs, fitting)
+    return RowVerdict(Finding(held["finding"]), reason, runs, fitting)
 
 
 def _replace(path: Path, text: str) -> None:

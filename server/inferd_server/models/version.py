@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from inferd_engines.engine import Signature
 
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.instance import Instance
 from inferd_server.batching.latency import Forecast
 from inferd_server.batching.queue import RequestQueue
@@ -24,7 +24,7 @@ from inferd_server.settings.model import BatchingSettings
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ModelBounds:
     """The bounds of a model's queue."""
 
     max_batch_size: int
@@ -47,10 +47,12 @@ class Bounds:
     """Bounds of priorities in rows, by level from 0."""
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> BatchBounds:
         """As the scheduler takes them."""
         rows = self.preferred_batch_size or self.max_batch_size
-        return Limits(max(1, rows), self.max_queue_delay, self.sizes, self.levels, self.head_start)
+        return BatchBounds(
+            max(1, rows), self.max_queue_delay, self.sizes, self.levels, self.head_start
+        )
 
 
 def bounds_of(
@@ -59,11 +61,11 @@ def bounds_of(
     batching: Batching,
     preferred: int,
     buckets: Sequence[int],
-) -> Bounds:
+) -> ModelBounds:
     """Merge a model's own settings with the server's defaults."""
     delay, wait = config.max_queue_delay_ms, config.max_queue_wait_ms
     rows = config.max_queue_rows or defaults.max_queue_rows
-    return Bounds(
+    return ModelBounds(
         max_batch_size=batching.max_batch_size,
         max_queue_delay=(defaults.max_queue_delay_ms if delay is None else delay) / 1000,
         max_queue_rows=max(rows, batching.max_batch_size),
@@ -88,7 +90,7 @@ class Description:
     version: int
     config: ModelConfig
     signature: Signature
-    bounds: Bounds
+    bounds: ModelBounds
     engine: str
     engine_reason: str
     batch_reason: str

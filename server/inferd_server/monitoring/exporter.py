@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.bounded_log import BoundedLog
-from inferd_server.monitoring.http import Request, Response, parse, text_response
+from inferd_server.monitoring.http import HttpRequest, Response, parse, text_response
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Pages:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: HttpRequest) -> Response:
         """Return the metrics, or a sentence that says where to look."""
         if request.method not in {"GET", "HEAD"}:
             return text_response(405, OTHER_METHOD, {"Allow": "GET, HEAD"})
@@ -165,7 +165,7 @@ class Connections:
             writer.transport.abort()
             return
         response = request if isinstance(request, Response) else self._answer(request)
-        without_body = isinstance(request, Request) and request.method == "HEAD"
+        without_body = isinstance(request, HttpRequest) and request.method == "HEAD"
         async with asyncio.timeout(ANSWER_S):
             writer.write(response.encoded(without_body=without_body))
             await writer.drain()
@@ -173,7 +173,7 @@ class Connections:
             await take_rest(reader)
         writer.transport.abort()
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: HttpRequest) -> Response:
         try:
             return self._pages.answer(request)
         except Exception:
@@ -181,7 +181,7 @@ class Connections:
             return text_response(500, "The metrics could not be collected; the log says why.")
 
 
-async def read_request(reader: asyncio.StreamReader) -> Request | Response | None:
+async def read_request(reader: asyncio.StreamReader) -> HttpRequest | Response | None:
     """Read the head of a request; return what to answer if it is none, None at an early end."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -11,7 +11,7 @@ REQUEST_LINE = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/\d\.\d")
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HttpRequest:
     """The head of a request."""
 
     method: str
@@ -47,7 +47,7 @@ def text_response(status: int, text: str, headers: Mapping[str, str] | None = No
     return Response(status, f"{text}\n".encode(), {**kind, **(headers or {})})
 
 
-def parse(head: bytes) -> Request | None:
+def parse(head: bytes) -> HttpRequest | None:
     """Return the request that a head says; None if it is not HTTP/1."""
     first, *lines = head.decode("latin-1").split("\r\n")
     found = REQUEST_LINE.fullmatch(first)
@@ -55,4 +55,4 @@ def parse(head: bytes) -> Request | None:
         return None
     pairs = (line.partition(":") for line in lines if line)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-    return Request(found[1], found[2], headers)
+    return HttpRequest(found[1], found[2], headers)

@@ -13,7 +13,7 @@ MOST = 512
 """Requests after which they are added up; reading adds them up, too."""
 
 
-class Pending(Generic[R]):
+class PendingNumbers(Generic[R]):
     """The numbers of requests that are not added up yet. Every method may be called anywhere."""
 
     def __init__(self) -> None:

@@ -8,7 +8,7 @@ from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inferd_server.monitoring.pending import Pending, add_to_buckets
+from inferd_server.monitoring.pending import PendingNumbers, add_to_buckets
 from inferd_server.monitoring.phases import Execution
 
 SECONDS = (
@@ -75,7 +75,7 @@ class Series:
         self._steered: tuple[int, float] | None = None
         self._cached: dict[str, int] = {}
         # Of requests that succeeded: seconds in all, and those in the queue.
-        self._pending: Pending[tuple[float, float]] = Pending()
+        self._pending: PendingNumbers[tuple[float, float]] = PendingNumbers()
         self._lock = threading.Lock()
 
     def admitted(self) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from inferd_server.monitoring.pending import Pending
+from inferd_server.monitoring.pending import PendingNumbers
 from inferd_server.monitoring.phases import Execution, Phases
 
 
@@ -69,7 +69,9 @@ class Statistics:
         self._executions = 0
         self._batches: dict[int, BatchTimes] = {}
         # Of requests that succeeded: rows, total, queue, gather, compute, wall clock.
-        self._pending: Pending[tuple[int, float, float, float, float, float]] = Pending()
+        self._pending: PendingNumbers[tuple[int, float, float, float, float, float]] = (
+            PendingNumbers()
+        )
         self._lock = threading.Lock()
 
     @property

@@ -17,7 +17,7 @@ from inferd_server.environment import collect_seldom
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.channel import Channel, receive
 from inferd_server.processes.format import Told
-from inferd_server.processes.messages import Place
+from inferd_server.processes.messages import ProcessPlace
 
 if TYPE_CHECKING:
     from inferd_engines.standard import Engines
@@ -26,7 +26,7 @@ PR_SET_PDEATHSIG = 1
 log = logging.getLogger(__name__)
 
 
-def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None) -> int:
+def main(arguments: list[str], engines: Callable[[ProcessPlace], Engines] | None = None) -> int:
     """Run one role until the supervisor is gone.
 
     Args:
@@ -46,7 +46,7 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     told = receive(connection)
     assert isinstance(told, Told)
     place = told.body
-    assert isinstance(place, Place)
+    assert isinstance(place, ProcessPlace)
     name = role if role == "worker" else f"{role}-{place.index}"
     os.set_inheritable(log_descriptor, False)
     stream = os.fdopen(log_descriptor, "w", encoding="utf-8")
@@ -68,10 +68,10 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
 
 def run(
     role: str,
-    place: Place,
+    place: ProcessPlace,
     channel: Channel,
     logs: LogControl,
-    engines_for: Callable[[Place], Engines],
+    engines_for: Callable[[ProcessPlace], Engines],
 ) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
@@ -87,10 +87,10 @@ def run(
 
 def run_endpoint(
     role: str,
-    place: Place,
+    place: ProcessPlace,
     channel: Channel,
     logs: LogControl,
-    engines_for: Callable[[Place], Engines],
+    engines_for: Callable[[ProcessPlace], Engines],
 ) -> None:
     """Put the parts of a process together that takes calls."""
     from inferd_server.batching.inline import InlineLoop
@@ -117,7 +117,7 @@ def run_endpoint(
     replica.run()
 
 
-def engines_of(place: Place) -> Engines:
+def engines_of(place: ProcessPlace) -> Engines:
     """Return the engines of a worker or a replica."""
     from inferd_engines.standard import cpu_engines, standard_engines
 

@@ -15,7 +15,7 @@ from inferd_server.errors import InferdError
 from inferd_server.processes import messages
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.messages import Place
+from inferd_server.processes.messages import ProcessPlace
 from inferd_server.processes.policy import cause, restart_delay
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, name_of
 from inferd_server.settings.model import Settings
@@ -302,9 +302,9 @@ class Links:
         """Begin a link anew; neither front nor worker may be at work on it."""
         self._mapped[link].reset()
 
-    def for_worker(self, settings: Settings, address: str) -> tuple[Place, tuple[int, ...]]:
+    def for_worker(self, settings: Settings, address: str) -> tuple[ProcessPlace, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
-        place = Place(
+        place = ProcessPlace(
             settings,
             0,
             self._layout,
@@ -317,11 +317,11 @@ class Links:
 
     def for_front(
         self, link: int, settings: Settings, address: str, probe_address: str = ""
-    ) -> tuple[Place, tuple[int, ...]]:
+    ) -> tuple[ProcessPlace, tuple[int, ...]]:
         """Return a front's place, and the descriptors to inherit."""
         memory, wake = self._memories[link], self._wake_fronts[link]
         memories, wakes = (memory,), (wake,)
-        place = Place(
+        place = ProcessPlace(
             settings,
             link,
             self._layout,
@@ -333,7 +333,9 @@ class Links:
         )
         return place, (memory, wake, self._wake_worker)
 
-    def for_replica(self, index: int, settings: Settings, address: str, probe: str) -> Place:
+    def for_replica(self, index: int, settings: Settings, address: str, probe: str) -> ProcessPlace:
         """Return the place of a replica, which has no link and inherits nothing."""
         wake = self._wake_worker
-        return Place(settings, index, self._layout, (), (), wake, address, probe_address=probe)
+        return ProcessPlace(
+            settings, index, self._layout, (), (), wake, address, probe_address=probe
+        )

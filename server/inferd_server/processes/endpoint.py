@@ -15,7 +15,7 @@ from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
-from inferd_server.models.health_check import Canaries, Verdict
+from inferd_server.models.health_check import Canaries, TrialVerdict
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes.messages import Condition
@@ -65,7 +65,7 @@ class Endpoint:
         models: Models,
         metrics: Metrics,
         condition: Callable[[], Condition],
-        judged: Callable[[Verdict], None],
+        judged: Callable[[TrialVerdict], None],
         give_back: Callable[[], None],
         gauges: Callable[[], Mapping[str, float]],
         probe: Transport | None = None,

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from inferd_server import errors
 from inferd_server.errors import InferdError, Unavailable
-from inferd_server.models.health_check import Verdict
+from inferd_server.models.health_check import TrialVerdict
 from inferd_server.processes import messages
 from inferd_server.processes.messages import Measured
 
@@ -316,7 +316,7 @@ def _kinds() -> Iterator[type]:
     for kind in vars(messages).values():
         if isinstance(kind, type) and kind.__module__ == messages.__name__:
             yield kind
-    yield from (Measured, Verdict, bytes, *PLAIN)
+    yield from (Measured, TrialVerdict, bytes, *PLAIN)
 
 
 KINDS: Mapping[str, type] = {kind.__name__: kind for kind in _kinds()}

@@ -34,7 +34,7 @@ class FrontProcess:
 
     def __init__(
         self,
-        place: messages.Place,
+        place: messages.ProcessPlace,
         channel: Channel,
         transport: Transport,
         logs: LogControl,
@@ -111,7 +111,7 @@ class FrontProcess:
                 self._channel.tell(message)
             case messages.TryModels(seconds):
                 self._trying.submit(partial(self._endpoint.canaries.round, seconds))
-            case messages.Models(records, settled):
+            case messages.ModelRecords(records, settled):
                 self._catalog.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
@@ -130,7 +130,7 @@ class FrontProcess:
     def _do(self, message: object) -> object:
         """Do or answer what all processes are asked."""
         match message:
-            case messages.Region(name, key, offset, byte_size):
+            case messages.RegisterRegion(name, key, offset, byte_size):
                 self._endpoint.regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
                 self._endpoint.regions.unregister(name)

@@ -35,7 +35,7 @@ class Held:
     """Models that were changed elsewhere since it began, while it was loading."""
     joined: bool = False
     """It has loaded what there is, and takes part in every change."""
-    models: messages.Models | None = None
+    models: messages.ModelRecords | None = None
     """None until it told of them."""
     failed: frozenset[str] | None = None
     """Models that it could not load; None until it tried all."""
@@ -45,7 +45,7 @@ class Held:
 class Together:
     """What processes that hold the same models have in common."""
 
-    models: messages.Models
+    models: messages.ModelRecords
     partial: Mapping[Version, str] = field(default_factory=dict)
     """Versions that serve in some of them and not in others, and why not."""
 
@@ -60,14 +60,14 @@ class Holders:
         """Begin without any; `lock` may be taken again by whoever has it."""
         self._lock = lock
         self._held: dict[Child, Held] = {}
-        self._together = Together(messages.Models((), settled=False))
+        self._together = Together(messages.ModelRecords((), settled=False))
         self._overrides: dict[str, Override] = {}
         self._under_way = UnderWay(1)
         self._changing: set[str] = set()
         self._votes: dict[str, Vote] = {}
 
     @property
-    def models(self) -> messages.Models:
+    def models(self) -> messages.ModelRecords:
         """What the server has: a version serves if it does in every process that counts."""
         return self._together.models
 
@@ -106,7 +106,7 @@ class Holders:
             alone = child.role == WORKER
             self._held[child] = Held(counts, set(self._changing), joined=alone)
 
-    def told(self, child: Child, models: messages.Models) -> None:
+    def told(self, child: Child, models: messages.ModelRecords) -> None:
         """Take in what a process has."""
         with self._lock:
             if child in self._held:
@@ -287,7 +287,7 @@ class Holders:
         return bool(told)
 
 
-def served(models: messages.Models | None) -> dict[Version, str]:
+def served(models: messages.ModelRecords | None) -> dict[Version, str]:
     """Return the versions that serve, and what there is to tell them apart by."""
     records = () if models is None else models.records
     return {
@@ -302,7 +302,7 @@ def made_of(about: Description | None) -> str:
     return "" if about is None else repr((about.config, about.signature))
 
 
-def together(told: Sequence[messages.Models]) -> Together:
+def together(told: Sequence[messages.ModelRecords]) -> Together:
     """Return what processes have in common.
 
     Args:
@@ -320,7 +320,7 @@ def together(told: Sequence[messages.Models]) -> Together:
             partial[version] = why
     wanted = frozenset().union(*(models.wanted for models in told))
     settled = all(models.settled for models in told)
-    return Together(messages.Models(tuple(records), settled, wanted), partial)
+    return Together(messages.ModelRecords(tuple(records), settled, wanted), partial)
 
 
 def common(
@@ -343,7 +343,7 @@ def common(
     return told, (told.reason or NOT_EVERYWHERE) if serves else ""
 
 
-def lost(models: messages.Models) -> messages.Models:
+def lost(models: messages.ModelRecords) -> messages.ModelRecords:
     """Return what is to be said of the models once no process has them any more."""
     records = (
         each
@@ -351,10 +351,10 @@ def lost(models: messages.Models) -> messages.Models:
         else replace(each, state=State.UNAVAILABLE.value, reason=WORKER_LOST, description=None)
         for each in models.records
     )
-    return messages.Models(tuple(records), settled=False, wanted=models.wanted)
+    return messages.ModelRecords(tuple(records), settled=False, wanted=models.wanted)
 
 
-def unloaded(models: messages.Models) -> frozenset[str]:
+def unloaded(models: messages.ModelRecords) -> frozenset[str]:
     """Return the models that callers had unloaded, all versions of them."""
     others = {each.name for each in models.records if each.reason != UNLOADED}
     return frozenset(each.name for each in models.records) - others

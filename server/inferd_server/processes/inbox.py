@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.errors import HandleRetired
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
@@ -64,7 +64,7 @@ class Inbox:
         """Listen even while no model has a thread."""
         threading.Thread(target=self._listen_in_need, name="inbox", daemon=True).start()
 
-    def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> BatchQueue[LinkRequest]:
+    def open(self, dtypes: Sequence[np.dtype[Any]], limits: BatchBounds) -> BatchQueue[LinkRequest]:
         """Return the queue of a new model; its number marks the model's requests."""
         with self.lock:
             number = next(self._numbers)

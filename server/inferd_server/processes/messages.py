@@ -23,7 +23,7 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ProcessPlace:
     """The first message to a child: what it is, and the descriptors that it inherited."""
 
     settings: Settings
@@ -66,7 +66,7 @@ class ModelRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Models:
+class ModelRecords:
     """Every model version. From the worker, and on to the fronts."""
 
     records: tuple[ModelRecord, ...]
@@ -201,7 +201,7 @@ class Taking:
 
 
 @dataclass(frozen=True, slots=True)
-class Overrides:
+class ModelOverrides:
     """Told to a new process before it loads models: what callers loaded them with."""
 
     overrides: Mapping[str, Override]
@@ -215,7 +215,7 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class RegisterRegion:
     """Register a shared memory region. Asked by whoever takes calls, and on to all of them."""
 
     name: str

@@ -32,7 +32,7 @@ class ModelHost:
 
     def __init__(
         self,
-        place: messages.Place,
+        place: messages.ProcessPlace,
         channel: Channel,
         loader: Loader,
         metrics: Metrics,
@@ -77,7 +77,7 @@ class ModelHost:
         if not self._place.awaits_overrides:
             self._begin()
 
-    def restore(self, overrides: messages.Overrides) -> None:
+    def restore(self, overrides: messages.ModelOverrides) -> None:
         """Take what callers loaded models with in the process before this one, and load."""
         self.repository.restore_overrides(overrides.overrides)
         self._begin()
@@ -133,7 +133,7 @@ class ModelHost:
             self._untold = True
         self._channel.tell_latest(self._latest)
 
-    def _latest(self) -> messages.Models | None:
+    def _latest(self) -> messages.ModelRecords | None:
         """Return every version as it is now; None if that is told already."""
         with self._telling:
             if not self._untold:
@@ -141,4 +141,4 @@ class ModelHost:
             self._untold = False
             settled, entries = self.settled, self.repository.entries()
             wanted = self.repository.wanted
-        return messages.Models(tuple(record(entry) for entry in entries), settled, wanted)
+        return messages.ModelRecords(tuple(record(entry) for entry in entries), settled, wanted)

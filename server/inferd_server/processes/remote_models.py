@@ -13,11 +13,11 @@ from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.latency import Forecast
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
-from inferd_server.models.entries import Entries, Entry, State
+from inferd_server.models.entries import Entries, ModelEntry, State
 from inferd_server.models.last_request import LastRequest
 from inferd_server.models.version import Description, Handle
 from inferd_server.monitoring.statistics import Statistics
-from inferd_server.processes.link.front_end import Target
+from inferd_server.processes.link.front_end import LinkTarget
 from inferd_server.processes.link_share import LinkShare
 from inferd_server.processes.messages import ModelRecord
 from inferd_server.processes.retry import Dispatch
@@ -132,7 +132,7 @@ class Catalog:
         self._settled = False
         self._know([self._lost(entry, reason) for entry in self.entries()])
 
-    def successor(self, line: Target) -> Target | InferdError | None:
+    def successor(self, line: LinkTarget) -> LinkTarget | InferdError | None:
         """Return the line that takes the same requests as one of a dead worker.
 
         Returns:
@@ -152,7 +152,7 @@ class Catalog:
         # Requests of another signature are checked anew.
         return found if found.takes_as(line) else HandleRetired("the model was replaced")
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         """Return the version that a request would be sent to, serving or not.
 
         Raises:
@@ -171,7 +171,7 @@ class Catalog:
         """
         return self._entries.resolve(name, version)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
@@ -183,7 +183,7 @@ class Catalog:
         """Return what lanes hold of the memory for inputs."""
         return self._lanes.gauges()
 
-    def _know(self, entries: list[Entry]) -> None:
+    def _know(self, entries: list[ModelEntry]) -> None:
         """Keep these entries alone; the lines of all others take nothing more."""
         before = [entry.handle for entry in self.entries() if entry.handle is not None]
         self._entries.set_all(entries)
@@ -196,8 +196,8 @@ class Catalog:
         self._changed()
 
     def _entry(
-        self, record: ModelRecord, known: Mapping[int, Handle], before: Entry | None
-    ) -> Entry:
+        self, record: ModelRecord, known: Mapping[int, Handle], before: ModelEntry | None
+    ) -> ModelEntry:
         """Return what is known of a version by a record of it.
 
         Args:
@@ -211,9 +211,9 @@ class Catalog:
         handle = None
         if about is not None:
             handle = known.get(about.number) or self._handle(about)
-        return Entry(record.name, record.version, state, record.reason, handle)
+        return ModelEntry(record.name, record.version, state, record.reason, handle)
 
-    def _lost(self, entry: Entry, reason: str) -> Entry:
+    def _lost(self, entry: ModelEntry, reason: str) -> ModelEntry:
         """Return what is known of a version whose worker died."""
         handle = entry.handle if entry.takes and self._dispatch.holds else None
         if handle is not None and handle.config.sequence is not None:

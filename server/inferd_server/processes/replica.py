@@ -14,7 +14,7 @@ from inferd_engines.engine import Opener
 from inferd_server.batching.fatal import end_process
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import InferdError, ModelNotReady, NotFound
-from inferd_server.models.entries import Entry
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.loader import loader_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.logs import LogControl
@@ -38,7 +38,7 @@ class ReplicaProcess:
 
     def __init__(
         self,
-        place: messages.Place,
+        place: messages.ProcessPlace,
         channel: Channel,
         opener: Opener,
         transport: Transport,
@@ -131,7 +131,7 @@ class ReplicaProcess:
                 self._endpoint.publish()
             case messages.Listen():
                 self._listen()
-            case messages.Overrides():
+            case messages.ModelOverrides():
                 self._host.restore(message)
             case messages.Load(name, override):
                 agreement = AgreementOfAll(self._channel, name)
@@ -145,7 +145,7 @@ class ReplicaProcess:
     def _do(self, message: object) -> object:
         """Do or answer what all processes are asked."""
         match message:
-            case messages.Region(name, key, offset, byte_size):
+            case messages.RegisterRegion(name, key, offset, byte_size):
                 self._endpoint.regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
                 self._endpoint.regions.unregister(name)
@@ -208,7 +208,7 @@ class Incoming:
         except NotFound as error:
             raise self._told(name, error) from None
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         """Return the version that a request would be sent to, serving or not.
 
         Raises:
@@ -221,7 +221,7 @@ class Incoming:
         except NotFound as error:
             raise self._told(name, error) from None
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
         return self._host.repository.entries()
 

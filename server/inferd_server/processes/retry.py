@@ -20,7 +20,7 @@ from inferd_server.errors import (
     QueueFull,
     WorkerLost,
 )
-from inferd_server.processes.link.front_end import NEW, FrontLink, Lost, Target
+from inferd_server.processes.link.front_end import NEW, FrontLink, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
 from inferd_server.processes.quarantine import Quarantine, fingerprint, quarantined
 
@@ -80,7 +80,7 @@ def worker_lost(reason: str, lost: Lost, why: str) -> WorkerLost:
 
 
 log = logging.getLogger(__name__)
-Successor = Callable[[Target], Target | InferdError | None]
+Successor = Callable[[LinkTarget], LinkTarget | InferdError | None]
 """Finds the line of the next worker that takes the same requests as another.
 
 None: not yet; an error: there will be none.
@@ -89,7 +89,7 @@ Later = Callable[[float, Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldRequest:
     """A request that waits for the next worker."""
 
     lost: Lost
@@ -131,7 +131,7 @@ class Dispatch:
         self._later = later
         self._found = found
         # By the job.
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, HeldRequest] = {}
         self._reason = ""
         # When the last worker died.
         self._died = 0.0
@@ -153,7 +153,7 @@ class Dispatch:
         """Requests that wait for the next worker."""
         return len(self._held)
 
-    def submit(self, job: Job, line: Target) -> bool:
+    def submit(self, job: Job, line: LinkTarget) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered."""
         if self._quarantine.active and self._refused(job, line):
             return True
@@ -180,7 +180,7 @@ class Dispatch:
             self._died, self._reason = now, reason
             for one, what in zip(lost, fates, strict=True):
                 if what is Fate.RETRY:
-                    self._held[id(one.job)] = Held(one, now + self._wait_s)
+                    self._held[id(one.job)] = HeldRequest(one, now + self._wait_s)
         for one, what in zip(lost, fates, strict=True):
             if what is not Fate.RETRY:
                 self._answer(one, what, reason)
@@ -208,7 +208,7 @@ class Dispatch:
                 # Replaced just now: it is admitted anew.
                 one.job.fail(HandleRetired("the model was replaced before the request ran"))
 
-    def _hold(self, job: Job, line: Target) -> bool:
+    def _hold(self, job: Job, line: LinkTarget) -> bool:
         """Let a new request wait for the next worker; False if none is to serve its model."""
         if not line.returning:
             return False
@@ -220,7 +220,7 @@ class Dispatch:
             if not line.returning:
                 return False
             if what is Fate.RETRY and not full:
-                self._held[id(job)] = Held(one, self._clock() + self._wait_s)
+                self._held[id(job)] = HeldRequest(one, self._clock() + self._wait_s)
         if full:
             job.fail(QueueFull(f"{self._link.size} requests wait (max_requests): no room"))
         elif what is not Fate.RETRY:
@@ -228,7 +228,7 @@ class Dispatch:
         self._watch()
         return True
 
-    def _refused(self, job: Job, line: Target) -> bool:
+    def _refused(self, job: Job, line: LinkTarget) -> bool:
         """Answer a request that is in quarantine; True if it is."""
         refusal = self._quarantine.refusal(line.name, line.version, job.slot.inputs)
         if refusal is not None:

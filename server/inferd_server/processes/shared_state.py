@@ -19,7 +19,7 @@ from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
 from inferd_server.processes.children import Fleet
 from inferd_server.processes.holders import Holders
-from inferd_server.processes.messages import Measured, NoRegion, NoRegions, Region
+from inferd_server.processes.messages import Measured, NoRegion, NoRegions, RegisterRegion
 from inferd_server.processes.spawn import REPLICA, Child
 
 ANSWER_S = 5.0
@@ -53,7 +53,7 @@ class Relay:
         match message:
             case messages.Load() | messages.Unload():
                 self._change(message)
-            case messages.Region():
+            case messages.RegisterRegion():
                 self._regions.register(message, endpoints)
             case messages.NoRegion(name):
                 self._regions.unregister(name, endpoints)
@@ -103,10 +103,10 @@ class Registry:
     """The regions by name. Any thread may call any method; one change at a time."""
 
     def __init__(self) -> None:
-        self._regions: dict[str, Region] = {}
+        self._regions: dict[str, RegisterRegion] = {}
         self._lock = threading.Lock()
 
-    def register(self, region: Region, endpoints: Sequence[Child]) -> None:
+    def register(self, region: RegisterRegion, endpoints: Sequence[Child]) -> None:
         """Let every process open a region; all of them, or none.
 
         Raises:

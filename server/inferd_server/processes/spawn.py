@@ -14,7 +14,7 @@ from typing import Any
 
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.format import Told, pack
-from inferd_server.processes.messages import Place
+from inferd_server.processes.messages import ProcessPlace
 from inferd_server.processes.output import Output
 
 MODULE = "inferd_server.processes.child"
@@ -43,7 +43,9 @@ def name_of(role: str, index: int) -> str:
     return role if role == WORKER else f"{role}-{index}"
 
 
-def spawn(role: str, place: Place, descriptors: Sequence[int], module: str = MODULE) -> Child:
+def spawn(
+    role: str, place: ProcessPlace, descriptors: Sequence[int], module: str = MODULE
+) -> Child:
     """Start a process anew, not by fork: gRPC and CUDA do not survive one.
 
     Its log goes where this process's does. Its standard error is a pipe that this process reads,

@@ -13,7 +13,7 @@ from inferd_engines.cores import usable_cores
 from inferd_server.address import beside
 from inferd_server.errors import PermissionDenied
 from inferd_server.models.entries import LEFT_OUT, State
-from inferd_server.models.health_check import Verdict
+from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
 from inferd_server.models.readiness import why_not_ready
 from inferd_server.monitoring.logs import LogControl
@@ -29,7 +29,7 @@ from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.shared_state import ANSWER_S, Registry, Relay, Totals
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, name_of, spawn
-from inferd_server.processes.watchdog import TICK_S, Facts, Vigil, diagnose
+from inferd_server.processes.watchdog import TICK_S, ServerFacts, Vigil, diagnose
 from inferd_server.processes.worker_deaths import WorkerDeaths
 from inferd_server.settings.model import Settings
 from inferd_server.transport.listening import check_host
@@ -37,11 +37,17 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 TAKING_CALLS = (
-    *(messages.Listening, messages.Ping, messages.Ending, messages.Measurements, Verdict),
-    *(messages.Load, messages.Unload, messages.Region, messages.NoRegion, messages.NoRegions),
+    *(messages.Listening, messages.Ping, messages.Ending, messages.Measurements, TrialVerdict),
+    *(
+        messages.Load,
+        messages.Unload,
+        messages.RegisterRegion,
+        messages.NoRegion,
+        messages.NoRegions,
+    ),
     messages.LogChange,
 )
-HOLDING_MODELS = (messages.Models, messages.Loaded, messages.Ping)
+HOLDING_MODELS = (messages.ModelRecords, messages.Loaded, messages.Ping)
 MAY_SEND: Mapping[str, tuple[type, ...]] = {
     WORKER: (*HOLDING_MODELS, messages.Caught),
     FRONT: (*TAKING_CALLS, messages.Quarantined, messages.Disconnected),
@@ -61,7 +67,7 @@ class Supervisor:
         logs: LogControl,
         fronts: int,
         failed: Callable[[], None],
-        spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
+        spawn_child: Callable[[str, messages.ProcessPlace, Sequence[int]], Child] = spawn,
         started: Callable[[], None] = lambda: None,
         replicas: int = 0,
     ) -> None:
@@ -207,7 +213,7 @@ class Supervisor:
         child.channel.tell(self._condition)
 
     def _start_holder(
-        self, role: str, place: messages.Place, inherited: Sequence[int], counts: bool
+        self, role: str, place: messages.ProcessPlace, inherited: Sequence[int], counts: bool
     ) -> Child:
         """Start a process that is to load what the ones before it had, with the lock held."""
         engine, models = self._settings.engine, self._holders.models
@@ -230,7 +236,7 @@ class Supervisor:
         child = self._spawn_child(role, place, inherited)
         self._holders.begin(child, counts)
         if overrides:
-            child.channel.tell(messages.Overrides(overrides))
+            child.channel.tell(messages.ModelOverrides(overrides))
         return child
 
     def _handle(self, child: Child, message: object) -> object:
@@ -243,7 +249,7 @@ class Supervisor:
 
     def _do(self, child: Child, message: object) -> object:
         match message:
-            case messages.Models():
+            case messages.ModelRecords():
                 self._tell_models(child, message)
             case messages.Loaded(failed):
                 # It waits for others, and the process must be heard meanwhile.
@@ -254,7 +260,7 @@ class Supervisor:
                 self._heard(child, transport)
             case messages.Ping():
                 self._vigil.heard(child)
-            case Verdict():
+            case TrialVerdict():
                 self._judged(child, message)
             case messages.Opened() | messages.Taking():
                 self._holders.agree(child, message)
@@ -269,7 +275,7 @@ class Supervisor:
                 return self._relay.answer(message)
         return None
 
-    def _judged(self, child: Child, verdict: Verdict) -> None:
+    def _judged(self, child: Child, verdict: TrialVerdict) -> None:
         if self._vigil.judged(child, verdict):
             self._update()
 
@@ -288,7 +294,7 @@ class Supervisor:
             where = {"model": name, "version": version, "most_rows": rows}
             log.error("memory ran out in a batch of a model, which gets smaller ones", extra=where)
 
-    def _tell_models(self, child: Child, models: messages.Models) -> None:
+    def _tell_models(self, child: Child, models: messages.ModelRecords) -> None:
         with self._lock:
             self._holders.told(child, models)
             self._know_models()
@@ -418,13 +424,13 @@ class Supervisor:
                 self._announced = ready
                 log.log(*((logging.INFO, "ready") if ready else (logging.ERROR, "not ready")))
 
-    def _facts(self) -> Facts:
+    def _facts(self) -> ServerFacts:
         silent = any(map(self._vigil.silent, self._holders.counting()))
         serving, loaded = self._serving(), self._holders.loaded
         now = time.monotonic()
         if serving and not silent and loaded:
             self._served = now
-        return Facts(
+        return ServerFacts(
             draining=self._draining,
             listening=self._listening,
             serving=serving,

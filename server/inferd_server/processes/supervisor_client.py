@@ -43,7 +43,7 @@ class RemoteRegions:
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
         """Open a part of a shared memory object in every one; blocks."""
-        self._channel.ask(messages.Region(name, key, offset, byte_size)).result()
+        self._channel.ask(messages.RegisterRegion(name, key, offset, byte_size)).result()
 
     def unregister(self, name: str) -> None:
         """Forget one region in every one; blocks."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.models.entries import State
-from inferd_server.models.health_check import SickModels, Verdict
+from inferd_server.models.health_check import SickModels, TrialVerdict
 from inferd_server.models.readiness import enough_serve
 from inferd_server.processes import messages
 from inferd_server.processes.messages import Condition, ModelRecord
@@ -75,7 +75,7 @@ class Vigil:
             child.channel.tell(messages.Ping())
         self._try(now)
 
-    def judged(self, child: Child, verdict: Verdict) -> bool:
+    def judged(self, child: Child, verdict: TrialVerdict) -> bool:
         """Note what a trial in a process said of a model; True if that changes what is known."""
         owner = child if self._own_models else None
         with self._lock:
@@ -157,7 +157,7 @@ SILENT = "the process that runs it does not answer"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ServerFacts:
     """What is known."""
 
     draining: bool
@@ -186,7 +186,7 @@ class Facts:
     """Seconds after which it will not come back; 0: it always may."""
 
 
-def diagnose(facts: Facts) -> Condition:
+def diagnose(facts: ServerFacts) -> Condition:
     """Decide what health tells."""
     ready = [(r.name, r.version) for r in facts.records if r.state == State.READY.value]
     sick = dict.fromkeys(ready, SILENT) if facts.silent else facts.sick

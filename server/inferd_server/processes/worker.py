@@ -15,7 +15,7 @@ from inferd_engines.engine import EngineError, Opener
 from inferd_server.batching.fatal import end_process
 from inferd_server.errors import InferdError
 from inferd_server.memory import IdleHeap, give_back
-from inferd_server.models.entries import Entry, gauges
+from inferd_server.models.entries import ModelEntry, gauges
 from inferd_server.models.files import link_roots
 from inferd_server.models.layout import name_of
 from inferd_server.models.loader import Loader
@@ -42,7 +42,7 @@ class WorkerProcess:
     """The parts of the worker, put together."""
 
     def __init__(
-        self, place: messages.Place, channel: Channel, opener: Opener, logs: LogControl
+        self, place: messages.ProcessPlace, channel: Channel, opener: Opener, logs: LogControl
     ) -> None:
         self._channel = channel
         self._logs = logs
@@ -143,7 +143,7 @@ class WorkerProcess:
                 self._inbox.attach(link)
             case messages.Detach(link):
                 self._inbox.detach(link)
-            case messages.Overrides(overrides):
+            case messages.ModelOverrides(overrides):
                 self._repository.restore_overrides(overrides)
                 self._begin()
             case messages.BatchLimits(rows):
@@ -205,7 +205,7 @@ class WorkerProcess:
             self._untold = True
         self._channel.tell_latest(self._latest_models)
 
-    def _latest_models(self) -> messages.Models | None:
+    def _latest_models(self) -> messages.ModelRecords | None:
         """Return every version as it is now; None if that is told already."""
         with self._telling:
             if not self._untold:
@@ -213,10 +213,10 @@ class WorkerProcess:
             self._untold = False
             settled, entries = self._settled, self._repository.entries()
             wanted = self._repository.wanted
-        return messages.Models(tuple(record(entry) for entry in entries), settled, wanted)
+        return messages.ModelRecords(tuple(record(entry) for entry in entries), settled, wanted)
 
 
-def record(entry: Entry) -> messages.ModelRecord:
+def record(entry: ModelEntry) -> messages.ModelRecord:
     """Return what other processes need to know of a model version."""
     about = None if entry.handle is None else entry.handle.description()
     return messages.ModelRecord(entry.name, entry.version, entry.state.value, entry.reason, about)

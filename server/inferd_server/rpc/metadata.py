@@ -13,8 +13,8 @@ from inferd_engines.engine import Tensor
 
 from inferd_server.errors import InferdError, ModelNotFound
 from inferd_server.models.config import ControlConfig, SequenceConfig
-from inferd_server.models.entries import Entry, Models, State
-from inferd_server.models.version import Bounds, Handle
+from inferd_server.models.entries import ModelEntry, Models, State
+from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.statistics import Duration, Snapshot
 from inferd_server.rpc.control import check_repository
 from inferd_server.sequences.controls import ControlKind
@@ -134,7 +134,7 @@ class Inspection:
             models=[_status(entry, *standing(entry, sick)) for entry in self._models.entries()],
         )
 
-    def _entries(self, name: str) -> list[Entry]:
+    def _entries(self, name: str) -> list[ModelEntry]:
         return [entry for entry in self._models.entries() if entry.name == name or not name]
 
     def _handles(self, name: str) -> list[Handle]:
@@ -144,7 +144,7 @@ class Inspection:
         return [entry.handle for entry in entries if entry.handle is not None]
 
 
-def standing(entry: Entry, sick: Mapping[tuple[str, int], str]) -> tuple[State, str]:
+def standing(entry: ModelEntry, sick: Mapping[tuple[str, int], str]) -> tuple[State, str]:
     """Return the state of a version, and why it is not ready: not loaded, or it does not answer.
 
     The reason of a ready one is how far it could be tried before it was. Every method that tells
@@ -155,7 +155,7 @@ def standing(entry: Entry, sick: Mapping[tuple[str, int], str]) -> tuple[State, 
     return (State.UNAVAILABLE, why) if why else (entry.state, entry.reason or warm_reason)
 
 
-def _status(entry: Entry, state: State, reason: str) -> server_pb2.ModelVersionStatus:
+def _status(entry: ModelEntry, state: State, reason: str) -> server_pb2.ModelVersionStatus:
     status = server_pb2.ModelVersionStatus(
         name=entry.name,
         version=str(entry.version or ""),
@@ -235,7 +235,7 @@ def model_config(handle: Handle) -> config.ModelConfig:
     return answer
 
 
-def _sequences(asked: SequenceConfig, bounds: Bounds) -> config.ModelSequenceBatching:
+def _sequences(asked: SequenceConfig, bounds: ModelBounds) -> config.ModelSequenceBatching:
     batching = config.ModelSequenceBatching
     answer = batching(
         max_sequence_idle_microseconds=round(asked.idle_s * 1e6),
@@ -260,7 +260,7 @@ def _control(asked: ControlConfig) -> config.ModelSequenceBatching.ControlInput:
     return config.ModelSequenceBatching.ControlInput(name=asked.input, control=[control])
 
 
-def _preferred(bounds: Bounds) -> Sequence[int]:
+def _preferred(bounds: ModelBounds) -> Sequence[int]:
     return bounds.sizes or (bounds.limits.max_rows,)
 
 

@@ -10,7 +10,7 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.v1 import server_pb2
 
 from inferd_server.inference.handler import Infer
-from inferd_server.models.entries import Entry
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
 from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
@@ -103,7 +103,7 @@ def health_routes(health: HealthBoard) -> Routes:
 
 
 def statuses(
-    entries: Iterable[Entry],
+    entries: Iterable[ModelEntry],
     ready: bool,
     draining: bool,
     live: bool,

@@ -15,7 +15,7 @@ from inferd_server.security.identity import (
     identify,
     unknown_caller,
 )
-from inferd_server.security.limits import Limits
+from inferd_server.security.limits import CallerLimits
 from inferd_server.security.permissions import METHODS, Permission, grant_for
 from inferd_server.transport.call import Authorize, Call, Caller, UnaryHandler
 
@@ -49,7 +49,7 @@ class Guard:
         self,
         identities: Callable[[], Identities],
         anonymous: Identity,
-        limits: Limits,
+        limits: CallerLimits,
         refused: Refused,
     ) -> None:
         """Prepare.

@@ -29,7 +29,7 @@ Name = Annotated[str, Field(min_length=1)]
 K = TypeVar("K")
 
 
-class Entry(BaseModel):
+class IdentityEntry(BaseModel):
     """One identity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -44,7 +44,7 @@ class Entry(BaseModel):
     requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")
-    def _recognisable(self) -> Entry:
+    def _recognisable(self) -> IdentityEntry:
         if not (self.tokens_sha256 or self.certificates):
             raise ValueError("tokens_sha256 or certificates must say how the caller is recognised")
         return self
@@ -62,7 +62,7 @@ class IdentitiesFile(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    identities: Sequence[Entry]
+    identities: Sequence[IdentityEntry]
 
 
 def read_identities(path: Path) -> Identities:
@@ -82,7 +82,10 @@ def read_identities(path: Path) -> Identities:
 
 
 def _by(
-    path: Path, what: str, entries: Sequence[Entry], keys: Callable[[Entry], Sequence[K]]
+    path: Path,
+    what: str,
+    entries: Sequence[IdentityEntry],
+    keys: Callable[[IdentityEntry], Sequence[K]],
 ) -> dict[K, Identity]:
     pairs = [(key, entry) for entry in entries for key in keys(entry)]
     _distinct(path, what, [(key, entry.name) for key, entry in pairs])

@@ -35,7 +35,7 @@ def take(bucket: Bucket, rate: float, now: float) -> tuple[Bucket, float]:
     return Bucket(level, now), (1.0 - level) / rate
 
 
-class Limits:
+class CallerLimits:
     """What every caller has in flight and has sent lately. Any thread may call any method."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -13,9 +13,9 @@ from inferd_server.security.certificates import CertificateFiles
 from inferd_server.security.guard import Guard
 from inferd_server.security.identities_file import read_identities
 from inferd_server.security.identity import Identity
-from inferd_server.security.limits import Limits
+from inferd_server.security.limits import CallerLimits
 from inferd_server.security.permissions import Permission, anonymous_grants, covered
-from inferd_server.security.watched import LOOK_S, Watched
+from inferd_server.security.watched import LOOK_S, WatchedFile
 from inferd_server.settings.model import Settings
 
 log = logging.getLogger(__name__)
@@ -39,8 +39,8 @@ def open_access(settings: Settings, clock: Callable[[], float], refused: Refused
         # Where nothing is said of callers, model_control alone decides on loading.
         allowed = permissions if security.says_who else permissions | {Permission.CONTROL}
         return Fixed(allowed, refused)
-    identities = Watched(Path(security.identities_file), read_identities, clock)
-    return Guard(identities, Identity("", permissions), Limits(clock), refused)
+    identities = WatchedFile(Path(security.identities_file), read_identities, clock)
+    return Guard(identities, Identity("", permissions), CallerLimits(clock), refused)
 
 
 def credentials_of(settings: Settings) -> CertificateFiles | None:

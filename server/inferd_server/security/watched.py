@@ -21,7 +21,7 @@ SLOW_S = 10.0
 Stamp: TypeAlias = tuple[int, int, int, int, int] | None
 
 
-class Watched(Generic[T]):
+class WatchedFile(Generic[T]):
     """Any thread may ask for the content; a file that cannot be used leaves the one before.
 
     The file is looked at on a thread of its own, one look at a time: a look that does not end

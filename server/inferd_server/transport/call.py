@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError
-from inferd_server.transport.in_flight import Bounds, UnsentBytes
+from inferd_server.transport.in_flight import ByteBounds, UnsentBytes
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -165,7 +165,7 @@ class Transport(Protocol):
     """Listens on one address and turns calls into handler calls."""
 
     name: str
-    bounds: Bounds
+    bounds: ByteBounds
     """What its calls hold."""
 
     def start(self, address: str, routes: Routes) -> int:

@@ -38,7 +38,7 @@ class Next(Enum):
     CLOSE = auto()
 
 
-class Ending:
+class StopWait:
     """The end of one transport, from the moment that it takes no new calls."""
 
     def __init__(self, grace: float, clock: Callable[[], float]) -> None:

@@ -175,7 +175,7 @@ class Unanswered:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ByteBounds:
     """What the calls of one transport share."""
 
     requests: InFlightBytes
@@ -195,9 +195,9 @@ class Bounds:
         }
 
 
-def bounds_of(options: TransportOptions) -> Bounds:
+def bounds_of(options: TransportOptions) -> ByteBounds:
     """Return the bounds of one transport, with nothing counted."""
-    return Bounds(
+    return ByteBounds(
         InFlightBytes(options.max_in_flight_bytes),
         UnsentBytes(options.max_unsent_bytes),
         Compression(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Overlapping
-from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Overlap, Runner
@@ -45,7 +45,7 @@ def run_one(engine: Engine, process: Process) -> Caller:
     if not isinstance(engine, Overlapping):
         runner(Decision(run=(job,)))
         return caller
-    queue: BatchQueue[Job] = BatchQueue(Limits(4), clock)
+    queue: BatchQueue[Job] = BatchQueue(BatchBounds(4), clock)
     assert queue.submit(job)
     queue.close()
     Overlap(queue, runner).run()

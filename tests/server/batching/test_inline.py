@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 
 import pytest
-from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.inline import Guest, InlineLoop, why_not_inline
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
@@ -37,7 +37,7 @@ class Model:
     lost: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.queue: BatchQueue[Job] = BatchQueue(Limits(2, self.max_delay), self.clock)
+        self.queue: BatchQueue[Job] = BatchQueue(BatchBounds(2, self.max_delay), self.clock)
         self.arena = Arena(64, 1 << 20)
         self.guest = Guest(self.queue, self.run, self.close, self.lost.append)
 

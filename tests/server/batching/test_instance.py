@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError
-from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.instance import Instance, Work
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
@@ -44,7 +44,7 @@ class Bench:
     """An instance with its queue, and what became of it."""
 
     def __init__(self, run: Callable[[Engine, Decision[Job]], None] | None = None) -> None:
-        self.queue: BatchQueue[Job] = BatchQueue(Limits(4), FakeClock())
+        self.queue: BatchQueue[Job] = BatchQueue(BatchBounds(4), FakeClock())
         self.engines: list[ThreadEngine] = []
         self.lost: list[BaseException] = []
         self.closing: Exception | None = None

@@ -7,7 +7,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.latency_target import PERIOD_S, RUNS, Chosen, Measured, Steering, steer
+from inferd_server.batching.latency_target import (
+    PERIOD_S,
+    RUNS,
+    Chosen,
+    SlowestHundredth,
+    Steering,
+    steer,
+)
 from inferd_server.monitoring.phases import Execution
 
 BOUNDS = Chosen(32, 0.05)
@@ -17,11 +24,11 @@ SECONDS = st.floats(0.0, 10.0)
 
 @given(
     st.builds(Chosen, st.integers(1, 32), st.floats(0.0, 0.05)),
-    st.builds(Measured, SECONDS, SECONDS),
+    st.builds(SlowestHundredth, SECONDS, SECONDS),
     st.floats(0.001, 5.0),
 )
 def test_what_is_chosen_stays_within_the_bounds(
-    now: Chosen, measured: Measured, target: float
+    now: Chosen, measured: SlowestHundredth, target: float
 ) -> None:
     chosen = steer(now, measured, target, BOUNDS)
     assert 1 <= chosen.rows <= BOUNDS.rows
@@ -33,15 +40,15 @@ def test_what_is_chosen_stays_within_the_bounds(
 @pytest.mark.parametrize(
     ("now", "measured", "chosen"),
     [
-        (Chosen(8, 0.04), Measured(0.2, 0.01), Chosen(8, 0.02)),  # company is too dear
-        (Chosen(8, 0.0), Measured(0.01, 0.2), Chosen(4, 0.0)),  # the run takes long
-        (Chosen(8, 0.0), Measured(0.2, 0.01), Chosen(16, 0.0)),  # the queue does
-        (Chosen(1, 0.0), Measured(0.0, 0.2), Chosen(1, 0.0)),
-        (Chosen(8, 0.0), Measured(0.04, 0.04), Chosen(8, 0.0)),  # near the target
+        (Chosen(8, 0.04), SlowestHundredth(0.2, 0.01), Chosen(8, 0.02)),  # company is too dear
+        (Chosen(8, 0.0), SlowestHundredth(0.01, 0.2), Chosen(4, 0.0)),  # the run takes long
+        (Chosen(8, 0.0), SlowestHundredth(0.2, 0.01), Chosen(16, 0.0)),  # the queue does
+        (Chosen(1, 0.0), SlowestHundredth(0.0, 0.2), Chosen(1, 0.0)),
+        (Chosen(8, 0.0), SlowestHundredth(0.04, 0.04), Chosen(8, 0.0)),  # near the target
     ],
 )
 def test_what_is_too_slow_changes_what_causes_it(
-    now: Chosen, measured: Measured, chosen: Chosen
+    now: Chosen, measured: SlowestHundredth, chosen: Chosen
 ) -> None:
     assert steer(now, measured, TARGET, BOUNDS) == chosen
 
@@ -49,7 +56,7 @@ def test_what_is_too_slow_changes_what_causes_it(
 def test_room_is_used_for_company() -> None:
     chosen = Chosen(4, 0.0)
     for _ in range(20):
-        chosen = steer(chosen, Measured(chosen.delay, 0.01), TARGET, BOUNDS)
+        chosen = steer(chosen, SlowestHundredth(chosen.delay, 0.01), TARGET, BOUNDS)
     assert chosen.rows == 32
     assert chosen.delay == pytest.approx(0.05)
 

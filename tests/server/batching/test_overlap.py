@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from inferd_engines.engine import EngineError, Overlapping
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Overlap, Runner
@@ -25,7 +25,7 @@ class Bench:
         self.engine = engine
         self.clock = FakeClock()
         self.arena = Arena(64, 10**6)
-        self.queue: BatchQueue[Job] = BatchQueue(Limits(max_rows), self.clock)
+        self.queue: BatchQueue[Job] = BatchQueue(BatchBounds(max_rows), self.clock)
         runner: Runner[Job] = Runner(engine, True, lambda _: None, self.clock)
         self.overlap = Overlap(self.queue, runner)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from inferd.tensors import Array
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.instance import Instance, Work
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
@@ -64,7 +64,7 @@ class Local:
     """One model of one process."""
 
     def __init__(self, engine: FakeEngine) -> None:
-        self.queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
+        self.queue: BatchQueue = BatchQueue(BatchBounds(4), FakeClock())
         self.arena = Arena(64, 10**6)
         runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
         self.instance = Instance(
@@ -87,7 +87,7 @@ class Linked:
 
     def __init__(self, made: LinkBench, engine: FakeEngine) -> None:
         dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        self.queue = made.inbox.open(dtypes, Limits(4))
+        self.queue = made.inbox.open(dtypes, BatchBounds(4))
         self.bench = made
         runner: Runner[LinkRequest] = Runner(engine, True, lambda _: None, time.monotonic)
         self.instance = Instance(
@@ -173,7 +173,7 @@ def test_requests_that_wait_are_counted_though_their_engine_is_busy(make: Make) 
 
 def test_an_engine_that_belongs_to_its_thread_keeps_it() -> None:
     engine = OnTheProcessor()
-    queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
+    queue: BatchQueue = BatchQueue(BatchBounds(4), FakeClock())
     runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
     instance = Instance("own", lambda: engine, lambda _: Work(queue, runner), raised)
     instance.start().result(WITHIN)

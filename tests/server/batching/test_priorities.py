@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.slots import Arena, NoRoom
 
@@ -14,7 +14,7 @@ from tests.server.batching.requests import Request
 from tests.server.callers import ROW
 
 LEVELS, HEAD_START = 3, 10.0
-LIMITS = Limits(1, levels=LEVELS, head_start=HEAD_START)
+LIMITS = BatchBounds(1, levels=LEVELS, head_start=HEAD_START)
 
 
 def order(requests: list[Request]) -> list[Request]:

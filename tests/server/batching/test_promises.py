@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from inferd_engines.engine import EngineError
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Runner
@@ -31,7 +31,7 @@ class Promises(RuleBasedStateMachine):
         self.clock = FakeClock(100.0)
         self.engine = FakeEngine()
         self.arena = Arena(MAX_ROWS, 10**6, level_rows=LEVEL_ROWS)
-        limits = Limits(MOST, 0.0, (1, 2, 4), LEVELS, HEAD_START)
+        limits = BatchBounds(MOST, 0.0, (1, 2, 4), LEVELS, HEAD_START)
         self.queue: BatchQueue[Job] = BatchQueue(limits, self.clock)
         self.run_batch: Runner[Job] = Runner(self.engine, True, lambda _: None, self.clock)
         self.alarms = Alarms(self.clock, threaded=False)
@@ -139,7 +139,7 @@ TestPromises = Promises.TestCase
 def test_the_rows_of_a_request_that_runs_at_its_deadline_stay_until_the_engine_is_done() -> None:
     arena, caller = Arena(4, 1000), Caller()
     job = job_of(arena, [1.0], caller)
-    queue: BatchQueue[Job] = BatchQueue(Limits(4), FakeClock())
+    queue: BatchQueue[Job] = BatchQueue(BatchBounds(4), FakeClock())
     queue.submit(job)
     decision = queue.take()
     assert decision is not None

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.queue import BatchQueue
 
 from tests.fakes.clock import FakeClock
@@ -26,7 +26,7 @@ class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = FakeClock()
-        self.queue: BatchQueue[Request] = BatchQueue(Limits(4), self.clock)
+        self.queue: BatchQueue[Request] = BatchQueue(BatchBounds(4), self.clock)
         self.inside: list[Request] = []
         self.closed = False
 
@@ -104,7 +104,7 @@ def waiting(queue: BatchQueue[Request], clock: FakeClock, taker: ThreadPoolExecu
 
 def test_take_wakes_when_a_request_comes(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(4), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4), clock)
     taken = waiting(queue, clock, taker)
     request = Request()
     assert queue.submit(request)
@@ -114,7 +114,7 @@ def test_take_wakes_when_a_request_comes(taker: ThreadPoolExecutor) -> None:
 @pytest.mark.parametrize("end", ["close", "drain"])
 def test_take_wakes_when_the_queue_ends(taker: ThreadPoolExecutor, end: str) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(4), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4), clock)
     first = waiting(queue, clock, taker)
     second = taker.submit(queue.take)
     clock.await_reads(2)
@@ -126,7 +126,7 @@ def test_take_wakes_when_the_queue_ends(taker: ThreadPoolExecutor, end: str) -> 
 def test_take_waits_for_company_until_the_delay_has_passed(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
     # So short a delay that the thread looks at the clock again and again.
-    queue: BatchQueue[Request] = BatchQueue(Limits(4, 0.001), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4, 0.001), clock)
     request = Request()
     queue.submit(request)
     taken = taker.submit(queue.take)
@@ -143,7 +143,7 @@ def test_take_sleeps_through_the_delay() -> None:
         reads.append(time.monotonic())
         return reads[-1]
 
-    queue: BatchQueue[Request] = BatchQueue(Limits(4, 0.05), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4, 0.05), clock)
     arrived = time.monotonic()
     queue.submit(Request(arrived=arrived))
     decision = queue.take()
@@ -155,7 +155,7 @@ def test_take_sleeps_through_the_delay() -> None:
 
 def test_a_full_batch_ends_the_wait(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(2, 1000.0), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2, 1000.0), clock)
     first, second = Request(), Request()
     queue.submit(first)
     taken = waiting(queue, clock, taker)
@@ -168,7 +168,7 @@ def test_a_full_batch_is_taken_although_another_thread_waits_for_company(
     taker: ThreadPoolExecutor,
 ) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(2, 1000.0), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2, 1000.0), clock)
     threads = [taker.submit(queue.take) for _ in range(3)]
     clock.await_reads(3)
     given = [Request() for _ in range(6)]
@@ -180,7 +180,7 @@ def test_a_full_batch_is_taken_although_another_thread_waits_for_company(
 
 def test_closing_ends_the_wait_for_company(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(2, 1000.0), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2, 1000.0), clock)
     request = Request()
     queue.submit(request)
     taken = waiting(queue, clock, taker)
@@ -191,7 +191,7 @@ def test_closing_ends_the_wait_for_company(taker: ThreadPoolExecutor) -> None:
 
 def test_a_withdrawn_leader_leaves_the_others_waiting(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
-    queue: BatchQueue[Request] = BatchQueue(Limits(2, 1000.0), clock)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2, 1000.0), clock)
     leader, second, third = (Request() for _ in range(3))
     queue.submit(leader)
     taken = waiting(queue, clock, taker)
@@ -204,7 +204,7 @@ def test_a_withdrawn_leader_leaves_the_others_waiting(taker: ThreadPoolExecutor)
 
 
 def test_a_closed_queue_hands_out_what_waits_and_takes_no_more() -> None:
-    queue: BatchQueue[Request] = BatchQueue(Limits(1), FakeClock())
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(1), FakeClock())
     given = [Request(), Request()]
     for request in given:
         queue.submit(request)
@@ -216,7 +216,7 @@ def test_a_closed_queue_hands_out_what_waits_and_takes_no_more() -> None:
 
 
 def test_a_drained_queue_is_empty_and_takes_no_more() -> None:
-    queue: BatchQueue[Request] = BatchQueue(Limits(1), FakeClock())
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(1), FakeClock())
     request = Request(rows=3)
     queue.submit(request)
     assert queue.drain() == [request]
@@ -224,7 +224,7 @@ def test_a_drained_queue_is_empty_and_takes_no_more() -> None:
 
 
 def test_every_request_comes_out_once_whatever_the_threads_do() -> None:
-    queue: BatchQueue[Request] = BatchQueue(Limits(4, 0.0001), time.monotonic)
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4, 0.0001), time.monotonic)
     out: list[Request] = []
     given = [[Request(rows=1 + i % 3, key="ab"[i % 2]) for i in range(300)] for _ in range(3)]
 

@@ -7,7 +7,7 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.decision import Limits, next_batch, padding, worth_running
+from inferd_server.batching.decision import BatchBounds, next_batch, padding, worth_running
 
 from tests.server.batching.requests import Request
 
@@ -48,7 +48,7 @@ def test_something_runs_and_no_more_is_wasted_than_without_the_choice(requests: 
 
 def test_requests_that_are_left_behind_lead_the_next_batch() -> None:
     waiting = [Request(rows=1, key="a", arrived=float(place)) for place in range(9)]
-    limits = Limits(16, 0.0, SIZES)
+    limits = BatchBounds(16, 0.0, SIZES)
     first = next_batch(waiting, 20.0, limits)
     assert list(first.run) == waiting[:8]
     second = next_batch(waiting[8:], 20.0, limits)

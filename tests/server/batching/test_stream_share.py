@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.decision import Decision, Limits
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.stream_share import BATCHES
 
@@ -15,7 +15,7 @@ STREAM, ANOTHER = object(), object()
 
 
 def made(max_rows: int = 2) -> BatchQueue[Request]:
-    return BatchQueue(Limits(max_rows), FakeClock())
+    return BatchQueue(BatchBounds(max_rows), FakeClock())
 
 
 def fill(queue: BatchQueue[Request], stream: object | None, count: int) -> list[Request]:

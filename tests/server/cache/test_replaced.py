@@ -17,7 +17,7 @@ from inferd_server.inference.cacheable import owner_of, owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.shared_memory import RegionTable
-from inferd_server.models.entries import Entry
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.loader import Loader
 from inferd_server.models.repository import Repository
 from inferd_server.models.version import Handle
@@ -46,7 +46,7 @@ class Replaced:
         first, self._first = self._first, None
         return first or self._repository.resolve(name, version)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         return self._repository.entries()
 
 

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from inferd_server.cache.key import Owner
-from inferd_server.cache.store import OVERHEAD, Entry, Store
+from inferd_server.cache.store import OVERHEAD, CachedAnswer, Store
 
 OWNERS = [Owner("a", 1, "x"), Owner("a", 1, "y"), Owner("b", 2, "z")]
 KEYS = [(owner, bytes([number])) for owner in OWNERS for number in range(5)]
@@ -32,7 +32,7 @@ class StoreMachine(RuleBasedStateMachine):
         owner, key = place[0], name(*place)
         self.serial += 1
         value = self.serial.to_bytes(4) * (size // 4)
-        self.store.put(key, Entry(owner, value, self.now + ttl), MAX_OF[owner])
+        self.store.put(key, CachedAnswer(owner, value, self.now + ttl), MAX_OF[owner])
         self.known.pop(key, None)
         most = min(MAX_OF[owner] or MAX_BYTES, MAX_BYTES)
         if owner not in self.owners or len(value) + OVERHEAD > most:

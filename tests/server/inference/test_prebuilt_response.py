@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferResponse
 from inferd.tensors import DATATYPES, Array
-from inferd_server.inference.response import Responses, Target, Unnamed, encode_response
+from inferd_server.inference.response import OutputTarget, Responses, Unnamed, encode_response
 from inferd_server.inference.wire import identity_field
 
 from tests.server.inference.outputs import Form, filled
@@ -25,7 +25,11 @@ def prebuilt(responses: Responses, identity: str, outputs: Mapping[str, Array]) 
 
 
 def by_the_class(
-    model: str, version: int, identity: str, targets: list[Target], outputs: Mapping[str, Array]
+    model: str,
+    version: int,
+    identity: str,
+    targets: list[OutputTarget],
+    outputs: Mapping[str, Array],
 ) -> ModelInferResponse:
     echo = Unnamed(model, identity)
     return ModelInferResponse.FromString(b"".join(encode_response(echo, version, targets, outputs)))
@@ -40,7 +44,7 @@ def by_the_class(
 def test_every_response_of_one_form_is_that_of_the_generated_class(
     model: str, version: int, forms: list[Form], requests: list[tuple[str, int]]
 ) -> None:
-    targets = [Target(f"O{index}") for index in range(len(forms))]
+    targets = [OutputTarget(f"O{index}") for index in range(len(forms))]
     responses = Responses(model, version, targets)
     for identity, seed in requests:
         outputs = {f"O{i}": filled(*form, seed + i) for i, form in enumerate(forms)}
@@ -52,15 +56,15 @@ def test_every_response_of_one_form_is_that_of_the_generated_class(
 def test_outputs_of_another_form_get_a_header_of_their_own(
     sent: list[tuple[Form, int]],
 ) -> None:
-    responses = Responses("m", 1, [Target("O")])
+    responses = Responses("m", 1, [OutputTarget("O")])
     for form, seed in sent:
         outputs = {"O": filled(*form, seed)}
         read = ModelInferResponse.FromString(prebuilt(responses, "7", outputs))
-        assert read == by_the_class("m", 1, "7", [Target("O")], outputs)
+        assert read == by_the_class("m", 1, "7", [OutputTarget("O")], outputs)
 
 
 def test_classes_are_told_anew_for_every_response() -> None:
-    targets = [Target("O", classes=2, labels=("a", "b", "c"))]
+    targets = [OutputTarget("O", classes=2, labels=("a", "b", "c"))]
     responses = Responses("m", 1, targets)
     for scores in ([1.0, 2.0, 3.0], [3.0, 2.0, 1.0]):
         outputs = {"O": np.array([scores], np.float32)}
@@ -71,7 +75,7 @@ def test_classes_are_told_anew_for_every_response() -> None:
 @pytest.mark.parametrize("shape", [(2, 3), (3, 2)])
 def test_rows_that_are_a_view_of_a_batch_are_copied_in_order(shape: tuple[int, ...]) -> None:
     batch = np.arange(24, dtype=np.int64).reshape(4, 6).reshape(4, *shape)
-    responses = Responses("m", 1, [Target("O")])
+    responses = Responses("m", 1, [OutputTarget("O")])
     for row in range(4):
         outputs = {"O": batch[row : row + 1]}
         read = ModelInferResponse.FromString(prebuilt(responses, "", outputs))

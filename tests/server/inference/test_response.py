@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import DATATYPES, Array
-from inferd_server.inference.response import Target, encode_response
+from inferd_server.inference.response import OutputTarget, encode_response
 
 from tests.server.inference.outputs import filled
 from tests.server.serving import arrays
@@ -17,7 +17,7 @@ REQUEST = ModelInferRequest(model_name="m", id="an id")
 
 
 def encoded(outputs: dict[str, Array]) -> ModelInferResponse:
-    parts = encode_response(REQUEST, 3, [Target(name) for name in outputs], outputs)
+    parts = encode_response(REQUEST, 3, [OutputTarget(name) for name in outputs], outputs)
     return ModelInferResponse.FromString(b"".join(parts))
 
 
@@ -49,7 +49,7 @@ def test_a_response_parses_to_what_was_put_in(
 
 def test_tensors_are_views_and_not_copies() -> None:
     array = np.arange(64, dtype=np.float32)
-    parts = encode_response(REQUEST, 1, [Target("O")], {"O": array})
+    parts = encode_response(REQUEST, 1, [OutputTarget("O")], {"O": array})
     assert any(np.shares_memory(np.frombuffer(part, np.uint8), array) for part in parts if part)
 
 

@@ -11,8 +11,9 @@ from typing import TypeVar
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener
 from inferd_server.batching.fatal import End, go_on
 from inferd_server.models.batch_memory import MemoryGauge
+from inferd_server.models.entries import State
 from inferd_server.models.loader import Loader
-from inferd_server.models.repository import Repository, State
+from inferd_server.models.repository import Repository
 from inferd_server.models.row_trials import RowTrials
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings

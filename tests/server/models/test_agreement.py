@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from inferd_server.errors import ModelNotReady, Unavailable
-from inferd_server.models.repository import State
+from inferd_server.models.entries import State
 
 from tests.server.callers import rows_of
 from tests.server.models.bench import WITHIN, Bench

@@ -15,7 +15,7 @@ from inferd_engines.onnx import open_onnx
 from inferd_engines.onnx_values import ModelFacts, read_facts
 from inferd_server.models.batchable import Batching, batched_signature, find_batching
 from inferd_server.models.row_independence import Budget, RowTrial
-from inferd_server.models.row_verdict import Verdict
+from inferd_server.models.row_verdict import RowVerdict
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tests import mixing, models
@@ -150,7 +150,7 @@ INDEPENDENT = {**INDEPENDENT, **mixing.INDEPENDENT}
 def try_rows(engine: Engine, asked: int | None, facts: ModelFacts = NOTHING) -> Batching:
     """Decide as loading does, with a clock that stands still."""
 
-    def trial(most: int) -> Verdict:
+    def trial(most: int) -> RowVerdict:
         return RowTrial(engine, facts, most, Budget(lambda: 0.0, lambda: 0, lambda: 0)).verdict()
 
     return find_batching(engine.signature, asked, 32, facts, trial)

@@ -9,8 +9,8 @@ from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import InvalidInput, ModelNotFound, ModelNotReady, VersionNotFound
 from inferd_server.models.config import ModelConfig
-from inferd_server.models.entries import UNLOADED, Entries, Entry, State, choose
-from inferd_server.models.version import Bounds, Handle
+from inferd_server.models.entries import UNLOADED, Entries, ModelEntry, State, choose
+from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.statistics import Statistics
 
 from tests.fakes.clock import FakeClock
@@ -18,7 +18,7 @@ from tests.fakes.engine import DOUBLING
 
 
 def handle_of(name: str = "m", version: int = 1) -> Handle:
-    bounds = Bounds(4, 0.0, 8, 1000)
+    bounds = ModelBounds(4, 0.0, 8, 1000)
     queue: BatchQueue[Job] = BatchQueue(bounds.limits, FakeClock())
     arena = Arena(bounds.max_queue_rows, bounds.max_queue_bytes)
     config = ModelConfig()
@@ -39,11 +39,11 @@ def handle_of(name: str = "m", version: int = 1) -> Handle:
     )
 
 
-def ready(version: int) -> Entry:
-    return Entry("m", version, State.READY, handle=handle_of("m", version))
+def ready(version: int) -> ModelEntry:
+    return ModelEntry("m", version, State.READY, handle=handle_of("m", version))
 
 
-def of(*entries: Entry) -> Entries:
+def of(*entries: ModelEntry) -> Entries:
     made = Entries(lambda: None)
     for entry in entries:
         made.put(entry)
@@ -59,19 +59,19 @@ def test_nothing_is_known_at_first() -> None:
 
 
 def test_an_unknown_model_is_told_with_those_that_are_known() -> None:
-    entries = of(Entry("b", 1, State.READY), Entry("a", 1, State.UNAVAILABLE))
+    entries = of(ModelEntry("b", 1, State.READY), ModelEntry("a", 1, State.UNAVAILABLE))
     with pytest.raises(ModelNotFound, match=r"^model 'c' is not known; known are a, b$"):
         entries.choose("c", "1")
 
 
 def test_all_is_sorted_by_name_and_number() -> None:
     names = [("b", 1), ("a", 10), ("a", 9)]
-    entries = of(*(Entry(name, version, State.READY) for name, version in names))
+    entries = of(*(ModelEntry(name, version, State.READY) for name, version in names))
     assert [(e.name, e.version) for e in entries.all()] == [("a", 9), ("a", 10), ("b", 1)]
 
 
 def test_a_version_can_be_named_whatever_its_state() -> None:
-    loading = Entry("m", 2, State.LOADING)
+    loading = ModelEntry("m", 2, State.LOADING)
     entries = of(ready(1), loading)
     assert entries.choose("m", "2") is loading
 
@@ -92,31 +92,31 @@ def test_a_version_that_is_not_there_is_told_with_those_that_are(version: str) -
 
 
 def test_no_version_named_takes_the_highest_that_is_ready() -> None:
-    entries = of(ready(1), ready(9), Entry("m", 10, State.LOADING))
+    entries = of(ready(1), ready(9), ModelEntry("m", 10, State.LOADING))
     assert entries.choose("m", "").version == 9
 
 
 @pytest.mark.parametrize("state", [State.LOADING, State.UNAVAILABLE, State.UNLOADING])
 def test_no_version_named_takes_the_highest_where_none_is_ready(state: State) -> None:
-    assert choose("m", {v: Entry("m", v, state) for v in (2, 10, 9)}, "").version == 10
+    assert choose("m", {v: ModelEntry("m", v, state) for v in (2, 10, 9)}, "").version == 10
 
 
 def test_a_model_of_which_no_version_could_be_named_has_none() -> None:
-    entries = of(Entry("m", 0, State.UNAVAILABLE, "no version"))
+    entries = of(ModelEntry("m", 0, State.UNAVAILABLE, "no version"))
     assert entries.choose("m", "").reason == "no version"
     with pytest.raises(VersionNotFound, match=r"^model 'm' has no version '1'; it has none$"):
         entries.choose("m", "1")
 
 
 def test_a_version_that_can_be_named_takes_the_place_of_none() -> None:
-    entries = of(Entry("m", 0, State.UNAVAILABLE, "no version"), ready(1))
+    entries = of(ModelEntry("m", 0, State.UNAVAILABLE, "no version"), ready(1))
     assert list(entries.versions("m")) == [1]
 
 
 def test_put_returns_what_it_replaces_and_tells() -> None:
     seen: list[list[State]] = []
     entries = Entries(lambda: seen.append([entry.state for entry in entries.all()]))
-    first = Entry("m", 1, State.LOADING)
+    first = ModelEntry("m", 1, State.LOADING)
     assert entries.put(first) is None
     assert entries.put(ready(1)) is first
     assert seen == [[State.LOADING], [State.READY]]
@@ -134,48 +134,51 @@ def test_a_ready_handle_is_replaced_once() -> None:
     calls: list[None] = []
     entries = Entries(lambda: calls.append(None))
     handle = handle_of()
-    entries.put(Entry("m", 1, State.READY, handle=handle))
-    gone = Entry("m", 1, State.UNAVAILABLE, "lost")
+    entries.put(ModelEntry("m", 1, State.READY, handle=handle))
+    gone = ModelEntry("m", 1, State.UNAVAILABLE, "lost")
     assert entries.replace(handle, gone)
     assert entries.choose("m", "1") is gone
-    assert not entries.replace(handle, Entry("m", 1, State.UNAVAILABLE, "again"))
+    assert not entries.replace(handle, ModelEntry("m", 1, State.UNAVAILABLE, "again"))
     assert entries.choose("m", "1") is gone
     assert len(calls) == 2
 
 
 def test_a_handle_that_unloads_or_has_a_successor_is_not_replaced() -> None:
     old, new = handle_of(), handle_of()
-    entries = of(Entry("m", 1, State.UNLOADING, handle=old))
-    assert not entries.replace(old, Entry("m", 1, State.UNAVAILABLE))
-    entries.put(Entry("m", 1, State.READY, handle=new))
-    assert not entries.replace(old, Entry("m", 1, State.UNAVAILABLE))
+    entries = of(ModelEntry("m", 1, State.UNLOADING, handle=old))
+    assert not entries.replace(old, ModelEntry("m", 1, State.UNAVAILABLE))
+    entries.put(ModelEntry("m", 1, State.READY, handle=new))
+    assert not entries.replace(old, ModelEntry("m", 1, State.UNAVAILABLE))
     assert entries.choose("m", "").handle is new
 
 
 def test_a_handle_that_was_never_put_is_not_replaced() -> None:
     entries = of()
-    assert not entries.replace(handle_of(), Entry("m", 1, State.UNAVAILABLE))
+    assert not entries.replace(handle_of(), ModelEntry("m", 1, State.UNAVAILABLE))
     assert entries.all() == []
 
 
 @pytest.mark.parametrize(
     ("entry", "version", "kind", "said"),
     [
-        (Entry("m", 1, State.UNAVAILABLE, UNLOADED), "", ModelNotFound, "model 'm' was unloaded"),
         (
-            Entry("m", 1, State.UNAVAILABLE, UNLOADED), "1", VersionNotFound,
+            ModelEntry("m", 1, State.UNAVAILABLE, UNLOADED), "", ModelNotFound,
+            "model 'm' was unloaded",
+        ),
+        (
+            ModelEntry("m", 1, State.UNAVAILABLE, UNLOADED), "1", VersionNotFound,
             "version 1 of model 'm' was unloaded",
         ),
-        (Entry("m", 1, State.UNLOADING), "", ModelNotFound, "model 'm' is being unloaded"),
-        (Entry("m", 1, State.LOADING), "", ModelNotReady, "model 'm' is LOADING"),
+        (ModelEntry("m", 1, State.UNLOADING), "", ModelNotFound, "model 'm' is being unloaded"),
+        (ModelEntry("m", 1, State.LOADING), "", ModelNotReady, "model 'm' is LOADING"),
         (
-            Entry("m", 1, State.UNAVAILABLE, "the worker died"), "1", ModelNotReady,
+            ModelEntry("m", 1, State.UNAVAILABLE, "the worker died"), "1", ModelNotReady,
             "model 'm' is UNAVAILABLE: the worker died",
         ),
     ],
 )  # fmt: skip
 def test_only_what_may_come_back_is_worth_another_try(
-    entry: Entry, version: str, kind: type[Exception], said: str
+    entry: ModelEntry, version: str, kind: type[Exception], said: str
 ) -> None:
     with pytest.raises(kind) as caught:
         of(entry).resolve("m", version)

@@ -13,7 +13,7 @@ from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
 from inferd_server.batching.job import Job
 from inferd_server.models import last_request
-from inferd_server.models.health_check import LEAST_S, SHARE, Canaries, Outcome, Verdict
+from inferd_server.models.health_check import LEAST_S, SHARE, Canaries, TrialOutcome, TrialVerdict
 from inferd_server.monitoring.phases import Execution, Phases
 
 from tests import models
@@ -29,13 +29,13 @@ class Trials:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.told: list[Verdict] = []
+        self.told: list[TrialVerdict] = []
         self.counted: list[tuple[str, int, str]] = []
         self.canaries = Canaries(
             bench.repository, FakeClock(), self.told.append, lambda *what: self.counted.append(what)
         )
 
-    def round(self, seconds: float = WITHIN) -> list[Outcome]:
+    def round(self, seconds: float = WITHIN) -> list[TrialOutcome]:
         self.told.clear()
         self.canaries.round(seconds)
         return [verdict.outcome for verdict in self.told]
@@ -67,7 +67,7 @@ def engine(trials: Trials) -> FakeEngine:
 
 
 def test_a_model_is_tried_with_one_row_of_zeros(trials: Trials, engine: FakeEngine) -> None:
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     (batch,) = engine.batches
     assert batch.rows == 1
     assert batch.inputs["INPUT0"].tolist() == [[0.0] * 4]
@@ -80,9 +80,9 @@ def test_a_model_is_tried_with_one_row_of_zeros(trials: Trials, engine: FakeEngi
 def test_a_model_that_answers_callers_is_not_tried(trials: Trials, engine: FakeEngine) -> None:
     trials.round()
     trials.serve()
-    assert trials.round() == [Outcome.SERVED]
+    assert trials.round() == [TrialOutcome.SERVED]
     assert len(engine.batches) == 1
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     assert len(engine.batches) == 2
 
 
@@ -90,22 +90,22 @@ def test_an_engine_that_fails_is_told_and_one_that_recovered_too(
     trials: Trials, engine: FakeEngine
 ) -> None:
     engine.fail(EngineError("out of memory"))
-    assert trials.round() == [Outcome.FAILED]
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.FAILED]
+    assert trials.round() == [TrialOutcome.OK]
 
 
 def test_an_engine_that_does_not_answer_is_late_and_tried_once_until_it_does(
     trials: Trials, engine: FakeEngine
 ) -> None:
     engine.hold()
-    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert trials.round(BRIEF) == [TrialOutcome.LATE]
     assert engine.running.wait(WITHIN)
-    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert trials.round(BRIEF) == [TrialOutcome.LATE]
     engine.release()
     # The answer to the first trial, which is good whenever it comes.
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     assert len(engine.batches) == 1
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     assert len(engine.batches) == 2
 
 
@@ -115,9 +115,9 @@ def test_a_trial_that_waits_behind_callers_who_are_answered_is_not_late(
     engine.hold()
     running = trials.bench.submit(1.0)
     assert engine.running.wait(WITHIN)
-    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert trials.round(BRIEF) == [TrialOutcome.LATE]
     trials.serve()
-    assert trials.round(BRIEF) == [Outcome.SERVED]
+    assert trials.round(BRIEF) == [TrialOutcome.SERVED]
     engine.release()
     running.wait()
 
@@ -128,7 +128,7 @@ def test_a_model_that_takes_no_zeros_is_not_tried_again(bench: Bench) -> None:
     trials, engine = Trials(bench), bench.engines.last
     engine.batches.clear()
     engine.fail(EngineError("no such token"))
-    assert trials.round() == [Outcome.UNFIT]
+    assert trials.round() == [TrialOutcome.UNFIT]
     assert trials.round() == []
     assert len(engine.batches) == 1
 
@@ -159,13 +159,13 @@ def test_a_model_that_takes_no_zeros_is_tried_with_the_last_request_that_it_was_
     assert trials.round() == []
     assert engine.batches == []
     keep(bench, 7)
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     (batch,) = engine.batches
     assert batch.inputs["INPUT0"].tolist() == [[7.0] * 4]
     # From now on it is known to take that.
     engine.fail(EngineError("out of memory"))
-    assert trials.round() == [Outcome.FAILED]
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.FAILED]
+    assert trials.round() == [TrialOutcome.OK]
 
 
 def test_a_last_request_that_the_model_refuses_says_nothing_and_the_next_one_is_tried(
@@ -177,10 +177,10 @@ def test_a_last_request_that_the_model_refuses_says_nothing_and_the_next_one_is_
     trials = Trials(bench)
     assert trials.round() == []
     keep(bench, 8)
-    assert trials.round() == [Outcome.UNFIT]
+    assert trials.round() == [TrialOutcome.UNFIT]
     assert trials.round() == []
     keep(bench, 7)
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
 
 
 def test_large_requests_are_not_copied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_a_model_without_room_says_nothing(trials: Trials) -> None:
     assert trials.round() == []
     for slot in rows:
         slot.free()
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
 
 
 def test_what_is_not_loaded_or_runs_inline_is_not_tried(trials: Trials) -> None:
@@ -227,12 +227,12 @@ def test_what_is_not_loaded_or_runs_inline_is_not_tried(trials: Trials) -> None:
 def test_a_reloaded_model_is_tried_anew(trials: Trials) -> None:
     first = trials.bench.engines.last
     first.hold()
-    assert trials.round(BRIEF) == [Outcome.LATE]
+    assert trials.round(BRIEF) == [TrialOutcome.LATE]
     assert first.running.wait(WITHIN)
     reload = threading.Thread(target=trials.bench.repository.reload, args=("m",))
     reload.start()
     trials.bench.await_changes(3)
-    assert trials.round() == [Outcome.OK]
+    assert trials.round() == [TrialOutcome.OK]
     first.release()
     reload.join(WITHIN)
     assert not reload.is_alive()
@@ -248,7 +248,7 @@ def test_models_of_every_kind_are_tried(tmp_path: Path) -> None:
     bench = Bench(models.repository(tmp_path, kinds), open_onnx)
     assert bench.repository.load_all() == frozenset()
     trials = Trials(bench)
-    assert trials.round() == [Outcome.OK] * len(kinds)
+    assert trials.round() == [TrialOutcome.OK] * len(kinds)
     assert {model for model, _, _ in trials.counted} == set(kinds)
     bench.close()
 
@@ -305,6 +305,6 @@ def test_a_model_that_failed_its_trial_comes_first(many: Trials) -> None:
     engines = dict(zip((f"m{n:03}" for n in range(MANY)), many.bench.engines.opened, strict=True))
     engines["m000"].fail(EngineError("out of memory"))
     many.round(INTERVAL)
-    assert Outcome.FAILED in [verdict.outcome for verdict in many.told]
+    assert TrialOutcome.FAILED in [verdict.outcome for verdict in many.told]
     many.round(INTERVAL)
-    assert ("m000", Outcome.OK) in [(verdict.model, verdict.outcome) for verdict in many.told]
+    assert ("m000", TrialOutcome.OK) in [(verdict.model, verdict.outcome) for verdict in many.told]

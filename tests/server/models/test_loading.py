@@ -9,7 +9,7 @@ import pytest
 from inferd_engines.engine import EngineError, EngineOptions
 from inferd_engines.onnx import open_onnx
 from inferd_server.errors import ModelNotReady, SettingsError
-from inferd_server.models.repository import State
+from inferd_server.models.entries import State
 
 from tests.fakes.engine import FakeEngine
 from tests.models import free_dims, mixes_rows, no_batch, repository, scale

@@ -8,13 +8,13 @@ import yaml
 from inferd_engines.engine import Signature, Tensor
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.remarks import remarks
-from inferd_server.models.version import Bounds
+from inferd_server.models.version import ModelBounds
 
 from tests.fakes.engine import DOUBLING
 from tests.server.models.bench import Bench
 
-BATCHED = Bounds(8, 0.0, 64, 2**20)
-ALONE = Bounds(0, 0.0, 64, 2**20)
+BATCHED = ModelBounds(8, 0.0, 64, 2**20)
+ALONE = ModelBounds(0, 0.0, 64, 2**20)
 
 
 @pytest.mark.parametrize(

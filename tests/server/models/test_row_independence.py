@@ -13,7 +13,7 @@ from inferd_engines.onnx import open_onnx
 from inferd_engines.onnx_values import ModelFacts
 from inferd_server.models.row_independence import Budget, RowTrial
 from inferd_server.models.row_trials import RowTrials
-from inferd_server.models.row_verdict import Finding, Verdict
+from inferd_server.models.row_verdict import Finding, RowVerdict
 
 from tests import models
 from tests.fakes.engine import DOUBLING, FakeEngine
@@ -55,7 +55,7 @@ class Dear(FakeEngine):
         self.batches.clear()
         return super().run(inputs, outputs, rows)
 
-    def verdict(self, **budget: float) -> Verdict:
+    def verdict(self, **budget: float) -> RowVerdict:
         given = Budget(lambda: self.now, lambda: self.resident, lambda: self.peak, **budget)  # type: ignore[arg-type]
         return RowTrial(self, NOTHING, 32, given).verdict()
 

@@ -12,7 +12,7 @@ from inferd_engines.engine import Engine, EngineError
 from inferd_engines.onnx_values import ModelFacts
 from inferd_server.models.batchable import Batching, find_batching
 from inferd_server.models.row_independence import Budget, RowTrial
-from inferd_server.models.row_verdict import Verdict
+from inferd_server.models.row_verdict import RowVerdict
 
 from tests.engines.tensorrt.bench import Bench
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -29,7 +29,7 @@ def bench() -> Iterator[Bench]:
 
 
 def find(engine: Engine, asked: int | None = None) -> Batching:
-    def trial(most: int) -> Verdict:
+    def trial(most: int) -> RowVerdict:
         budget = Budget(lambda: 0.0, lambda: 0, lambda: 0)
         return RowTrial(engine, ModelFacts(), most, budget).verdict()
 

@@ -14,26 +14,26 @@ from inferd_server.errors import (
     QueueFull,
     WorkerLost,
 )
-from inferd_server.models.health_check import Outcome, judge
+from inferd_server.models.health_check import TrialOutcome, judge
 
 
 @pytest.mark.parametrize(
     ("error", "proven", "expected"),
     [
-        (None, False, Outcome.OK),
-        (EngineFailure(), True, Outcome.FAILED),
-        (EngineFailure(), False, Outcome.UNFIT),
-        (InvalidInput("such a value"), True, Outcome.UNFIT),
-        (InvalidInput("refused", reason="QUARANTINED"), True, Outcome.FAILED),
-        (DeadlinePassed("late"), True, Outcome.LATE),
-        (QueueFull("full"), True, Outcome.BUSY),
-        (WorkerLost("gone"), True, Outcome.BUSY),
-        (ModelNotReady("gone"), True, Outcome.BUSY),
-        (HandleRetired("gone"), True, Outcome.BUSY),
-        (Cancelled("gone"), True, Outcome.BUSY),
+        (None, False, TrialOutcome.OK),
+        (EngineFailure(), True, TrialOutcome.FAILED),
+        (EngineFailure(), False, TrialOutcome.UNFIT),
+        (InvalidInput("such a value"), True, TrialOutcome.UNFIT),
+        (InvalidInput("refused", reason="QUARANTINED"), True, TrialOutcome.FAILED),
+        (DeadlinePassed("late"), True, TrialOutcome.LATE),
+        (QueueFull("full"), True, TrialOutcome.BUSY),
+        (WorkerLost("gone"), True, TrialOutcome.BUSY),
+        (ModelNotReady("gone"), True, TrialOutcome.BUSY),
+        (HandleRetired("gone"), True, TrialOutcome.BUSY),
+        (Cancelled("gone"), True, TrialOutcome.BUSY),
     ],
 )
 def test_only_faults_of_the_model_itself_are_held_against_it(
-    error: InferdError | None, proven: bool, expected: Outcome
+    error: InferdError | None, proven: bool, expected: TrialOutcome
 ) -> None:
     assert judge(error, proven) is expected

@@ -12,7 +12,7 @@ from inferd.tensors import Array
 from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
 from inferd_server.models.batch_memory import MemoryGauge
-from inferd_server.models.repository import State
+from inferd_server.models.entries import State
 from inferd_server.models.version import Handle
 
 from tests import models

@@ -6,7 +6,7 @@ from bisect import bisect_left
 
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.monitoring.pending import MOST, Pending, add_to_buckets
+from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
 from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.series import SECONDS, Series
 from inferd_server.monitoring.statistics import Statistics
@@ -27,7 +27,7 @@ def test_values_fall_into_the_buckets_that_each_alone_would(
 
 
 def test_what_was_taken_is_there_no_more() -> None:
-    pending: Pending[tuple[int, float]] = Pending()
+    pending: PendingNumbers[tuple[int, float]] = PendingNumbers()
     pending.add((1, 2.0))
     pending.add((3, 4.0))
     assert pending.take() == [(1, 2.0), (3, 4.0)]

@@ -6,12 +6,12 @@ import sys
 
 from inferd_engines.standard import Engines
 from inferd_server.processes.child import engines_of, main
-from inferd_server.processes.messages import Place
+from inferd_server.processes.messages import ProcessPlace
 
 from tests.fakes.faulty import open_faulty, open_on_dead_gpu, open_uneven
 
 
-def engines(place: Place) -> Engines:
+def engines(place: ProcessPlace) -> Engines:
     """Engines that fail; where a GPU is asked for, every one that uses it.
 
     Those of replicas differ from each other.

@@ -37,7 +37,7 @@ class Bench:
     """A supervisor, and the processes that it starts."""
 
     def __init__(self, folder: Path, fronts: int = 1, replicas: int = 0) -> None:
-        self.spawned: SimpleQueue[tuple[FakeChild, messages.Place]] = SimpleQueue()
+        self.spawned: SimpleQueue[tuple[FakeChild, messages.ProcessPlace]] = SimpleQueue()
         self.made: list[FakeChild] = []
         flags = {"model_repository": str(folder), "grpc_port": "0", "metrics_port": "0"}
         settings = load_settings(flags, {})
@@ -47,7 +47,7 @@ class Bench:
         )
         self.supervisor.start()
 
-    def spawn(self, role: str, place: messages.Place, inherited: Sequence[int]) -> Child:
+    def spawn(self, role: str, place: messages.ProcessPlace, inherited: Sequence[int]) -> Child:
         del inherited
         made = FakeChild(role, place.index)
         channel = Speaking()
@@ -58,7 +58,7 @@ class Bench:
         self.spawned.put((made, place))
         return made.child
 
-    def next(self, role: str) -> tuple[FakeChild, messages.Place]:
+    def next(self, role: str) -> tuple[FakeChild, messages.ProcessPlace]:
         while True:
             made, place = self.spawned.get(timeout=WITHIN)
             if made.child.role == role:

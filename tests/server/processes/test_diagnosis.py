@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 from inferd_server.processes.messages import Condition, ModelRecord
-from inferd_server.processes.watchdog import SILENT, Facts, diagnose
+from inferd_server.processes.watchdog import SILENT, ServerFacts, diagnose
 
-GOOD = Facts(
+GOOD = ServerFacts(
     draining=False,
     listening=True,
     serving=True,

@@ -11,7 +11,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd_server.errors import AddressInUse, ModelNotFound
-from inferd_server.models.entries import Entry
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes.endpoint import Changes, Endpoint
@@ -31,10 +31,10 @@ class NoModels:
     def resolve(self, name: str, version: str) -> Handle:
         raise ModelNotFound(name + version)
 
-    def choose(self, name: str, version: str) -> Entry:
+    def choose(self, name: str, version: str) -> ModelEntry:
         raise ModelNotFound(name + version)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[ModelEntry]:
         return []
 
 

@@ -19,12 +19,18 @@ from inferd.tensors import DATATYPES
 from inferd_engines.engine import Signature, Tensor
 from inferd_server.errors import InferdError, QueueFull, Unavailable
 from inferd_server.models.config import ModelConfig
-from inferd_server.models.health_check import Verdict
+from inferd_server.models.health_check import TrialVerdict
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import format as plain
 from inferd_server.processes.channel import Channel, PeerLost
 from inferd_server.processes.format import Answered, Asked, FormatError, Told, pack, unpack
-from inferd_server.processes.messages import Layout, Measured, ModelRecord, Models, Place
+from inferd_server.processes.messages import (
+    Layout,
+    Measured,
+    ModelRecord,
+    ModelRecords,
+    ProcessPlace,
+)
 from inferd_server.settings.model import Settings
 
 PATIENCE = 10.0
@@ -181,12 +187,14 @@ def test_what_counts_is_a_plain_number_on_its_way() -> None:
 
 def test_numbers_of_numpy_are_plain_numbers_on_their_way() -> None:
     layout = Layout(np.int64(8), np.int32(4096), np.uint8(64))
-    assert unpack(pack(Told(Place(Settings(), 0, layout, (), (), 1, "")))) == Told(
-        Place(Settings(), 0, Layout(8, 4096, 64), (), (), 1, "")
+    assert unpack(pack(Told(ProcessPlace(Settings(), 0, layout, (), (), 1, "")))) == Told(
+        ProcessPlace(Settings(), 0, Layout(8, 4096, 64), (), (), 1, "")
     )
 
 
-@pytest.mark.parametrize("body", [object(), Models, Signature((), ()), Tensor, {"a": 1}, 1.5j])
+@pytest.mark.parametrize(
+    "body", [object(), ModelRecords, Signature((), ()), Tensor, {"a": 1}, 1.5j]
+)
 def test_what_is_no_message_is_not_sent(body: object) -> None:
     with pytest.raises(FormatError):
         pack(Told(body))
@@ -204,7 +212,7 @@ def test_a_message_that_is_too_long_ends_the_connection(monkeypatch: pytest.Monk
 
 
 def test_types_with_parts_are_made_of_checked_parts() -> None:
-    told = unpack(pack(Told(Models((ModelRecord("m", 1, "READY", "", None),), True))))
-    assert told == Told(Models((ModelRecord("m", 1, "READY", "", None),), True))
+    told = unpack(pack(Told(ModelRecords((ModelRecord("m", 1, "READY", "", None),), True))))
+    assert told == Told(ModelRecords((ModelRecord("m", 1, "READY", "", None),), True))
     assert Measured in plain.KINDS.values()
-    assert Verdict in plain.KINDS.values()
+    assert TrialVerdict in plain.KINDS.values()

@@ -13,14 +13,14 @@ from inferd_server.errors import ModelNotFound, ModelNotReady
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.entries import UNLOADED
 from inferd_server.models.overrides import Override
-from inferd_server.models.version import Bounds, Description
+from inferd_server.models.version import Description, ModelBounds
 from inferd_server.processes.channel import PeerLost
 from inferd_server.processes.holders import NOT_EVERYWHERE, Holders, together
-from inferd_server.processes.messages import Load, ModelRecord, Models, Opened, Taking, Unload
+from inferd_server.processes.messages import Load, ModelRecord, ModelRecords, Opened, Taking, Unload
 
 from tests.fakes.child import WITHIN, FakeChild
 
-BOUNDS = Bounds(4, 0.0, 8, 1000)
+BOUNDS = ModelBounds(4, 0.0, 8, 1000)
 
 
 def record(name: str, state: str = "READY", reason: str = "", version: int = 1) -> ModelRecord:
@@ -32,8 +32,8 @@ def record(name: str, state: str = "READY", reason: str = "", version: int = 1) 
     return ModelRecord(name, version, state, reason, about)
 
 
-def models(*records: ModelRecord, wanted: tuple[str, ...] = ("m",)) -> Models:
-    return Models(records, settled=True, wanted=frozenset(wanted))
+def models(*records: ModelRecord, wanted: tuple[str, ...] = ("m",)) -> ModelRecords:
+    return ModelRecords(records, settled=True, wanted=frozenset(wanted))
 
 
 class Replica(FakeChild):

@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Mapping
 
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
@@ -38,7 +38,7 @@ def test_an_instance_listens_once_the_spare_thread_was_woken_for_nothing() -> No
     inbox = Inbox([link], wake, clock)
     inbox.start()
     assert link.looked.acquire(timeout=WITHIN)
-    queue = inbox.open([], Limits(1))
+    queue = inbox.open([], BatchBounds(1))
     taken: list[object] = []
     instance = threading.Thread(target=lambda: taken.append(queue.take()))
     instance.start()

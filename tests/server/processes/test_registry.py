@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from inferd_server.errors import AlreadyExists, InvalidInput, ShuttingDown
 from inferd_server.processes.channel import PeerLost
-from inferd_server.processes.messages import NoRegion, Region
+from inferd_server.processes.messages import NoRegion, RegisterRegion
 from inferd_server.processes.shared_state import Registry
 from inferd_server.processes.spawn import Child
 
 from tests.fakes.child import FakeChild
 
-REGION = Region("r", "/key", 0, 64)
+REGION = RegisterRegion("r", "/key", 0, 64)
 
 
 def opens(_: object) -> None:
@@ -19,7 +19,7 @@ def opens(_: object) -> None:
 
 
 def refuses(body: object) -> None:
-    if isinstance(body, Region):
+    if isinstance(body, RegisterRegion):
         raise InvalidInput("no such object")
 
 
@@ -62,7 +62,7 @@ def test_a_refused_region_without_a_name_takes_no_other_away() -> None:
     registry, made = Registry(), fronts(opens, opens)
     registry.register(REGION, children(made))
     with pytest.raises(InvalidInput, match="needs a name"):
-        registry.register(Region("", "/key", 0, 64), children(made))
+        registry.register(RegisterRegion("", "/key", 0, 64), children(made))
     with pytest.raises(AlreadyExists):
         registry.register(REGION, children(made))
     for front in made:

@@ -12,7 +12,7 @@ from inferd_server.errors import HandleRetired, ModelNotReady
 from inferd_server.inference.cacheable import owners
 from inferd_server.models.config import ModelConfig, SequenceConfig
 from inferd_server.models.entries import State
-from inferd_server.models.version import Bounds, Description
+from inferd_server.models.version import Description, ModelBounds
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
@@ -27,9 +27,9 @@ from tests.server.callers import Caller, job_of
 
 LOST = "the worker process was lost"
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
-BOUNDS = Bounds(4, 0.0, 8, 1 << 20)
+BOUNDS = ModelBounds(4, 0.0, 8, 1 << 20)
 # Of a link with room for more than a stream's share.
-SMALL = Bounds(2, 0.0, 8, 1 << 20)
+SMALL = ModelBounds(2, 0.0, 8, 1 << 20)
 PLAIN = ModelConfig()
 
 

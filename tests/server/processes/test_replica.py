@@ -163,7 +163,7 @@ def test_a_new_replica_loads_nothing_before_it_knows_what_callers_gave(folder: P
         made.told(messages.Ping)
         assert made.engines.asked == []
         given = Override("{}", {"1/model.onnx": b"given"})
-        made.say(messages.Overrides({"n": given}))
+        made.say(messages.ModelOverrides({"n": given}))
         made.told(messages.Loaded)
         assert [path for path, _ in made.engines.asked] == ["n/1/model.onnx"]
     finally:

@@ -43,7 +43,7 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
     channel = Telling(message)
     children = []
 
-    def spawn(kind: str, place: messages.Place, inherited: Sequence[int]) -> Child:
+    def spawn(kind: str, place: messages.ProcessPlace, inherited: Sequence[int]) -> Child:
         del inherited
         child = FakeChild(kind, place.index)
         if kind == role:
@@ -70,11 +70,11 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
 @pytest.mark.parametrize(
     ("role", "message"),
     [
-        (FRONT, messages.Models((FORGED,), settled=True)),
+        (FRONT, messages.ModelRecords((FORGED,), settled=True)),
         (FRONT, messages.Loaded(frozenset())),
         (FRONT, messages.WorkerGone("forged")),
         (FRONT, messages.Stop(0.0)),
-        (WORKER, messages.Region("r", "/key", 0, 1)),
+        (WORKER, messages.RegisterRegion("r", "/key", 0, 1)),
         (WORKER, "anything"),
         (WORKER, messages.Opened("m")),
         (REPLICA, messages.Stop(0.0)),
@@ -90,8 +90,8 @@ def test_what_is_not_its_own_is_refused(tmp_path: Path, role: str, message: obje
     ("role", "message"),
     [
         (FRONT, messages.Ping()),
-        (WORKER, messages.Models((FORGED,), settled=False)),
-        (REPLICA, messages.Models((FORGED,), settled=False)),
+        (WORKER, messages.ModelRecords((FORGED,), settled=False)),
+        (REPLICA, messages.ModelRecords((FORGED,), settled=False)),
         (REPLICA, messages.Opened("m")),
     ],
 )

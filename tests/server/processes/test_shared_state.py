@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from inferd_server.errors import InvalidInput
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.processes.messages import LogChange, NoRegion, NoRegions, Region
+from inferd_server.processes.messages import LogChange, NoRegion, NoRegions, RegisterRegion
 from inferd_server.processes.shared_state import Registry, Relay
 from inferd_server.settings.model import LogSettings
 
@@ -65,10 +65,10 @@ def test_a_change_of_the_log_that_is_none_reaches_nobody() -> None:
 def test_a_region_without_a_name_is_refused_and_every_other_one_stays() -> None:
     relay, logs, (front,) = relay_of(does)
     logs.stop()
-    region = Region("r", "/key", 0, 1)
+    region = RegisterRegion("r", "/key", 0, 1)
     relay.answer(region)
     with pytest.raises(InvalidInput, match="needs a name"):
-        relay.answer(Region("", "/key", 0, 1))
+        relay.answer(RegisterRegion("", "/key", 0, 1))
     relay.answer(NoRegion("r"))
     relay.answer(NoRegions())
     asked = [front.is_asked()[0] for _ in range(3)]

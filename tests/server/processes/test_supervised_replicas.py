@@ -14,11 +14,11 @@ from inferd_server.processes.messages import (
     Listening,
     Load,
     Loaded,
+    ModelOverrides,
     ModelRecord,
-    Models,
-    Overrides,
-    Place,
-    Region,
+    ModelRecords,
+    ProcessPlace,
+    RegisterRegion,
 )
 from inferd_server.processes.spawn import REPLICA
 
@@ -26,7 +26,7 @@ from tests.fakes.child import FakeChild
 from tests.server.processes.supervised import Bench, Speaking, hears
 
 GONE = ModelRecord("gone", 1, "UNAVAILABLE", UNLOADED, None)
-SERVED = Models((GONE, ModelRecord("m", 1, "READY", "", None)), True, frozenset({"m"}))
+SERVED = ModelRecords((GONE, ModelRecord("m", 1, "READY", "", None)), True, frozenset({"m"}))
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def says(child: FakeChild, *messages: object) -> None:
         child.channel.says.put(message)
 
 
-def started(bench: Bench) -> list[tuple[FakeChild, Place]]:
+def started(bench: Bench) -> list[tuple[FakeChild, ProcessPlace]]:
     """Return two replicas that take calls and have their models."""
     found = [bench.next(REPLICA) for _ in range(2)]
     for child, _ in found:
@@ -99,13 +99,13 @@ def test_where_no_replica_is_left_the_next_one_answers_for_health_at_once(bench:
 
 def test_what_callers_gave_is_told_before_a_replica_may_listen(bench: Bench) -> None:
     (first, _), (second, _) = started(bench)
-    override, region = Override("{}"), Region("r", "/key", 0, 1)
+    override, region = Override("{}"), RegisterRegion("r", "/key", 0, 1)
     says(second, Load("m", override), region)
     while second.is_asked()[0] != region:
         pass
     first.die()
     new, place = bench.next(REPLICA)
     assert place.awaits_overrides
-    assert hears(new, Overrides, Region, Condition) == Overrides({"m": override})
-    assert hears(new, Overrides, Region, Condition) == region
-    assert isinstance(hears(new, Overrides, Region, Condition, Listen), Condition)
+    assert hears(new, ModelOverrides, RegisterRegion, Condition) == ModelOverrides({"m": override})
+    assert hears(new, ModelOverrides, RegisterRegion, Condition) == region
+    assert isinstance(hears(new, ModelOverrides, RegisterRegion, Condition, Listen), Condition)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from inferd_server.models.health_check import Outcome, Verdict
+from inferd_server.models.health_check import TrialOutcome, TrialVerdict
 from inferd_server.processes.messages import Ping, TryModels
 from inferd_server.processes.watchdog import MISSED, TICK_S, Vigil
 from inferd_server.settings.model import SurvivalSettings
@@ -40,8 +40,8 @@ class Watched:
     def silent(self) -> bool:
         return self.vigil.silent(self.worker.child)
 
-    def judged(self, outcome: Outcome) -> None:
-        self.vigil.judged(self.fronts[0].child, Verdict("m", 1, outcome, outcome.value))
+    def judged(self, outcome: TrialOutcome) -> None:
+        self.vigil.judged(self.fronts[0].child, TrialVerdict("m", 1, outcome, outcome.value))
 
     @property
     def hung(self) -> list[str]:
@@ -110,7 +110,7 @@ def test_nothing_hangs_where_that_is_off() -> None:
     made.look()
     made.answer()
     made.look()
-    made.judged(Outcome.LATE)
+    made.judged(TrialOutcome.LATE)
     made.clock.advance(10_000.0)
     assert made.hung == []
 
@@ -137,17 +137,17 @@ def test_models_are_not_tried_where_that_is_off_or_no_front_lives() -> None:
 @pytest.mark.parametrize(
     ("outcomes", "sick"),
     [
-        ([Outcome.FAILED], True),
-        ([Outcome.LATE], True),
-        ([Outcome.BUSY], False),
-        ([Outcome.UNFIT], False),
-        ([Outcome.FAILED, Outcome.BUSY], True),
-        ([Outcome.FAILED, Outcome.OK], False),
-        ([Outcome.LATE, Outcome.SERVED], False),
+        ([TrialOutcome.FAILED], True),
+        ([TrialOutcome.LATE], True),
+        ([TrialOutcome.BUSY], False),
+        ([TrialOutcome.UNFIT], False),
+        ([TrialOutcome.FAILED, TrialOutcome.BUSY], True),
+        ([TrialOutcome.FAILED, TrialOutcome.OK], False),
+        ([TrialOutcome.LATE, TrialOutcome.SERVED], False),
     ],
 )
 def test_a_model_is_sick_from_a_failed_trial_to_a_good_one(
-    watched: Watched, outcomes: list[Outcome], sick: bool
+    watched: Watched, outcomes: list[TrialOutcome], sick: bool
 ) -> None:
     for outcome in outcomes:
         watched.judged(outcome)
@@ -156,19 +156,19 @@ def test_a_model_is_sick_from_a_failed_trial_to_a_good_one(
 
 def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched) -> None:
     limit = SurvivalSettings().hang_timeout_s
-    watched.judged(Outcome.LATE)
+    watched.judged(TrialOutcome.LATE)
     watched.clock.advance(limit - 1)
-    watched.judged(Outcome.LATE)
+    watched.judged(TrialOutcome.LATE)
     assert watched.hung == []
     watched.clock.advance(1)
     assert watched.hung == ["worker"]
     # A failure is an answer.
-    watched.judged(Outcome.FAILED)
+    watched.judged(TrialOutcome.FAILED)
     assert watched.hung == []
 
 
 def test_models_that_are_not_loaded_any_more_are_forgotten(watched: Watched) -> None:
-    watched.judged(Outcome.LATE)
+    watched.judged(TrialOutcome.LATE)
     watched.vigil.keep({("m", 1)})
     assert watched.vigil.sick() == {("m", 1): "late"}
     watched.vigil.keep({("m", 2)})
@@ -188,8 +188,8 @@ class Replicas:
         self.vigil = Vigil(survival, self.clock, lambda: self.living, own_models=True)
         self.vigil.look(self.living)
 
-    def judged(self, index: int, outcome: Outcome) -> None:
-        self.vigil.judged(self.made[index].child, Verdict("m", 1, outcome, outcome.value))
+    def judged(self, index: int, outcome: TrialOutcome) -> None:
+        self.vigil.judged(self.made[index].child, TrialVerdict("m", 1, outcome, outcome.value))
 
 
 def test_every_replica_tries_its_own_models() -> None:
@@ -203,8 +203,8 @@ def test_every_replica_tries_its_own_models() -> None:
 
 def test_a_model_is_sick_while_it_is_in_one_replica_whatever_others_say() -> None:
     replicas = Replicas()
-    replicas.judged(0, Outcome.LATE)
-    replicas.judged(1, Outcome.OK)
+    replicas.judged(0, TrialOutcome.LATE)
+    replicas.judged(1, TrialOutcome.OK)
     assert replicas.vigil.sick() == {("m", 1): "late"}
     replicas.clock.advance(SurvivalSettings().hang_timeout_s)
     assert [child.name for child, _ in replicas.vigil.hung(None)] == ["replica-0"]

@@ -15,7 +15,7 @@ from inferd_server.rpc.routes import OPEN_TO_ALL
 from inferd_server.security.access import Fixed
 from inferd_server.security.guard import Guard
 from inferd_server.security.identity import Identities, Identity
-from inferd_server.security.limits import Limits
+from inferd_server.security.limits import CallerLimits
 from inferd_server.security.permissions import METHODS, Permission, covered
 from inferd_server.transport.call import Call, Caller
 
@@ -53,7 +53,7 @@ class Callers:
         self.clock = FakeClock()
         self.refused: list[InferdError] = []
         nobody = Identity("", covered(anonymous))
-        self.guard = Guard(lambda: self.known, nobody, Limits(self.clock), self.told)
+        self.guard = Guard(lambda: self.known, nobody, CallerLimits(self.clock), self.told)
 
     def told(self, method: str, caller: Caller, error: InferdError) -> None:
         self.refused.append(error)

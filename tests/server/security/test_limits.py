@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_server.security.identity import Identity
-from inferd_server.security.limits import BUSY_RETRY_S, Bucket, Limits, take
+from inferd_server.security.limits import BUSY_RETRY_S, Bucket, CallerLimits, take
 
 from tests.fakes.clock import FakeClock
 
@@ -36,13 +36,13 @@ def test_after_the_wait_that_was_told_there_is_one(rate: float, level: float) ->
 
 
 def test_a_caller_without_limits_is_never_refused() -> None:
-    limits = Limits(FakeClock())
+    limits = CallerLimits(FakeClock())
     assert {limits.enter(FREE) for _ in range(1000)} == {None}
 
 
 def test_more_than_a_seconds_worth_is_refused_until_time_passed() -> None:
     clock = FakeClock()
-    limits = Limits(clock)
+    limits = CallerLimits(clock)
     assert [limits.enter(PACED) for _ in range(4)] == [None] * 4
     refusal = limits.enter(PACED)
     assert refusal is not None
@@ -56,7 +56,7 @@ def test_more_than_a_seconds_worth_is_refused_until_time_passed() -> None:
 
 def test_less_than_one_a_second_is_one_at_a_time() -> None:
     clock = FakeClock()
-    limits = Limits(clock)
+    limits = CallerLimits(clock)
     assert limits.enter(SLOW) is None
     refusal = limits.enter(SLOW)
     assert refusal is not None
@@ -64,7 +64,7 @@ def test_less_than_one_a_second_is_one_at_a_time() -> None:
 
 
 def test_a_place_in_flight_is_free_again_once_it_was_left() -> None:
-    limits = Limits(FakeClock())
+    limits = CallerLimits(FakeClock())
     assert limits.enter(TWICE) is limits.enter(TWICE) is None
     refusal = limits.enter(TWICE)
     assert refusal is not None
@@ -76,7 +76,7 @@ def test_a_place_in_flight_is_free_again_once_it_was_left() -> None:
 
 
 def test_callers_do_not_take_from_each_other() -> None:
-    limits = Limits(FakeClock())
+    limits = CallerLimits(FakeClock())
     other = Identity("other", frozenset(), max_in_flight=1, requests_per_second=1.0)
     assert [limits.enter(who) for who in (TWICE, TWICE, other)] == [None] * 3
     assert limits.enter(other) is not None
@@ -85,7 +85,7 @@ def test_callers_do_not_take_from_each_other() -> None:
 
 def test_a_request_refused_for_one_reason_takes_nothing_of_the_other() -> None:
     clock = FakeClock()
-    limits = Limits(clock)
+    limits = CallerLimits(clock)
     both = Identity("both", frozenset(), max_in_flight=1, requests_per_second=1.0)
     assert limits.enter(both) is None
     for _ in range(5):

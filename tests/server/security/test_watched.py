@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from inferd_server.errors import SettingsError
 from inferd_server.security import watched
-from inferd_server.security.watched import LOOK_S, Watched
+from inferd_server.security.watched import LOOK_S, WatchedFile
 
 from tests.fakes.clock import FakeClock
 
@@ -45,7 +45,7 @@ def replaced(path: Path, text: str) -> None:
 
 def test_a_change_is_seen_at_the_next_look_and_not_before(path: Path) -> None:
     clock = FakeClock()
-    content = Watched(path, read, clock)
+    content = WatchedFile(path, read, clock)
     replaced(path, "two")
     clock.advance(LOOK_S * 0.9)
     assert content() == "one"
@@ -55,7 +55,7 @@ def test_a_change_is_seen_at_the_next_look_and_not_before(path: Path) -> None:
 
 def test_a_change_of_the_same_size_and_time_is_seen(path: Path) -> None:
     clock = FakeClock()
-    content = Watched(path, read, clock)
+    content = WatchedFile(path, read, clock)
     before = path.stat()
     path.write_text("six")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -81,7 +81,7 @@ def test_a_read_that_does_not_end_keeps_nobody_waiting_and_is_told_once(
         reading.set()
         return read(file)
 
-    content = Watched(path, hanging, clock)
+    content = WatchedFile(path, hanging, clock)
     replaced(path, "two")
     for _ in range(30):
         clock.advance(LOOK_S)
@@ -103,7 +103,7 @@ def test_a_file_that_stays_is_not_read_again(path: Path) -> None:
         reads.append(file)
         return read(file)
 
-    content = Watched(path, counted, clock)
+    content = WatchedFile(path, counted, clock)
     for _ in range(3):
         clock.advance(LOOK_S)
         assert content() == "one"
@@ -115,7 +115,7 @@ def test_a_link_that_points_elsewhere_is_a_change(tmp_path: Path, path: Path) ->
     link = tmp_path / "link"
     link.symlink_to(path)
     clock = FakeClock()
-    content = Watched(link, read, clock)
+    content = WatchedFile(link, read, clock)
     link.unlink()
     link.symlink_to(tmp_path / "other")
     clock.advance(LOOK_S)
@@ -127,7 +127,7 @@ def test_what_cannot_be_used_leaves_the_old_content_and_is_said_once(
     path: Path, broken: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = FakeClock()
-    content = Watched(path, read, clock)
+    content = WatchedFile(path, read, clock)
     path.unlink() if broken is None else replaced(path, broken)
     for _ in range(3):
         clock.advance(LOOK_S)
@@ -141,4 +141,4 @@ def test_what_cannot_be_used_leaves_the_old_content_and_is_said_once(
 
 def test_a_file_that_cannot_be_used_at_the_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError):
-        Watched(tmp_path / "none", read, FakeClock())
+        WatchedFile(tmp_path / "none", read, FakeClock())

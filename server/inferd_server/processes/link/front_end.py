@@ -70,7 +70,7 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
 }
 
 
-class Target(Protocol):
+class LinkTarget(Protocol):
     """A model version in the worker, as the link needs to know it."""
 
     @property
@@ -122,12 +122,12 @@ NEW = History()
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingRequest:
     """A request that the worker has."""
 
     ticket: int
     job: Job
-    target: Target
+    target: LinkTarget
     history: History
 
 
@@ -136,7 +136,7 @@ class Lost:
     """A request whose worker died before it was answered."""
 
     job: Job
-    target: Target
+    target: LinkTarget
     history: History
     """This time included."""
     ran: bool = False
@@ -160,7 +160,7 @@ class FrontLink:
         # Asked for with every request: the layout adds them up each time.
         self._submissions, self._completions = memory.layout.submissions, memory.layout.completions
         self._free = deque(range(self._size))
-        self._pending: list[Pending | None] = [None] * self._size
+        self._pending: list[PendingRequest | None] = [None] * self._size
         self._places: dict[int, int] = {}
         self._rounds = 0
         self._submitted = 0
@@ -179,7 +179,7 @@ class FrontLink:
         """Requests that the worker has."""
         return self._size - len(self._free)
 
-    def submit(self, job: Job, target: Target, history: History = NEW) -> bool:
+    def submit(self, job: Job, target: LinkTarget, history: History = NEW) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered.
 
         One that ran when a worker died runs alone, lest it take others with it.
@@ -236,17 +236,17 @@ class FrontLink:
             self._memory.reset()
         return sorted(lost, key=lambda one: one.job.arrived)
 
-    def _lost(self, pending: Pending) -> Lost:
+    def _lost(self, pending: PendingRequest) -> Lost:
         before = pending.history
         ran = self._memory.begun[pending.ticket % self._size] == pending.ticket
         history = History(before.sent + 1, before.begun + ran)
         return Lost(pending.job, pending.target, history, ran)
 
-    def _write(self, job: Job, rows: SharedRows, target: Target, history: History) -> None:
+    def _write(self, job: Job, rows: SharedRows, target: LinkTarget, history: History) -> None:
         place = self._free.popleft()
         self._rounds += 1
         ticket = self._rounds * self._size + place
-        self._pending[place] = Pending(ticket, job, target, history)
+        self._pending[place] = PendingRequest(ticket, job, target, history)
         self._places[id(job)] = place
         # Looked at after the place is known: a caller who goes away now marks it himself.
         self._memory.marks[place] = CANCELLED if job.cancelled else 0
@@ -283,7 +283,9 @@ class FrontLink:
         if pending.job.stream is not None:
             pending.target.left(pending.job)
 
-    def _answer(self, pending: Pending, status: int, part: int, row: int, phases: Phases) -> None:
+    def _answer(
+        self, pending: PendingRequest, status: int, part: int, row: int, phases: Phases
+    ) -> None:
         if status not in {Status.OK, Status.BAD_INPUT}:
             pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
             return
@@ -298,7 +300,7 @@ class FrontLink:
             return
         pending.job.finish(outputs, phases)
 
-    def _release(self, pending: Pending) -> None:
+    def _release(self, pending: PendingRequest) -> None:
         place = pending.ticket % self._size
         self._pending[place] = None
         self._places.pop(id(pending.job), None)
@@ -310,7 +312,7 @@ class FrontLink:
         (said,) = read_part(memory, [DATATYPES[BYTES]])
         return str(said.item(), errors="replace")
 
-    def _outputs(self, pending: Pending, part: int, row: int) -> Mapping[str, Array]:
+    def _outputs(self, pending: PendingRequest, part: int, row: int) -> Mapping[str, Array]:
         """Return a request's rows of every output, as views of the part."""
         target = pending.target
         if self._part[0] != part:

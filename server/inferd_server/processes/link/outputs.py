@@ -68,7 +68,7 @@ class AnswerRing:
             self._tail = self._parts.popleft()[1]
 
 
-class Part:
+class AnswerPart:
     """Outputs on their way into a part: what they weigh, and how they are written."""
 
     def __init__(self, outputs: Sequence[Array]) -> None:

@@ -38,7 +38,7 @@ from inferd_server.processes.link.layout import (
     Status,
 )
 from inferd_server.processes.link.memory import LinkMemory
-from inferd_server.processes.link.outputs import AnswerRing, Part
+from inferd_server.processes.link.outputs import AnswerPart, AnswerRing
 
 log = logging.getLogger(__name__)
 STATUSES: Mapping[type[InferdError], Status] = {
@@ -130,7 +130,7 @@ class LinkRequest:
 
 # Not frozen, which would cost more for every batch.
 @dataclass(slots=True)
-class Answers:
+class BatchAnswers:
     """Answers to requests of one link, and the outputs that they are parts of, if any."""
 
     requests: Sequence[LinkRequest]
@@ -169,7 +169,7 @@ class WorkerLink:
         self._taken = 0
         self._completed = 0
         self._ring = AnswerRing(memory.layout.answer_room)
-        self._backlog: deque[Answers] = deque()
+        self._backlog: deque[BatchAnswers] = deque()
         # True while the front is asked to tell when it has copied answers out.
         self._waits = False
         self._lanes: dict[int, tuple[tuple[Array, ...] | None, Hashable]] = {}
@@ -280,7 +280,7 @@ class WorkerLink:
         run: Execution,
     ) -> None:
         """Answer requests that ran, with their rows of the outputs, in order."""
-        self._answer(Answers(requests, Status.OK, tuple(outputs.values()), taken, run))
+        self._answer(BatchAnswers(requests, Status.OK, tuple(outputs.values()), taken, run))
 
     def fail(self, requests: Sequence[LinkRequest], error: InferdError) -> None:
         """Answer requests without outputs, or with a sentence in their place."""
@@ -288,7 +288,7 @@ class WorkerLink:
         said = None
         if status is Status.BAD_INPUT:
             said = (np.array([str(error).encode()], dtype=np.object_),)
-        self._answer(Answers(requests, status, said))
+        self._answer(BatchAnswers(requests, status, said))
 
     def flush(self) -> None:
         """Write answers that waited for room."""
@@ -334,7 +334,7 @@ class WorkerLink:
         """True if the front that sent requests is still there."""
         return self.attached and requests[0].epoch == self.epoch
 
-    def _answer(self, answers: Answers) -> None:
+    def _answer(self, answers: BatchAnswers) -> None:
         with self._lock:
             if self._awaited(answers.requests):
                 self._backlog.append(answers)
@@ -344,7 +344,7 @@ class WorkerLink:
         while self._backlog and self._write_safely(self._backlog[0]):
             self._backlog.popleft()
 
-    def _write_safely(self, answers: Answers) -> bool:
+    def _write_safely(self, answers: BatchAnswers) -> bool:
         try:
             return self._write(answers)
         except Exception:
@@ -353,12 +353,12 @@ class WorkerLink:
             self._complete(replace(answers, status=Status.FAILED))
             return True
 
-    def _write(self, answers: Answers) -> bool:
+    def _write(self, answers: BatchAnswers) -> bool:
         """Write answers; False while there is no room."""
         if answers.outputs is None:
             self._complete(answers)
             return True
-        part = Part(answers.outputs)
+        part = AnswerPart(answers.outputs)
         if part.tensor_bytes > self._memory.layout.answer_bytes or part.size > self._ring.size:
             self._split(answers)
             return True
@@ -385,7 +385,7 @@ class WorkerLink:
             self._memory.want_room(False)
         return place
 
-    def _split(self, answers: Answers) -> None:
+    def _split(self, answers: BatchAnswers) -> None:
         """Put what is too large for one part into two, or refuse what cannot be split."""
         requests, outputs = answers.requests, answers.outputs
         if len(requests) == 1 or outputs is None:
@@ -398,7 +398,7 @@ class WorkerLink:
         self._backlog.insert(1, replace(answers, requests=requests[half:], outputs=second))
         self._backlog.insert(1, replace(answers, requests=requests[:half], outputs=first))
 
-    def _complete(self, answers: Answers, part: int = 0) -> None:
+    def _complete(self, answers: BatchAnswers, part: int = 0) -> None:
         """Write the completions of answers whose outputs are in a part, and wake the front."""
         memory, run, taken, status = self._memory.bytes, answers.run, answers.taken, answers.status
         begin, size, width = self._completions, self._size, COMPLETION.size

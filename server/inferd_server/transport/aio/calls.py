@@ -15,7 +15,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import Cancelled, EngineFailure, InferdError
 from inferd_server.transport.call import Authorize, Metadata, Refused, UnaryHandler, ignore
 from inferd_server.transport.cancellation import Cancellation
-from inferd_server.transport.in_flight import Bounds, UnsentBytes
+from inferd_server.transport.in_flight import ByteBounds, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up
@@ -154,7 +154,7 @@ class AioCall(AioContext):
 class UnaryServer:
     """What the unary calls of one server share. Event loop only."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ByteBounds) -> None:
         self.live: Live[AioCall] = Live()
         self.ends = asyncio.Event()
         """Cleared while answers have to wait."""
@@ -232,7 +232,7 @@ def count_unsent(answers: UnsentBytes, size: int) -> bool:
     return True
 
 
-def admits(bounds: Bounds, call: AioCall) -> bool:
+def admits(bounds: ByteBounds, call: AioCall) -> bool:
     """Decompress and count a call's request; False if it was refused."""
     try:
         call.request = bounds.compression.plain(call.request)

@@ -18,8 +18,8 @@ from inferd_server.transport.ending import (
     ARRIVE_LOOKS,
     LOOK_S,
     QUIET_LOOKS,
-    Ending,
     Next,
+    StopWait,
 )
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
@@ -130,7 +130,7 @@ class AioTransport:
 
     async def _await_end(self, closing: asyncio.Future[None], grace: float) -> Next:
         """Wait until all is over, or what is left is to be ended."""
-        ending, found = Ending(grace, time.monotonic), Next.WAIT
+        ending, found = StopWait(grace, time.monotonic), Next.WAIT
         own = {asyncio.current_task(), closing}
         while found is Next.WAIT and not closing.done():
             await asyncio.wait((closing,), timeout=min(LOOK_S, grace))

@@ -15,7 +15,7 @@ from inferd.tensors import Buffer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.aio.calls import AioContext, ServicerContext, admitted
 from inferd_server.transport.call import Authorize, Metadata, Receiver, Refused, StreamHandler
-from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
+from inferd_server.transport.in_flight import ByteBounds, Unanswered, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
@@ -38,7 +38,7 @@ class AioStream(AioContext):
     """A stream: an outbox that one task writes from."""
 
     def __init__(
-        self, context: ServicerContext, max_messages: int, bounds: Bounds, refused: Refused
+        self, context: ServicerContext, max_messages: int, bounds: ByteBounds, refused: Refused
     ) -> None:
         super().__init__(context, refused)
         self._outbox: deque[Answer] = deque()
@@ -185,7 +185,7 @@ class OpenStream:
 class StreamServer:
     """What the streams of one server share. Event loop only."""
 
-    def __init__(self, max_messages: int, bounds: Bounds) -> None:
+    def __init__(self, max_messages: int, bounds: ByteBounds) -> None:
         self.live: Live[OpenStream] = Live()
         self._max_messages = max_messages
         self._bounds = bounds

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Service:
+class UnaryService:
     """How the calls of one method are served."""
 
     handler: UnaryHandler
@@ -47,7 +47,7 @@ class QueueCall(CoreCall):
         "_begun", "_held", "_on_cancel", "_service", "_watched", "answered", "cancelled", "request",
     )  # fmt: skip
 
-    def __init__(self, event: Event, gate: Gate, service: Service) -> None:
+    def __init__(self, event: Event, gate: Gate, service: UnaryService) -> None:
         """Wait for `serve`; of core's `event`, its operations guarded by `gate`."""
         CoreCall.__init__(self, event, gate)
         self.request = b""

@@ -12,12 +12,12 @@ from typing import Protocol
 import grpc
 
 from inferd_server.transport.call import Routes
-from inferd_server.transport.completion_queue.calls import QueueCall, Service, admitted
+from inferd_server.transport.completion_queue.calls import QueueCall, UnaryService, admitted
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer, Event
 from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
-from inferd_server.transport.ending import LOOK_S, Ending, Next, take_in
+from inferd_server.transport.ending import LOOK_S, Next, StopWait, take_in
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
@@ -132,7 +132,7 @@ class CompletionQueueTransport:
 
     def _await_end(self, grace: float) -> Next:
         """Wait until all is over, or what is left is to be ended."""
-        ending = Ending(grace, time.monotonic)
+        ending = StopWait(grace, time.monotonic)
         found = Next.WAIT
         while found is Next.WAIT and not self._over.wait(min(LOOK_S, grace)):
             requests, answers = self.bounds.requests, self.bounds.answers
@@ -154,9 +154,9 @@ class CompletionQueueTransport:
         self._shutting.set()
         self._streams.tell(QueueStream.drain)
 
-    def _service(self, path: str, routes: Routes) -> Service:
+    def _service(self, path: str, routes: Routes) -> UnaryService:
         bounds = self.bounds
-        return Service(
+        return UnaryService(
             routes.unary[path],
             bounds.requests,
             bounds.answers,

@@ -14,7 +14,7 @@ from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, Receiver, Refused, StreamHandler
 from inferd_server.transport.completion_queue.calls import end, no_message
 from inferd_server.transport.completion_queue.core import CoreCall, Event
-from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
+from inferd_server.transport.in_flight import ByteBounds, Unanswered, UnsentBytes
 from inferd_server.transport.live import Live
 from inferd_server.transport.metadata import checked
 from inferd_server.transport.status import CallStatus, error_status, given_up, ok_status
@@ -137,7 +137,9 @@ class Outbox:
 class QueueStream:
     """A stream: receives one message at a time, never too far ahead of what is written."""
 
-    def __init__(self, core: CoreCall, max_messages: int, bounds: Bounds, refused: Refused) -> None:
+    def __init__(
+        self, core: CoreCall, max_messages: int, bounds: ByteBounds, refused: Refused
+    ) -> None:
         self.cancelled = False
         self._core = core
         self._outbox = Outbox(core, bounds.answers, self._written, partial(refused, self))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.queue import BatchQueue
@@ -103,7 +103,7 @@ class Bench:
     def serve(self, engine: FakeEngine, max_rows: int = 32) -> Target:
         """Run a model on an engine from now on."""
         dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        queue = self.inbox.open(dtypes, Limits(max_rows))
+        queue = self.inbox.open(dtypes, BatchBounds(max_rows))
         run: Runner[LinkRequest] = Runner(engine, True, self.executions.append, time.monotonic)
         thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
         thread.start()

@@ -20,7 +20,7 @@ from inferd_server.processes.link.inputs import (
 )
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.outputs import AnswerRing, Part, read_part
+from inferd_server.processes.link.outputs import AnswerPart, AnswerRing, read_part
 
 SIZE = 16 * SMALLEST
 
@@ -80,7 +80,7 @@ def values(datatype: str, shape: tuple[int, ...]) -> Array:
 @pytest.mark.parametrize("shape", [(), (0, 3), (3,), (2, 3, 1)])
 def test_outputs_are_read_as_they_were_written(datatype: str, shape: tuple[int, ...]) -> None:
     outputs = [values(datatype, shape), values("FP32", (5, 2))[::2], values("BYTES", (2,))]
-    part = Part(outputs)
+    part = AnswerPart(outputs)
     memory = np.zeros(part.size, np.uint8)
     part.write(memory, 0)
     got = read_part(memory, [array.dtype for array in outputs])

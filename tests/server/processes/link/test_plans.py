@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from inferd_server.batching.decision import Limits
+from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.runner import Overlap, Runner
 from inferd_server.processes.link.worker_end import LinkRequest
 
@@ -24,7 +24,7 @@ class Plan:
         self.copied: list[int] = []
         self._made = made
         dtypes = [tensor.dtype for tensor in DOUBLING.inputs]
-        self.queue = made.inbox.open(dtypes, Limits(4, 0.0, SIZES))
+        self.queue = made.inbox.open(dtypes, BatchBounds(4, 0.0, SIZES))
         self.target = Target(self.queue.number)
         self._thread = threading.Thread(target=self._live)
         self._thread.start()
