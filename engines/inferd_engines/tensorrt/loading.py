@@ -113,6 +113,7 @@ def read(
         recording,
         len(plan),
         contexts.make,
+        listeners_of(trt),
         contexts.compiled,
     )
 
