@@ -43,7 +43,7 @@ class Answers:
         # Counted first: who has the answer finds it in the statistics.
         form.statistics.hit(total, self._wall())
         form.series.cached(kind)
-        form.series.answered("OK", total, None)
+        form.series.answered("OK", total)
         try:
             asker.call.reply((value, asker.identity), SERVED[kind])
         except Exception:
@@ -56,7 +56,7 @@ class Answers:
         silence(asker)
         form, total = asker.form, self._clock() - asker.started
         form.statistics.failed(total)
-        form.series.answered(code_name(error), total, None)
+        form.series.answered(code_name(error), total)
         asker.call.fail(error)
 
     def release(self, asker: Asker) -> None:

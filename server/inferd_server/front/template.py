@@ -35,23 +35,23 @@ def split(message: bytes) -> Parts | None:
     Only fields in the order of their numbers and shorter than 128 bytes are recognised,
     which is what every client sends.
     """
-    size = len(message)
-    head = rest = 0
-    # One loop and no function for each field: every request passes here.
-    for tag in FRONT:
-        if rest + 1 >= size or message[rest] != tag:
-            end = rest
-        else:
-            length = message[rest + 1]
-            end = rest + 2 + length
-            if length > 127 or end > size:
-                end = rest
-        if tag == ID:
-            return head, end
-        head = rest = end
-        if not head:
-            return None
-    return None
+    head = after(message, 0, NAME)
+    if not head:
+        return None
+    # Most messages go on with an input: every request passes here.
+    if head < len(message) and message[head] > ID:
+        return head, head
+    head = after(message, head, VERSION)
+    return head, after(message, head, ID)
+
+
+def after(message: bytes, begin: int, tag: int) -> int:
+    """Return where a short field ends; `begin` if there is none of this tag."""
+    if begin + 1 >= len(message) or message[begin] != tag:
+        return begin
+    length = message[begin + 1]
+    end = begin + 2 + length
+    return begin if length > 127 or end > len(message) else end
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.scheduler.job import Execution, Phases
+from inferd_server.scheduler.job import Execution
 
 __all__ = ["Metrics", "MetricsServer"]
 UNKNOWN = ("", "")
@@ -82,20 +82,6 @@ class Metrics:
             if found is None:
                 found = self._series[model, version] = Series(self._wall)
             return found
-
-    def admitted(self, model: str, version: int) -> None:
-        """Count a request in."""
-        self.of(model, version).admitted()
-
-    def withdrawn(self, model: str, version: int) -> None:
-        """Take back an `admitted`: the request goes elsewhere."""
-        self.of(model, version).withdrawn()
-
-    def answered(
-        self, model: str, version: int, code: str, seconds: float, phases: Phases | None
-    ) -> None:
-        """Count an admitted request out; `phases` if it ran."""
-        self.of(model, version).answered(code, seconds, phases)
 
     def refused(self, model: tuple[str, int] | None, code: str) -> None:
         """Count a request that was never admitted; None for a model that is not known."""

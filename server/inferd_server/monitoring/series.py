@@ -8,7 +8,8 @@ from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inferd_server.scheduler.job import Execution, Phases
+from inferd_server.monitoring.pending import Pending, add_to_buckets
+from inferd_server.scheduler.job import Execution
 
 SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -73,6 +74,8 @@ class Series:
         self._padding = 0
         self._steered: tuple[int, float] | None = None
         self._cached: dict[str, int] = {}
+        # Of requests that succeeded: seconds in all, and those in the queue.
+        self._pending: Pending[tuple[float, float]] = Pending()
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -85,21 +88,20 @@ class Series:
         with self._lock:
             self._in_flight -= 1
 
-    def answered(self, code: str, seconds: float, phases: Phases | None) -> None:
-        """Count an admitted request out; `phases` if it ran."""
+    def succeeded(self, seconds: float, queued: float) -> None:
+        """Count an admitted request out that ran, after waiting for `queued` of its seconds."""
+        pending = self._pending
+        pending.add((seconds, queued))
+        if pending.full:
+            with self._lock:
+                self._add_up()
+
+    def answered(self, code: str, seconds: float) -> None:
+        """Count an admitted request out that did not run to its end, or not for itself."""
         with self._lock:
             self._in_flight -= 1
-            counts, totals = self._counts, self._totals
-            counts[REQUEST][bisect_left(SECONDS, seconds)] += 1
-            totals[REQUEST] += seconds
-            if phases is not None:
-                queued = phases.queue
-                counts[QUEUE][bisect_left(SECONDS, queued)] += 1
-                totals[QUEUE] += queued
-            if code not in self._codes:
-                self._began[code] = self._wall()
-                self._codes[code] = 0
-            self._codes[code] += 1
+            self._observe(REQUEST, seconds)
+            self._count(code, 1)
 
     def cached(self, result: str) -> None:
         """Count what the response cache did with a request: HIT, SHARED_HIT, MERGED or MISS."""
@@ -122,6 +124,7 @@ class Series:
     def snapshot(self) -> SeriesSnapshot:
         """Return the counters; they do not change any more."""
         with self._lock:
+            self._add_up()
             return SeriesSnapshot(
                 self._created,
                 self._in_flight,
@@ -134,6 +137,21 @@ class Series:
                 self._steered,
                 dict(self._cached),
             )
+
+    def _add_up(self) -> None:
+        """Count what is pending; with the lock held."""
+        if found := self._pending.take():
+            self._in_flight -= len(found)
+            self._count("OK", len(found))
+            for which, values in zip((REQUEST, QUEUE), zip(*found, strict=True), strict=True):
+                add_to_buckets(self._counts[which], BOUNDS[which], values)
+                self._totals[which] += sum(values)
+
+    def _count(self, code: str, count: int) -> None:
+        if code not in self._codes:
+            self._began[code] = self._wall()
+            self._codes[code] = 0
+        self._codes[code] += count
 
     def _observe(self, which: int, value: float) -> None:
         self._counts[which][bisect_left(BOUNDS[which], value)] += 1

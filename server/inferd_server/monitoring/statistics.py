@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from inferd_server.monitoring.pending import Pending
 from inferd_server.scheduler.job import Execution, Phases
 
 
@@ -67,12 +68,16 @@ class Statistics:
         self._miss = Duration()
         self._executions = 0
         self._batches: dict[int, BatchTimes] = {}
+        # Of requests that succeeded: rows, total, queue, gather, compute, wall clock.
+        self._pending: Pending[tuple[int, float, float, float, float, float]] = Pending()
         self._lock = threading.Lock()
 
     @property
     def successes(self) -> int:
         """Requests that were answered by a run of their own or of a batch."""
-        return self._successes
+        with self._lock:
+            self._add_up()
+            return self._successes
 
     def succeeded(
         self, rows: int, total: float, prepare: float, phases: Phases, wall: float
@@ -86,21 +91,17 @@ class Statistics:
             phases: where it waited and ran; the rest went into its answer.
             wall: seconds since the epoch.
         """
-        run = phases.run
-        with self._lock:
-            self._successes += 1
-            self._total += total
-            self._queue += phases.queue
-            self._gather += prepare + run.gather
-            self._compute += run.compute
-            self._rows += rows
-            self._last = wall
+        run, pending = phases.run, self._pending
+        pending.add((rows, total, phases.queue, prepare + run.gather, run.compute, wall))
+        if pending.full:
+            with self._lock:
+                self._add_up()
 
     def hit(self, total: float, wall: float) -> None:
         """Count a request that was answered without a run of its own; `total` as above."""
         with self._lock:
             self._hit.add(total)
-            self._last = wall
+            self._last = max(self._last, wall)
 
     def missed(self, lookup: float) -> None:
         """Count a request that has to run after it was looked up for so many seconds."""
@@ -123,6 +124,7 @@ class Statistics:
     def read(self) -> Snapshot:
         """Return the counters; a copy as far as its numbers go."""
         with self._lock:
+            self._add_up()
             count = self._successes
             rest = self._total - self._queue - self._gather - self._compute
             return Snapshot(
@@ -142,6 +144,18 @@ class Statistics:
                     for size, times in sorted(self._batches.items())
                 },
             )
+
+    def _add_up(self) -> None:
+        """Count what is pending; with the lock held."""
+        if found := self._pending.take():
+            rows, totals, queues, gathers, computes, walls = zip(*found, strict=True)
+            self._successes += len(found)
+            self._rows += sum(rows)
+            self._total += sum(totals)
+            self._queue += sum(queues)
+            self._gather += sum(gathers)
+            self._compute += sum(computes)
+            self._last = max(self._last, walls[-1])
 
 
 def copied(duration: Duration) -> Duration:

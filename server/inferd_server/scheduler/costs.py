@@ -15,14 +15,17 @@ class Costs:
     def __init__(self) -> None:
         """Begin without anything learned."""
         self._samples: dict[int, deque[float]] = {}
+        self._medians: dict[int, float] = {}
         # Sizes in rising order, with medians that never fall.
         self._known: tuple[tuple[int, float], ...] = ()
 
     def learn(self, rows: int, seconds: float) -> None:
         """Take a run in."""
-        samples = self._samples.setdefault(size_of(rows), deque(maxlen=SAMPLES))
+        size = size_of(rows)
+        samples = self._samples.setdefault(size, deque(maxlen=SAMPLES))
         samples.append(seconds)
-        self._known = rising({size: median_high(found) for size, found in self._samples.items()})
+        self._medians[size] = median_high(samples)
+        self._known = rising(self._medians)
 
     def seconds(self, rows: int) -> float:
         """Return what a run of so many rows takes; 0 while nothing is known.

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
-from inferd_server.scheduler.job import Execution, Phases
+from inferd_server.scheduler.job import Execution
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.serving import infer_request, metrics_text, rows, running_fake
@@ -46,19 +46,19 @@ def engines(metrics: Metrics) -> set[str]:
 
 
 def test_a_request_is_in_flight_until_it_is_answered(metrics: Metrics) -> None:
-    metrics.admitted("m", 1)
-    metrics.admitted("m", 1)
+    metrics.of("m", 1).admitted()
+    metrics.of("m", 1).admitted()
     assert value(metrics, "inferd_in_flight_requests", **M1) == 2
-    metrics.answered("m", 1, "OK", 2.0, Phases(1.5, RUN))
+    metrics.of("m", 1).succeeded(2.0, 1.5)
     assert value(metrics, "inferd_in_flight_requests", **M1) == 1
-    metrics.withdrawn("m", 1)
+    metrics.of("m", 1).withdrawn()
     assert value(metrics, "inferd_in_flight_requests", **M1) == 0
     assert value(metrics, "inferd_requests_total", **M1, code="OK") == 1
 
 
 def test_an_answer_is_timed(metrics: Metrics) -> None:
-    metrics.admitted("m", 1)
-    metrics.answered("m", 1, "OK", 2.0, Phases(1.5, RUN))
+    metrics.of("m", 1).admitted()
+    metrics.of("m", 1).succeeded(2.0, 1.5)
     assert value(metrics, "inferd_request_seconds_sum", **M1) == 2.0
     assert value(metrics, "inferd_request_seconds_bucket", **M1, le="1.0") == 0
     assert value(metrics, "inferd_request_seconds_bucket", **M1, le="2.5") == 1
@@ -66,8 +66,8 @@ def test_an_answer_is_timed(metrics: Metrics) -> None:
 
 
 def test_a_request_that_did_not_run_has_no_phases(metrics: Metrics) -> None:
-    metrics.admitted("m", 1)
-    metrics.answered("m", 1, "DEADLINE_EXCEEDED", 2.0, None)
+    metrics.of("m", 1).admitted()
+    metrics.of("m", 1).answered("DEADLINE_EXCEEDED", 2.0)
     assert value(metrics, "inferd_requests_total", **M1, code="DEADLINE_EXCEEDED") == 1
     assert value(metrics, "inferd_request_seconds_count", **M1) == 1
     assert value(metrics, "inferd_queue_seconds_count", **M1) == 0
@@ -155,7 +155,7 @@ def test_the_server_tells_what_it_is(metrics: Metrics) -> None:
 def test_metrics_are_served_in_the_format_of_prometheus(
     metrics: Metrics, server: MetricsServer
 ) -> None:
-    metrics.admitted('m"\n\\', 1)
+    metrics.of('m"\n\\', 1).admitted()
     port = server.start("127.0.0.1", 0)
     assert port > 0
     families = {

@@ -118,8 +118,9 @@ class CoreCall:
         call = self._call
         return () if call is None else text_names(cygrpc.peer_identities(call))
 
+    @property
     def deadline(self) -> float | None:
-        """Return the deadline in monotonic seconds, or None."""
+        """Monotonic seconds, or None for a call without a deadline."""
         event = self._event
         wall = FOREVER + 1 if event is None else event.call_details.deadline
         return None if wall > FOREVER else float(wall - time.time() + time.monotonic())
@@ -151,7 +152,7 @@ class CoreCall:
         """Send initial metadata ahead of everything else."""
         self._start((cygrpc.SendInitialMetadataOperation(metadata, 0),), ignore)
 
-    def reply(self, message: bytes, watched: bool, then: Tag) -> None:
+    def answer(self, message: bytes, watched: bool, then: Tag) -> None:
         """Send the one message of a unary call, and OK; `then` when it is out or the call over.
 
         With the lock held.
@@ -161,10 +162,10 @@ class CoreCall:
         if self._finish(end, then) and len(message) > LARGE:
             end[1] = cygrpc.SendMessageOperation(NO_MESSAGE, 0)
 
-    def reply_with(
+    def answer_with(
         self, message: bytes, trailing: Metadata, then: Tag, *, first: bool, watched: bool
     ) -> None:
-        """Send what `reply` sends, and metadata; `first` if nothing was sent before."""
+        """Send what `answer` sends, and metadata; `first` if nothing was sent before."""
         begin = (NO_METADATA,) if first else ()
         send = cygrpc.SendMessageOperation(message, 0)
         status = cygrpc.SendStatusFromServerOperation(trailing, 0, b"", 0)
@@ -250,8 +251,10 @@ class CoreServer:
         self._server.start()
         self._bell.start()
 
-    def accept(self, method: str | None, then: Callable[[CoreCall], object]) -> None:
+    def accept(self, method: str | None, then: Callable[[Event, Gate], object]) -> None:
         """Hand over the calls of a registered method, or of all the others, one after the other.
+
+        As what a `CoreCall` is made of.
 
         Called n times, n calls may arrive before the first is looked at.
         """
@@ -260,7 +263,7 @@ class CoreServer:
         def arrived(event: Event) -> None:
             if event.success:
                 self._arm(method, arrived)
-                then(CoreCall(event, gate))
+                then(event, gate)
 
         self._arm(method, arrived)
 
@@ -279,6 +282,30 @@ class CoreServer:
                 log.exception("an event could not be handled")
             return True
         return False if kind == QUEUE_TIMEOUT else None
+
+    def drain(self, most: int) -> bool | None:
+        """Run the tags of the events that are there. False: no more; True: perhaps; None: over.
+
+        One loop and no function for each event, of which every request brings three.
+        """
+        poll, idle = self._queue.poll, False
+        try:
+            for _ in range(most):
+                event = poll(0)
+                kind = event.completion_type
+                if kind == OPERATION_COMPLETE:
+                    event.tag(event)
+                    idle = False
+                elif kind != QUEUE_TIMEOUT:
+                    return None
+                elif idle:
+                    # Core looks at one connection at a time: only two misses in a row mean none.
+                    return False
+                else:
+                    idle = True
+        except Exception:
+            log.exception("an event could not be handled")
+        return True
 
     def on_poller(self, then: Callable[[], None]) -> None:
         """Run something on the polling thread, as an event. Any thread; once only."""

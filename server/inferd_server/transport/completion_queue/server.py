@@ -11,17 +11,18 @@ from typing import Protocol
 
 import grpc
 
-from inferd_server.transport.call import Routes, UnaryHandler
-from inferd_server.transport.completion_queue.calls import QueueCall, admitted
-from inferd_server.transport.completion_queue.core import CoreCall, CoreServer
+from inferd_server.transport.call import Routes
+from inferd_server.transport.completion_queue.calls import QueueCall, Service, admitted
+from inferd_server.transport.completion_queue.core import CoreCall, CoreServer, Event
+from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
-from inferd_server.transport.ending import LOOK_S, Ending, Next
+from inferd_server.transport.ending import LOOK_S, Ending, Next, take_in
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
 from inferd_server.transport.options import TransportOptions, channel_arguments
-from inferd_server.transport.sockets import has_unread, others_run
+from inferd_server.transport.sockets import Arriving, Place, place_of
 from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
@@ -32,12 +33,6 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
-# Events at most that the end waits for: callers that send on and on must not put it off.
-LAST_EVENTS = 1 << 16
-# Polls in a row without an event that mean that nothing is there.
-MISSES = 2
-# What a last look waits for an event, and how often it does while more is to come.
-LAST_LOOK_S, LAST_LOOKS = 0.005, 200
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
@@ -77,7 +72,7 @@ class CompletionQueueTransport:
         self._options = options
         self.bounds = bounds_of(options)
         self._core: CoreServer | None = None
-        self._port = 0
+        self._place: Place = 0
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
         self._unwatched: Unwatched[QueueCall] = Unwatched(time.monotonic)
@@ -101,14 +96,14 @@ class CompletionQueueTransport:
         if not port:
             core.close()
             raise cannot_listen(address, credentials is not None)
-        self._core, self._port = core, port
-        hot = {path: routes.unary[path] for path in HOT if path in routes.unary}
-        core.start(list(hot))
-        for path, handler in hot.items():
+        self._core, self._place = core, place_of(address, port)
+        hot = [path for path in HOT if path in routes.unary]
+        core.start(hot)
+        for path in hot:
             for _ in range(READY_HOT):
-                core.accept(path, self._unary(path, handler, routes))
+                core.accept(path, self._unary(path, routes))
         for _ in range(READY_OTHERS):
-            core.accept(None, lambda call: self._accepted(call, routes))
+            core.accept(None, lambda event, gate: self._accepted(event, gate, routes))
         self._thread.start()
         return port
 
@@ -150,7 +145,7 @@ class CompletionQueueTransport:
         # A caller who gets an answer now, and calls again, would meet the end on its way.
         self._core.keep_ends()
         try:
-            self._take_in(self._core)
+            take_in(self._core.poll, Arriving(self._place).look)
         except Exception:
             # The end must come, whatever becomes of these.
             log.exception("calls that had arrived could not be taken in")
@@ -159,45 +154,40 @@ class CompletionQueueTransport:
         self._shutting.set()
         self._streams.tell(QueueStream.drain)
 
-    def _take_in(self, core: CoreServer) -> None:
-        """Accept what arrived before the end: core would drop it without an answer."""
-        misses = looks = quiet = 0
-        for _ in range(LAST_EVENTS):
-            # Core looks at one connection at a time, so that one miss does not mean that there
-            # is nothing; and what the kernel, or a thread of core's own, still has is to come.
-            # A thread of core's that waits for a lock looks idle: so one quiet look is not enough.
-            quiet = quiet + 1 if misses > MISSES and not self._more_comes() else 0
-            if quiet > MISSES or (misses > MISSES and looks >= LAST_LOOKS):
-                return
-            last = misses >= MISSES
-            looks += last
-            misses = 0 if core.poll(LAST_LOOK_S if last else 0.0) else misses + 1
+    def _service(self, path: str, routes: Routes) -> Service:
+        bounds = self.bounds
+        return Service(
+            routes.unary[path],
+            bounds.requests,
+            bounds.answers,
+            bounds.compression,
+            self._unwatched.add,
+            routes.refused(path),
+        )
 
-    def _more_comes(self) -> bool:
-        return has_unread(self._port) or others_run()
-
-    def _unary(
-        self, path: str, handler: UnaryHandler, routes: Routes
-    ) -> Callable[[CoreCall], None]:
-        waits, refused = self._unwatched.add, routes.refused(path)
+    def _unary(self, path: str, routes: Routes) -> Callable[[Event, Gate], None]:
+        service = self._service(path, routes)
         authorize = routes.authorize.get(path)
 
-        def arrived(call: CoreCall) -> None:
+        def arrived(event: Event, gate: Gate) -> None:
+            call = QueueCall(event, gate, service)
             if authorize is None or admitted(call, authorize):
-                QueueCall(call, self.bounds, handler, waits, refused)
+                call.serve()
 
         return arrived
 
-    def _accepted(self, call: CoreCall, routes: Routes) -> None:
+    def _accepted(self, event: Event, gate: Gate, routes: Routes) -> None:
+        call = CoreCall(event, gate)
         method = call.method
+        if method in routes.unary:
+            self._unary(method, routes)(event, gate)
+            return
         authorize = routes.authorize.get(method)
         if authorize is not None and not admitted(call, authorize):
             return
-        refused = routes.refused(method)
-        if method in routes.unary:
-            QueueCall(call, self.bounds, routes.unary[method], self._unwatched.add, refused)
-        elif method in routes.streams:
-            stream = QueueStream(call, self._options.max_stream_messages, self.bounds, refused)
+        if method in routes.streams:
+            most, refused = self._options.max_stream_messages, routes.refused(method)
+            stream = QueueStream(call, most, self.bounds, refused)
             stream.serve(routes.streams[method], self._streams)
         else:
             text = f"there is no method {method}"
@@ -208,24 +198,13 @@ class CompletionQueueTransport:
         running: bool | None = True
         while running is not None:
             # What is there first, so that it makes one batch; then a turn; then the next event.
-            running = self._drain(self._core)
+            running = self._core.drain(EVENTS)
             if running is not None:
                 wait = self._take_turn()
                 self._watch(self._unwatched.take())
                 if running is False:
                     running = self._core.poll(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
-
-    def _drain(self, core: CoreServer) -> bool | None:
-        """Handle what is there. True: there may be more; False: nothing; None: over."""
-        idle = False
-        for _ in range(EVENTS):
-            running = core.poll(0.0)
-            if running is None or (idle and not running):
-                return running
-            # Core looks at one connection at a time: only two misses in a row mean none.
-            idle = not running
-        return True
 
     def _take_turn(self) -> float | None:
         try:

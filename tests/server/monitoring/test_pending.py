@@ -1,0 +1,43 @@
+"""Numbers that are added up together come to what they come to one by one."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from hypothesis import given
+from hypothesis import strategies as st
+from inferd_server.monitoring.pending import MOST, Pending, add_to_buckets
+from inferd_server.monitoring.series import SECONDS, Series
+from inferd_server.monitoring.statistics import Statistics
+from inferd_server.scheduler.job import Execution, Phases
+
+TIMES = st.floats(0.0, 20.0) | st.sampled_from(SECONDS)
+
+
+@given(st.lists(TIMES), st.lists(TIMES))
+def test_values_fall_into_the_buckets_that_each_alone_would(
+    first: list[float], second: list[float]
+) -> None:
+    counts, wanted = [0] * (len(SECONDS) + 1), [0] * (len(SECONDS) + 1)
+    for values in (first, second):
+        add_to_buckets(counts, SECONDS, values)
+    for value in (*first, *second):
+        wanted[bisect_left(SECONDS, value)] += 1
+    assert counts == wanted
+
+
+def test_what_was_taken_is_there_no_more() -> None:
+    pending: Pending[tuple[int, float]] = Pending()
+    pending.add((1, 2.0))
+    pending.add((3, 4.0))
+    assert pending.take() == [(1, 2.0), (3, 4.0)]
+    assert pending.take() == []
+
+
+def test_pending_numbers_stay_few_though_nobody_reads_them() -> None:
+    series, statistics = Series(lambda: 0.0), Statistics()
+    phases = Phases(0.25, Execution(1, 0.0, 0.0, 0.0))
+    for _ in range(3 * MOST + 1):
+        series.succeeded(0.5, 0.25)
+        statistics.succeeded(1, 0.5, 0.0, phases, 1.0)
+    assert len(series._pending.take()) == len(statistics._pending.take()) == 1
