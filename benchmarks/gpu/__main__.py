@@ -20,8 +20,7 @@ from pathlib import Path
 from inferd_engines.engine import EngineError
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.opener import Gpu, find_gpu
-from inferd_engines.tensorrt.options import BuildOptions
-from inferd_engines.tensorrt.texts import sizes
+from inferd_engines.tensorrt.options import BuildOptions, sizes
 from inferd_server.settings.model import shipped_models
 
 from benchmarks import resnet50

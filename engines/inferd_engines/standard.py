@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from inferd_engines.choice import FirstOf
 from inferd_engines.engine import Engine, EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
-from inferd_engines.tensorrt.texts import others
+from inferd_engines.tensorrt.options import others
 
 if TYPE_CHECKING:
     from inferd_engines.tensorrt.background import Builds

@@ -181,9 +181,10 @@ def test_an_error_can_be_asked_for_at_the_nth_call(bench: Bench, cuda: Any) -> N
     bench.standin.mend()
 
 
-@pytest.mark.parametrize("call", ["alloc", "wait", "collect"])
+@pytest.mark.parametrize("call", ["alloc", "wait", "pageable", "query", "collect"])
 def test_what_spoils_a_capture_does(bench: Bench, cuda: Any, call: str) -> None:
     stream, libcuda = cuda.Stream(1), bench.device.libcuda
+    memory = cuda.mem_alloc(64)
     garbage: list[Any] = [cuda.mem_alloc(8)]
     garbage.append(garbage)
     gc.disable()
@@ -194,8 +195,14 @@ def test_what_spoils_a_capture_does(bench: Bench, cuda: Any, call: str) -> None:
             del garbage
             gc.collect()
         else:
+            calls = {
+                "alloc": lambda: cuda.mem_alloc(1),
+                "wait": stream.synchronize,
+                "pageable": lambda: cuda.memcpy_htod_async(memory, np.zeros(8), stream),
+                "query": stream.is_done,
+            }
             with pytest.raises(cuda.Error, match="not permitted when stream is capturing"):
-                cuda.mem_alloc(1) if call == "alloc" else stream.synchronize()
+                calls[call]()
         with pytest.raises(TensorRTError, match="CAPTURE_INVALIDATED"):
             libcuda.end_capture(stream.handle)
     finally:

@@ -14,8 +14,8 @@ from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.host import cuda_version
 from inferd_engines.tensorrt.loading import check_valid
 from inferd_engines.tensorrt.opener import Gpu
+from inferd_engines.tensorrt.options import CURRENT
 from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
-from inferd_engines.tensorrt.texts import CURRENT
 
 from tests.engines.tensorrt.bench import Bench
 from tests.gpu.subjects import DIGITS, OPTIONS

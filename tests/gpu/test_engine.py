@@ -11,7 +11,7 @@ import pytest
 from inferd_engines.engine import Engine, EngineOptions
 from inferd_engines.onnx import open_onnx
 from inferd_engines.tensorrt.engine import TensorRTEngine
-from inferd_engines.tensorrt.gate import accept
+from inferd_engines.tensorrt.judge import accept
 from inferd_engines.tensorrt.opener import Gpu
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Profile, Range

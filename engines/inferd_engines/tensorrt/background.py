@@ -14,7 +14,7 @@ from queue import SimpleQueue
 
 from inferd_engines.tensorrt.errors import BuildFailed, PlanMissing, TensorRTError
 from inferd_engines.tensorrt.opener import Wanted
-from inferd_engines.tensorrt.texts import flags_of
+from inferd_engines.tensorrt.options import flags_of
 
 log = logging.getLogger(__name__)
 SAID = 2000

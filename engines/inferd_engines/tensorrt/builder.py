@@ -1,4 +1,4 @@
-"""From an ONNX file to a plan."""
+"""From an ONNX file to a plan, and into a store."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from inferd_engines.engine import Signature, Tensor
+from inferd_engines.tensorrt.cache_store import attach, combined, timing_cache
 from inferd_engines.tensorrt.errors import BuildCancelled, BuildFailed
-from inferd_engines.tensorrt.options import BuildOptions
+from inferd_engines.tensorrt.key import Host, PlanKey
+from inferd_engines.tensorrt.options import CURRENT, BuildOptions
 from inferd_engines.tensorrt.precision import in_precision
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.progress import Build, monitor_of
 from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import Library, required
+from inferd_engines.tensorrt.store import PlanStore
 from inferd_engines.tensorrt.tensors import check_datatypes, tensor_of
-from inferd_engines.tensorrt.texts import CURRENT
-from inferd_engines.tensorrt.timing import attach, combined
 
 log = logging.getLogger(__name__)
 USER_ALLOCATION = "REQUIRE_USER_ALLOCATION"
@@ -245,3 +246,34 @@ def set_targets(library: Library, config: Any, targets: tuple[str, ...]) -> None
     for index, target in enumerate(targets):
         name = "CURRENT" if target == CURRENT else f"SM{target.replace('.', '')}"
         config.set_compute_capability(getattr(library.module.ComputeCapability, name), index)
+
+
+def add_plan(
+    folder: Path,
+    key: PlanKey,
+    model: Path,
+    library: Library,
+    host: Host,
+    options: BuildOptions,
+    build: Build | None = None,
+) -> None:
+    """Build a plan and publish it; blocks, for seconds to many minutes.
+
+    Args:
+        folder: of the store.
+        key: of the plan.
+        model: ONNX file.
+        library: that builds.
+        host: that builds, however compatible the plan is.
+        options: how.
+        build: tells how far it is, and may cancel.
+
+    Raises:
+        BuildFailed: the model cannot be read, or does not fit the options; or it was cancelled.
+        OSError: the plan cannot be written.
+    """
+    builder, cache = Builder(library), timing_cache(folder, host, options.targets)
+    before = cache.read() if library.timing_cache else b""
+    plan, after = builder.build(model, options, build, before)
+    PlanStore(folder).publish(key, plan, {"precision": options.precision})
+    cache.keep(before, after, builder.combined)

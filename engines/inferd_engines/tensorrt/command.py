@@ -13,16 +13,22 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inferd_engines.engine import EngineError
-from inferd_engines.tensorrt.building import add_plan
+from inferd_engines.tensorrt.builder import add_plan
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import compatible, key_of
-from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
+from inferd_engines.tensorrt.options import (
+    COMPATIBILITIES,
+    MIB,
+    PRECISIONS,
+    BuildOptions,
+    read_range,
+    sizes,
+)
 from inferd_engines.tensorrt.profiles import BUCKETS, Range
 from inferd_engines.tensorrt.progress import Build, Phase
 from inferd_engines.tensorrt.shim import find
 from inferd_engines.tensorrt.store import PlanStore
-from inferd_engines.tensorrt.texts import MIB, read_range, sizes
 
 HELP = "build a TensorRT plan from an ONNX file"
 

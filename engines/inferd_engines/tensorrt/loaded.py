@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inferd_engines.engine import Signature, Tensor
-from inferd_engines.tensorrt.recording import Recording, listeners_of
+from inferd_engines.tensorrt.recording import Listeners, Recording
 from inferd_engines.tensorrt.shim import required
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -29,6 +29,8 @@ class Loaded:
     """Bytes on the device, about: the size of the plan."""
     make_context: Callable[[], Any]
     """Makes an execution context whose memory for activations is ours."""
+    listeners: Listeners
+    """Of TensorRT's logger."""
     runtime_cache: Callable[[], bytes] = bytes
     """Returns what was compiled on this GPU so far; empty where plans are compiled when built."""
 
@@ -46,7 +48,7 @@ class Loaded:
 
     def listen(self) -> int:
         """Record what TensorRT says on this thread from now on; return the place of that."""
-        listeners_of(self.trt).listen(self.recording)
+        self.listeners.listen(self.recording)
         return self.recording.begin()
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from inferd_engines.engine import Signature, Tensor
-from inferd_engines.tensorrt.budget import Needs, shortage
 from inferd_engines.tensorrt.buffers import arrange
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.engine import LANES, TensorRTEngine
@@ -31,6 +31,51 @@ REASONS: Mapping[str, str] = {
     "VERSION_MISMATCH": "it was built by another version of TensorRT; build it with this one",
 }
 """What the bits of an invalid plan mean, by TensorRT's name, and what to do."""
+MIB = 1 << 20
+RESERVE = 64 * MIB
+"""For what CUDA itself takes with modules and streams."""
+GRAPH = 4 * MIB
+"""Of one captured graph, an estimate."""
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Bytes that a loaded plan takes on the device."""
+
+    weights: int
+    """About the size of the plan."""
+    activations: int
+    """Of all execution contexts; 0 before the plan was read."""
+    arena: int
+    """Inputs and outputs."""
+    graphs: int
+    """Captured ones, as a number."""
+
+    @property
+    def total(self) -> int:
+        """All of it, with what CUDA takes."""
+        return self.weights + self.activations + self.arena + self.graphs * GRAPH + RESERVE
+
+
+def shortage(needs: Needs, free: int) -> str:
+    """Say why a plan does not fit; "" if it does.
+
+    Args:
+        needs: of the plan.
+        free: bytes that nobody holds on the device.
+    """
+    if needs.total <= free:
+        return ""
+    return (
+        f"it needs about {mib(needs.total)} MiB (weights {mib(needs.weights)}, activations "
+        f"{mib(needs.activations)}, inputs and outputs {mib(needs.arena)}, {needs.graphs} graphs), "
+        f"and {mib(free)} MiB are free"
+    )
+
+
+def mib(count: int) -> int:
+    """Return MiB, rounded up."""
+    return -(-count // MIB)
 
 
 def load(
@@ -113,6 +158,7 @@ def read(
         recording,
         len(plan),
         contexts.make,
+        listeners_of(trt),
         contexts.compiled,
     )
 

@@ -24,15 +24,13 @@ from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 from inferd_engines.tensorrt.host import cuda_version, host_of
-from inferd_engines.tensorrt.judge import Judge
+from inferd_engines.tensorrt.judge import Judge, Latency, latencies_in
 from inferd_engines.tensorrt.key import PlanKey, compatible, key_of
-from inferd_engines.tensorrt.latency import Latency, latencies_in
 from inferd_engines.tensorrt.loading import load
-from inferd_engines.tensorrt.options import BuildOptions
+from inferd_engines.tensorrt.options import CURRENT, BuildOptions, blocks, options_from
 from inferd_engines.tensorrt.shim import Library, find
 from inferd_engines.tensorrt.store import PlanStore, StoredPlan
 from inferd_engines.tensorrt.tensors import check_datatypes
-from inferd_engines.tensorrt.texts import CURRENT, blocks, options_from
 
 
 @dataclass(frozen=True, slots=True)

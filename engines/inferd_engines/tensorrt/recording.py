@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 KEPT = 12
+MAKING = threading.Lock()
+"""Held while a logger is made: a second one would be the one that is kept."""
 LEVELS = {
     "INTERNAL_ERROR": logging.ERROR,
     "ERROR": logging.ERROR,
@@ -116,9 +118,8 @@ class Listeners:
         getattr(self._thread, "recording", self._latest).said(severity, text)
 
 
-@cache
 def logger_of(trt: Any) -> Any:
-    """Return the one logger for a TensorRT, which lives as long as the process.
+    """Return the one logger for a TensorRT, which lives as long as the process. Any thread may ask.
 
     TensorRT keeps a pointer to the first logger that it is ever given, and uses it for everybody.
     `listeners` of it says who is told.
@@ -126,6 +127,12 @@ def logger_of(trt: Any) -> Any:
     Args:
         trt: the module, whose own class has to be the base.
     """
+    with MAKING:
+        return _logger_of(trt)
+
+
+@cache
+def _logger_of(trt: Any) -> Any:
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:

@@ -73,13 +73,19 @@ class Bench:
         graphs: bool = True,
         dependent: Sequence[str] = (),
         noise: float = 0.0,
+        by_context: float = 0.0,
     ) -> TensorRTEngine:
         """Put a plan there and load it."""
         options = BuildOptions(buckets=tuple(buckets), ranges=ranges or {}, batched=batched)
         self.options = options
         profiles = profiles_for(signature, buckets, options.ranges, batched=batched)
         self.models[PLAN] = FakeModel(
-            signature, compute, profiles, dependent=frozenset(dependent), noise=noise
+            signature,
+            compute,
+            profiles,
+            dependent=frozenset(dependent),
+            noise=noise,
+            by_context=by_context,
         )
         return self.load(signature, options, graphs=graphs)
 

@@ -6,6 +6,7 @@ import gc
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -142,6 +143,27 @@ def test_one_logger_outlives_every_engine_and_tells_the_one_whose_thread_it_is(
     assert "said after the first was closed" in str(error)
     assert "said after the first was closed" in caplog.messages
     second.close()
+
+
+def test_threads_that_ask_at_once_get_the_same_logger() -> None:
+    both = threading.Barrier(2)
+    found: list[object] = []
+
+    class Slow:
+        """A TensorRT whose loggers take time to be made."""
+
+        class ILogger:
+            def __init__(self) -> None:
+                with suppress(threading.BrokenBarrierError):
+                    both.wait(0.2)
+
+    trt = Slow()
+    threads = [threading.Thread(target=lambda: found.append(logger_of(trt))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found[0] is found[1]
 
 
 def test_what_a_thread_of_tensorrt_says_goes_to_who_listened_last(bench: Bench) -> None:

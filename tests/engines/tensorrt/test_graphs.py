@@ -77,6 +77,16 @@ def test_runs_that_differ_from_run_to_run_are_compared_as_near_as_they_are(bench
     assert bench.standin.launches == before + 1
 
 
+def test_contexts_whose_kernels_differ_are_each_compared_with_themselves(bench: Bench) -> None:
+    bench.open(DOUBLING, double, buckets=(1, 2), by_context=1e-4)
+    before = bench.standin.launches
+    answers = [bench.engines[-1].run(INPUTS, {}, 2)["OUTPUT0"] for _ in range(2)]
+    assert bench.standin.launches == before + 2
+    # The lanes take turns.
+    assert not np.array_equal(*answers)
+    np.testing.assert_allclose(*answers, rtol=1e-2)
+
+
 def test_a_graph_whose_kernels_compute_something_else_is_not_used(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_engines.engine import Tensor
-from inferd_engines.tensorrt.budget import RESERVE, Needs, shortage
 from inferd_engines.tensorrt.buffers import ALIGNMENT, arrange
 from inferd_engines.tensorrt.command import configure, options_of
 from inferd_engines.tensorrt.device import load_driver, open_device
@@ -20,11 +19,18 @@ from inferd_engines.tensorrt.errors import (
 )
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import Gpu
-from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
+from inferd_engines.tensorrt.loading import RESERVE, Needs, shortage
+from inferd_engines.tensorrt.options import (
+    COMPATIBILITIES,
+    PRECISIONS,
+    BuildOptions,
+    flags_of,
+    options_from,
+    others,
+)
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.recording import Recording
 from inferd_engines.tensorrt.shim import Library, find, required
-from inferd_engines.tensorrt.texts import flags_of, options_from, others
 
 from tests.device.standin import NO_DEVICE
 from tests.device.standin import device as one_device

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from inferd_engines.tensorrt import command
-from inferd_engines.tensorrt.building import add_plan
+from inferd_engines.tensorrt.builder import add_plan
 from inferd_engines.tensorrt.cache_store import CacheFile, timing_cache
 from inferd_engines.tensorrt.disk import lock
 from inferd_engines.tensorrt.errors import BuildFailed

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from inferd_engines.engine import Array, Signature, Tensor
-from inferd_engines.tensorrt.latency import (
+from inferd_engines.tensorrt.judge import (
     RUNS,
     WARM_UP,
     Latency,

@@ -18,8 +18,7 @@ from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import Gpu as Card
 from inferd_engines.tensorrt.key import compatible, key_of
 from inferd_engines.tensorrt.opener import Gpu, wanted_on
-from inferd_engines.tensorrt.options import BuildOptions
-from inferd_engines.tensorrt.texts import flags_of, options_from
+from inferd_engines.tensorrt.options import BuildOptions, flags_of, options_from
 from onnx import TensorProto, helper
 
 from tests import models

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 from inferd_engines.engine import Array
-from inferd_engines.tensorrt.gate import AGREEMENT, RELATIVE, accept, compare
+from inferd_engines.tensorrt.judge import AGREEMENT, RELATIVE, accept, compare
 from inferd_engines.tensorrt.options import PRECISIONS
 from inferd_engines.tensorrt.profiles import profiles_for
 from inferd_engines.tensorrt.trial import drawn
