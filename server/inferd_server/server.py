@@ -35,6 +35,7 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.repository.control import control_allowed
 from inferd_server.repository.entries import gauges
 from inferd_server.repository.files import link_roots
+from inferd_server.repository.load_marks import LoadMarks
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.readiness import (
     enough_serve,
@@ -128,6 +129,7 @@ class Server:
             self._recovery.lost,
             self._recovery.missing,
             models.concurrent_loads,
+            marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
         self._canaries = Canaries(self._repository, clock, self._judged, self._metrics.tried)
         self._regions = RegionTable()

@@ -27,6 +27,7 @@ from inferd_server.repository.layout import (
     read_source,
     warnings_of,
 )
+from inferd_server.repository.load_marks import LoadMarks
 from inferd_server.repository.loader import Loader, unexpected
 from inferd_server.repository.overrides import Override, Overrides, Placed
 from inferd_server.repository.under_way import UnderWay
@@ -49,6 +50,7 @@ class Repository:
         missing: Callable[[str], None] = lambda _: None,
         concurrent_loads: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        marks: LoadMarks | None = None,
     ) -> None:
         """Keep the folder; nothing is loaded yet.
 
@@ -61,6 +63,7 @@ class Repository:
                 a reason that may pass by itself.
             concurrent_loads: models that may be loaded side by side.
             clock: monotonic seconds.
+            marks: made of models while they are loaded; None: none are made.
         """
         self._clock = clock
         self._was_lost = lost
@@ -74,6 +77,7 @@ class Repository:
         self._closing = threading.Event()
         self._wanted: frozenset[str] = frozenset()
         self._files = LoadedFiles(folder)
+        self._marks = marks or LoadMarks(None, folder)
         self._lock = threading.Lock()
 
     @property
@@ -127,7 +131,7 @@ class Repository:
         self._want(names)
         for message, details in warnings_of(self._folder):
             log.warning(message, extra=details)
-        failed = set(left_out).intersection(names)
+        failed = set(self._marks.left_out(names).union(left_out).intersection(names))
         for name in failed:
             self._entries.put(Entry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
@@ -231,6 +235,7 @@ class Repository:
             left = None if until is None else max(0.0, until - self._clock())
             self._finish(handle, left, id(handle) in ours)
         self._overrides.close()
+        self._marks.forget()
         self._changed()
         return alone and all(handle.ended for handle in handles)
 
@@ -294,7 +299,7 @@ class Repository:
         """
         source = self._read(name, placed)
         changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
-        with self._under_way.loading():
+        with self._under_way.loading(), self._marks.loading(name):
             loaded, failures = self._open(source, changed, whole)
         if failures and whole:
             self._discard(source, loaded, failures)
