@@ -17,7 +17,6 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
 from inferd_server.repository.handle import Description, Handle
 from inferd_server.repository.last_request import LastRequest
-from inferd_server.repository.line import Refusable
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.lane import LanePool
@@ -70,18 +69,6 @@ class RemoteLine:
         """True if requests of another line are requests of this one."""
         return (self.signature, self.batched) == (other.signature, other.batched)
 
-    def take(self, patience: float | None = None) -> None:
-        """Return None: nothing runs here."""
-        del patience
-
-    def park(self, wake: Callable[[], None]) -> bool:
-        """Return False: nothing runs here."""
-        del wake
-        return False
-
-    def take_full(self) -> None:
-        """Return None: nothing runs here."""
-
     def limit(self, max_rows: int, max_delay: float) -> None:
         """Do nothing: nothing runs here."""
 
@@ -98,7 +85,7 @@ class RemoteLine:
             # It waits with the others.
             self.submit(request)
 
-    def drain(self) -> Sequence[Refusable]:
+    def drain(self) -> Sequence[Job]:
         """Close; what was sent waits in the worker."""
         self.close()
         return ()

@@ -29,6 +29,7 @@ ARRANGEMENTS = {
     "threads": ("threads",),
     "aio": ("threads", "--transport", "aio"),
     "split": ("split", "--fronts", "1"),
+    "replicas": ("replicas", "--replicas", "1"),
 }
 LARGEST = 1 << 22
 ROOM, WIDTH = 300_000, 50_000
