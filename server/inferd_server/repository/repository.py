@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -225,24 +226,34 @@ class Repository:
         """Unload everything; the models get `timeout` seconds in all, and so do loads under way.
 
         Returns:
-            False if an engine or a load is still at work: it cannot be interrupted.
+            False if an engine or a load is still at work, which cannot be interrupted, or an engine
+            is not closed because others took all the time.
         """
         self._closing.set()
         alone = self._under_way.ended(timeout)
+        until = math.inf if timeout is None else self._clock() + timeout
         handles = [entry.handle for entry in self.entries() if entry.handle is not None]
         for handle in handles:
             # All at once, so that they finish beside each other.
-            handle.queue.close()
+            if self._is_in_time(handle, until):
+                handle.queue.close()
         ours = {id(handle) for handle in handles if self._entries.replace(*unloading(handle))}
         self._changed()
-        until = None if timeout is None else self._clock() + timeout
         for handle in handles:
-            left = None if until is None else max(0.0, until - self._clock())
-            self._finish(handle, left, id(handle) in ours)
+            if self._is_in_time(handle, until):
+                left = None if timeout is None else max(0.0, until - self._clock())
+                self._finish(handle, left, id(handle) in ours)
         self._overrides.close()
         self._marks.forget()
         self._changed()
         return alone and all(handle.ended for handle in handles)
+
+    def _is_in_time(self, handle: Handle, until: float) -> bool:
+        """True for a version that is to be closed though everything ends.
+
+        An idle one may need a thread to be closed on, and there may be a thousand of them.
+        """
+        return handle.arena.rows > 0 or self._clock() <= until
 
     def _state_changed(self) -> None:
         # The end of many models is told once: who is told looks at all of them.
