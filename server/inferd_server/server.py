@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import SettingsError
 from inferd_server.models.entries import State, gauges
 from inferd_server.models.health_check import SickModels, TrialVerdict
+from inferd_server.models.load_marks import LoadMarks
 from inferd_server.models.loader import loader_of
 from inferd_server.models.readiness import (
     enough_serve,
@@ -93,6 +95,7 @@ class Server:
             self._recovery.lost,
             self._recovery.missing,
             models.concurrent_loads,
+            marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.endpoint = Endpoint(

@@ -20,9 +20,7 @@ from inferd_server.models.version import Handle
 
 UNLOADED = "unloaded"
 """The reason of a version that somebody took out of service."""
-LEFT_OUT = (
-    "left out, because worker processes died while it was loaded; RepositoryModelLoad tries again"
-)
+LEFT_OUT = "left out, because processes died while it was loaded; RepositoryModelLoad tries again"
 """The reason of a model that is not loaded by itself any more."""
 
 

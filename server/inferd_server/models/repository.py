@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -27,6 +28,7 @@ from inferd_server.models.layout import (
     read_source,
     warnings_of,
 )
+from inferd_server.models.load_marks import LoadMarks
 from inferd_server.models.loader import Loader, unexpected
 from inferd_server.models.overrides import Override, Overrides, Placed
 from inferd_server.models.readiness import Agreement
@@ -49,6 +51,7 @@ class Repository:
         missing: Callable[[str], None] = lambda _: None,
         concurrent_loads: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        marks: LoadMarks | None = None,
     ) -> None:
         """Keep the folder; nothing is loaded yet.
 
@@ -61,6 +64,7 @@ class Repository:
                 a reason that may pass by itself.
             concurrent_loads: models that may be loaded side by side.
             clock: monotonic seconds.
+            marks: made of models while they are loaded; None: none are made.
         """
         self._clock = clock
         self._was_lost = lost
@@ -74,6 +78,7 @@ class Repository:
         self._closing = threading.Event()
         self._wanted: frozenset[str] = frozenset()
         self._files = LoadedFiles(folder)
+        self._marks = marks or LoadMarks(None, folder)
         self._lock = threading.Lock()
 
     @property
@@ -127,7 +132,7 @@ class Repository:
         self._want(names)
         for message, details in warnings_of(self._folder):
             log.warning(message, extra=details)
-        failed = set(left_out).intersection(names)
+        failed = set(self._marks.left_out(names).union(left_out).intersection(names))
         for name in failed:
             self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
@@ -219,23 +224,34 @@ class Repository:
         """Unload everything; the models get `timeout` seconds in all, and so do loads under way.
 
         Returns:
-            False if an engine or a load is still at work: it cannot be interrupted.
+            False if an engine or a load is still at work, which cannot be interrupted, or an engine
+            is not closed because others took all the time.
         """
         self._closing.set()
         alone = self._under_way.ended(timeout)
+        until = math.inf if timeout is None else self._clock() + timeout
         handles = [entry.handle for entry in self.entries() if entry.handle is not None]
         for handle in handles:
             # All at once, so that they finish beside each other.
-            handle.queue.close()
+            if self._is_in_time(handle, until):
+                handle.queue.close()
         ours = {id(handle) for handle in handles if self._entries.replace(*unloading(handle))}
         self._changed()
-        until = None if timeout is None else self._clock() + timeout
         for handle in handles:
-            left = None if until is None else max(0.0, until - self._clock())
-            self._finish(handle, left, id(handle) in ours)
+            if self._is_in_time(handle, until):
+                left = None if timeout is None else max(0.0, until - self._clock())
+                self._finish(handle, left, id(handle) in ours)
         self._overrides.close()
+        self._marks.forget()
         self._changed()
         return alone and all(handle.ended for handle in handles)
+
+    def _is_in_time(self, handle: Handle, until: float) -> bool:
+        """True for a version that is to be closed though everything ends.
+
+        An idle one may need a thread to be closed on, and there may be a thousand of them.
+        """
+        return handle.arena.rows > 0 or self._clock() <= until
 
     def _state_changed(self) -> None:
         # The end of many models is told once: who is told looks at all of them.
@@ -306,7 +322,7 @@ class Repository:
         """
         source = self._read(name, placed)
         changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
-        with self._under_way.loading():
+        with self._under_way.loading(), self._marks.loading(name):
             loaded, failures = self._open(source, changed, whole)
         if failures and whole:
             self._discard(source, loaded, f"because version {numbers(failures)} failed")

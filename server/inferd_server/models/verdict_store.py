@@ -62,7 +62,7 @@ class VerdictStore:
         }
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            _replace(self._folder / f"{key}.json", json.dumps(held, indent=2) + "\n")
+            write_whole(self._folder / f"{key}.json", json.dumps(held, indent=2) + "\n")
         except OSError as error:
             log.info("a verdict on rows is not kept", extra={"why": str(error)})
 
@@ -81,8 +81,12 @@ def read_verdict(held: Mapping[str, object]) -> RowVerdict:
     return RowVerdict(Finding(held["finding"]), reason, runs, fitting)
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OSError: not at all.
+    """
     number, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
         with os.fdopen(number, "w", encoding="utf-8") as file:

@@ -390,3 +390,8 @@ class Settings(Section):
         home = environment.get("HOME", "")
         cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
         return Path(cache) / "inferd" / "rows" if cache else None
+
+    def mark_folder(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the folder for marks of models that are being loaded, beside the verdicts."""
+        verdicts = self.verdict_folder(environment)
+        return None if verdicts is None else verdicts / "loading"

@@ -76,7 +76,8 @@ def take_in(poll: Callable[[float], bool | None], more_comes: Callable[[], bool]
         quiet = 0 if more or found else quiet + 1
         if quiet == QUIET_LOOKS or events >= ARRIVE_EVENTS:
             return
-        events += bool(poll(ARRIVE_LOOK_S))
+        if poll(ARRIVE_LOOK_S):
+            events, quiet = events + 1, 0
 
 
 def _poll_until_none(poll: Callable[[float], bool | None], limit: int) -> int:

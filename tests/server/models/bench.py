@@ -111,6 +111,7 @@ class Bench:
             self._note,
             missing=self.missing.append,
             concurrent_loads=concurrent_loads,
+            clock=self.clock,
         )
 
     def _note(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 from inferd_engines.engine import EngineError
 from inferd_server.errors import EngineFailure, ModelNotReady, ShuttingDown, WorkerLost
@@ -136,6 +139,37 @@ def test_closing_gives_up_on_an_engine_at_work_and_answers_what_waits(bench: Ben
     assert running.answers == 0
     engine.release()
     assert running.wait().output == rows_of(2.0)
+
+
+def test_closing_many_idle_models_takes_no_longer_than_it_may(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second each; one that has requests is closed all the same."""
+    names = [f"m{number:02}" for number in range(20)]
+    loaded(bench, *names)
+    busy = bench.engines.last
+    busy.hold()
+    running = bench.submit(1.0, name=names[-1])
+    assert busy.running.wait(WITHIN)
+    waiting = bench.submit(2.0, name=names[-1])
+    closed = set()
+
+    def slowly(name: str, close: Callable[[], None]) -> None:
+        bench.clock.advance(0.5)
+        closed.add(name)
+        close()
+
+    for name in names:
+        queue = bench.repository.resolve(name, "").queue
+        monkeypatch.setattr(queue, "close", partial(slowly, name, queue.close))
+    begun = bench.clock()
+    assert bench.repository.close(2.0) is False
+    assert closed == {*names[:5], names[-1]}
+    assert bench.clock() - begun <= 2.0 + 3 * 0.5
+    assert type(waiting.wait().error) is ShuttingDown
+    busy.release()
+    assert running.wait().output == rows_of(2.0)
+    monkeypatch.undo()
 
 
 def test_closing_gives_up_on_a_load_under_way_which_then_ends(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from inferd_server.processes.worker_deaths import LOADS
 
 from tests import models
 from tests.fakes.faulty import DEADLY, FORGIVEN, HANGS_ONCE, KILLS, KILLS_ONCE, LOSES_ONCE
-from tests.server.lifecycle.process import PATIENCE, ready_process
+from tests.server.lifecycle.process import PATIENCE, Process, ready_process
 from tests.server.processes.split import (
     NOT_SERVING,
     SERVING,
@@ -153,6 +153,37 @@ def test_a_model_that_kills_workers_while_it_loads_is_left_out_and_the_others_se
             stub.RepositoryModelLoad(load, timeout=PATIENCE)
             answer = stub.ModelInfer(infer_request(DEADLY, rows(1.0)), timeout=PATIENCE)
             assert arrays(answer)["OUTPUT0"][0, 0] == 3.0
+
+
+@pytest.mark.slow
+def test_a_model_that_kills_a_server_of_one_process_again_and_again_is_left_out_and_named(
+    tmp_path: Path,
+) -> None:
+    """As whoever starts it anew sees it, such as systemd."""
+    repository = models.repository(
+        tmp_path / "models", {DEADLY: models.scale(3.0), "scaled": models.scale(2.0)}
+    )
+    flags = ("--processes", "threads", "--model-repository", str(repository))
+    flags += ("--strict-readiness", "false", "--verdict-store", str(tmp_path / "rows"))
+    for _ in range(LOADS):
+        with Process(*flags, module=FAULTY) as process:
+            assert process.exit_code() == -signal.SIGSEGV
+    with Process(*flags, module=FAULTY) as process:
+        where = process.wait_for("listening")
+        assert process.wait_for("a server ended while it loaded a model")["model"] == DEADLY
+        process.wait_for("ready")
+        server = Split(process, where)
+        assert ask(server, 1.0) == [2.0]
+        (repository / DEADLY / "1" / FORGIVEN).touch()
+        with server.channel() as channel:
+            stub = GRPCInferenceServiceStub(channel)
+            index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=PATIENCE).models
+            assert {(m.name, m.reason) for m in index} == {(DEADLY, LEFT_OUT), ("scaled", "")}
+            load = oip.RepositoryModelLoadRequest(model_name=DEADLY)
+            stub.RepositoryModelLoad(load, timeout=PATIENCE)
+        process.terminate()
+        assert process.exit_code() == 0
+    assert not list((tmp_path / "rows" / "loading").iterdir())
 
 
 def test_a_worker_that_hangs_in_an_engine_is_found_by_a_trial_and_replaced(

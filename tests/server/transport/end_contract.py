@@ -106,6 +106,7 @@ class EndContract(TransportContract):
         assert not stopping.is_alive()
 
     @pytest.mark.slow
+    @pytest.mark.timeout(900)
     def test_calls_that_had_arrived_are_served_on_a_busy_machine(self) -> None:
         """Two hundred times, beside a load."""
         with busy(2 * (os.cpu_count() or 1)):
