@@ -17,6 +17,7 @@ from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
+from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.repository.layout import model_names, read_source
 from inferd_server.security.opening import check_security
@@ -27,6 +28,7 @@ from inferd_server.supervisor.policy import Arrangement, Host, ModelFacts, Wish,
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
+STANDARD_ERROR = 2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -71,6 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         return explain_all(flags, settings, arrangement, said)
     logs = LogControl(settings.log)
     logs.start()
+    never_wait(STANDARD_ERROR)
     for remark in said:
         log.warning("a setting has no effect", extra={"why": remark})
     try:

@@ -23,8 +23,8 @@ from inferd_server.front.control import (
 )
 from inferd_server.front.health import HealthBoard
 from inferd_server.front.infer import Infer
+from inferd_server.front.infer_request import Telemetry
 from inferd_server.front.inspection import Counters, Inspection, ServerState
-from inferd_server.front.outcome import Telemetry
 from inferd_server.front.probing import ProbePort
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.routes import Services, routes, statuses

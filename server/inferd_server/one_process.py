@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import NoReturn
 
 from inferd_engines.standard import Engines, standard_engines
@@ -23,7 +24,7 @@ from inferd_server.transport.choice import COMPLETION_QUEUE
 from inferd_server.transport.chosen import choose_transport
 from inferd_server.transport.making import for_probes, make
 from inferd_server.transport.options import transport_options
-from inferd_server.worker.fatal import EndsWithEngine, end_process
+from inferd_server.worker.fatal import end_process
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,17 @@ def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
     transport = make(name, options, inline)
     takes_turns = name == COMPLETION_QUEUE
     hosted = inline if takes_turns else None
-    opener = EndsWithEngine(engines.opener, end_process)
     probe = make(name, for_probes(options)) if settings.security.probe_port >= 0 else None
     gauges = dict if certificates is None else certificates.gauges
     server = Server(
-        settings, opener, transport, logs, inline=hosted, probe=probe, certificates=gauges
+        settings,
+        engines.opener,
+        transport,
+        logs,
+        inline=hosted,
+        probe=probe,
+        certificates=gauges,
+        end=end_process,
     )
     folder = settings.repository.model_repository
     engines.when_ended(lambda model: server.repository.reload(name_of(folder, model)))
@@ -88,6 +95,8 @@ def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
 
 def leave(code: int) -> NoReturn:
     """End the process now: Python's own way out aborts while a thread is inside an engine."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        # Full, most likely.
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

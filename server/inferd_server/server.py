@@ -33,6 +33,7 @@ from inferd_server.settings.model import Settings
 from inferd_server.transport.call import Transport
 from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
+from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Server:
         inline: InlineLoop | None = None,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
+        end: End = go_on,
     ) -> None:
         """Put the parts together.
 
@@ -66,6 +68,7 @@ class Server:
             inline: whose turns the transport takes; None if it takes none.
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
+            end: called with an error after which an engine can run nothing more.
         """
         self._settings = settings
         self._transport = transport
@@ -79,7 +82,7 @@ class Server:
         self._attempts = 0
         self._loaded = threading.Event()
         models = settings.repository
-        loader = loader_of(settings, opener, self._metrics, clock, inline)
+        loader = loader_of(settings, opener, self._metrics, clock, inline, end)
         self._sick = SickModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()

@@ -9,22 +9,23 @@ from __future__ import annotations
 import os
 
 import numpy as np
-from inferd.tensors import Array
-from inferd_server.errors import Cancelled, QueueFull, WorkerLost
-from inferd_server.link.layout import Layout, Status
+from inferd_server.errors import Cancelled, EngineFailure, InferdError, QueueFull, WorkerLost
+from inferd_server.link.layout import Layout
 from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.receiving import WorkerLink
-from inferd_server.link.sending import REFUSALS, FrontLink
+from inferd_server.link.sending import FrontLink
+from inferd_server.link.worker_end import STATUSES, LinkRequest, WorkerLink
 from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena, NoRoom
-from inferd_server.scheduler.table import Table
 
 from tests.fuzz.operations import Choices
-from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller, Model
+from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller
+from tests.server.callers import placed
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 15, answer_bytes=1 << 11)
 RUN = Execution(1, 0.0, 0.0, 0.0)
+DTYPES = {model.number: [model.dtype] for model in MODELS}
+ERRORS: list[type[InferdError]] = [*STATUSES, EngineFailure]
 
 
 class Both:
@@ -35,7 +36,7 @@ class Both:
         self._memory = create(LAYOUT)
         self._bell = os.eventfd(0, os.EFD_NONBLOCK)
         self._worker = WorkerLink(0, LinkMemory(self._memory, LAYOUT), self._bell)
-        self._taken: list[Table] = []
+        self._taken: list[list[LinkRequest]] = []
         self._asked: list[tuple[Caller, Job]] = []
         self._gone: list[Caller] = []
         self._serial = 0
@@ -69,7 +70,7 @@ class Both:
             return
         slot.inputs[0][...] = values
         caller = Caller(expected)
-        job = Job(slot, model.number, 0.0, None, caller)
+        job = placed(slot, model.number, 0.0, None, caller)
         full = self._front.in_flight == LAYOUT.requests
         assert self._front.submit(job, model)
         assert bool(caller.errors) == full
@@ -79,46 +80,40 @@ class Both:
             self._asked.append((caller, job))
 
     def take(self) -> None:
-        found = self._worker.take()
-        # As the intake does: one table for each model.
-        parts = [found[found["model"] == model.number] for model in MODELS]
-        self._taken += [part for part in parts if len(part)]
+        found = self._worker.take(DTYPES)
+        # As the inbox does: those of each model.
+        parts = [[one for one in found if one.model == model.number] for model in MODELS]
+        self._taken += [part for part in parts if part]
 
     def answer(self) -> None:
         """Run some of what was taken for one model, wherever in the queue."""
         if not self._taken:
             return
-        table = self._taken.pop(self._choices.number(0, len(self._taken) - 1))
-        count = self._choices.number(1, len(table))
-        run, rest = table[:count], table[count:]
-        if len(rest):
+        taken = self._taken.pop(self._choices.number(0, len(self._taken) - 1))
+        count = self._choices.number(1, len(taken))
+        run, rest = taken[:count], taken[count:]
+        if rest:
             self._taken.append(rest)
-        model = MODELS[run["model"][0]]
-        if run["epoch"][0] != self._worker.epoch:
+        if run[0].epoch != self._worker.epoch:
             # Those of a front that is gone must not be looked for in the next one's memory.
-            self._expect_gone(run, model)
+            self._expect_gone(run)
             return
-        inputs = np.concatenate([self._rows(request, model) for request in run])
-        outputs = inputs if model.dtype == TEXT else 2 * inputs
-        self._worker.answer(run, (outputs,), 0.0, RUN)
+        (inputs,) = self._worker.begin(run)
+        outputs = inputs if MODELS[run[0].model].dtype == TEXT else 2 * inputs
+        self._worker.finish(run, {"OUTPUT0": outputs}, 0.0, RUN)
 
-    def _expect_gone(self, run: Table, model: Model) -> None:
+    def _expect_gone(self, run: list[LinkRequest]) -> None:
         try:
-            self._worker.rows(run[0], [model.dtype])
+            self._worker.begin(run)
         except Cancelled:
-            self._worker.refuse(run, Status.FAILED)
+            self._worker.fail(run, EngineFailure())
         else:
             raise AssertionError("rows of a front that is gone")
 
-    def _rows(self, request: np.void, model: Model) -> Array:
-        (array,) = self._worker.rows(request, [model.dtype])
-        start = int(request["start"])
-        return array[start : start + int(request["rows"])]
-
     def refuse(self) -> None:
         if self._taken:
-            table = self._taken.pop(self._choices.number(0, len(self._taken) - 1))
-            self._worker.refuse(table, self._choices.one_of(list(REFUSALS)))
+            taken = self._taken.pop(self._choices.number(0, len(self._taken) - 1))
+            self._worker.fail(taken, self._choices.one_of(ERRORS)("why"))
 
     def consume(self) -> None:
         self._front.consume()

@@ -8,6 +8,7 @@ the number of outputs, and then for each where it begins, how many bytes it has 
 from __future__ import annotations
 
 import math
+import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -71,29 +72,27 @@ class Part:
     """Outputs on their way into a part: what they weigh, and how they are written."""
 
     def __init__(self, outputs: Sequence[Array]) -> None:
-        self._shapes = [array.shape for array in outputs]
-        self._texts = [encode_bytes(array) if array.dtype == TEXT else b"" for array in outputs]
-        self._arrays = outputs
-        words = 1 + sum(3 + len(shape) for shape in self._shapes)
-        self._offsets = []
-        first = place = aligned(words * WORD)
-        for array, text in zip(outputs, self._texts, strict=True):
-            self._offsets.append(place)
-            place += aligned(len(text) if array.dtype == TEXT else array.nbytes)
+        first = place = aligned(WORD * (1 + sum([3 + array.ndim for array in outputs])))
+        self._words = [len(outputs)]
+        # Each output, as text if it is some, and where it goes.
+        self._placed: list[tuple[Array, bytes, int]] = []
+        for array in outputs:
+            text = encode_bytes(array) if array.dtype.hasobject else b""
+            self._words += (place, len(text), array.ndim, *array.shape)
+            self._placed.append((array, text, place))
+            place += aligned(len(text) if array.dtype.hasobject else array.nbytes)
         self.size = place
         self.tensor_bytes = place - first
 
-    def write(self, memory: Array) -> None:
-        """Write everything to the beginning of `memory` (bytes)."""
-        words: list[int] = [len(self._arrays)]
-        parts = zip(self._arrays, self._texts, self._offsets, self._shapes, strict=True)
-        for array, text, offset, shape in parts:
-            words += (offset, len(text), len(shape), *shape)
-            if array.dtype == TEXT:
-                memory[offset : offset + len(text)] = np.frombuffer(text, np.uint8)
+    def write(self, memory: Array, start: int) -> None:
+        """Write everything to `memory` (bytes) from `start` on."""
+        struct.pack_into(f"={len(self._words)}q", memory.data, start, *self._words)
+        for array, text, place in self._placed:
+            begin = start + place
+            if array.dtype.hasobject:
+                memory[begin : begin + len(text)] = np.frombuffer(text, np.uint8)
             else:
-                tensor_view(memory, offset, array.dtype, shape)[...] = array
-        memory[: len(words) * WORD].view(np.int64)[:] = words
+                tensor_view(memory, begin, array.dtype, array.shape)[...] = array
 
 
 def read_part(memory: Array, dtypes: Sequence[np.dtype[Any]]) -> list[Array]:

@@ -15,13 +15,10 @@ so records are in its byte order and times on its monotonic clock.
 
 from __future__ import annotations
 
-import math
 import mmap
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-
-import numpy as np
 
 LINE = 64
 """Bytes of a cache line; counters and tensors begin on one."""
@@ -69,24 +66,13 @@ class Status(IntEnum):
     """Its values are none that the model can run on; its part of the answers says why."""
 
 
-TICKET = np.dtype("u8")
-SUBMISSION = np.dtype(
-    [
-        ("ticket", "u8"), ("lane", "u8"), ("block", "u8"), ("arrived", "f8"), ("deadline", "f8"),
-        ("model", "u4"), ("start", "u4"), ("rows", "u4"), ("level", "u4"),
-    ]
-)  # fmt: skip
-SUBMISSION_RECORD = struct.Struct("=QQQddIIII")
-COMPLETION = np.dtype(
-    [
-        ("ticket", "u8"), ("part", "u8"),
-        ("queue", "f8"), ("waited", "f8"), ("gather", "f8"), ("compute", "f8"),
-        ("status", "u4"), ("row", "u4"), ("batch_rows", "u4"), ("behind", "u4"),
-    ]
-)  # fmt: skip
-COMPLETION_RECORD = struct.Struct("=QQddddIIII")
-
-
+TICKET = 8
+"""Bytes of a ticket."""
+SUBMISSION = struct.Struct("=QQQddIIII")
+"""A request: ticket, lane, block, arrived, deadline, model, first row, rows, level."""
+COMPLETION = struct.Struct("=QQddddIIII")
+"""An answer: ticket, part, seconds of queue, delay, gathering and computing, status, first row,
+rows of the batch, rows behind it."""
 DESCRIPTION = 4096
 """Bytes beside those that the settings bound: where the tensors of a block or a part begin."""
 
@@ -119,7 +105,7 @@ class Layout:
     @property
     def marks(self) -> int:
         """Offset of the marks."""
-        return self.submissions + aligned(self.requests * SUBMISSION.itemsize)
+        return self.submissions + aligned(self.requests * SUBMISSION.size)
 
     @property
     def begun(self) -> int:
@@ -129,12 +115,12 @@ class Layout:
     @property
     def completions(self) -> int:
         """Offset of the ring of answers."""
-        return self.begun + aligned(self.requests * TICKET.itemsize)
+        return self.begun + aligned(self.requests * TICKET)
 
     @property
     def inputs(self) -> int:
         """Offset of the rows of requests."""
-        return page(self.completions + self.requests * COMPLETION.itemsize)
+        return page(self.completions + self.requests * COMPLETION.size)
 
     @property
     def answers(self) -> int:
@@ -149,9 +135,9 @@ class Layout:
 
 def aligned(size: int) -> int:
     """Round up to whole cache lines."""
-    return math.ceil(size / LINE) * LINE
+    return (size + LINE - 1) // LINE * LINE
 
 
 def page(size: int) -> int:
     """Round up to whole pages."""
-    return math.ceil(size / mmap.PAGESIZE) * mmap.PAGESIZE
+    return (size + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGESIZE

@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.link.layout import (
-    COMPLETION,
-    LINE,
-    SUBMISSION,
-    TICKET,
-    Counter,
-    Layout,
-    page,
-)
+from inferd_server.link.layout import LINE, TICKET, Counter, Layout, page
 
 
 def create(layout: Layout) -> int:
@@ -41,15 +33,8 @@ class LinkMemory:
         whole = memoryview(self._map)
         self.bytes = whole
         self._counters = whole[: layout.submissions].cast("Q")
-        self.submissions: np.ndarray[Any, np.dtype[np.void]] = self._records(
-            SUBMISSION, layout.submissions
-        )
-        self.completions: np.ndarray[Any, np.dtype[np.void]] = self._records(
-            COMPLETION, layout.completions
-        )
         self.marks = whole[layout.marks : layout.marks + layout.requests]
-        self.marked = np.frombuffer(self.marks, np.uint8)
-        self.begun: Array = np.frombuffer(whole, TICKET, layout.requests, layout.begun)
+        self.begun = whole[layout.begun : layout.begun + layout.requests * TICKET].cast("Q")
         self.inputs = np.frombuffer(whole, np.uint8, layout.input_room, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
         self._fence = threading.Lock()
@@ -86,20 +71,15 @@ class LinkMemory:
         """Begin anew; neither side may be at work."""
         for counter in Counter:
             self._counters[counter * LINE // 8] = 0
-        self.marked[:] = 0
-        self.begun[:] = 0
+        self.marks[:] = bytes(len(self.marks))
+        self.begun[:] = memoryview(bytes(self.begun.nbytes)).cast("Q")
 
     def _order(self) -> None:
         # Taking and releasing a lock keeps weakly ordered processors from swapping the two.
         with self._fence:
             pass
 
-    def _records(self, dtype: np.dtype[np.void], offset: int) -> Array:
-        return np.frombuffer(self.bytes, dtype, self.layout.requests, offset)
-
 
 def tensor_view(memory: Array, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     """Return the elements at an offset of some memory (bytes) as an array."""
-    count = int(np.prod(shape))
-    data = memory[offset : offset + count * dtype.itemsize]
-    return data.view(dtype).reshape(shape)
+    return np.ndarray(shape, dtype, memory.data, offset)

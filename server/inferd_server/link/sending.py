@@ -30,8 +30,8 @@ from inferd_server.link.answers import read_part
 from inferd_server.link.layout import (
     ALONE,
     CANCELLED,
-    COMPLETION_RECORD,
-    SUBMISSION_RECORD,
+    COMPLETION,
+    SUBMISSION,
     TRIAL,
     Counter,
     Status,
@@ -100,6 +100,9 @@ class Target(Protocol):
     def outputs(self) -> Sequence[tuple[str, np.dtype[Any]]]:
         """Name and dtype of every output, in the order of the signature."""
 
+    def left(self, request: Job) -> None:
+        """Note that the worker answered a request of a stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -153,6 +156,8 @@ class FrontLink:
         self._memory = memory
         self._wake_worker = wake_worker
         self._size = memory.layout.requests
+        # Asked for with every request: the layout adds them up each time.
+        self._submissions, self._completions = memory.layout.submissions, memory.layout.completions
         self._free = deque(range(self._size))
         self._pending: list[Pending | None] = [None] * self._size
         self._places: dict[int, int] = {}
@@ -232,7 +237,7 @@ class FrontLink:
 
     def _lost(self, pending: Pending) -> Lost:
         before = pending.history
-        ran = int(self._memory.begun[pending.ticket % self._size]) == pending.ticket
+        ran = self._memory.begun[pending.ticket % self._size] == pending.ticket
         history = History(before.sent + 1, before.begun + ran)
         return Lost(pending.job, pending.target, history, ran)
 
@@ -249,10 +254,9 @@ class FrontLink:
         if history.suspect or job.alone:
             self._memory.marks[place] |= ALONE
             self._memory.advance(Counter.SUSPECTS)
-        layout = self._memory.layout
-        SUBMISSION_RECORD.pack_into(
+        SUBMISSION.pack_into(
             self._memory.bytes,
-            layout.submissions + self._submitted % self._size * SUBMISSION_RECORD.size,
+            self._submissions + self._submitted % self._size * SUBMISSION.size,
             *(ticket, rows.lane, rows.block),
             *(job.arrived, NEVER if job.deadline is None else job.deadline),
             *(target.number, job.slot.start, job.rows, job.level),
@@ -263,9 +267,9 @@ class FrontLink:
 
     def _consume(self, place: int) -> None:
         ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
-            COMPLETION_RECORD.unpack_from(
+            COMPLETION.unpack_from(
                 self._memory.bytes,
-                self._memory.layout.completions + place * COMPLETION_RECORD.size,
+                self._completions + place * COMPLETION.size,
             )
         )
         pending = self._pending[ticket % self._size]
@@ -273,6 +277,12 @@ class FrontLink:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
+        run = Execution(rows, waited, gather, compute, behind)
+        self._answer(pending, status, part, row, Phases(queue, run))
+        if pending.job.stream is not None:
+            pending.target.left(pending.job)
+
+    def _answer(self, pending: Pending, status: int, part: int, row: int, phases: Phases) -> None:
         if status not in {Status.OK, Status.BAD_INPUT}:
             pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
             return
@@ -285,8 +295,7 @@ class FrontLink:
             log.exception("an answer could not be read")
             pending.job.fail(EngineFailure())
             return
-        run = Execution(rows, waited, gather, compute, behind)
-        pending.job.finish(outputs, Phases(queue, run))
+        pending.job.finish(outputs, phases)
 
     def _release(self, pending: Pending) -> None:
         place = pending.ticket % self._size

@@ -24,7 +24,7 @@ from inferd_server.repository.entries import Entry
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.loader import loader_of
 from inferd_server.transport.call import Transport
-from inferd_server.worker.fatal import EndsWithEngine, end_process
+from inferd_server.worker.fatal import end_process
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,9 @@ class ReplicaProcess:
         self._listening = False
         self._asking, self._trying = BlockingThread(), BlockingThread()
         metrics, clock = Metrics(), time.monotonic
-        guarded = EndsWithEngine(opener, end_process)
-        loader = loader_of(place.settings, guarded, metrics, clock, inline, replicated=True)
+        loader = loader_of(
+            place.settings, opener, metrics, clock, inline, end_process, replicated=True
+        )
         # One of them is enough to watch.
         progress = partial(show, logs if place.index == 0 else None)
         self._host = host = ModelHost(place, channel, loader, metrics, progress, self._changed)

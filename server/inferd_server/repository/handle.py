@@ -13,8 +13,8 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.bounds import Bounds
 from inferd_server.repository.config import ModelConfig
 from inferd_server.repository.last_request import LastRequest
-from inferd_server.repository.line import Line
 from inferd_server.scheduler.forecast import Forecast
+from inferd_server.scheduler.queue import RequestQueue
 from inferd_server.scheduler.slot import Arena
 from inferd_server.sequences.steps import LARGEST_KEY
 from inferd_server.sequences.store import Sequences
@@ -85,7 +85,7 @@ class Description:
 class Handle(Description):
     """A loaded model version: what admission checks against, and where requests go."""
 
-    queue: Line
+    queue: RequestQueue
     arena: Arena
     statistics: Statistics
     forecast: Forecast

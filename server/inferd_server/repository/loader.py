@@ -17,12 +17,13 @@ from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
 from inferd_server.repository.files import link_roots
 from inferd_server.repository.handle import Handle
-from inferd_server.repository.line import LocalStation, Station
 from inferd_server.repository.loading import Loading, Lost, Surroundings
+from inferd_server.scheduler.fair_share import FairShare
 from inferd_server.scheduler.lane import LanePool
-from inferd_server.scheduler.turns import Turns
+from inferd_server.scheduler.queue import LocalQueues, Queues
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
 from inferd_server.worker.batch_memory import MemoryGauge
+from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
@@ -44,10 +45,12 @@ class Loader:
         metrics: Metrics,
         clock: Callable[[], float],
         inline: InlineLoop | None = None,
-        station: Station | None = None,
+        queues: Queues | None = None,
+        settle: Callable[[], None] = lambda: None,
         trials: RowTrials | None = None,
         roots: Callable[[Path], Sequence[Path]] = lambda _: (),
         memory: MemoryGauge | None = None,
+        end: End = go_on,
         replicated: bool = False,
     ) -> None:
         """Keep how to load.
@@ -59,10 +62,12 @@ class Loader:
             metrics: told of what is loaded and run.
             clock: monotonic seconds.
             inline: hosts the models that are quick enough; None: every instance has a thread.
-            station: where requests wait; None: in this process.
+            queues: makes the models' queues; None: requests come from this process.
+            settle: returns once whoever sends requests knows the versions that serve now.
             trials: of models' rows; None: none is kept.
             roots: returns the folders that links to files of a model may lead into.
             memory: tells of this process's memory; None: it is asked.
+            end: called with an error after which an engine can run nothing more.
             replicated: other processes have the same models, and get some of the requests.
         """
         self._replicated = replicated
@@ -72,19 +77,21 @@ class Loader:
         self._roots = roots
         self._engine = engine
         self._metrics = metrics
-        self._station = station or LocalStation(clock)
+        self._settle = settle
+        self._end = end
         self._lanes = LanePool()
         self._surroundings = Surroundings(
             batching,
             engine.processes,
             inline,
-            self._station,
-            Turns(engine.concurrent_runs),
+            queues or LocalQueues(clock),
+            FairShare(engine.concurrent_runs),
             self._lanes,
             metrics,
             clock,
             trials or RowTrials(clock),
             self._memory,
+            end,
         )
 
     def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
@@ -122,6 +129,7 @@ class Loader:
                 lambda: self._opener(path, options),
                 loading.later if index else loading.first,
                 loading.lost,
+                self._end,
             )
             for index in range(config.instances)
         ]
@@ -143,7 +151,7 @@ class Loader:
         """
         if settle:
             # Requests that are still sent to it would find it closed.
-            self._station.settle()
+            self._settle()
         handle.retire(timeout)
         self.forget(handle)
         if settle:
@@ -174,6 +182,7 @@ def loader_of(
     metrics: Metrics,
     clock: Callable[[], float],
     inline: InlineLoop | None = None,
+    end: End = go_on,
     replicated: bool = False,
 ) -> Loader:
     """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
@@ -189,6 +198,7 @@ def loader_of(
             clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
         ),
         roots=partial(link_roots, models.model_repository, models.link_folders),
+        end=end,
         replicated=replicated,
     )
 

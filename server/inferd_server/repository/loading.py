@@ -6,10 +6,11 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from inferd.tensors import Array
 from inferd_engines.arrays import zeros
-from inferd_engines.engine import Engine, EngineError, Overlapping, Signature
+from inferd_engines.engine import Engine, EngineError, Overlapping, Registering, Signature
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx_values import ModelFacts, read_facts
 
@@ -21,7 +22,6 @@ from inferd_server.repository.config import ImageFormat, ModelConfig
 from inferd_server.repository.digest import content_digest
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.last_request import LastRequest
-from inferd_server.repository.line import Runner, Station
 from inferd_server.repository.observing import Observing
 from inferd_server.repository.output_shapes import as_seen
 from inferd_server.repository.remarks import remarks
@@ -32,10 +32,11 @@ from inferd_server.repository.warming import (
     read_own,
     warm,
 )
+from inferd_server.scheduler.fair_share import FairShare, Member, Turn
 from inferd_server.scheduler.forecast import Forecast
 from inferd_server.scheduler.lane import LanePool
+from inferd_server.scheduler.queue import BatchQueue, Queues
 from inferd_server.scheduler.slot import Arena
-from inferd_server.scheduler.turns import Member, Turns
 from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
@@ -47,12 +48,12 @@ from inferd_server.worker.batching import (
     row_bytes,
 )
 from inferd_server.worker.batching_advice import fixed_input
+from inferd_server.worker.fatal import End
 from inferd_server.worker.inline import MOST_TEXT, InlineLoop, longest, why_not_inline
 from inferd_server.worker.instance import Instance, Work
 from inferd_server.worker.optional_inputs import with_optional_inputs
-from inferd_server.worker.overlap import Overlap
 from inferd_server.worker.row_trials import SPARE_WARM, RowTrials
-from inferd_server.worker.sharing import shared
+from inferd_server.worker.runner import Overlap, Runner
 from inferd_server.worker.shrinking import shrinking
 from inferd_server.worker.timing import run_seconds
 
@@ -73,10 +74,10 @@ class Surroundings:
     """The arrangement that the settings ask for."""
     inline: InlineLoop | None
     """Hosts engines on the transport's thread, if that is done."""
-    station: Station
-    """Where jobs wait."""
-    turns: Turns
-    """To run, shared by all models."""
+    queues: Queues
+    """Makes the queues."""
+    share: FairShare
+    """Of the engines' time, for all models."""
     lanes: LanePool
     """Where rows of requests lie, shared by all models."""
     metrics: Metrics
@@ -84,6 +85,8 @@ class Surroundings:
     """Monotonic seconds."""
     trials: RowTrials
     memory: MemoryGauge
+    end: End
+    """Called with an error after which an engine can run nothing more."""
 
 
 class Loading:
@@ -110,6 +113,7 @@ class Loading:
         self._lost = lost
         self._most_rows = most_rows
         self._handle: Handle | None = None
+        self._queue: BatchQueue[Any] | None = None
         self._observing = Observing(name, version, around.metrics, around.clock)
         self._member = Member(config.weight)
 
@@ -129,7 +133,8 @@ class Loading:
         served = self._served(engine, bounds, sequences)
         signature = self._told(told(served), warm_up, bounds)
         check_formats(config.format, signature, batched=batching.max_batch_size > 0)
-        line = around.station.line(served.signature, bounds.limits)
+        dtypes = [tensor.dtype for tensor in served.signature.inputs]
+        queue = self._queue = around.queues.open(dtypes, bounds.limits)
         self._handle = Handle(
             name=self._name,
             version=self._version,
@@ -139,13 +144,13 @@ class Loading:
             engine=engine.name,
             engine_reason=engine.reason,
             batch_reason=batching.reason,
-            queue=line,
+            queue=queue,
             arena=Arena(
                 bounds.max_queue_rows, bounds.max_queue_bytes, around.lanes, bounds.level_rows
             ),
             statistics=Statistics(),
             forecast=Forecast(bounds.limits.max_rows, config.instances),
-            number=around.station.number(line),
+            number=queue.number,
             plan_state=engine.plan_state.value,
             file_name=self._files.model.name,
             largest_sequence_id=largest_sequence_id(served),
@@ -295,13 +300,38 @@ class Loading:
             self._before,
             SPARE_WARM,
         )
-        about = {"model": self._name, "version": self._version}
-        runner = self._around.station.runner(
-            served, handle.queue, handle.batched, self._observing, about
-        )
-        loop = self._loop(served, handle, runner)
+        queue, turn = self._queue, self._turn()
+        assert queue is not None
+        runner = self._runner(served, queue, turn)
+        loop = None
+        if isinstance(served, Overlapping):
+            loop = Overlap(queue, runner, lambda: turn is None or not turn.contended()).run
         parks = host is None and loop is None and CPU in engine.name
-        return Work(handle.queue, runner, host, loop, parks)
+        return Work(queue, runner, host, loop, parks)
+
+    def _turn(self) -> Turn | None:
+        """Return what an engine takes for each run; None where all may run at a time."""
+        share, clock = self._around.share, self._around.clock
+        return Turn(share, self._member, clock) if share.concurrent else None
+
+    def _runner(self, engine: Engine, queue: BatchQueue[Any], turn: Turn | None) -> Runner[Any]:
+        """Return what runs the batches of a queue on an engine, which reads rows in place."""
+        around = self._around
+        remote = around.queues.memory
+        if isinstance(engine, Registering):
+            for memory in remote:
+                engine.register(memory)
+        return Runner(
+            engine,
+            self._made().batched,
+            self._observing,
+            around.clock,
+            about={"model": self._name, "version": self._version},
+            # Callers of this process count what they have sent themselves.
+            behind=(lambda: queue.rows) if remote else lambda: 0,
+            turn=turn,
+            end=around.end,
+        )
 
     def _sequences(self) -> Sequences | None:
         sequence = self._config.sequence
@@ -310,32 +340,24 @@ class Loading:
         return Sequences(sequence.max_sequences, sequence.idle_s, self._around.clock)
 
     def _served(self, engine: Engine, bounds: Bounds, kept: Sequences | None) -> Engine:
-        """Return the engine as batches reach it: in its turn, with what sequences left."""
+        """Return the engine as batches reach it, with what sequences left."""
         sequence = self._config.sequence
         engine = with_optional_inputs(engine, batched=bounds.max_batch_size > 0)
         # Models of small rows keep little, and are not asked for the size of each run.
         rows = bounds.limits.max_rows * row_bytes(engine.signature)
         if rows >= LARGE_BATCH or free_dimensions(engine.signature, bounds.max_batch_size > 0):
             engine = shrinking(engine, self._around.clock, give_back)
-        engine = shared(engine, self._around.turns, self._member, self._around.clock)
         if sequence is None or kept is None:
             return engine
         batched = bounds.max_batch_size > 0
         return StatefulEngine(engine, sequence.states, kept, sequence.controls, batched=batched)
-
-    def _loop(self, engine: Engine, handle: Handle, runner: Runner) -> Callable[[], None] | None:
-        """Return what overlaps the batches of an engine that can; None for others."""
-        if not isinstance(engine, Overlapping):
-            return None
-        turns, member = self._around.turns, self._member
-        return Overlap(handle.queue, runner, lambda: not turns.contended(member)).run
 
     def _host(self, engine: Engine, warm_up: WarmUp, handle: Handle) -> InlineLoop | None:
         """Return who runs the batches; None: the instance's own thread."""
         around, config = self._around, self._config
         # The transport's thread waits for no turn; and requests whose answers are kept may be
         # admitted by a thread that cannot wake it.
-        if around.inline is None or around.turns.concurrent or config.response_cache is not None:
+        if around.inline is None or around.share.concurrent or config.response_cache is not None:
             return None
         rows = max(1, handle.bounds.max_batch_size)
         seconds = None

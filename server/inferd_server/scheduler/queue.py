@@ -1,30 +1,124 @@
-"""The requests that wait for one model, shared by the front and the model's instances."""
+"""The queue of one model version: its waiting requests, from which its instances take batches."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from inferd.tensors import Array
 
 from inferd_server.scheduler.decision import Decision, Limits, Waiting, in_order, next_batch
+from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.stream_share import StreamShares
 
 W = TypeVar("W", bound=Waiting)
 
 
+class RequestQueue(Protocol):
+    """Where a model version's requests are sent: a queue of this process, or another one's.
+
+    Any thread may call any method.
+    """
+
+    @property
+    def waiting_requests(self) -> int:
+        """Requests that wait here now for a run."""
+
+    def submit(self, request: Job) -> bool:
+        """Add a request; False once the queue is closed."""
+
+    def withdraw(self, request: Job) -> bool:
+        """Take a request out that nobody waits for; True if the caller has to answer it."""
+
+    def limit(self, max_rows: int, max_delay: float) -> None:
+        """Change the bounds of batches from now on; the delay in seconds."""
+
+    def close(self) -> None:
+        """Refuse new requests; those that wait are still handed out."""
+
+    def drain(self) -> Sequence[Any]:
+        """Close, and take out everything that waits, to be answered by the caller."""
+
+
+class Inlet(Protocol):
+    """Memory that other processes write requests into, for several queues.
+
+    All of it is used under one lock, which is that of the queues, too.
+    """
+
+    @property
+    def lock(self) -> threading.Lock:
+        """Held while a method is called."""
+
+    def collect(self) -> None:
+        """Move what was written to the queues that it is for."""
+
+    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+        """Wait until a queue changed, more was written or the time is over.
+
+        Args:
+            changed: of the queue of whoever waits.
+            seconds: at most; None: for ever.
+        """
+
+    def hand_over(self) -> None:
+        """Let another one wait for what is written, because whoever calls is busy now."""
+
+    def closed(self, queue: BatchQueue[Any]) -> None:
+        """Let a queue get nothing more."""
+
+
+class NoInlet:
+    """Stands for an inlet where requests come by `submit` alone."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def collect(self) -> None:
+        """Do nothing."""
+
+    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+        """Wait until the queue changed or the time is over."""
+        changed.wait(seconds)
+
+    def hand_over(self) -> None:
+        """Do nothing."""
+
+    def closed(self, queue: BatchQueue[Any]) -> None:
+        """Do nothing."""
+
+
 class BatchQueue(Generic[W]):
     """Waiting requests, in the order in which they are due. Any thread may call any method."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Callable[[], float],
+        inlet: Inlet | None = None,
+        number: int = 0,
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            limits: bounds of batches.
+            clock: monotonic seconds.
+            inlet: brings requests of other processes; None: they come by `submit` alone.
+            number: by which other processes know the queue; 0: none does.
+        """
+        self.number = number
         self._limits = limits
         self._clock = clock
+        self._inlet = NoInlet() if inlet is None else inlet
         # Of each priority, in order of arrival.
         self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels)]
         self._shares: StreamShares[W] = StreamShares()
         self._rows = 0
         self._closed = False
-        self._lock = threading.Lock()
+        self._lock = self._inlet.lock
         self._changed = threading.Condition(self._lock)
         # Threads that wait; a model that is hosted inline has none to wake.
         self._takers = 0
@@ -38,8 +132,15 @@ class BatchQueue(Generic[W]):
 
     @property
     def waiting_requests(self) -> int:
-        """Requests that wait now for a run."""
-        return sum(len(level) for level in self._levels) + self._shares.behind
+        """Requests that wait now for a run, those among them that nobody collected yet."""
+        with self._lock:
+            self._inlet.collect()
+            return sum(len(level) for level in self._levels) + self._shares.behind
+
+    @property
+    def parked(self) -> bool:
+        """True while an instance has no thread, and is called when there is something to do."""
+        return bool(self._parked)
 
     def submit(self, request: W) -> bool:
         """Add a request; False once the queue is closed."""
@@ -54,6 +155,22 @@ class BatchQueue(Generic[W]):
             elif self._parked:
                 self._parked.pop()()
             return True
+
+    def extend(self, requests: Iterable[W]) -> None:
+        """Add requests of no stream, in order of arrival. For the inlet, under the lock."""
+        for request in requests:
+            self._levels[request.level][id(request)] = request
+            self._rows += request.rows
+        if self._takers:
+            self._changed.notify()
+        elif self._parked:
+            self._parked.pop()()
+
+    def discard(self, gone: Callable[[W], bool]) -> None:
+        """Forget requests without an answer. For the inlet, under the lock."""
+        for level in self._levels:
+            for request in [request for request in level.values() if gone(request)]:
+                self._remove(request)
 
     def limit(self, max_rows: int, max_delay: float) -> None:
         """Change the bounds of batches from now on."""
@@ -78,36 +195,42 @@ class BatchQueue(Generic[W]):
             patience: seconds without any request after which an empty decision is returned.
         """
         held: float | None = None
-        idle = False
+        until = None if patience is None else self._clock() + patience
         with self._lock:
             while True:
+                self._inlet.collect()
                 now = self._clock()
                 decision = self._decide(now)
                 if decision.run or decision.drop:
                     self._leave(decision)
+                    self._inlet.hand_over()
                     return decision if held is None else replace(decision, waited=now - held)
                 if self._closed and not self._rows:
+                    self._inlet.hand_over()
                     return None
-                if decision.wake is None:
-                    held = None
-                    if idle:
-                        return decision
-                    idle = not self._wait(patience)
-                else:
+                if decision.wake is not None:
                     held = now if held is None else held
                     self._wait(max(0.0, decision.wake - now))
+                    continue
+                held = None
+                if until is not None and now >= until:
+                    return decision
+                self._wait(None if until is None else until - now)
 
     def park(self, wake: Callable[[], None]) -> bool:
         """Call back, under the lock, with the next request or the end; False if that is now."""
         with self._lock:
+            self._inlet.collect()
             if self._rows or self._closed:
                 return False
             self._parked.append(wake)
+            self._inlet.hand_over()
             return True
 
     def take_full(self) -> Decision[W] | None:
         """Return a batch that more requests would not make larger; None if there is none now."""
         with self._lock:
+            self._inlet.collect()
             if self._rows < self._limits.max_rows:
                 return None
             decision = self._decide(self._clock())
@@ -126,11 +249,13 @@ class BatchQueue(Generic[W]):
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         with self._lock:
+            self._inlet.collect()
             self._close()
 
     def drain(self) -> list[W]:
         """Close, and take out everything that waits."""
         with self._lock:
+            self._inlet.collect()
             self._close()
             left = [*self._ordered(), *self._shares.drain()]
             for level in self._levels:
@@ -151,12 +276,12 @@ class BatchQueue(Generic[W]):
         self._changed.notify_all()
         while self._parked:
             self._parked.pop()()
+        self._inlet.closed(self)
 
-    def _wait(self, seconds: float | None) -> bool:
-        """Wait for a change; False if none came in so many seconds."""
+    def _wait(self, seconds: float | None) -> None:
         self._takers += 1
         try:
-            return self._changed.wait(seconds)
+            self._inlet.wait(self._changed, seconds)
         finally:
             self._takers -= 1
 
@@ -182,3 +307,28 @@ class BatchQueue(Generic[W]):
         """Let the next requests of a stream wait among everybody's."""
         for request in self._shares.leave(left, self._limits.max_rows):
             self._levels[request.level][id(request)] = request
+
+
+class Queues(Protocol):
+    """Makes the queues of the model versions that a process loads."""
+
+    @property
+    def memory(self) -> Sequence[Array]:
+        """Where rows of requests lie that other processes wrote: bytes, in whole pages."""
+
+    def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> BatchQueue[Any]:
+        """Return the queue of a new version, whose inputs have these dtypes."""
+
+
+class LocalQueues:
+    """Makes queues whose requests come from this process."""
+
+    memory: Sequence[Array] = ()
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+
+    def open(self, dtypes: Sequence[np.dtype[Any]], limits: Limits) -> BatchQueue[Job]:
+        """Return a queue."""
+        del dtypes
+        return BatchQueue(limits, self._clock)

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from inferd_engines.engine import Engine
 
+from inferd_server.scheduler.decision import Decision
 from inferd_server.scheduler.queue import BatchQueue
+from inferd_server.worker.fatal import End, go_on, is_fatal
 from inferd_server.worker.inline import Guest, InlineLoop
 
 log = logging.getLogger(__name__)
@@ -21,25 +23,12 @@ IDLE_S = 1.0
 """Seconds without a request after which a thread ends that an engine can do without."""
 
 
-class Takes(Protocol):
-    """Where decisions come from."""
-
-    def take(self, patience: float | None = None) -> Any:
-        """Block for the next decision; None when there will be no more.
-
-        An empty one after `patience` seconds without a request.
-        """
-
-    def park(self, wake: Callable[[], None]) -> bool:
-        """Call back with the next request or the end; False if that is now."""
-
-
 @dataclass(frozen=True, slots=True)
 class Work:
     """What an instance does once its engine is open."""
 
-    queue: Takes
-    run: Callable[[Any], None]
+    queue: BatchQueue[Any]
+    run: Callable[[Decision[Any]], None]
     host: InlineLoop | None = None
     """Runs the batches in the place of the instance's own thread."""
     loop: Callable[[], None] | None = None
@@ -61,6 +50,7 @@ class Instance:
         open_engine: Callable[[], Engine],
         prepare: Callable[[Engine], Work],
         lost: Callable[[BaseException], None],
+        end: End = go_on,
     ) -> None:
         """Prepare; nothing runs before `start`.
 
@@ -69,11 +59,13 @@ class Instance:
             open_engine: called on the thread.
             prepare: called on the thread with the engine; the instance is ready after it.
             lost: called on the thread if it ends by an error after it was ready.
+            end: called if the engine fails for good before it is ready.
         """
         self._name = name
         self._open_engine = open_engine
         self._prepare = prepare
         self._lost = lost
+        self._end = end
         self._ready: Future[None] | None = Future()
         self._hosted: tuple[InlineLoop, Guest] | None = None
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
@@ -119,7 +111,6 @@ class Instance:
             self._fail(error)
             return False
         if work.host is not None:
-            assert isinstance(work.queue, BatchQueue)
             guest = Guest(work.queue, work.run, lambda: self._close(engine), self._lost)
             self._hosted = work.host, guest
             work.host.host(guest)
@@ -128,6 +119,8 @@ class Instance:
         return work.host is not None or self._run(work, engine)
 
     def _fail(self, error: BaseException) -> None:
+        if is_fatal(error):
+            self._end(error)
         # Forgotten: the error refers to the frames that it passed, and these to the instance.
         ready, self._ready = self._ready, None
         assert ready is not None
@@ -141,7 +134,7 @@ class Instance:
                 work.loop()
                 return False
             while (decision := work.queue.take(patience)) is not None:
-                idle = work.parks and not (len(decision.run) or len(decision.drop))
+                idle = work.parks and not (decision.run or decision.drop)
                 if not idle:
                     work.run(decision)
                 elif work.queue.park(lambda: self._resume(work, engine)):

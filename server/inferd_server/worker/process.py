@@ -19,7 +19,7 @@ from inferd_server.control.measurements import Measured
 from inferd_server.errors import InferdError
 from inferd_server.idle_heap import IdleHeap
 from inferd_server.link.memory import LinkMemory
-from inferd_server.link.receiving import WorkerLink
+from inferd_server.link.worker_end import WorkerLink
 from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
@@ -29,10 +29,9 @@ from inferd_server.repository.layout import name_of
 from inferd_server.repository.loader import Loader
 from inferd_server.repository.recovery import Recovery, retry_delay
 from inferd_server.repository.repository import Repository
-from inferd_server.worker.fatal import EndsWithEngine, end_process
-from inferd_server.worker.intake import Intake
+from inferd_server.worker.fatal import end_process
+from inferd_server.worker.inbox import Inbox
 from inferd_server.worker.row_trials import RowTrials
-from inferd_server.worker.station import TableStation
 
 log = logging.getLogger(__name__)
 
@@ -58,26 +57,25 @@ class WorkerProcess:
         ]
         self._links = links
         self._idle_heap = IdleHeap(self._traffic, self._give_back)
-        self._intake = Intake(links, place.wake_worker, time.monotonic)
+        self._inbox = Inbox(links, place.wake_worker, time.monotonic)
         self._metrics = Metrics()
         settings, models = place.settings, place.settings.repository
         self._awaits_overrides = place.awaits_overrides
-        station = TableStation(
-            self._intake, {link.index: link for link in links}, time.monotonic, self._settle
-        )
         self._loader = loader = Loader(
-            EndsWithEngine(opener, end_process),
+            opener,
             settings.batching,
             settings.engine,
             self._metrics,
             time.monotonic,
-            station=station,
+            queues=self._inbox,
+            settle=self._settle,
             trials=RowTrials(
                 time.monotonic,
                 settings.verdict_folder(os.environ),
                 settings.listen.max_message_bytes,
             ),
             roots=partial(link_roots, models.model_repository, models.link_folders),
+            end=end_process,
         )
         recovery = Recovery(self._load_one, after, time.monotonic, self._give_up)
         self._folder = models.model_repository
@@ -97,7 +95,7 @@ class WorkerProcess:
 
     def run(self) -> None:
         """Load the models, and do what is asked until the supervisor is gone."""
-        self._intake.start()
+        self._inbox.start()
         self._idle_heap.start()
         if not self._awaits_overrides:
             self._begin()
@@ -143,9 +141,9 @@ class WorkerProcess:
             case messages.Ping():
                 self._channel.tell(message)
             case messages.Attach(link):
-                self._intake.attach(link)
+                self._inbox.attach(link)
             case messages.Detach(link):
-                self._intake.detach(link)
+                self._inbox.detach(link)
             case messages.Overrides(overrides):
                 self._repository.restore_overrides(overrides)
                 self._begin()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 
 from inferd.tensors import Array
@@ -94,12 +93,14 @@ class RowTrials:
             inputs: returns those of the smallest run, as far as they are known.
             before: bytes that this process held before them.
             spare: bytes that may stay.
+
+        Raises:
+            EngineError: a fatal one.
         """
         if self.budget.resident() - before <= spare:
             return
         if isinstance(engine, Shrinking):
-            with suppress(EngineError):
-                engine.shrink(inputs())
+            shrink(engine, inputs())
         give_back()
 
     def _key(self, engine: Engine, most: int, own: Mapping[str, Array] | None, digest: str) -> str:
@@ -112,3 +113,16 @@ class RowTrials:
             key.update(repr((name, array.dtype.str, array.shape)).encode())
             key.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
         return key.hexdigest()
+
+
+def shrink(engine: Shrinking, inputs: Mapping[str, Array]) -> None:
+    """Let an engine keep no more memory than it needs, if it can.
+
+    Raises:
+        EngineError: a fatal one.
+    """
+    try:
+        engine.shrink(inputs)
+    except EngineError as error:
+        if error.fatal:
+            raise

@@ -28,13 +28,19 @@ class Warms(Protocol):
 def run_seconds(
     engine: Warms, rows: int, clock: Callable[[], float], trials: int = TRIALS
 ) -> float | None:
-    """Time a run, the best of a few; None if the model does not take its inputs."""
+    """Time a run, the best of a few; None if the model does not take its inputs.
+
+    Raises:
+        EngineError: a fatal one.
+    """
     best = None
     for _ in range(trials):
         start = clock()
         try:
             engine.warm(rows)
-        except EngineError:
+        except EngineError as error:
+            if error.fatal:
+                raise
             return None
         seconds = clock() - start
         best = seconds if best is None else min(best, seconds)

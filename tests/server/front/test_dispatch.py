@@ -18,7 +18,7 @@ from inferd_server.errors import (
     WorkerLost,
 )
 from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.outcome import cancel
+from inferd_server.front.infer_request import cancel
 from inferd_server.front.quarantine import Quarantine, fingerprint
 from inferd_server.scheduler.job import Job
 
@@ -92,7 +92,7 @@ class Rig:
     def die(self) -> None:
         """The worker is gone: it touches the memory no more."""
         self.target.closed = self.target.returning = True
-        self.bench.intake.detach(0)
+        self.bench.inbox.detach(0)
         self.ran = self.dispatch.lose(REASON)
 
     def begin(self, held: bool = False) -> None:
@@ -102,7 +102,7 @@ class Rig:
             self.engine.hold()
         self.dispatch.settle(lambda _: self.target)
         # Last, so that it finds all of them at once.
-        self.bench.intake.attach(0)
+        self.bench.inbox.attach(0)
 
     def end(self) -> None:
         """Let everything be answered."""

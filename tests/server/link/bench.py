@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import numpy as np
 from inferd_server.link.layout import Layout
 from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import FrontLink
+from inferd_server.link.worker_end import LinkRequest, WorkerLink
 from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Execution
+from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.lane import LanePool
+from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.intake import Intake, TableQueue
-from inferd_server.worker.table_batch import TableRunner
+from inferd_server.worker.inbox import Inbox
+from inferd_server.worker.runner import Runner
 
 from tests.fakes.engine import FakeEngine
 from tests.server.callers import ANSWERED_WITHIN, Caller, job_of
@@ -38,6 +39,9 @@ class Target:
     returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
+
+    def left(self, request: Job) -> None:
+        """Do nothing."""
 
 
 class Front:
@@ -85,22 +89,21 @@ class Bench:
             index: WorkerLink(index, LinkMemory(memory, layout), wake)
             for index, (memory, wake) in enumerate(zip(self.memories, self.wakes, strict=True))
         }
-        self.intake = Intake(list(self.links.values()), self.wake_worker, time.monotonic)
-        self.intake.start()
+        self.inbox = Inbox(list(self.links.values()), self.wake_worker, time.monotonic)
+        self.inbox.start()
         for index in self.links:
-            self.intake.attach(index)
+            self.inbox.attach(index)
         pairs = zip(self.memories, self.wakes, strict=True)
         self.fronts = [Front(memory, layout, wake, self.wake_worker) for memory, wake in pairs]
         self.executions: list[Execution] = []
         self._threads: list[threading.Thread] = []
-        self._queues: list[TableQueue] = []
+        self._queues: list[BatchQueue[LinkRequest]] = []
 
     def serve(self, engine: FakeEngine, max_rows: int = 32) -> Target:
         """Run a model on an engine from now on."""
         dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        queue = self.intake.open(dtypes, Limits(max_rows))
-        clock = time.monotonic
-        run = TableRunner(engine, queue.waiting, self.links, True, self.executions.append, clock)
+        queue = self.inbox.open(dtypes, Limits(max_rows))
+        run: Runner[LinkRequest] = Runner(engine, True, self.executions.append, time.monotonic)
         thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -121,7 +124,7 @@ class Bench:
         for queue in self._queues:
             queue.close()
 
-    def _run(self, queue: TableQueue, run: TableRunner) -> None:
+    def _run(self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest]) -> None:
         while (decision := queue.take()) is not None:
             run(decision)
 

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 from inferd_server.errors import Cancelled
 from inferd_server.link.memory import LinkMemory, create
-from inferd_server.link.receiving import WorkerLink
 from inferd_server.link.sending import FrontLink
+from inferd_server.link.worker_end import LinkRequest, WorkerLink
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.slot import Arena
-from inferd_server.scheduler.table import Table
 
 from tests.server.callers import job_of, rows_of
 from tests.server.link.bench import LAYOUT, Target
 
-FLOAT = [np.dtype(np.float32)]
+FLOAT = {1: [np.dtype(np.float32)]}
 
 
 @pytest.fixture
@@ -35,13 +34,14 @@ def bell() -> Iterator[int]:
     os.close(descriptor)
 
 
-def asked(memory: LinkMemory, bell: int, worker: WorkerLink, value: float) -> Table:
+def asked(memory: LinkMemory, bell: int, worker: WorkerLink, value: float) -> LinkRequest:
     """Let a new front send a request, and the worker take it."""
     memory.reset()
     front = FrontLink(memory, bell)
     worker.attach()
     assert front.submit(job_of(Arena(1000, 1 << 14, LanePool(front.inputs)), [value]), Target(1))
-    return worker.take()
+    (request,) = worker.take(FLOAT)
+    return request
 
 
 def test_rows_of_a_dead_front_are_not_read_from_the_next_ones_memory(
@@ -51,9 +51,13 @@ def test_rows_of_a_dead_front_are_not_read_from_the_next_ones_memory(
     old = asked(memory, bell, worker, 1.0)
     worker.detach()
     new = asked(memory, bell, worker, 2.0)
-    # Both fronts begin to count their lanes at the same number.
-    assert old["lane"][0] == new["lane"][0]
+    # Both fronts begin to count at the same number.
+    assert old.ticket == new.ticket
     with pytest.raises(Cancelled):
-        worker.rows(old[0], FLOAT)
-    (array,) = worker.rows(new[0], FLOAT)
-    assert array[: new["rows"][0]].tolist() == rows_of(2.0)
+        worker.begin([old])
+    assert old.cancelled
+    assert not new.cancelled
+    assert memory.begun[new.place] == 0
+    (array,) = worker.begin([new])
+    assert array.tolist() == rows_of(2.0)
+    assert memory.begun[new.place] == new.ticket

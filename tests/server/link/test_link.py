@@ -180,11 +180,11 @@ def test_a_link_whose_worker_died_answers_everything_and_begins_anew() -> None:
         lost = [front.send(target, float(value)) for value in range(3)]
         assert engine.running.wait(10)
         # As if the worker were gone: it touches the memory no more.
-        made.intake.detach(0)
+        made.inbox.detach(0)
         for one in front.link.take_back():
             one.job.fail(WorkerLost("gone"))
         assert all(isinstance(caller.wait().error, WorkerLost) for caller in lost)
-        made.intake.attach(0)
+        made.inbox.attach(0)
         again = front.send(target, 4.0)
         engine.release()
         assert again.wait().output == rows_of(8)

@@ -76,7 +76,7 @@ def test_outputs_are_read_as_they_were_written(datatype: str, shape: tuple[int, 
     outputs = [values(datatype, shape), values("FP32", (5, 2))[::2], values("BYTES", (2,))]
     part = Part(outputs)
     memory = np.zeros(part.size, np.uint8)
-    part.write(memory)
+    part.write(memory, 0)
     got = read_part(memory, [array.dtype for array in outputs])
     for array, found in zip(outputs, got, strict=True):
         np.testing.assert_array_equal(found, array)

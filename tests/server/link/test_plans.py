@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+from inferd_server.link.worker_end import LinkRequest
 from inferd_server.scheduler.decision import Limits
-from inferd_server.worker.overlap import Overlap
-from inferd_server.worker.station import TableStation
+from inferd_server.worker.runner import Overlap, Runner
 
 from tests.engines.tensorrt.bench import Bench as Gpu
 from tests.fakes.engine import DOUBLING, double
@@ -22,10 +22,10 @@ class Plan:
 
     def __init__(self, made: Bench) -> None:
         self.copied: list[int] = []
-        self._station = TableStation(made.intake, made.links, time.monotonic, lambda: None)
         self._made = made
-        self.queue = self._station.line(DOUBLING, Limits(4, 0.0, SIZES))
-        self.target = Target(self._station.number(self.queue))
+        dtypes = [tensor.dtype for tensor in DOUBLING.inputs]
+        self.queue = made.inbox.open(dtypes, Limits(4, 0.0, SIZES))
+        self.target = Target(self.queue.number)
         self._thread = threading.Thread(target=self._live)
         self._thread.start()
 
@@ -45,7 +45,11 @@ class Plan:
         gpu.driver.memcpy_htod_async = watched  # type: ignore[method-assign]
         engine = gpu.open(DOUBLING, double, buckets=SIZES)
         self.copied.clear()
-        runner = self._station.runner(engine, self.queue, True, self._made.executions.append)
+        for memory in self._made.inbox.memory:
+            assert engine.register(memory)
+        runner: Runner[LinkRequest] = Runner(
+            engine, True, self._made.executions.append, time.monotonic
+        )
         Overlap(self.queue, runner).run()
         engine.close()
         assert gpu.driver.registered == []

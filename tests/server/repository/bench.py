@@ -14,6 +14,7 @@ from inferd_server.repository.loader import Loader
 from inferd_server.repository.repository import Repository, State
 from inferd_server.settings.model import BatchingSettings, EngineSettings
 from inferd_server.worker.batch_memory import MemoryGauge
+from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.row_trials import RowTrials
 
 from tests.fakes.clock import FakeClock
@@ -81,6 +82,7 @@ class Bench:
         engine: EngineSettings | None = None,
         concurrent_loads: int = 2,
         memory: MemoryGauge | None = None,
+        end: End = go_on,
     ) -> None:
         self.folder = folder
         self.clock = FakeClock()
@@ -100,6 +102,7 @@ class Bench:
             self.clock,
             trials=RowTrials(self.clock, input_bytes=1 << 20),
             memory=memory,
+            end=end,
         )
         self.repository = Repository(
             folder,

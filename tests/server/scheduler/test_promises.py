@@ -6,17 +6,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from inferd_engines.engine import EngineError
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
-from inferd_server.front.outcome import cancel, expire
+from inferd_server.front.infer_request import cancel, expire
 from inferd_server.scheduler.alarms import Alarms
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena, NoRoom
-from inferd_server.worker.batch import BatchRunner
+from inferd_server.worker.runner import Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
-from tests.server.callers import ROW, Caller, job_of, rows_of
+from tests.server.callers import ROW, Caller, job_of, placed, rows_of
 
 MAX_ROWS, MOST, LEVELS, HEAD_START = 20, 4, 3, 10.0
 LEVEL_ROWS = {2: 5}
@@ -33,7 +33,7 @@ class Promises(RuleBasedStateMachine):
         self.arena = Arena(MAX_ROWS, 10**6, level_rows=LEVEL_ROWS)
         limits = Limits(MOST, 0.0, (1, 2, 4), LEVELS, HEAD_START)
         self.queue: BatchQueue[Job] = BatchQueue(limits, self.clock)
-        self.run_batch = BatchRunner(self.engine, True, lambda _: None, self.clock)
+        self.run_batch: Runner[Job] = Runner(self.engine, True, lambda _: None, self.clock)
         self.alarms = Alarms(self.clock, threaded=False)
         self.sent: list[tuple[Job, Caller, list[float]]] = []
         self.late: dict[int, float] = {}
@@ -62,7 +62,7 @@ class Promises(RuleBasedStateMachine):
         now = self.clock()
         deadline = None if patience is None else now + patience
         caller = Caller()
-        job = Job(slot, "key", now, deadline, caller, level)
+        job = placed(slot, "key", now, deadline, caller, level)
         assert self.queue.submit(job)
         self.sent.append((job, caller, values))
         if deadline is not None:
@@ -146,6 +146,7 @@ def test_the_rows_of_a_request_that_runs_at_its_deadline_stay_until_the_engine_i
     expire(queue, job)
     assert isinstance(caller.error, DeadlinePassed)
     assert arena.rows == 1
-    BatchRunner(FakeEngine(), True, lambda _: None, FakeClock())(decision)
+    runner: Runner[Job] = Runner(FakeEngine(), True, lambda _: None, FakeClock())
+    runner(decision)
     assert caller.answers == 1
     assert arena.rows == 0

@@ -11,8 +11,7 @@ from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.batch import BatchRunner
-from inferd_server.worker.overlap import Overlap
+from inferd_server.worker.runner import Overlap, Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine, OverlappingEngine
@@ -27,7 +26,7 @@ class Bench:
         self.clock = FakeClock()
         self.arena = Arena(64, 10**6)
         self.queue: BatchQueue[Job] = BatchQueue(Limits(max_rows), self.clock)
-        runner = BatchRunner(engine, True, lambda _: None, self.clock)
+        runner: Runner[Job] = Runner(engine, True, lambda _: None, self.clock)
         self.overlap = Overlap(self.queue, runner)
 
     def run(self, *requests: Sequence[float]) -> list[Caller]:

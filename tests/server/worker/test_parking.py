@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from inferd.tensors import Array
+from inferd_server.link.worker_end import LinkRequest
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.decision import Limits
+from inferd_server.scheduler.job import Job
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.batch import BatchRunner
 from inferd_server.worker.instance import Instance, Work
-from inferd_server.worker.table_batch import TableRunner
+from inferd_server.worker.runner import Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -65,7 +66,7 @@ class Local:
     def __init__(self, engine: FakeEngine) -> None:
         self.queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
         self.arena = Arena(64, 10**6)
-        runner = BatchRunner(engine, True, lambda _: None, FakeClock())
+        runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
         self.instance = Instance(
             "local", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
         )
@@ -86,11 +87,9 @@ class Linked:
 
     def __init__(self, made: LinkBench, engine: FakeEngine) -> None:
         dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        self.queue = made.intake.open(dtypes, Limits(4))
+        self.queue = made.inbox.open(dtypes, Limits(4))
         self.bench = made
-        runner = TableRunner(
-            engine, self.queue.waiting, made.links, True, lambda _: None, time.monotonic
-        )
+        runner: Runner[LinkRequest] = Runner(engine, True, lambda _: None, time.monotonic)
         self.instance = Instance(
             "linked", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
         )
@@ -175,7 +174,7 @@ def test_requests_that_wait_are_counted_though_their_engine_is_busy(make: Make) 
 def test_an_engine_that_belongs_to_its_thread_keeps_it() -> None:
     engine = OnTheProcessor()
     queue: BatchQueue = BatchQueue(Limits(4), FakeClock())
-    runner = BatchRunner(engine, True, lambda _: None, FakeClock())
+    runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
     instance = Instance("own", lambda: engine, lambda _: Work(queue, runner), raised)
     instance.start().result(WITHIN)
     callers = [Caller(), Caller()]

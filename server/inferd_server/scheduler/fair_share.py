@@ -6,6 +6,7 @@ Source: Goyal, Vin, Cheng, Start-Time Fair Queueing, SIGCOMM 1996.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 
@@ -19,7 +20,7 @@ class Member:
     running: int = 0
 
 
-class Turns:
+class FairShare:
     """Lets so many models run at a time; who used least of its share goes next.
 
     Who did nothing for a while has saved nothing: it starts where the others are.
@@ -89,3 +90,42 @@ class Turns:
         if self._running >= self.concurrent:
             return False
         return all(member.spent <= other.spent for other in self._waiting if not other.running)
+
+
+class Turn:
+    """The turn of one engine, for one run of it or several that overlap. For its thread."""
+
+    def __init__(self, share: FairShare, member: Member, clock: Callable[[], float]) -> None:
+        """Begin without one.
+
+        Args:
+            share: of all models of this process.
+            member: of the engine's model.
+            clock: monotonic seconds.
+        """
+        self._share = share
+        self._member = member
+        self._clock = clock
+        self._under_way = 0
+        # Until here the engine's time is charged to runs that have ended.
+        self._charged = 0.0
+
+    def enter(self) -> None:
+        """Begin a run: when its turn comes, or at once beside one that is under way."""
+        if self._under_way:
+            self._share.take_beside(self._member)
+        else:
+            self._share.take(self._member)
+            self._charged = self._clock()
+        self._under_way += 1
+
+    def leave(self) -> None:
+        """End a run; the turn ends with the last one that is under way."""
+        self._under_way -= 1
+        now = self._clock()
+        self._share.give_back(self._member, now - self._charged)
+        self._charged = now
+
+    def contended(self) -> bool:
+        """True if another model waits: no second run should begin."""
+        return self._share.contended(self._member)

@@ -14,7 +14,7 @@ from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure, Inval
 from inferd_server.scheduler.decision import Decision
 from inferd_server.scheduler.job import Execution, Job, Phases
 from inferd_server.scheduler.slot import Arena
-from inferd_server.worker.batch import BatchRunner
+from inferd_server.worker.runner import Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -35,7 +35,7 @@ class Bench:
         self.clock = FakeClock()
         self.arena = Arena(64, 10**6)
         self.executions: list[Execution] = []
-        self.run = BatchRunner(engine, batched, self.executions.append, self.clock)
+        self.run: Runner[Job] = Runner(engine, batched, self.executions.append, self.clock)
 
     def jobs(self, *requests: Sequence[float]) -> tuple[tuple[Job, ...], list[Caller]]:
         callers = [Caller() for _ in requests]

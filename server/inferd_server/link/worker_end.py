@@ -1,0 +1,437 @@
+"""The worker's end of a link: takes a front's requests, and answers them by whole batches."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from inferd.tensors import Array
+
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+    InvalidInput,
+    SequenceNotFound,
+    ShuttingDown,
+    TooManySequences,
+    WorkerLost,
+)
+from inferd_server.link.answers import AnswerRing, Part
+from inferd_server.link.layout import (
+    ALONE,
+    CANCELLED,
+    COMPLETION,
+    SUBMISSION,
+    TRIAL,
+    Counter,
+    Status,
+)
+from inferd_server.link.memory import LinkMemory
+from inferd_server.link.rows import read_rows
+from inferd_server.scheduler.job import Execution
+
+log = logging.getLogger(__name__)
+STATUSES: Mapping[type[InferdError], Status] = {
+    Cancelled: Status.CANCELLED,
+    DeadlinePassed: Status.EXPIRED,
+    WorkerLost: Status.LOST,
+    HandleRetired: Status.RETIRED,
+    ShuttingDown: Status.CLOSED,
+    SequenceNotFound: Status.NO_SEQUENCE,
+    TooManySequences: Status.MANY_SEQUENCES,
+    InvalidInput: Status.BAD_INPUT,
+}
+"""What a front is told of an error; of all others, that the engine failed."""
+LANES = 256
+"""Lanes whose arrays are kept."""
+NO_RUN = Execution(0, 0.0, 0.0, 0.0)
+
+
+class LinkRequest:
+    """A request of a front, as it waits and runs in the worker."""
+
+    __slots__ = (
+        "arrays", "arrived", "deadline", "epoch", "key", "level", "model", "place", "rows",
+        "sender", "start", "ticket",
+    )  # fmt: skip
+
+    ordered = False
+    stream = None
+
+    def __init__(
+        self,
+        sender: WorkerLink,
+        epoch: int,
+        ticket: int,
+        place: int,
+        model: int,
+        arrays: tuple[Array, ...] | None,
+        key: Hashable,
+        start: int,
+        rows: int,
+        arrived: float,
+        deadline: float,
+        level: int,
+    ) -> None:
+        """Keep a record of the ring.
+
+        Args:
+            sender: the link.
+            epoch: of the link; after it the front is gone, and its memory another one's.
+            ticket: that is like no other of the link.
+            place: in flight, of the ticket.
+            model: the number of its queue.
+            arrays: every input of the lane that the rows are in; None: they cannot be read.
+            key: equal for requests whose rows fit into one batch.
+            start: the first of its rows.
+            rows: how many.
+            arrived: monotonic seconds.
+            deadline: monotonic seconds; infinite without one.
+            level: priority; 0 is the highest.
+        """
+        self.sender = sender
+        self.epoch = epoch
+        self.ticket = ticket
+        self.place = place
+        self.model = model
+        self.arrays = arrays
+        self.key = key
+        self.start = start
+        self.rows = rows
+        self.arrived = arrived
+        self.deadline = deadline
+        self.level = level
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the caller went away, or its front did."""
+        sender = self.sender
+        return sender.epoch != self.epoch or sender.marks[self.place] & CANCELLED != 0
+
+    @property
+    def trial(self) -> bool:
+        """True if it is no caller's."""
+        return self.sender.marks[self.place] & TRIAL != 0
+
+    def fail(self, error: InferdError) -> None:
+        """Answer with an error."""
+        self.sender.fail((self,), error)
+
+
+# Not frozen, which would cost more for every batch.
+@dataclass(slots=True)
+class Answers:
+    """Answers to requests of one link, and the outputs that they are parts of, if any."""
+
+    requests: Sequence[LinkRequest]
+    status: Status
+    outputs: tuple[Array, ...] | None = None
+    taken: float = 0.0
+    """When the batch was taken, in monotonic seconds."""
+    run: Execution = NO_RUN
+
+
+class WorkerLink:
+    """One link, the sender of its requests. Any thread may answer.
+
+    `take`, `attach` and `detach` are called by one thread at a time.
+    """
+
+    def __init__(self, index: int, memory: LinkMemory, wake: int) -> None:
+        """Begin detached.
+
+        Args:
+            index: of the link.
+            memory: mapped.
+            wake: eventfd that the front waits on.
+        """
+        self.index = index
+        self.attached = False
+        self.epoch = 0
+        self.marks = memory.marks
+        """Of the front for each place: CANCELLED, ALONE, TRIAL."""
+        self._memory = memory
+        self._wake = wake
+        layout = memory.layout
+        self._size = layout.requests
+        # Asked for with every batch: the layout adds them up each time.
+        self._submissions, self._completions = layout.submissions, layout.completions
+        self._taken = 0
+        self._completed = 0
+        self._ring = AnswerRing(memory.layout.answer_room)
+        self._backlog: deque[Answers] = deque()
+        # True while the front is asked to tell when it has copied answers out.
+        self._waits = False
+        self._lanes: dict[int, tuple[tuple[Array, ...] | None, Hashable]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def inputs(self) -> Array:
+        """The memory that rows of requests are in: bytes, in whole pages."""
+        return self._memory.inputs
+
+    @property
+    def backlog(self) -> bool:
+        """True while answers wait for room."""
+        return bool(self._backlog)
+
+    @property
+    def traffic(self) -> tuple[int, int]:
+        """Bytes of answers so far, and those that the front has not taken."""
+        with self._lock:
+            self._ring.release(self._memory.read(Counter.CONSUMED))
+            return self._ring.taken, self._ring.held
+
+    def trim(self) -> None:
+        """Return the memory for answers to the system, if none is there now."""
+        with self._lock:
+            self._ring.release(self._memory.read(Counter.CONSUMED))
+            if self.attached and not self._ring.held:
+                self._memory.forget_answers()
+
+    def attach(self) -> None:
+        """Begin with a front that begins, too."""
+        with self._lock:
+            self.epoch += 1
+            self._taken = self._completed = 0
+            self._ring = AnswerRing(self._memory.layout.answer_room)
+            self._backlog.clear()
+            self._waits = False
+            self._lanes.clear()
+            self.attached = True
+
+    def detach(self) -> None:
+        """Touch the memory no more: the front is gone, and what it asked is answered nobody."""
+        with self._lock:
+            self.epoch += 1
+            self.attached = False
+            self._backlog.clear()
+            self._lanes.clear()
+
+    def take(self, dtypes: Mapping[int, Sequence[np.dtype[Any]]]) -> list[LinkRequest]:
+        """Return the requests that were written since the last time.
+
+        Args:
+            dtypes: of the inputs of each model, by its number.
+        """
+        submitted = self._memory.read(Counter.SUBMITTED) if self.attached else self._taken
+        if submitted == self._taken:
+            return []
+        found = []
+        epoch, size, lanes = self.epoch, self._size, self._lanes
+        for record in self._records(self._taken, submitted):
+            ticket, lane, block, arrived, deadline, model, start, rows, level = record
+            arrays, key = lanes.get(lane) or self._read(lane, block, dtypes.get(model))
+            found.append(
+                LinkRequest(
+                    self, epoch, ticket, ticket % size, model, arrays, key, start, rows, arrived,
+                    deadline, level,
+                )
+            )  # fmt: skip
+        self._taken = submitted
+        if self._memory.read(Counter.SUSPECTS):
+            self._part(found)
+        return found
+
+    def begin(self, requests: Sequence[LinkRequest]) -> tuple[Array, ...]:
+        """Note that requests run from now on, who may end this process, and return their rows.
+
+        Raises:
+            InferdError: as `views`.
+        """
+        begun = self._memory.begun
+        with self._lock:
+            if self._awaited(requests):
+                for request in requests:
+                    begun[request.place] = request.ticket
+        return self.views(requests)
+
+    def views(self, requests: Sequence[LinkRequest]) -> tuple[Array, ...]:
+        """Return every input of requests as one contiguous array: a view of neighbours, or a copy.
+
+        Raises:
+            Cancelled: the front that sent them is gone, and the memory may be the next one's.
+            EngineFailure: the rows cannot be read.
+        """
+        if requests[0].epoch != self.epoch:
+            raise Cancelled("the front that sent this request is gone")
+        parts = [
+            tuple([array[start:end] for array in arrays]) for arrays, start, end in spans(requests)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+    def finish(
+        self,
+        requests: Sequence[LinkRequest],
+        outputs: Mapping[str, Array],
+        taken: float,
+        run: Execution,
+    ) -> None:
+        """Answer requests that ran, with their rows of the outputs, in order."""
+        self._answer(Answers(requests, Status.OK, tuple(outputs.values()), taken, run))
+
+    def fail(self, requests: Sequence[LinkRequest], error: InferdError) -> None:
+        """Answer requests without outputs, or with a sentence in their place."""
+        status = STATUSES.get(type(error), Status.FAILED)
+        said = None
+        if status is Status.BAD_INPUT:
+            said = (np.array([str(error).encode()], dtype=np.object_),)
+        self._answer(Answers(requests, status, said))
+
+    def flush(self) -> None:
+        """Write answers that waited for room."""
+        with self._lock:
+            self._flush()
+
+    def _records(self, first: int, end: int) -> Iterable[tuple[Any, ...]]:
+        """Return the records between two positions of the ring of requests."""
+        begin, count, room = first % self._size, end - first, self._size - first % self._size
+        if count <= room:
+            return self._span(begin, count)
+        return chain(self._span(begin, room), self._span(0, count - room))
+
+    def _span(self, begin: int, count: int) -> Iterator[tuple[Any, ...]]:
+        start = self._submissions + begin * SUBMISSION.size
+        return SUBMISSION.iter_unpack(self._memory.bytes[start : start + count * SUBMISSION.size])
+
+    def _read(
+        self, lane: int, block: int, dtypes: Sequence[np.dtype[Any]] | None
+    ) -> tuple[tuple[Array, ...] | None, Hashable]:
+        """Return every input of a lane, and the key of its requests."""
+        if dtypes is None:
+            # Its model is gone, and it is not going to run.
+            return None, None
+        try:
+            arrays = read_rows(self._memory.inputs, block, dtypes)
+        except Exception:
+            log.exception("rows of a request cannot be read")
+            return None, object()
+        found = arrays, tuple([array.shape[1:] for array in arrays])
+        if len(self._lanes) >= LANES:
+            del self._lanes[next(iter(self._lanes))]
+        self._lanes[lane] = found
+        return found
+
+    def _part(self, requests: Iterable[LinkRequest]) -> None:
+        """Give requests that are to run alone a key of their own."""
+        for request in requests:
+            if self.marks[request.place] & ALONE:
+                request.key = object()
+
+    def _awaited(self, requests: Sequence[LinkRequest]) -> bool:
+        """True if the front that sent requests is still there."""
+        return self.attached and requests[0].epoch == self.epoch
+
+    def _answer(self, answers: Answers) -> None:
+        with self._lock:
+            if self._awaited(answers.requests):
+                self._backlog.append(answers)
+                self._flush()
+
+    def _flush(self) -> None:
+        while self._backlog and self._write_safely(self._backlog[0]):
+            self._backlog.popleft()
+
+    def _write_safely(self, answers: Answers) -> bool:
+        try:
+            return self._write(answers)
+        except Exception:
+            # Outputs that cannot be encoded, or no memory to do so.
+            log.exception("answers could not be written")
+            self._complete(replace(answers, status=Status.FAILED))
+            return True
+
+    def _write(self, answers: Answers) -> bool:
+        """Write answers; False while there is no room."""
+        if answers.outputs is None:
+            self._complete(answers)
+            return True
+        part = Part(answers.outputs)
+        if part.tensor_bytes > self._memory.layout.answer_bytes or part.size > self._ring.size:
+            self._split(answers)
+            return True
+        place = self._place(part.size, len(answers.requests))
+        if place is None:
+            return False
+        part.write(self._memory.answers, place % self._ring.size)
+        self._complete(answers, place)
+        return True
+
+    def _place(self, size: int, count: int) -> int | None:
+        self._ring.release(self._memory.read(Counter.CONSUMED))
+        place = self._ring.place(size, self._completed + count)
+        if place is None:
+            # Looked at once more after saying so, lest both sides wait for each other.
+            self._memory.want_room(True)
+            self._ring.release(self._memory.read(Counter.CONSUMED))
+            place = self._ring.place(size, self._completed + count)
+            self._waits = place is None
+            if place is not None:
+                self._memory.want_room(False)
+        elif self._waits:
+            self._waits = False
+            self._memory.want_room(False)
+        return place
+
+    def _split(self, answers: Answers) -> None:
+        """Put what is too large for one part into two, or refuse what cannot be split."""
+        requests, outputs = answers.requests, answers.outputs
+        if len(requests) == 1 or outputs is None:
+            refused = replace(answers, status=Status.TOO_LARGE, outputs=None)
+            self._backlog.insert(1, refused)
+            return
+        half = len(requests) // 2
+        row = sum(request.rows for request in requests[:half])
+        first, second = tuple(o[:row] for o in outputs), tuple(o[row:] for o in outputs)
+        self._backlog.insert(1, replace(answers, requests=requests[half:], outputs=second))
+        self._backlog.insert(1, replace(answers, requests=requests[:half], outputs=first))
+
+    def _complete(self, answers: Answers, part: int = 0) -> None:
+        """Write the completions of answers whose outputs are in a part, and wake the front."""
+        memory, run, taken, status = self._memory.bytes, answers.run, answers.taken, answers.status
+        begin, size, width = self._completions, self._size, COMPLETION.size
+        times = run.waited, run.gather, run.compute
+        place, row = self._completed, 0
+        for request in answers.requests:
+            COMPLETION.pack_into(
+                memory, begin + place % size * width,
+                request.ticket, part, taken - request.arrived, *times,
+                status, row, run.rows, run.behind,
+            )  # fmt: skip
+            place += 1
+            row += request.rows
+        self._completed = place
+        self._memory.advance(Counter.COMPLETED, len(answers.requests))
+        os.eventfd_write(self._wake, 1)
+
+
+def spans(requests: Sequence[LinkRequest]) -> Iterator[tuple[tuple[Array, ...], int, int]]:
+    """Yield the rows of requests: the arrays, the first row and the end of each run of neighbours.
+
+    Raises:
+        EngineFailure: rows cannot be read.
+    """
+    arrays, start, end = requests[0].arrays, requests[0].start, requests[0].start
+    for request in requests:
+        if request.arrays is not arrays or request.start != end:
+            if arrays is None:
+                raise EngineFailure
+            yield arrays, start, end
+            arrays, start = request.arrays, request.start
+            end = start
+        end += request.rows
+    if arrays is None:
+        raise EngineFailure
+    yield arrays, start, end
