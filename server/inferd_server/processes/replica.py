@@ -19,7 +19,7 @@ from inferd_server.errors import InferdError, ModelNotReady, NotFound
 from inferd_server.front.elsewhere import remote_changes
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.processes.model_host import ModelHost
+from inferd_server.processes.model_host import CLOSE_S, ModelHost
 from inferd_server.repository.entries import Entry
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.loader import loader_of
@@ -28,9 +28,6 @@ from inferd_server.worker.fatal import end_process
 from inferd_server.worker.inline import InlineLoop
 
 log = logging.getLogger(__name__)
-
-# For engines to close once every call is over: nobody waits for more.
-CLOSE_S = 1.0
 
 
 class ReplicaProcess:

@@ -183,9 +183,11 @@ def loader_of(
     clock: Callable[[], float],
     inline: InlineLoop | None = None,
     end: End = go_on,
+    queues: Queues | None = None,
+    settle: Callable[[], None] = lambda: None,
     replicated: bool = False,
 ) -> Loader:
-    """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
+    """Return the loader that the settings describe; arguments as `Loader`'s."""
     models = settings.repository
     return Loader(
         opener,
@@ -194,6 +196,8 @@ def loader_of(
         metrics,
         clock,
         inline,
+        queues,
+        settle,
         trials=RowTrials(
             clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
         ),
