@@ -82,7 +82,7 @@ class Server:
         self._attempts = 0
         self._loaded = threading.Event()
         models = settings.repository
-        loader = loader_of(settings, opener, self._metrics, clock, inline, end)
+        loader = loader_of(settings, opener, self._metrics, clock, inline, end=end)
         self._sick = SickModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()

@@ -65,7 +65,7 @@ class ReplicaProcess:
         self._asking, self._trying = BlockingThread(), BlockingThread()
         metrics, clock = Metrics(), time.monotonic
         loader = loader_of(
-            place.settings, opener, metrics, clock, inline, end_process, replicated=True
+            place.settings, opener, metrics, clock, inline, replicated=True, end=end_process
         )
         # One of them is enough to watch.
         progress = partial(show, logs if place.index == 0 else None)

@@ -182,10 +182,10 @@ def loader_of(
     metrics: Metrics,
     clock: Callable[[], float],
     inline: InlineLoop | None = None,
-    end: End = go_on,
     queues: Queues | None = None,
     settle: Callable[[], None] = lambda: None,
     replicated: bool = False,
+    end: End = go_on,
 ) -> Loader:
     """Return the loader that the settings describe; arguments as `Loader`'s."""
     models = settings.repository
