@@ -182,10 +182,12 @@ def loader_of(
     metrics: Metrics,
     clock: Callable[[], float],
     inline: InlineLoop | None = None,
+    queues: Queues | None = None,
+    settle: Callable[[], None] = lambda: None,
     replicated: bool = False,
     end: End = go_on,
 ) -> Loader:
-    """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
+    """Return the loader that the settings describe; arguments as `Loader`'s."""
     models = settings.repository
     return Loader(
         opener,
@@ -194,6 +196,8 @@ def loader_of(
         metrics,
         clock,
         inline,
+        queues,
+        settle,
         trials=RowTrials(
             clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
         ),

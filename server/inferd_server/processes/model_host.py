@@ -12,7 +12,7 @@ from inferd_engines.engine import EngineError
 
 from inferd_server.batching.fatal import end_process
 from inferd_server.errors import InferdError
-from inferd_server.models.entries import gauges
+from inferd_server.models.entries import ModelEntry, gauges
 from inferd_server.models.layout import name_of
 from inferd_server.models.loader import Loader
 from inferd_server.models.recovery import Recovery, retry_delay
@@ -21,10 +21,12 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.messages import Measured
-from inferd_server.processes.worker import record
 from inferd_server.threads import after
 
 log = logging.getLogger(__name__)
+
+# For engines to close once every call is over: nobody waits for more.
+CLOSE_S = 1.0
 
 
 class ModelHost:
@@ -37,7 +39,7 @@ class ModelHost:
         loader: Loader,
         metrics: Metrics,
         progress: Callable[[str], None],
-        changed: Callable[[], None],
+        changed: Callable[[], None] = lambda: None,
     ) -> None:
         """Keep how to load; nothing is loaded yet.
 
@@ -47,7 +49,7 @@ class ModelHost:
             loader: opens models.
             metrics: of the process.
             progress: told which model is loaded at the start, in words; "" at the end.
-            changed: called after any state changed.
+            changed: called after any state changed, before the supervisor is told.
         """
         self._place = place
         self._channel = channel
@@ -142,3 +144,9 @@ class ModelHost:
             settled, entries = self.settled, self.repository.entries()
             wanted = self.repository.wanted
         return messages.ModelRecords(tuple(record(entry) for entry in entries), settled, wanted)
+
+
+def record(entry: ModelEntry) -> messages.ModelRecord:
+    """Return what other processes need to know of a model version."""
+    about = None if entry.handle is None else entry.handle.description()
+    return messages.ModelRecord(entry.name, entry.version, entry.state.value, entry.reason, about)

@@ -22,15 +22,12 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
-from inferd_server.processes.model_host import ModelHost
+from inferd_server.processes.model_host import CLOSE_S, ModelHost
 from inferd_server.processes.supervisor_client import remote_changes
 from inferd_server.threads import BlockingThread
 from inferd_server.transport.call import Transport
 
 log = logging.getLogger(__name__)
-
-# For engines to close once every call is over: nobody waits for more.
-CLOSE_S = 1.0
 
 
 class ReplicaProcess:

@@ -121,10 +121,10 @@ def test_a_replica_takes_no_calls_before_it_is_told_to(replica: Replica) -> None
 def test_while_models_are_loaded_no_caller_is_told_that_one_does_not_exist(
     folder: Path,
 ) -> None:
-    made = Replica(folder)
+    made = Replica(folder, awaits_overrides=True)
     try:
         made.engines.hold()
-        made.say(messages.Listen())
+        made.say(messages.ModelOverrides({}), messages.Listen())
         made.told(messages.Listening)
         assert made.refusal("m") is grpc.StatusCode.UNAVAILABLE
         assert made.refusal("x") is grpc.StatusCode.UNAVAILABLE
