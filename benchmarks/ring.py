@@ -22,6 +22,7 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.delegate import Delegate
 from inferd_engines.engine import Signature, Tensor
+from inferd_server.environment import collect_seldom
 from inferd_server.errors import InferdError
 from inferd_server.link.layout import Layout
 from inferd_server.link.memory import LinkMemory, create
@@ -154,6 +155,8 @@ def main() -> int:
         "--gate", action="store_true", help="measure the bars alone, and fail above"
     )
     options = parser.parse_args()
+    # As the worker process does.
+    collect_seldom()
     if options.gate:
         found = {case: measure(*case, options.rounds) for case in BARS}
         for (fronts, batch, backlog), us in found.items():

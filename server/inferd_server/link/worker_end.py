@@ -227,7 +227,7 @@ class WorkerLink:
         submitted = self._memory.read(Counter.SUBMITTED) if self.attached else self._taken
         if submitted == self._taken:
             return []
-        found = []
+        found: list[LinkRequest] = []
         epoch, size, lanes = self.epoch, self._size, self._lanes
         for record in self._records(self._taken, submitted):
             ticket, lane, block, arrived, deadline, model, start, rows, level = record
@@ -403,9 +403,9 @@ class WorkerLink:
         memory, run, taken, status = self._memory.bytes, answers.run, answers.taken, answers.status
         begin, size, width = self._completions, self._size, COMPLETION.size
         times = run.waited, run.gather, run.compute
-        place, row = self._completed, 0
+        place, row, pack = self._completed, 0, COMPLETION.pack_into
         for request in answers.requests:
-            COMPLETION.pack_into(
+            pack(
                 memory, begin + place % size * width,
                 request.ticket, part, taken - request.arrived, *times,
                 status, row, run.rows, run.behind,
