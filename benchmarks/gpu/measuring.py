@@ -137,14 +137,14 @@ def engine_rate(
 
 def split(made: Bucket, subject: Subject, loop: Loop, repeats: int) -> None:
     """Measure the phases of a run, plain and, where it can be captured, as a graph."""
-    cuda, graphs = subject.gpu.device.cuda, subject.gpu.graphs
+    cuda, libcuda = subject.gpu.device.cuda, subject.gpu.device.libcuda
     made.plain = phases(loop, loop.execute, cuda, repeats)
     captured = capture_run(loop, subject)
-    if captured is None or graphs is None:
+    if captured is None:
         return
-    launch = partial(graphs.launch, captured.executable, loop.stream.handle)
+    launch = partial(libcuda.launch, captured, int(loop.stream.handle))
     made.graph = phases(loop, launch, cuda, repeats)
-    graphs.destroy(captured.executable, captured.graph)
+    libcuda.destroy_executable(captured)
 
 
 @contextmanager

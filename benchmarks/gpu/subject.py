@@ -37,9 +37,8 @@ class Subject:
         Raises:
             TensorRTError: it cannot be loaded, or does not fit.
         """
-        used = self.gpu.graphs if graphs else None
-        gpu = self.gpu
-        return load(gpu.library, gpu.device, self.plan, self.signature, self.options, used)
+        gpu, plan = self.gpu, self.plan
+        return load(gpu.library, gpu.device, plan, self.signature, self.options, graphs=graphs)
 
     def inputs(self, rows: int, generator: np.random.Generator) -> dict[str, Array]:
         """Draw inputs of so many rows, from 0 to 1; free dimensions besides them are 1."""

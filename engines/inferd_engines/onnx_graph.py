@@ -67,7 +67,7 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a graph is given: the rank where the file tells it, and the element type's number."""
+    """What a graph is given or gives: the rank where the file tells it, and the element type."""
 
     name: str
     rank: int | None
@@ -95,6 +95,8 @@ class Graph:
     outputs: tuple[str, ...] = ()
     nodes: tuple[Node, ...] = ()
     constants: Mapping[str, Constant] = field(default_factory=dict)
+    results: tuple[Input, ...] = ()
+    """The outputs, with their types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,10 +190,11 @@ def _graph(message: memoryview, depth: int) -> Graph:
         elif number == 11:
             inputs.append(_input(_bytes(value)))
         elif number == 12:
-            outputs.append(_input(_bytes(value)).name)
+            outputs.append(_input(_bytes(value)))
     # Old files name their weights among the inputs, too.
     given = tuple(one for one in inputs if one.name not in constants)
-    return Graph(given, tuple(outputs), tuple(nodes), constants)
+    names = tuple(one.name for one in outputs)
+    return Graph(given, names, tuple(nodes), constants, tuple(outputs))
 
 
 def _node(message: memoryview, depth: int) -> Node:

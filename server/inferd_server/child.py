@@ -32,7 +32,7 @@ def main(arguments: list[str], engines: Callable[[Place], Engines] | None = None
     Args:
         arguments: role, process id of the supervisor, and descriptors: of the connection to it,
             and of where the log goes.
-        engines: returns those of a worker; None: the standard ones.
+        engines: returns those of a worker or replica; None: the standard ones.
     """
     collect_seldom()
     role = arguments[0]
@@ -82,23 +82,45 @@ def run(
         engines.when_ended(worker.reload)
         worker.run()
     else:
-        from inferd_server.front.process import FrontProcess
-        from inferd_server.security.opening import await_files, credentials_of
-        from inferd_server.transport.chosen import choose_transport
-        from inferd_server.transport.making import for_probes, make
-        from inferd_server.transport.options import transport_options
+        run_endpoint(role, place, channel, logs, engines_for)
 
-        await_files(place.settings, time.sleep)
-        listen, credentials = place.settings.listen, credentials_of(place.settings)
-        options = transport_options(listen, reuse_port=True, credentials=credentials)
-        name = choose_transport(listen.transport, options)
-        probe = make(name, for_probes(options)) if place.probe_address else None
-        gauges = dict if credentials is None else credentials.gauges
+
+def run_endpoint(
+    role: str,
+    place: Place,
+    channel: Channel,
+    logs: LogControl,
+    engines_for: Callable[[Place], Engines],
+) -> None:
+    """Put the parts of a process together that takes calls."""
+    from inferd_server.front.process import FrontProcess
+    from inferd_server.processes.replica import ReplicaProcess
+    from inferd_server.security.opening import await_files, credentials_of
+    from inferd_server.transport.choice import COMPLETION_QUEUE
+    from inferd_server.transport.chosen import choose_transport
+    from inferd_server.transport.making import for_probes, make
+    from inferd_server.transport.options import transport_options
+    from inferd_server.worker.inline import InlineLoop
+
+    await_files(place.settings, time.sleep)
+    listen, credentials = place.settings.listen, credentials_of(place.settings)
+    options = transport_options(listen, reuse_port=True, credentials=credentials)
+    name = choose_transport(listen.transport, options)
+    probe = make(name, for_probes(options)) if place.probe_address else None
+    gauges = dict if credentials is None else credentials.gauges
+    if role == "front":
         FrontProcess(place, channel, make(name, options), logs, probe, gauges).run()
+        return
+    inline, engines = InlineLoop(time.monotonic), engines_for(place)
+    transport = make(name, options, inline)
+    hosted = inline if name == COMPLETION_QUEUE else None
+    replica = ReplicaProcess(place, channel, engines.opener, transport, logs, hosted, probe, gauges)
+    engines.when_ended(replica.reload)
+    replica.run()
 
 
 def engines_of(place: Place) -> Engines:
-    """Return the engines of a worker."""
+    """Return the engines of a worker or a replica."""
     from inferd_engines.standard import cpu_engines, standard_engines
 
     if place.without_gpu:

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ from inferd_engines.cores import usable_cores
 from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
+from inferd_server.memory import headroom_bytes
+from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.repository.layout import model_names, read_source
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
 from inferd_server.settings.remarks import remarks
 from inferd_server.settings.sources import add_flags, load_settings, origins
-from inferd_server.supervisor.policy import Arrangement, arrange
+from inferd_server.supervisor.policy import Arrangement, Host, ModelFacts, Wish, arrange
 
 log = logging.getLogger(__name__)
 HELP = "serve models over gRPC"
+STANDARD_ERROR = 2
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -63,11 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"inferd serve: {error}", file=sys.stderr)
         return 2
     given = [name for name, origin in origins(flags, os.environ).items() if origin != "default"]
-    said = remarks(settings, given, os.environ, arrangement.fronts)
+    said = remarks(settings, given, os.environ, arrangement.fronts, arrangement.replicas)
     if arguments.explain:
         return explain_all(flags, settings, arrangement, said)
     logs = LogControl(settings.log)
     logs.start()
+    never_wait(STANDARD_ERROR)
     for remark in said:
         log.warning("a setting has no effect", extra={"why": remark})
     try:
@@ -120,11 +126,47 @@ def arranged(settings: Settings) -> Arrangement:
     engine, fronts = settings.engine, settings.split.fronts
     # Whoever names a store of plans means a GPU, where there is one.
     devices = (*engine.engine_providers, *(["TensorRT"] if engine.plan_store and gpu() else []))
+    cores, replicas = engine.cores or usable_cores(), engine.replicas
     if is_unix(settings.listen.host):
-        if fronts > 1:
-            raise SettingsError("fronts: only one front process can listen on a unix socket")
-        fronts = 1
-    return arrange(engine.processes, fronts, engine.cores or usable_cores(), devices)
+        for name, count in (("fronts", fronts), ("replicas", replicas)):
+            if count > 1:
+                raise SettingsError(f"{name}: only one process can listen on a unix socket")
+        fronts = replicas = 1
+    models = partial(model_facts, settings.repository.model_repository)
+    host = Host(cores, devices, headroom_bytes())
+    arrangement = arrange(Wish(engine.processes, fronts, replicas), host, models)
+    if arrangement.replicas and (name := models().sequences):
+        raise SettingsError(
+            f"processes: replicas cannot serve model {name!r}: its requests build on each other, "
+            "and may reach any replica; split can"
+        )
+    return arrangement
+
+
+def model_facts(repository: Path) -> ModelFacts:
+    """Return what is known of the models of a repository before any is loaded."""
+    try:
+        names = model_names(repository)
+    except SettingsError:
+        # It is said, or waited for, by whoever serves.
+        names = ()
+    nbytes, sequences, known = 0, "", bool(names)
+    for name in names:
+        try:
+            source = read_source(repository, name)
+            nbytes += sum(bytes_of(path, repository) for path in source.versions.values())
+        except (SettingsError, OSError):
+            known = False
+            continue
+        if source.config.sequence is not None:
+            sequences = name
+    return ModelFacts(nbytes, sequences, known)
+
+
+def bytes_of(model: Path, repository: Path) -> int:
+    """Return the bytes of a model's file and, in a repository, of its weights beside it."""
+    files = [model] if model == repository else model.parent.iterdir()
+    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def gpu() -> bool:
@@ -143,10 +185,10 @@ def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int
     Raises:
         StartupError: the server cannot start.
     """
-    if arrangement.fronts:
-        from inferd_server.supervisor.run import serve_split
+    if arrangement.fronts or arrangement.replicas:
+        from inferd_server.supervisor.run import serve_processes
 
-        return serve_split(settings, logs, arrangement.fronts)
+        return serve_processes(settings, logs, arrangement)
     from inferd_server import one_process
 
     return one_process.serve(settings, logs)

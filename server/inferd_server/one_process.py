@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import NoReturn
 
 from inferd_engines.standard import Engines, standard_engines
@@ -94,6 +95,8 @@ def build(settings: Settings, logs: LogControl, engines: Engines) -> Server:
 
 def leave(code: int) -> NoReturn:
     """End the process now: Python's own way out aborts while a thread is inside an engine."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        # Full, most likely.
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

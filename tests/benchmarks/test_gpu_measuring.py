@@ -1,4 +1,4 @@
-"""The measuring of plans, end to end over doubles of the GPU and of TensorRT."""
+"""The measuring of plans, end to end over a stand-in for the GPU and a double of TensorRT."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from benchmarks.gpu.measuring import Effort, loops, measure, rate
 from benchmarks.gpu.phases import phases
 from benchmarks.gpu.results import WAYS
 from benchmarks.gpu.subject import Subject
+from tests.device.standin import INVALID_VALUE, Standin
 from tests.gpu.subjects import doubles
 
 EFFORT = Effort(rounds=2, seconds=5.0, repeats=3)
@@ -27,6 +28,12 @@ EFFORT = Effort(rounds=2, seconds=5.0, repeats=3)
 def subject() -> Iterator[Subject]:
     with doubles() as made:
         yield made
+
+
+def held(subject: Subject) -> int:
+    """Return the device memory that is taken."""
+    unused, total = subject.gpu.device.cuda.mem_get_info()
+    return int(total - unused)
 
 
 def ticking() -> itertools.count[float]:
@@ -49,10 +56,10 @@ def test_the_bare_loop_runs_the_plan_on_its_own_inputs(subject: Subject) -> None
 
 
 def test_bare_loops_give_their_memory_back(subject: Subject) -> None:
-    driver = subject.gpu.device.cuda
+    before = held(subject)
     with loops(subject, BarePlan(subject), 4):
-        assert driver.held > 0
-    assert driver.held == 0
+        assert held(subject) > before
+    assert held(subject) == before
 
 
 def test_a_plan_that_cannot_be_read_is_an_error_with_the_reason(subject: Subject) -> None:
@@ -61,26 +68,25 @@ def test_a_plan_that_cannot_be_read_is_an_error_with_the_reason(subject: Subject
 
 
 def test_phases_are_what_the_events_say(subject: Subject) -> None:
-    driver = subject.gpu.device.cuda
     with loops(subject, BarePlan(subject), 1) as (loop, _):
-        found = phases(loop, loop.execute, driver, repeats=3)
-    # On the double everything takes a millisecond, the event at the end of a phase, too.
-    assert (found.copy_in, found.compute, found.copy_out) == (2, 2, 2)
+        found = phases(loop, loop.execute, subject.gpu.device.cuda, repeats=3)
+    assert min(found.copy_in, found.compute, found.copy_out) > 0
 
 
 def test_a_captured_run_leaves_the_copies_out(subject: Subject) -> None:
     with loops(subject, BarePlan(subject), 1) as (loop, _):
         captured = capture_run(loop, subject)
-    assert captured is not None
-    assert len(captured.graph) == 1
+        assert captured
+        ((host, _address),) = loop._outputs
+        host[...] = 0
+        subject.gpu.device.libcuda.launch(captured, int(loop.stream.handle))
+        loop.stream.synchronize()
+        assert not host.any()
+    subject.gpu.device.libcuda.destroy_executable(captured)
 
 
-@pytest.mark.parametrize("graphs", ["fail", "none"])
-def test_without_a_graph_there_are_phases_of_the_plain_run(subject: Subject, graphs: str) -> None:
-    if graphs == "fail":
-        subject.gpu.graphs.fails = True  # type: ignore[union-attr]
-    else:
-        subject = replace(subject, gpu=replace(subject.gpu, graphs=None))
+def test_without_a_graph_there_are_phases_of_the_plain_run(subject: Subject) -> None:
+    Standin().fail("cuGraphInstantiate", INVALID_VALUE, times=1000)
     for bucket in measure(subject, EFFORT, ticking().__next__, lambda _: None):
         assert bucket.plain is not None
         assert bucket.graph is None
@@ -108,6 +114,7 @@ def test_a_rate_counts_finished_runs_and_keeps_so_many_begun(under_way: int) -> 
 
 def test_every_bucket_is_run_in_every_way_and_everything_is_given_back(subject: Subject) -> None:
     told: list[str] = []
+    before = held(subject)
     found = measure(subject, EFFORT, ticking().__next__, told.append)
     assert [bucket.rows for bucket in found] == [1, 4, 8]
     assert told == ["doubling, 1 rows", "doubling, 4 rows", "doubling, 8 rows"]
@@ -117,7 +124,7 @@ def test_every_bucket_is_run_in_every_way_and_everything_is_given_back(subject: 
         assert {tuple(rates) for rates in bucket.rates.values()} == {(bucket.rows * 0.8,) * 2}
         assert bucket.plain is not None
         assert bucket.graph is not None
-    assert subject.gpu.device.cuda.held == 0
+    assert held(subject) == before
 
 
 @pytest.mark.parametrize(("flags", "code"), [([], 1), (["--or-skip"], 0)])
@@ -150,7 +157,7 @@ def test_the_command_prints_both_tables_and_goes_on_after_a_failure(
     assert command.main([*flags, "--json", str(figures)]) == 1
     said = capsys.readouterr()
     assert "digits fp16 failed: no such precision" in said.err
-    for row in ("| digits fp32 | 1 | 1 |", "| other fp32 | 8 | 2 |", "| other fp16 | 8 | 2.000 |"):
+    for row in ("| digits fp32 | 1 | 1 |", "| other fp32 | 8 | 2 |", "| other fp16 | 8 | 0."):
         assert row in said.out
     measured = json.loads(figures.read_text())["buckets"]
     assert [each["model"] for each in measured[::3]] == ["digits fp32", "other fp32", "other fp16"]

@@ -11,11 +11,11 @@ from inferd_engines.engine import EngineOptions, PlanState
 from inferd_engines.standard import cpu_engines, standard_engines
 from inferd_engines.tensorrt.device import load_driver, open_device
 from inferd_engines.tensorrt.opener import Gpu
-from inferd_engines.tensorrt.shim import find
+from inferd_engines.tensorrt.shim import Library, find
 
 from tests import models
-from tests.engines.tensorrt.bench import Bench
-from tests.fakes.cuda import FakeDriver
+from tests.device.standin import NO_DEVICE
+from tests.engines.tensorrt.bench import standin
 
 
 def missing(_: str) -> object:
@@ -27,12 +27,24 @@ def without_driver(_: str) -> object:
 
 
 def host(load: Callable[[str], object]) -> Callable[[], Gpu]:
-    """A host whose TensorRT is a double, and whose pycuda is what `load` gives."""
-    bench = Bench()
-    bench.close()
+    """A host with TensorRT, whose pycuda is what `load` gives."""
 
     def found() -> Gpu:
-        return Gpu(bench.library, open_device(load_driver(load)), None)
+        return Gpu(Library(None, "tensorrt", "0"), open_device(load_driver(load)))
+
+    return found
+
+
+def host_with(count: int, init: int = 0) -> Callable[[], Gpu]:
+    """A host with TensorRT and pycuda, whose driver has so many GPUs, or does not start."""
+
+    def found() -> Gpu:
+        here = standin()
+        here.devices(count, init)
+        try:
+            return Gpu(Library(None, "tensorrt", "0"), open_device(load_driver()))
+        finally:
+            here.mend()
 
     return found
 
@@ -56,8 +68,8 @@ def model(tmp_path: Path) -> Path:
         (without_tensorrt, "TensorRT: TensorRT cannot be imported: none of no_such_tensorrt is"),
         (host(missing), "TensorRT: pycuda is not installed"),
         (host(without_driver), "TensorRT: there is no NVIDIA driver here"),
-        (host(lambda _: FakeDriver(devices=0)), "TensorRT: the NVIDIA driver finds no GPU"),
-        (host(lambda _: FakeDriver(broken="cuInit: no device")), "does not start"),
+        (host_with(0), "TensorRT: the NVIDIA driver finds no GPU"),
+        (host_with(1, NO_DEVICE), "does not start (cuInit failed: no CUDA-capable device"),
     ],
     ids=["no TensorRT", "no pycuda", "no driver", "no device", "a driver that fails"],
 )

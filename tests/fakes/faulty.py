@@ -64,3 +64,21 @@ def open_faulty(path: Path, options: EngineOptions) -> Engine:
 def open_on_dead_gpu(path: Path, options: EngineOptions) -> Engine:
     """Fail as every call does on a device that is gone."""
     raise EngineError(f"{path} on {options.providers}: the device is lost", fatal=True)
+
+
+ONLY_ONCE = "only_once"
+"""Name of a model that only the first process opens that tries."""
+GATE = "gate"
+"""Name of a pipe beside a model's file: whoever opens the model waits for the other end of it."""
+
+
+def open_uneven(path: Path, options: EngineOptions) -> Engine:
+    """Open a model in ONNX Runtime, but not in every process, or not at once."""
+    if path.with_name(GATE).exists():
+        path.with_name(GATE).read_bytes()
+    if path.parents[1].name == ONLY_ONCE:
+        try:
+            path.with_name("opened").touch(exist_ok=False)
+        except FileExistsError:
+            raise EngineError("another process has it") from None
+    return open_onnx(path, options)

@@ -1,12 +1,14 @@
-"""A double for TensorRT's runtime: contexts that compute in numpy, later, on a fake stream.
+"""A double for TensorRT's runtime: contexts that compute in numpy, on a stream of the stand-in.
 
 A plan is the name of a `FakeModel`. What the real runtime checks is checked: addresses set and
 aligned, shapes within the profile, one profile for each context, contexts used on one stream
-at a time. Inputs are read and outputs written only when the stream comes to it.
+at a time. Inputs are read and outputs written only when the stream comes to it, by a function of
+the host that is launched there, and captured where the stream is.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -17,10 +19,11 @@ from typing import Any
 
 import numpy as np
 from inferd_engines.engine import Array, Signature, Tensor
+from inferd_engines.tensorrt.graphs import uncollected
 from inferd_engines.tensorrt.profiles import Profile
 from inferd_engines.tensorrt.tensors import DTYPES
 
-from tests.fakes.cuda import FakeDriver
+from tests.device.standin import ILLEGAL_ADDRESS, Standin
 
 Compute = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 ALIGNMENT = 256
@@ -76,6 +79,51 @@ class IOutputAllocator:
         self.made = True
 
 
+class ComputeError(Exception):
+    """What a model may raise: the device fails with a code of the driver, for ever or once."""
+
+    def __init__(self, code: int, *, sticky: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.sticky = sticky
+
+
+class Kernels:
+    """Functions that streams of the stand-in call."""
+
+    def __init__(self, standin: Standin) -> None:
+        self._standin = standin
+        self._functions: dict[int, tuple[Callable[[], None], bool]] = {}
+        self._made = 0
+        self.in_graph = False
+        """True while what runs was captured."""
+        # Kept as long as a stream may call it.
+        self._entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(self._enter)
+
+    def launch(self, stream: int, function: Callable[[], None]) -> int:
+        """Run a function once the stream comes to it; again and again if it is captured.
+
+        Returns 0, or the driver's error.
+        """
+        self._made += 1
+        self._functions[self._made] = (function, self._standin.capturing(stream))
+        return self._standin.call_on(stream, self._entry, self._made)
+
+    def _enter(self, number: int) -> None:
+        function, self.in_graph = self._functions[number]
+        if not self.in_graph:
+            del self._functions[number]
+        try:
+            # On this thread pycuda's objects could not be given back.
+            with uncollected(), np.errstate(all="ignore"):
+                function()
+        except ComputeError as error:
+            if error.sticky:
+                self._standin.break_context(error.code)
+            else:
+                self._standin.fail_wait(error.code)
+
+
 @dataclass
 class FakeModel:
     """What a plan does."""
@@ -89,6 +137,12 @@ class FakeModel:
     """Outputs whose shapes depend on the data."""
     shaping: frozenset[str] = frozenset()
     """Inputs whose values are shapes of others."""
+    host_code: bool = False
+    """Whether the plan brings code that loading it runs."""
+    capturable: bool = True
+    """What TensorRT-RTX says of its runs."""
+    noise: float = 0.0
+    """How much a run may differ from the one before, as sums in any order do."""
 
 
 @dataclass(eq=False)
@@ -101,17 +155,18 @@ class ExecutionContext:
     addresses: dict[str, int] = field(default_factory=dict)
     allocators: dict[str, weakref.ref[Any]] = field(default_factory=dict)
     scratch: int = 0
+    told: int = 0
+    """How often it was told a shape."""
 
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         """Choose a profile, which no other context has."""
         del stream
-        self.engine.runtime.check()
         self.profile = index
-        return 0 <= index < max(1, len(self.engine.model.profiles))
+        return self.engine.runtime.works() and 0 <= index < max(1, len(self.engine.model.profiles))
 
     def set_input_shape(self, name: str, shape: Sequence[int]) -> bool:
         """Take a shape of an input, if the profile allows it."""
-        self.engine.runtime.check()
+        self.told += 1
         tensor = self.engine.tensors[name]
         if not self.engine.allows(self.profile, tensor, tuple(shape)):
             return self.engine.runtime.fail(f"the shape {tuple(shape)} of {name} is not allowed")
@@ -151,7 +206,9 @@ class ExecutionContext:
     def execute_async_v3(self, stream: int) -> bool:
         """Run, once the stream comes to it."""
         runtime, model = self.engine.runtime, self.engine.model
-        runtime.check()
+        if not runtime.works():
+            return False
+        runtime.when_run(stream)
         known = {*self.addresses, *self.allocators}
         if missing := [name for name in self.engine.tensors if name not in known]:
             return runtime.fail(f"the address of {missing[0]} is not set")
@@ -161,25 +218,26 @@ class ExecutionContext:
             return runtime.fail(runtime.failures.pop(0))
         if model.dependent:
             return self._run_dependent(stream)
-        runtime.driver.stream_of(stream).enqueue(partial(self._compute, self._input_shapes()))
-        return True
+        compute = partial(self._compute, self._input_shapes(), dict(self.addresses))
+        return runtime.launched(runtime.kernels.launch(stream, compute))
 
     def _run_dependent(self, stream: int) -> bool:
         """Find the shapes at once, which takes a wait, and write the outputs later."""
         runtime = self.engine.runtime
-        runtime.driver.stream_of(stream).synchronize()
-        results = self.engine.model.compute(self._inputs(self._input_shapes()))
+        if runtime.standin.library.cuStreamSynchronize(ctypes.c_void_p(stream)):
+            return runtime.fail("the stream cannot be waited for")
+        inputs = self._inputs(self._input_shapes(), self.addresses)
+        results = self.engine.model.compute(inputs)
         for name in self.engine.model.dependent:
             result = results[name]
             # More than the shape needs, as TensorRT asks for what may be needed at most.
             found = self._ask(name, result.nbytes + ALIGNMENT, stream)
             if not found or not self.set_tensor_address(name, found):
                 return runtime.fail(f"the allocator has no memory for {name}")
-            runtime.driver.memory_at(found, result.nbytes + ALIGNMENT)
+            assert runtime.standin.view(found, result.nbytes + ALIGNMENT) is not None
             self.allocators[name]().notify_shape(name, result.shape)
         write = partial(self._write, results, dict(self.addresses))
-        runtime.driver.stream_of(stream).enqueue(write)
-        return True
+        return runtime.launched(runtime.kernels.launch(stream, write))
 
     def _ask(self, name: str, nbytes: int, stream: int) -> int:
         """Ask for memory, as the versions do that have the one call or the other."""
@@ -193,15 +251,18 @@ class ExecutionContext:
         assert isinstance(found, int), "the bindings take an integer"
         return found
 
-    def _compute(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        results = self.engine.model.compute(self._inputs(shapes))
-        self._write(results, self.addresses)
+    def _compute(self, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]) -> None:
+        results = self.engine.model.compute(self._inputs(shapes, addresses))
+        noise = self.engine.model.noise * self.engine.runtime.random()
+        if noise:
+            results = {name: (one * (1 + noise)).astype(one.dtype) for name, one in results.items()}
+        self._write(results, addresses)
 
-    def _inputs(self, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, Array]:
+    def _inputs(
+        self, shapes: Mapping[str, tuple[int, ...]], addresses: Mapping[str, int]
+    ) -> Mapping[str, Array]:
         return {
-            tensor.name: self._array(
-                tensor, shapes[tensor.name], self.addresses[tensor.name]
-            ).copy()
+            tensor.name: self._array(tensor, shapes[tensor.name], addresses[tensor.name]).copy()
             for tensor in self.engine.model.signature.inputs
         }
 
@@ -216,8 +277,10 @@ class ExecutionContext:
 
     def _array(self, tensor: Tensor, shape: tuple[int, ...], address: int) -> Array:
         nbytes = tensor.dtype.itemsize * math.prod(shape)
-        memory = self.engine.runtime.driver.memory_at(address, nbytes)
-        return np.frombuffer(memory, np.uint8).view(tensor.dtype).reshape(shape)
+        memory = self.engine.runtime.standin.view(address, nbytes)
+        if memory is None:
+            raise ComputeError(ILLEGAL_ADDRESS, sticky=True)
+        return memory.view(tensor.dtype).reshape(shape)
 
     def _shape(self, tensor: Tensor) -> tuple[int, ...]:
         found = self.shapes.get(tensor.name)
@@ -234,6 +297,7 @@ class CudaEngine:
             tensor.name: tensor for tensor in (*model.signature.inputs, *model.signature.outputs)
         }
         self.contexts: list[ExecutionContext] = []
+        self.compiled: list[int] = []
         self.device_memory_size_v2 = model.scratch
 
     @property
@@ -276,10 +340,11 @@ class CudaEngine:
     def create_execution_context(
         self,
         strategy: ExecutionContextAllocationStrategy = ExecutionContextAllocationStrategy.STATIC,
-    ) -> ExecutionContext:
+    ) -> ExecutionContext | None:
         """Make a context."""
         assert strategy is ExecutionContextAllocationStrategy.USER_MANAGED
-        self.runtime.check()
+        if not self.runtime.works():
+            return None
         made = ExecutionContext(self)
         self.contexts.append(made)
         return made
@@ -301,26 +366,44 @@ class Runtime:
     """Reads plans."""
 
     def __init__(self, module: FakeTensorRT, logger: Any) -> None:
-        self.driver = module.driver
+        self.standin = module.standin
+        self.kernels = module.kernels
         self.failures = module.failures
         self.asynchronous = module.asynchronous
         self.error_recorder: Any = None
+        self.engine_host_code_allowed = False
+        self.random = np.random.default_rng(0).random
         self._module = module
         self._logger = logger
 
+    def when_run(self, stream: int) -> None:
+        """Do what a test wants to be done within a run."""
+        self._module.when_run(stream)
+
     def deserialize_cuda_engine(self, plan: bytes) -> CudaEngine | None:
         """Read a plan; None if it is none."""
-        self.check()
+        if not self.works():
+            return None
         model = self._module.models.get(bytes(plan))
         if model is None:
             self.fail("the plan is not one of this version")
             return None
-        self._module.engines.append(CudaEngine(self, model))
+        if model.host_code and not self.engine_host_code_allowed:
+            self.fail("the plan holds code of the host, which is not allowed")
+            return None
+        self._module.engines.append(self._module.ICudaEngine(self, model))
+        self._module.engines[-1].compiled = self._module.compiled
         return self._module.engines[-1]
 
-    def check(self) -> None:
-        """Demand a current context, which TensorRT uses without a word whichever it is."""
-        self.driver.check("tensorrt")
+    def works(self) -> bool:
+        """Ask for a current context, which TensorRT uses without a word whichever it is."""
+        unused = ctypes.c_size_t()
+        code = self.standin.library.cuMemGetInfo_v2(ctypes.byref(unused), ctypes.byref(unused))
+        return code == 0 or self.fail(f"CUDA error {code}")
+
+    def launched(self, code: int) -> bool:
+        """True if work was launched, which the driver says."""
+        return code == 0 or self.fail(f"CUDA error {code}")
 
     def fail(self, text: str) -> bool:
         """Say why, and return False, as TensorRT does."""
@@ -342,15 +425,23 @@ class FakeTensorRT:
     ICudaEngine = CudaEngine
     IExecutionContext = ExecutionContext
 
-    def __init__(self, driver: FakeDriver, models: Mapping[bytes, FakeModel]) -> None:
-        self.driver = driver
+    def __init__(self, standin: Standin, models: Mapping[bytes, FakeModel]) -> None:
+        self.standin = standin
+        self.kernels = Kernels(standin)
+        self.when_run: Callable[[int], object] = lambda _stream: None
+        """Called with the stream within every run, as TensorRT is."""
         self.models = models
         self.engines: list[CudaEngine] = []
+        self.compiled: list[int] = []
+        """Profiles that were compiled on this GPU: none, but by the double of TensorRT-RTX."""
         self.failures: list[str] = []
         """What the next runs fail with, each one once."""
+        self.loggers: list[Any] = []
+        """That runtimes were made with; TensorRT uses the first of them for ever."""
         self.asynchronous = True
         """Whether memory of outputs is asked for with the call that knows streams."""
 
     def Runtime(self, logger: Any) -> Runtime:  # noqa: N802 TensorRT calls it that
         """Make a runtime."""
+        self.loggers.append(logger)
         return Runtime(self, logger)

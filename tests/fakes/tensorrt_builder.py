@@ -82,7 +82,7 @@ class Profile:
         self.shapes[name] = most
 
 
-@dataclass
+@dataclass(eq=False)
 class TimingTensorRT:
     """The module `tensorrt` of a host with one GPU."""
 

@@ -12,7 +12,7 @@ from inferd_engines.engine import Signature, Tensor
 from inferd_server.cache.making import make_cache
 from inferd_server.errors import InferdError, InvalidInput, NotFound
 from inferd_server.front.infer import Infer
-from inferd_server.front.outcome import Telemetry
+from inferd_server.front.infer_request import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics

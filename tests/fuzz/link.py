@@ -20,6 +20,7 @@ from inferd_server.scheduler.slot import Arena, NoRoom
 
 from tests.fuzz.operations import Choices
 from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller
+from tests.server.callers import placed
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 15, answer_bytes=1 << 11)
 RUN = Execution(1, 0.0, 0.0, 0.0)
@@ -69,7 +70,7 @@ class Both:
             return
         slot.inputs[0][...] = values
         caller = Caller(expected)
-        job = Job(slot, model.number, 0.0, None, caller)
+        job = placed(slot, model.number, 0.0, None, caller)
         full = self._front.in_flight == LAYOUT.requests
         assert self._front.submit(job, model)
         assert bool(caller.errors) == full

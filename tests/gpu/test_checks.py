@@ -19,7 +19,6 @@ import pytest
 from inferd_engines.tensorrt.errors import PlanRefused
 
 from benchmarks.gpu.subject import Subject
-from tests.fakes.cuda import FakeDriver
 
 pytestmark = pytest.mark.timeout(600)
 ROOT = Path(__file__).parents[2]
@@ -29,7 +28,7 @@ LEFT = 16 * MIB
 
 
 def on_doubles(subject: Subject) -> bool:
-    return isinstance(subject.gpu.device.cuda, FakeDriver)
+    return subject.gpu.device.gpu.name == "Fake GPU"
 
 
 def test_every_bucket_becomes_a_graph(subject: Subject, caplog: pytest.LogCaptureFixture) -> None:
@@ -66,7 +65,10 @@ def test_a_sticky_error_is_fatal_for_its_process_and_for_no_other(subject: Subje
     engine = subject.engine(graphs=True)
     inputs = subject.inputs(1, np.random.default_rng(0))
     before = engine.run(inputs, {}, 1)
-    kind = "doubles" if on_doubles(subject) else "hardware"
+    kind = {("tensorrt", True): "doubles", ("kernels", True): "kernels"}.get(
+        (subject.gpu.library.flavour, on_doubles(subject)),
+        "kernels on hardware" if subject.gpu.library.flavour == "kernels" else "hardware",
+    )
     told = child(kind)
     assert told["ran"] == sorted(before)
     assert told["fatal"], told

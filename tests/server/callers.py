@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 from inferd.tensors import Array
 from inferd_server.errors import InferdError
 from inferd_server.scheduler.job import Job, Phases
-from inferd_server.scheduler.slot import Arena, RowSpec
+from inferd_server.scheduler.slot import Arena, RowSpec, Slot
 
 ROW: Sequence[RowSpec] = [(np.dtype(np.float32), (4,))]
 ANSWERED_WITHIN = 30.0
@@ -60,6 +60,34 @@ class Caller:
         return error
 
 
+class CallersJob(Job):
+    """A job that its caller answers for."""
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__()
+        self._caller = caller
+
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        self._caller.finish(outputs, phases)
+
+    def _refuse(self, error: InferdError) -> None:
+        self._caller.fail(error)
+
+
+def placed(
+    slot: Slot,
+    key: Hashable,
+    arrived: float,
+    deadline: float | None,
+    caller: Caller,
+    level: int = 0,
+) -> Job:
+    """Return a job with its rows in a slot."""
+    job = CallersJob(caller)
+    job.place(slot, key, arrived, deadline, level)
+    return job
+
+
 def rows_of(*values: float) -> list[list[float]]:
     """One row of four equal numbers for each value."""
     return [[value] * 4 for value in values]
@@ -84,4 +112,4 @@ def job_of(
     assert slot is not None
     slot.inputs[0][...] = rows_of(*values)
     key = tuple(specs) if batched else id(slot)
-    return Job(slot, key, arrived, deadline, caller)
+    return placed(slot, key, arrived, deadline, caller)

@@ -111,9 +111,24 @@ def running(
 @contextmanager
 def running_split(repository: Path, **settings: object) -> Iterator[Running]:
     """Serve a repository by processes; there is no server in this one to look into."""
+    with running_processes(repository, ("split", "--fronts", "2"), **settings) as server:
+        yield server
+
+
+@contextmanager
+def running_replicas(repository: Path, **settings: object) -> Iterator[Running]:
+    """Serve a repository by processes that each do everything."""
+    with running_processes(repository, ("replicas", "--replicas", "2"), **settings) as server:
+        yield server
+
+
+@contextmanager
+def running_processes(
+    repository: Path, arrangement: tuple[str, ...], **settings: object
+) -> Iterator[Running]:
+    """Serve a repository by processes, in the arrangement that some flags ask for."""
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    many = ("--processes", "split", "--fronts", "2")
-    with ready_process(repository, *many, *flags) as (process, where):
+    with ready_process(repository, "--processes", *arrangement, *flags) as (process, where):
         port = where["grpc_port"]
         with grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL) as channel:
             stub = GRPCInferenceServiceStub(channel)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import threading
@@ -101,8 +102,21 @@ def build_apart(store: Path, wanted: Wanted) -> None:
     """
     done = subprocess.run(build_command(store, wanted), capture_output=True, text=True, check=False)
     if done.returncode:
-        said = (done.stderr or done.stdout).strip()[-SAID:]
-        raise BuildFailed(said or f"the build ended with {done.returncode}")
+        raise BuildFailed(reason_of(done.returncode, done.stderr))
+
+
+def reason_of(code: int, said: str) -> str:
+    """Return why a build failed.
+
+    Args:
+        code: that its process ended with.
+        said: what it wrote to standard error; the last line is the reason, if it gave one.
+    """
+    last = "".join(said.strip().splitlines()[-1:])[-SAID:]
+    if code > 0 and last:
+        return last
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"code {code}"
+    return f"its process ended with {how}" + (f", and said last: {last}" if last else "")
 
 
 def build_command(store: Path, wanted: Wanted) -> Sequence[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,17 @@ from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.precision import in_precision
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.progress import Build, monitor_of
-from inferd_engines.tensorrt.recording import Recording, logger_of
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import Library, required
-from inferd_engines.tensorrt.tensors import tensor_of
+from inferd_engines.tensorrt.tensors import check_datatypes, tensor_of
 from inferd_engines.tensorrt.texts import CURRENT
 from inferd_engines.tensorrt.timing import attach, combined
+
+log = logging.getLogger(__name__)
+USER_ALLOCATION = "REQUIRE_USER_ALLOCATION"
+"""Flag of TensorRT-RTX, without which a run takes memory and cannot be captured."""
+NO_RUNNERS = re.compile(r"(\S+?)(?:_\d+)? has no runners that implement it")
+"""What the builder says of a layer that the parser knows and it does not."""
 
 
 class Builder:
@@ -29,10 +38,10 @@ class Builder:
         """
         if not library.builds:
             raise BuildFailed(f"{library.flavour} {library.version} runs plans and builds none")
-        self._library = library
+        self.library = library
         self._trt = library.module
         self._recording = Recording()
-        self._logger = logger_of(self._trt, self._recording)
+        self._logger = logger_of(self._trt)
 
     def build(
         self,
@@ -55,17 +64,20 @@ class Builder:
         Raises:
             BuildFailed: the model cannot be read, or does not fit the options.
             BuildCancelled: somebody cancelled.
+            PlanRefused: TensorRT has no such datatype.
         """
         build = build or Build()
+        check_datatypes(model)
         with in_precision(model, options.precision) as file:
             builder = self._begin()
             network = self._parse(builder, file)
             config = self._configure(builder, network, options, build)
-            cache = attach(self._library, config, timing_cache)
-            plan = builder.build_serialized_network(network, config)
+            cache = attach(self.library, config, timing_cache)
+            plan = self._serialize(builder, network, config, build)
         if build.cancelled:
             raise BuildCancelled(f"the build of {model.name} was cancelled")
-        plan = required(plan, f"build {model.name}", self._recording, BuildFailed)
+        if plan is None:
+            raise BuildFailed(self._why(model.name))
         return bytes(plan), b"" if cache is None else bytes(cache.serialize())
 
     def signature(self, model: Path) -> Signature:
@@ -90,14 +102,15 @@ class Builder:
         Without an error recorder, which TensorRT-RTX 1.7.1 does not survive in one: what it would
         get goes to the logger.
         """
-        self._recording.clear()
+        listeners_of(self._trt).listen(self._recording)
+        self._recording.begin()
         return required(
             self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
         )
 
     def _parse(self, builder: Any, file: Path) -> Any:
         flags = 0
-        if self._library.weakly_typed:
+        if self.library.weakly_typed:
             # Precision is a property of the graph everywhere, and of nothing else.
             flags = 1 << int(self._trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
         network = required(
@@ -106,11 +119,44 @@ class Builder:
         parser = self._trt.OnnxParser(network, self._logger)
         # By its name, because weights may be in files beside it.
         if not parser.parse_from_file(str(file)):
-            said = [str(parser.get_error(index).desc()) for index in range(parser.num_errors)]
-            for text in said:
-                self._recording.failed(0, text)
-            raise BuildFailed(self._recording.explain(f"TensorRT could not read {file.name}"))
+            errors = [parser.get_error(index) for index in range(parser.num_errors)]
+            raise BuildFailed(self._unread(file.name, errors))
         return network
+
+    def _serialize(self, builder: Any, network: Any, config: Any, build: Build) -> Any:
+        """Return the plan, or None; one that graphs can hold, if there is one."""
+        plan = builder.build_serialized_network(network, config)
+        flag = getattr(self._trt.BuilderFlag, USER_ALLOCATION, None)
+        if plan is not None or flag is None or build.cancelled:
+            return plan
+        log.warning("no plan that CUDA graphs can hold", extra={"why": self._recording.told()})
+        config.clear_flag(flag)
+        self._recording.begin()
+        return builder.build_serialized_network(network, config)
+
+    def _unread(self, name: str, errors: Sequence[Any]) -> str:
+        """Say why a model cannot be read: the parser's own words once, and not the logger's."""
+        for error in errors:
+            if error.node_operator():
+                operator, node = error.node_operator(), error.node_name()
+                return self._without(f"the operator {operator}", node)
+        said = "; ".join(dict.fromkeys(str(error.desc()) for error in errors))
+        return f"TensorRT could not read {name}: {said}"
+
+    def _why(self, name: str) -> str:
+        """Say why a model did not become a plan."""
+        for text in self._recording.told():
+            if found := NO_RUNNERS.search(text):
+                return self._without("an operator", found[1])
+        return self._recording.explain(f"TensorRT could not build {name}")
+
+    def _without(self, what: str, node: str) -> str:
+        library = self.library
+        where = f" (node {node!r})" if node else ""
+        return (
+            f"{library.flavour} {library.version} does not have {what}{where} that the model "
+            "uses; ONNX Runtime serves it"
+        )
 
     def _configure(self, builder: Any, network: Any, options: BuildOptions, build: Build) -> Any:
         trt = self._trt
@@ -126,8 +172,11 @@ class Builder:
         wanted = profiles_for(signature, options.buckets, options.ranges, batched=options.batched)
         for profile in wanted:
             self._add_profile(builder, config, profile)
-        set_compatibility(self._library, config, options)
-        set_targets(self._library, config, options.targets)
+        set_precision(trt, config, options.precision)
+        if hasattr(trt.BuilderFlag, USER_ALLOCATION):
+            config.set_flag(getattr(trt.BuilderFlag, USER_ALLOCATION))
+        set_compatibility(self.library, config, options)
+        set_targets(self.library, config, options.targets)
         return config
 
     def _add_profile(self, builder: Any, config: Any, profile: Profile) -> None:
@@ -150,6 +199,13 @@ def signature_of(trt: Any, network: Any) -> Signature:
         return tuple(tensor_of(trt, one.name, one.dtype, tuple(one.shape)) for one in found)
 
     return Signature(described(inputs), described(outputs))
+
+
+def set_precision(trt: Any, config: Any, precision: str) -> None:
+    """Let fp32 be fp32: TensorRT's default is TF32, which is off by as much as fp16."""
+    flag = getattr(trt.BuilderFlag, "TF32", None)
+    if flag is not None and precision == "fp32":
+        config.clear_flag(flag)
 
 
 def set_compatibility(library: Library, config: Any, options: BuildOptions) -> None:

@@ -16,7 +16,7 @@ from inferd_engines.engine import EngineError
 from inferd_engines.tensorrt.building import add_plan
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.host import host_of
-from inferd_engines.tensorrt.key import key_of
+from inferd_engines.tensorrt.key import compatible, key_of
 from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
 from inferd_engines.tensorrt.profiles import BUCKETS, Range
 from inferd_engines.tensorrt.progress import Build, Phase
@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         print(build(arguments))
     except (EngineError, OSError) as error:
-        print(error, file=sys.stderr)
+        # One line, the last one: who started this process tells people that.
+        print(" ".join(str(error).split()), file=sys.stderr)
         return 1
     return 0
 
@@ -73,7 +74,7 @@ def build(arguments: argparse.Namespace) -> Path:
         raise BuildFailed(f"{arguments.model} does not exist or is not a file")
     model, folder, library = arguments.model, arguments.output, find()
     host = host_of(library, options)
-    key = key_of(model, host, options)
+    key = key_of(model, compatible(host, options), options)
     store = PlanStore(folder)
     with store.building(key):
         if store.find(key) is None:

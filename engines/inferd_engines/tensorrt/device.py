@@ -10,11 +10,10 @@ from typing import Any
 
 from inferd_engines.tensorrt.errors import DeviceMissing
 from inferd_engines.tensorrt.key import Gpu
+from inferd_engines.tensorrt.libcuda import DriverError, Libcuda
 from inferd_engines.tensorrt.pinned import HostMemory
 
 DRIVER = "pycuda.driver"
-LIBCUDA = "libcuda.so.1"
-"""Of the driver, for what pycuda does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +28,8 @@ class Device:
     index: int
     gpu: Gpu
     context: Any
+    libcuda: Libcuda
+    """What pycuda does not have."""
     host_memory: HostMemory
     """What is locked for it of other people's memory."""
 
@@ -53,6 +54,18 @@ class Device:
         """Return the memory that nobody holds. With the context current."""
         free, _ = self.cuda.mem_get_info()
         return int(free)
+
+    def works(self) -> bool:
+        """True unless its context is broken for ever, which the driver tells whoever waits for it.
+
+        A thread without the context cannot tell.
+        """
+        try:
+            if self.cuda.Context.get_current() is not None:
+                self.context.synchronize()
+        except self.cuda.Error:
+            return False
+        return True
 
 
 def load_driver(load: Callable[[str], Any] = import_module) -> Any:
@@ -86,9 +99,10 @@ def open_device(cuda: Any, index: int = 0) -> Device:
     try:
         found = cuda.Device(index)
         context = found.retain_primary_context()
-    except cuda.Error as error:
+        libcuda = Libcuda()
+    except (cuda.Error, DriverError) as error:
         raise DeviceMissing(f"GPU {index} cannot be used ({error})") from error
     capability = ".".join(map(str, found.compute_capability()))
     processors = found.get_attribute(cuda.device_attribute.MULTIPROCESSOR_COUNT)
     gpu = Gpu(found.name(), capability, int(processors))
-    return Device(cuda, index, gpu, context, HostMemory(cuda))
+    return Device(cuda, index, gpu, context, libcuda, HostMemory(libcuda))

@@ -4,6 +4,8 @@ EngineError
 └── TensorRTError
     ├── LibraryMissing      no flavour of TensorRT can be imported
     ├── DeviceMissing       no driver, no device, or no pycuda
+    ├── DriverError         a call of the driver failed (libcuda.py)
+    ├── OutOfMemory         there was no room on the device
     ├── BuildFailed         a model became no plan
     │   └── BuildCancelled  somebody asked for that
     ├── PlanRefused         a plan cannot be used here, or is not right
@@ -14,11 +16,17 @@ from __future__ import annotations
 
 from inferd_engines.engine import EngineError, PlanState
 
+MEMORY = ("out of memory", "outofmemory", "out_of_memory", "cudaerrormemoryallocation")
+
 
 class TensorRTError(EngineError):
     """TensorRT refused; the message ends with what its logger said last."""
 
     plan_state = PlanState.FAILED
+
+
+class OutOfMemory(TensorRTError):
+    """There was no room on the device: a smaller batch may do."""
 
 
 class LibraryMissing(TensorRTError):
@@ -49,3 +57,12 @@ class PlanMissing(TensorRTError):
     """There is no plan, and one is being built."""
 
     plan_state = PlanState.BUILDING
+
+
+def lacks_memory(text: str) -> bool:
+    """True if an error tells that there was no room.
+
+    Args:
+        text: of an exception, or lines of TensorRT's logger.
+    """
+    return any(known in text.lower() for known in MEMORY)

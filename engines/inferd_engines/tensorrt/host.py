@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from inferd_engines.tensorrt.device import LIBCUDA, load_driver, open_device
+from inferd_engines.tensorrt.device import load_driver, open_device
 from inferd_engines.tensorrt.errors import DeviceMissing
 from inferd_engines.tensorrt.key import Gpu, Host
+from inferd_engines.tensorrt.libcuda import LIBCUDA
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.texts import CURRENT

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from inferd_engines.tensorrt.options import BuildOptions
+
+RECIPE = 2
+"""Of the builder, higher by one whenever it builds the same options in another way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,18 @@ class PlanKey:
     """As the manifest has them."""
 
 
+def compatible(host: Host, options: BuildOptions) -> Host:
+    """Return what a plan is keyed by: less than the host where it runs on others, too."""
+    if options.version_compatible:
+        # Later versions read it; an earlier one says that it does not.
+        host = replace(host, version=host.version.partition(".")[0])
+    if host.gpu is not None and options.hardware_compatibility == "same_compute_capability":
+        host = replace(host, gpu=Gpu("", host.gpu.capability, 0))
+    if options.hardware_compatibility == "ampere_plus":
+        host = replace(host, gpu=None)
+    return host
+
+
 def key_of(model: Path, host: Host, options: BuildOptions) -> PlanKey:
     """Return the key of a model's plan on a host.
 
@@ -55,6 +70,7 @@ def key_of(model: Path, host: Host, options: BuildOptions) -> PlanKey:
         options: all of them.
     """
     parts: dict[str, Any] = {
+        "recipe": RECIPE,
         "model": digest_of(model),
         "host": asdict(host),
         "options": plain(asdict(options)),

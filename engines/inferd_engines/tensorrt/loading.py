@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from inferd_engines.engine import Signature, Tensor
-from inferd_engines.tensorrt.arena import arrange
 from inferd_engines.tensorrt.budget import Needs, shortage
+from inferd_engines.tensorrt.buffers import arrange
 from inferd_engines.tensorrt.device import Device
 from inferd_engines.tensorrt.engine import LANES, TensorRTEngine
-from inferd_engines.tensorrt.errors import PlanRefused
-from inferd_engines.tensorrt.graphs import Graphs
+from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
+from inferd_engines.tensorrt.graphs import WAYS
 from inferd_engines.tensorrt.loaded import Loaded, Shapes, shapes_on
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
-from inferd_engines.tensorrt.recording import Recording, logger_of, recorder_of
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of, recorder_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.tensors import dtype_of
+
+log = logging.getLogger(__name__)
+REASONS: Mapping[str, str] = {
+    "CUDA_ERROR": "CUDA fails on this host",
+    "INSUFFICIENT_GPU_MEMORY": "the GPU has too little memory for it",
+    "MALFORMED_ENGINE": "its bytes are no plan; remove it from the store, to have it built anew",
+    "OLD_CUDA_DRIVER": "the NVIDIA driver is older than the plan wants; update the driver",
+    "OLD_CUDA_RUNTIME": "the CUDA runtime is older than the plan wants",
+    "UNSUPPORTED_CC": "it was built for other GPUs; build it with this one's compute capability",
+    "VERSION_MISMATCH": "it was built by another version of TensorRT; build it with this one",
+}
+"""What the bits of an invalid plan mean, by TensorRT's name, and what to do."""
 
 
 def load(
@@ -25,7 +39,10 @@ def load(
     plan: bytes,
     signature: Signature,
     options: BuildOptions,
-    graphs: Graphs | None,
+    *,
+    graphs: bool = True,
+    block: bool = False,
+    runtime_cache: bytes = b"",
 ) -> TensorRTEngine:
     """Read a plan and make an engine of it. With the device's context current.
 
@@ -35,37 +52,130 @@ def load(
         plan: serialised, from a store that is trusted as far as its bytes are checked.
         signature: of the model that it was built from.
         options: that it was built with.
-        graphs: of this host; None to run without.
+        graphs: False to run without CUDA graphs.
+        block: True to sleep while the GPU runs, False to spin on a core.
+        runtime_cache: what an engine of this plan compiled for this GPU before.
+
+    Raises:
+        PlanRefused: TensorRT cannot read it, it is not of this model, or it does not fit.
+        TensorRTError: TensorRT failed; `fatal` if the device does not work any more.
+    """
+    try:
+        loaded = read(library, device, plan, signature, options, runtime_cache)
+        check_room(needs(loaded, LANES), device.free_bytes())
+    except (device.cuda.Error, TensorRTError) as error:
+        if not device.works():
+            raise TensorRTError(str(error), fatal=True) from error
+        if isinstance(error, TensorRTError):
+            raise
+        raise TensorRTError(f"the plan could not be read: {error}") from error
+    name = f"{library.flavour}/{device.gpu.name}"
+    return TensorRTEngine(device, loaded, name, graphs=graphs, block=block)
+
+
+def read(
+    library: Library,
+    device: Device,
+    plan: bytes,
+    signature: Signature,
+    options: BuildOptions,
+    runtime_cache: bytes,
+) -> Loaded:
+    """Read a plan, if there is room for it.
 
     Raises:
         PlanRefused: TensorRT cannot read it, it is not of this model, or it does not fit.
         TensorRTError: TensorRT failed.
+        pycuda.driver.Error: the device failed.
     """
     trt, recording = library.module, Recording()
-    runtime = required(trt.Runtime(logger_of(trt, recording)), "make a runtime", recording)
+    listeners_of(trt).listen(recording)
+    runtime = required(trt.Runtime(logger_of(trt)), "make a runtime", recording)
     runtime.error_recorder = recorder_of(trt, recording)
-    refused = "" if not hasattr(runtime, "get_engine_validity") else validity(trt, runtime, plan)
-    if refused:
-        raise PlanRefused(f"TensorRT does not take the plan: {refused}")
+    # Such a plan brings the code that runs it; the store is where it was put by `inferd build`.
+    runtime.engine_host_code_allowed = options.version_compatible
+    check_valid(trt, runtime, plan, recording)
     profiles = profiles_for(signature, options.buckets, options.ranges, batched=options.batched)
     buckets = tuple(profile.rows for profile in profiles if profile.rows)
-    free = device.free_bytes()
-    check_room(Needs(len(plan), 0, 0, LANES * len(buckets)), free)
+    check_room(Needs(len(plan), 0, 0, LANES * WAYS * len(buckets)), device.free_bytes())
     engine = required(
         runtime.deserialize_cuda_engine(plan), "read the plan", recording, PlanRefused
     )
     check_model(trt, engine, signature)
-    shapes = largest(trt, engine, signature, profiles, recording)
-    loaded = Loaded(trt, engine, signature, buckets, shapes, recording, len(plan))
-    check_room(needs(loaded, LANES), device.free_bytes())
-    return TensorRTEngine(device, loaded, f"{library.flavour}/{device.gpu.name}", graphs)
+    contexts = Contexts(trt, engine, runtime_cache)
+    shapes = largest(contexts.make, signature, profiles, recording)
+    return Loaded(
+        trt,
+        engine,
+        signature,
+        buckets,
+        shapes,
+        recording,
+        len(plan),
+        contexts.make,
+        contexts.compiled,
+    )
 
 
-def validity(trt: Any, runtime: Any, plan: bytes) -> str:
-    """Return why a plan is not for this host, where TensorRT tells; "" if it is, or may be."""
+class Contexts:
+    """Makes the execution contexts of one plan, which share what is compiled for this GPU.
+
+    TensorRT-RTX compiles kernels when a context is made or first run, and by itself puts that off:
+    a graph would keep the slow kernels of the first run for ever. So it compiles at once here.
+    """
+
+    def __init__(self, trt: Any, engine: Any, before: bytes) -> None:
+        """Prepare.
+
+        Args:
+            trt: the module.
+            engine: of TensorRT.
+            before: what was compiled earlier; empty for nothing.
+        """
+        self._engine = engine
+        self._how: Any = trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        self._cache: Any = None
+        if not hasattr(trt, "DynamicShapesKernelSpecializationStrategy"):
+            return
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self._how)
+        eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = eager
+        self._cache = config.create_runtime_cache()
+        if before and not self._cache.deserialize(before):
+            log.warning("TensorRT does not take the runtime cache, and compiles anew")
+        config.set_runtime_cache(self._cache)
+        self._how = config
+
+    def make(self) -> Any:
+        """Return a context, whose memory for activations is ours; None if that fails."""
+        return self._engine.create_execution_context(self._how)
+
+    def compiled(self) -> bytes:
+        """Return what was compiled; empty for a flavour that compiles when it builds."""
+        return b"" if self._cache is None else bytes(self._cache.serialize())
+
+
+def check_valid(trt: Any, runtime: Any, plan: bytes, recording: Recording) -> None:
+    """Refuse a plan that TensorRT knows not to be for this host, from its first bytes.
+
+    Raises:
+        PlanRefused: it is not; with what to do.
+    """
+    if not hasattr(runtime, "get_engine_validity"):
+        return
     status, diagnostics = runtime.get_engine_validity(plan)
-    invalid = getattr(getattr(trt, "EngineValidity", None), "INVALID", None)
-    return f"{status} {diagnostics}" if invalid is not None and status == invalid else ""
+    if status != trt.EngineValidity.INVALID:
+        return
+    reasons = "; ".join(meanings(trt, int(diagnostics)))
+    what = "TensorRT does not take the plan"
+    raise PlanRefused(f"{what}: {reasons}" if reasons else recording.explain(what))
+
+
+def meanings(trt: Any, bits: int) -> list[str]:
+    """Return what the bits of an invalid plan say, and what to do."""
+    names = getattr(trt.EngineInvalidityDiagnostics, "__members__", {})
+    return [REASONS.get(name, name) for name, bit in names.items() if int(bit) & bits]
 
 
 def check_model(trt: Any, engine: Any, signature: Signature) -> None:
@@ -86,29 +196,26 @@ def check_model(trt: Any, engine: Any, signature: Signature) -> None:
 
 
 def largest(
-    trt: Any,
-    engine: Any,
+    make_context: Callable[[], Any],
     signature: Signature,
     profiles: tuple[Profile, ...],
     recording: Recording,
-) -> Shapes:
-    """Return the largest shape of every tensor over all profiles, where it is known before a run.
+) -> tuple[Shapes, ...]:
+    """Return the largest shape of every tensor for each profile, where it is known before a run.
 
     Raises:
         TensorRTError: TensorRT refused.
     """
-    strategy = trt.ExecutionContextAllocationStrategy.USER_MANAGED
-    context = required(engine.create_execution_context(strategy), "make a context", recording)
-    if len(profiles) > 1:
-        last = len(profiles) - 1
-        chosen = context.set_optimization_profile_async(last, 0)
-        required(chosen, f"choose profile {last}", recording)
-    most = profiles[-1].ranges if profiles else {}
-    inputs = {
-        tensor.name: most[tensor.name].most if tensor.name in most else static(tensor)
-        for tensor in signature.inputs
-    }
-    return shapes_on(context, signature, inputs, recording)
+    context = required(make_context(), "make a context", recording)
+    found = []
+    for index, profile in enumerate(profiles or (Profile(0),)):
+        if index:
+            chosen = context.set_optimization_profile_async(index, 0)
+            required(chosen, f"choose profile {index}", recording)
+        most = {name: ends.most for name, ends in profile.ranges.items()}
+        inputs = {one.name: most.get(one.name) or static(one) for one in signature.inputs}
+        found.append(shapes_on(context, signature, inputs, recording))
+    return tuple(found)
 
 
 def static(tensor: Tensor) -> tuple[int, ...]:
@@ -126,8 +233,8 @@ def needs(loaded: Loaded, lanes: int) -> Needs:
     scratch = max(
         int(engine.get_device_memory_size_for_profile_v2(profile)) for profile in range(profiles)
     )
-    arena = arrange(loaded.sized, loaded.largest).nbytes
-    return Needs(0, lanes * scratch, lanes * arena, lanes * profiles)
+    arena = max(arrange(loaded.sized, shapes).nbytes for shapes in loaded.largest)
+    return Needs(0, lanes * scratch, lanes * arena, lanes * WAYS * profiles)
 
 
 def check_room(found: Needs, free: int) -> None:

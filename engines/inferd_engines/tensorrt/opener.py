@@ -9,22 +9,30 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Array, Engine, EngineOptions, Opener, Overridable
+from inferd_engines.engine import (
+    Array,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Opener,
+    Overridable,
+)
 from inferd_engines.model_files import folder_states
 from inferd_engines.onnx_file import ORT_SUFFIX
+from inferd_engines.tensorrt.cache_store import runtime_cache
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
-from inferd_engines.tensorrt.graphs import DriverGraphs, Graphs
-from inferd_engines.tensorrt.host import host_of
+from inferd_engines.tensorrt.host import cuda_version, host_of
 from inferd_engines.tensorrt.judge import Judge
-from inferd_engines.tensorrt.key import PlanKey, key_of
+from inferd_engines.tensorrt.key import PlanKey, compatible, key_of
 from inferd_engines.tensorrt.latency import Latency, latencies_in
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library, find
 from inferd_engines.tensorrt.store import PlanStore, StoredPlan
-from inferd_engines.tensorrt.texts import CURRENT, options_from
+from inferd_engines.tensorrt.tensors import check_datatypes
+from inferd_engines.tensorrt.texts import CURRENT, blocks, options_from
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +46,10 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """What plans run on: library, device, graphs. Found once for a process."""
+    """What plans run on. Found once for a process."""
 
     library: Library
     device: Device
-    graphs: Graphs | None
 
 
 def find_gpu() -> Gpu:
@@ -53,7 +60,7 @@ def find_gpu() -> Gpu:
     """
     library = find()
     device = open_device(load_driver())
-    return Gpu(library, device, DriverGraphs())
+    return Gpu(library, device)
 
 
 class TensorRTOpener:
@@ -94,7 +101,9 @@ class TensorRTOpener:
             raise PlanRefused("TensorRT reads ONNX files, and this model is an ORT file")
         gpu = self._found()
         before = folder_states(path.parent)
+        block = blocks(options.extra)
         wanted = wanted_on(gpu, path, options_from(options.extra))
+        check_datatypes(path)
         plan = self._store.find(wanted.key)
         if plan is None:
             raise self._missing(wanted)
@@ -112,7 +121,7 @@ class TensorRTOpener:
             raise PlanRefused(f"the files in {path.parent} changed while the model was loaded")
         gpu.device.enter()
         try:
-            engine = self._open(gpu, wanted, plan, reference)
+            engine = self._open(gpu, wanted, plan, reference, block)
         except BaseException:
             gpu.device.leave()
             raise
@@ -126,12 +135,29 @@ class TensorRTOpener:
                 self._gpu = self._find()
             return self._gpu
 
-    def _open(self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine) -> OnDevice:
+    def _open(
+        self, gpu: Gpu, wanted: Wanted, plan: StoredPlan, reference: Engine, block: bool
+    ) -> OnDevice:
         signature, options = reference.signature, wanted.options
         refuse_optional(reference)
-        engine = load(gpu.library, gpu.device, plan.data, signature, options, gpu.graphs)
+        cache = runtime_cache(self._store.folder, wanted.key, gpu.device.gpu, cuda_version())
+        before = cache.read() if gpu.library.ahead_of_time else b""
+        engine = load(
+            gpu.library,
+            gpu.device,
+            plan.data,
+            signature,
+            options,
+            block=block,
+            runtime_cache=before,
+        )
         try:
             report = self._judge.report(engine, reference, wanted.key, wanted.model, options)
+            cache.keep(before, engine.runtime_cache())
+        except EngineError as error:
+            if not error.fatal:
+                engine.close()
+            raise
         except BaseException:
             engine.close()
             raise
@@ -184,10 +210,28 @@ def refuse_optional(reference: Engine) -> None:
 
 
 def wanted_on(gpu: Gpu, model: Path, options: BuildOptions) -> Wanted:
-    """Return which plan a model needs on a GPU."""
+    """Return which plan a model needs on a GPU.
+
+    Raises:
+        PlanRefused: it is asked for with other compute capabilities than the GPU's.
+    """
     here = gpu.device.gpu
     if gpu.library.ahead_of_time:
-        known = here.capability in gpu.library.capabilities
-        options = replace(options, targets=(here.capability if known else CURRENT,))
-    host = host_of(gpu.library, options, lambda: here)
+        options = replace(options, targets=targets_for(gpu, options.targets))
+    host = compatible(host_of(gpu.library, options, lambda: here), options)
     return Wanted(model, key_of(model, host, options), options)
+
+
+def targets_for(gpu: Gpu, asked: Sequence[str]) -> tuple[str, ...]:
+    """Return the compute capabilities that a plan is for: those asked for, or that of the GPU.
+
+    Raises:
+        PlanRefused: the GPU has none of those that were asked for.
+    """
+    here = gpu.device.gpu.capability
+    own = here if here in gpu.library.capabilities else CURRENT
+    if asked and not {own, CURRENT} & set(asked):
+        raise PlanRefused(
+            f"tensorrt.targets are {', '.join(asked)}, and this GPU is of capability {here}"
+        )
+    return tuple(asked) or (own,)

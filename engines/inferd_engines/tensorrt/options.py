@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.profiles import BUCKETS, Range
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8", "fp8")
-"""Of the graph. int8 and fp8 come from Q/DQ nodes that are there already."""
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8", "fp8")
+"""Of the graph, but for tf32, which multiplies fp32 with 10 bits of its fraction: faster, and as
+near as fp16. int8 and fp8 come from Q/DQ nodes that are there already."""
+LEVELS = range(6)
+WAITS = ("spin", "block")
+"""How the engine's thread waits for the GPU: on a core of its own, or asleep, some us longer."""
 COMPATIBILITIES = ("none", "ampere_plus", "same_compute_capability")
 
 
@@ -45,5 +49,7 @@ class BuildOptions:
                 f"hardware compatibility {self.hardware_compatibility!r} is none of "
                 f"{', '.join(COMPATIBILITIES)}"
             )
+        if self.optimization_level not in (None, *LEVELS):
+            raise BuildFailed(f"optimization level {self.optimization_level} is none of 0 to 5")
         if self.batched and (not self.buckets or min(self.buckets) < 1):
             raise BuildFailed(f"buckets have to be batch sizes from 1 on, not {self.buckets}")

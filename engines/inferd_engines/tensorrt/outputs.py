@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from inferd_engines.engine import Array, Tensor
-from inferd_engines.tensorrt.arena import ALIGNMENT
+from inferd_engines.tensorrt.buffers import ALIGNMENT
 from inferd_engines.tensorrt.errors import TensorRTError
 from inferd_engines.tensorrt.recording import Recording
 
@@ -46,8 +46,9 @@ class DependentOutput:
         try:
             if alignment > ALIGNMENT:
                 raise TensorRTError(f"memory aligned to {alignment} bytes was asked for")
-            if nbytes > self.nbytes:
-                self._grow(nbytes)
+            # Nothing has an address, too.
+            if self._device is None or nbytes > self.nbytes:
+                self._grow(max(1, nbytes))
         except (self._cuda.Error, TensorRTError) as error:
             self._recording.failed(0, f"no memory for output {self._tensor.name!r}: {error}")
             return 0

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import mmap
+import resource
 import threading
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from inferd_engines.engine import Array
+from inferd_engines.tensorrt.libcuda import DriverError, Libcuda
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +22,8 @@ class Range:
 
     start: int
     end: int
-    array: Any
-    """As pycuda returns it: keeps the memory, and is how it is let go of."""
+    pages: Array
+    """Keeps the memory as long as it is locked."""
     holders: int = 1
 
     def covers(self, start: int, nbytes: int) -> bool:
@@ -36,9 +37,9 @@ class HostMemory:
     With the device's context current.
     """
 
-    def __init__(self, cuda: Any) -> None:
-        """Begin with nothing; `cuda` is the module pycuda.driver."""
-        self._cuda = cuda
+    def __init__(self, libcuda: Libcuda) -> None:
+        """Begin with nothing."""
+        self._libcuda = libcuda
         self._ranges: list[Range] = []
         self._lock = threading.Lock()
 
@@ -46,7 +47,7 @@ class HostMemory:
         """Lock pages, unless they are.
 
         Raises:
-            pycuda.driver.Error: the driver refused.
+            DriverError: the driver refused.
         """
         start = address_of(pages)
         with self._lock:
@@ -54,8 +55,8 @@ class HostMemory:
                 if found.covers(start, pages.nbytes):
                     found.holders += 1
                     return found
-            array = self._cuda.register_host_memory(pages)
-            self._ranges.append(Range(start, start + pages.nbytes, array))
+            self._libcuda.register(start, pages.nbytes)
+            self._ranges.append(Range(start, start + pages.nbytes, pages))
             return self._ranges[-1]
 
     def release(self, held: Range) -> None:
@@ -64,21 +65,15 @@ class HostMemory:
             held.holders -= 1
             if not held.holders:
                 self._ranges.remove(held)
-                held.array.base.unregister()
+                self._libcuda.unregister(held.start)
 
 
 class Registered:
     """The memory that one engine may read in place. Used by the engine's thread."""
 
-    def __init__(self, memory: HostMemory, cuda: Any) -> None:
-        """Begin with nothing.
-
-        Args:
-            memory: of the device.
-            cuda: the module pycuda.driver.
-        """
+    def __init__(self, memory: HostMemory) -> None:
+        """Begin with nothing; `memory` is that of the device."""
         self._memory = memory
-        self._cuda = cuda
         self._ranges: list[Range] = []
 
     def add(self, memory: Array) -> bool:
@@ -91,8 +86,9 @@ class Registered:
             return False
         try:
             self._ranges.append(self._memory.acquire(pages))
-        except self._cuda.Error as error:
-            log.warning("memory was not registered", extra={"why": str(error)})
+        except DriverError as error:
+            why = f"{error}{locked_at_most(pages.nbytes)}"
+            log.warning("memory was not registered", extra={"why": why})
             return False
         return True
 
@@ -107,6 +103,14 @@ class Registered:
         """Let go of all of it. Nothing may be reading it any more."""
         while self._ranges:
             self._memory.release(self._ranges.pop())
+
+
+def locked_at_most(nbytes: int) -> str:
+    """Say that the process may lock less than these bytes; "" if that is no obstacle."""
+    most, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if most == resource.RLIM_INFINITY or most >= nbytes:
+        return ""
+    return f"; this process may lock {most >> 10} KiB (ulimit -l), and {nbytes >> 10} are wanted"
 
 
 def address_of(array: Array) -> int:

@@ -24,7 +24,7 @@ def in_precision(model: Path, precision: str) -> Iterator[Path]:
         BuildFailed: the package that converts is not installed, or int8 or fp8 is asked of a
             graph without Q/DQ nodes.
     """
-    if precision == "fp32":
+    if precision in {"fp32", "tf32"}:
         yield model
         return
     if precision in {"int8", "fp8"}:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 log = logging.getLogger(__name__)
 KEPT = 12
@@ -19,26 +20,41 @@ LEVELS = {
 """Severities of TensorRT, by name; its INFO is ten lines for every plan."""
 
 
+class Line(NamedTuple):
+    """Something that was said, and the how many-th thing that was."""
+
+    number: int
+    error: bool
+    text: str
+
+
 class Recording:
     """The last lines of a logger and the errors of a recorder. Any thread may call."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        """Remember nothing yet; `kept` lines at most, those of errors and warnings first."""
-        self._problems: deque[str] = deque(maxlen=kept)
+        """Remember nothing yet; `kept` lines at most, those of errors and warnings."""
+        self._lines: deque[Line] = deque(maxlen=kept)
         self._errors: deque[tuple[int, str]] = deque(maxlen=kept)
         self._overflowed = False
+        self._count = 0
+        self._begun = 0
         self._lock = threading.Lock()
+
+    def begin(self) -> int:
+        """Let explanations begin with what is said from now on; return that place."""
+        self._begun = self._count
+        return self._begun
 
     def said(self, severity: str, text: str) -> None:
         """Take a line of the logger."""
         level = LEVELS.get(severity, logging.ERROR)
         log.log(level, text)
         if level >= logging.WARNING:
-            with self._lock:
-                self._problems.append(text.strip())
+            self._add(level >= logging.ERROR, text)
 
     def failed(self, code: int, text: str) -> None:
         """Take an error of the recorder."""
+        self._add(True, text)
         with self._lock:
             self._overflowed = self._overflowed or len(self._errors) == self._errors.maxlen
             self._errors.append((code, text.strip()))
@@ -55,36 +71,77 @@ class Recording:
         return self._overflowed
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Forget the errors, and everything that was said."""
         with self._lock:
-            self._problems.clear()
+            self._lines.clear()
             self._errors.clear()
             self._overflowed = False
 
-    def explain(self, what: str) -> str:
-        """Return a sentence with what was said last; the same text once."""
-        with self._lock:
-            texts = [*self._problems, *(text for _, text in self._errors)]
-        texts = [text for text in dict.fromkeys(texts) if text]
+    def told(self, since: int | None = None) -> list[str]:
+        """Return the errors since a place, or since the last one: warnings are none."""
+        return self._texts(since, warnings=False)
+
+    def explain(self, what: str, since: int | None = None) -> str:
+        """Return a sentence with what was said since a place, or since the last one."""
+        texts = self._texts(since, warnings=True)
         return f"{what}: {' | '.join(texts)}" if texts else f"{what}, and did not say why"
 
+    def _texts(self, since: int | None, *, warnings: bool) -> list[str]:
+        """Return what was said, the same text once."""
+        place = self._begun if since is None else since
+        with self._lock:
+            found = [line for line in self._lines if line.number > place and line.text]
+        return list(dict.fromkeys(line.text for line in found if line.error or warnings))
 
-def logger_of(trt: Any, recording: Recording) -> Any:
-    """Return a logger for TensorRT that tells a recording.
+    def _add(self, error: bool, text: str) -> None:
+        with self._lock:
+            self._count += 1
+            self._lines.append(Line(self._count, error, text.strip()))
+
+
+class Listeners:
+    """The recording of each thread, to which a process' one logger hands on what is said there."""
+
+    def __init__(self) -> None:
+        self._thread = threading.local()
+        self._latest = Recording()
+
+    def listen(self, recording: Recording) -> None:
+        """Let a recording have what is said on this thread, until another one does."""
+        self._thread.recording = recording
+        self._latest = recording
+
+    def said(self, severity: str, text: str) -> None:
+        """Hand a line on; from threads of TensorRT's own to who listened last."""
+        getattr(self._thread, "recording", self._latest).said(severity, text)
+
+
+@cache
+def logger_of(trt: Any) -> Any:
+    """Return the one logger for a TensorRT, which lives as long as the process.
+
+    TensorRT keeps a pointer to the first logger that it is ever given, and uses it for everybody.
+    `listeners` of it says who is told.
 
     Args:
         trt: the module, whose own class has to be the base.
-        recording: gets every line.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
+            self.listeners = Listeners()
 
         def log(self, severity: Any, text: str) -> None:
-            recording.said(getattr(severity, "name", str(severity)), text)
+            self.listeners.said(getattr(severity, "name", str(severity)), text)
 
     return Logger()
+
+
+def listeners_of(trt: Any) -> Listeners:
+    """Return the recordings that a TensorRT's logger tells."""
+    found: Listeners = logger_of(trt).listeners
+    return found
 
 
 def recorder_of(trt: Any, recording: Recording) -> Any:

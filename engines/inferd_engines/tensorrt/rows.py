@@ -8,7 +8,6 @@ import numpy as np
 
 from inferd_engines.arrays import check_inputs, write_into
 from inferd_engines.engine import Array, EngineError, Signature, Tensor
-from inferd_engines.tensorrt.loaded import Shapes
 from inferd_engines.tensorrt.profiles import fits
 
 
@@ -37,14 +36,6 @@ def check(signature: Signature, inputs: Mapping[str, Array], rows: int | None) -
             )
 
 
-def padded(inputs: Mapping[str, Array], bucket: int) -> Shapes:
-    """Return the shapes of inputs in a bucket."""
-    return {
-        name: (bucket, *array.shape[1:]) if bucket else array.shape
-        for name, array in inputs.items()
-    }
-
-
 def deliver(tensor: Tensor, result: Array, buffer: Array | None) -> Array:
     """Copy a result out of memory that is used again, into the caller's buffer if there is one.
 
@@ -60,8 +51,6 @@ def cut(tensor: Tensor, whole: Array, rows: int, bucket: int) -> Array:
     Raises:
         EngineError: it has not one row for each row of the bucket: which ones are padding?
     """
-    if rows == bucket:
-        return whole
     check_rows(tensor, whole, bucket)
     return whole[:rows]
 

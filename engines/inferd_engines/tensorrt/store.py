@@ -5,7 +5,7 @@
     FOLDER/DIGEST/accepted.json   how near it is to its model, and how fast; or refused.json, and
                                   no plan
     FOLDER/DIGEST.lock            held by who builds it; never deleted
-    FOLDER/timing/                what TensorRT measured, see timing_store.py
+    FOLDER/timing/, runtime/      what TensorRT measured and compiled, see cache_store.py
 
 A plan appears as a whole, by renaming a folder, or not at all.
 """
@@ -46,6 +46,11 @@ class PlanStore:
     def __init__(self, folder: Path) -> None:
         """Use a folder, which is made when the first plan is put there."""
         self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """Where the plans are."""
+        return self._folder
 
     def find(self, key: PlanKey) -> StoredPlan | None:
         """Return the plan of a key; None if there is none, or it is damaged.

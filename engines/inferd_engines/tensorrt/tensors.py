@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
 from inferd_engines.engine import Tensor
-from inferd_engines.tensorrt.errors import TensorRTError
+from inferd_engines.onnx_graph import DTYPES as ONNX_DTYPES
+from inferd_engines.onnx_graph import STRING, Graph, read_model
+from inferd_engines.tensorrt.errors import PlanRefused, TensorRTError
 
 DTYPES: Mapping[str, np.dtype[Any]] = {
     "FLOAT": np.dtype(np.float32),
@@ -44,3 +47,26 @@ def tensor_of(trt: Any, name: str, datatype: Any, shape: tuple[int, ...]) -> Ten
     """
     sizes = tuple(None if size < 0 else int(size) for size in shape)
     return Tensor(name, dtype_of(trt, datatype), sizes)
+
+
+def check_datatypes(model: Path) -> None:
+    """Refuse a model with inputs or outputs that TensorRT has no datatype for.
+
+    It would build such a model with other datatypes than the model's.
+
+    Args:
+        model: ONNX file; one that cannot be read is for others to refuse.
+
+    Raises:
+        PlanRefused: it has one.
+    """
+    found = read_model(model.read_bytes())
+    graph = Graph() if found is None else found.graph
+    for side, tensors in (("input", graph.inputs), ("output", graph.results)):
+        for tensor in tensors:
+            dtype = ONNX_DTYPES.get(tensor.kind)
+            if tensor.kind == STRING or (dtype is not None and dtype not in DTYPES.values()):
+                raise PlanRefused(
+                    f"{side} {tensor.name!r} is {dtype or 'text'}, which TensorRT does not have; "
+                    "ONNX Runtime serves the model"
+                )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from inferd_engines.tensorrt.errors import BuildFailed
-from inferd_engines.tensorrt.options import BuildOptions
+from inferd_engines.tensorrt.options import WAITS, BuildOptions
 from inferd_engines.tensorrt.profiles import Range, Shape
 
 PREFIX = "tensorrt."
 """Of the entries of `engine_options` that are meant for TensorRT."""
 RANGE = "range."
+WAIT = "wait"
+"""An option of runs, not of builds."""
 CURRENT = "current"
 """As a target: the GPU of the host that builds."""
 MIB = 1 << 20
@@ -29,6 +31,20 @@ def options_from(entries: Mapping[str, str]) -> BuildOptions:
         return _options(found)
     except ValueError as error:
         raise BuildFailed(f"engine_options: {error}") from error
+
+
+def blocks(entries: Mapping[str, str]) -> bool:
+    """Return True if a model's `engine_options` have its engine sleep while the GPU runs.
+
+    Raises:
+        BuildFailed: the entry is neither of the two there are.
+    """
+    text = entries.get(f"{PREFIX}{WAIT}", WAITS[0])
+    if text not in WAITS:
+        raise BuildFailed(
+            f"engine_options: {PREFIX}{WAIT} is {' or '.join(WAITS)}, and not {text!r}"
+        )
+    return text == "block"
 
 
 def others(entries: Mapping[str, str]) -> dict[str, str]:
@@ -77,18 +93,34 @@ def range_text(found: Range) -> str:
     return ":".join("x".join(map(str, end)) for end in ends)
 
 
+def truth(name: str, text: str) -> bool:
+    """Read "true" or "false".
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text not in ("true", "false"):
+        raise ValueError(f"{PREFIX}{name} is true or false, and not {text!r}")
+    return text == "true"
+
+
 def _options(found: Mapping[str, str]) -> BuildOptions:
     ranges = {
         name.removeprefix(RANGE): read_range(text)
         for name, text in found.items()
         if name.startswith(RANGE)
     }
-    rest = {name: text for name, text in found.items() if not name.startswith(RANGE)}
+    rest = {name: text for name, text in found.items() if not name.startswith((RANGE, WAIT))}
+    level, workspace = rest.pop("optimization_level", None), rest.pop("workspace_mib", None)
     options = BuildOptions(
         precision=rest.pop("precision", "fp32"),
         buckets=sizes(rest.pop("buckets", ",".join(map(str, BuildOptions().buckets)))),
         ranges=ranges,
-        batched=rest.pop("batched", "true") == "true",
+        batched=truth("batched", rest.pop("batched", "true")),
+        targets=tuple(filter(None, rest.pop("targets", "").split(","))),
+        optimization_level=None if level is None else int(level),
+        workspace_bytes=None if workspace is None else int(workspace) * MIB,
+        version_compatible=truth("version_compatible", rest.pop("version_compatible", "false")),
         hardware_compatibility=rest.pop("hardware_compatibility", "none"),
     )
     if rest:

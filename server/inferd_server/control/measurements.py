@@ -14,5 +14,5 @@ class Measured:
     """What a process counted so far."""
 
     metrics: MetricsSnapshot
-    statistics: Mapping[int, Snapshot]
-    """By the number of the model version in the worker."""
+    statistics: Mapping[tuple[str, int], Snapshot]
+    """By name and version of the model."""

@@ -1,4 +1,4 @@
-"""What the supervisor, the worker and the fronts tell and ask each other."""
+"""What the supervisor, the worker, the fronts and the replicas tell and ask each other."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class Place:
     probe_address: str = ""
     """Of the health service for probes, likewise; empty: there is none."""
     without_gpu: str = ""
-    """Why a worker leaves the GPU alone, which it was asked to use; empty: it does not."""
+    """Why engines leave the GPU alone, which they were asked to use; empty: they do not."""
     awaits_overrides: bool = False
-    """True for a worker that is told `Overrides` before it may load."""
+    """True for a process that is told `Overrides` before it may load."""
     wanted: frozenset[str] = frozenset()
-    """Models that the worker before should have served, whatever the repository has now."""
+    """Models that the process before should have served, whatever the repository has now."""
     unloaded: frozenset[str] = frozenset()
-    """Models that callers had the worker before unload: the next one does not load them."""
+    """Models that callers had the process before unload: the next one does not load them."""
     logs: Mapping[str, bool | int | str] = field(default_factory=dict)
     """What is logged now, which callers may have changed since the start."""
     left_out: frozenset[str] = frozenset()
@@ -85,13 +85,18 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class Listen:
+    """Told to a replica: take calls from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Told to a process, which tells the same as soon as it reads that."""
 
 
 @dataclass(frozen=True, slots=True)
 class TryModels:
-    """Told to a front: try the models that answered nobody lately, and tell what that says."""
+    """Told to a front or a replica: try what answered nobody lately, and tell the outcome."""
 
     seconds: float
     """For all of it."""
@@ -101,13 +106,13 @@ class TryModels:
 class Caught:
     """Asked: has it been done what was told before? The answer is that it has.
 
-    Of a front, or of the supervisor about all fronts.
+    Of a front or a replica, or of the supervisor about all fronts.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """A front serves, over this transport."""
+    """A front or a replica takes calls, over this transport."""
 
     transport: str
 
@@ -164,29 +169,43 @@ class Detach:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model. Asked by a front, and on to the worker."""
+    """Load a model. Asked by whoever takes calls, and on to the worker or to all replicas."""
 
     name: str
     override: Override | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """Asked by a replica that has opened a model: may it serve? Answered once all have."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """Asked by a replica that takes requests for a model it has opened: do all others, too?"""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overrides:
-    """Told to a new worker before it loads: what models were loaded with by callers."""
+    """Told to a new process before it loads models: what callers loaded them with."""
 
     overrides: Mapping[str, Override]
 
 
 @dataclass(frozen=True, slots=True)
 class Unload:
-    """Unload a model. Asked by a front, and on to the worker."""
+    """Unload a model. Asked and passed on as `Load`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Register a shared memory region. Asked by a front, and on to all of them."""
+    """Register a shared memory region. Asked by whoever takes calls, and on to all of them."""
 
     name: str
     key: str
@@ -196,7 +215,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class NoRegion:
-    """Forget a region. Asked by a front, and on to all of them."""
+    """Forget a region. Asked and passed on as `Region`."""
 
     name: str
 
@@ -215,7 +234,7 @@ class LogChange:
 
 @dataclass(frozen=True, slots=True)
 class Measurements:
-    """Asked: what was counted so far. Of a front: about all processes."""
+    """Asked: what was counted so far. By whoever takes calls: about all processes."""
 
 
 @dataclass(frozen=True, slots=True)

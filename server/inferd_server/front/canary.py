@@ -39,25 +39,26 @@ CPU = "CPU"
 """Stands in the names of engines that run on the processor."""
 
 
-class Trial:
-    """The answer to one trial. Any thread may give it."""
+class Trial(Job):
+    """One trial inference."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.error: InferdError | None = None
         self.seconds = 0.0
         """That the run took."""
-        self.answered = threading.Event()
+        self.over = threading.Event()
 
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Note that the model answered; with what is not looked at."""
         del outputs
         self.seconds = phases.run.gather + phases.run.compute
-        self.answered.set()
+        self.over.set()
 
-    def fail(self, error: InferdError) -> None:
+    def _refuse(self, error: InferdError) -> None:
         """Note why it did not."""
         self.error = error
-        self.answered.set()
+        self.over.set()
 
 
 class Canary:
@@ -70,7 +71,7 @@ class Canary:
         # Who was warmed with zeros takes them.
         self._proven = handle.takes_zeros
         self._successes = handle.statistics.successes
-        self._open: tuple[Job, Trial] | None = None
+        self._open: Trial | None = None
         self.round = 0
         """In which it was tried last."""
         self.suspect = False
@@ -87,19 +88,17 @@ class Canary:
 
     def begin(self, seconds: float) -> None:
         """Send a trial that has so many seconds, and give it a moment for its answer."""
-        trial = Trial()
-        job = self._submit(trial, self._clock() + seconds)
-        if job is not None:
-            self._open = job, trial
-            trial.answered.wait(min(seconds, BESIDE_S))
+        trial = self._open = self._submit(self._clock() + seconds)
+        if trial is not None:
+            trial.over.wait(min(seconds, BESIDE_S))
 
     def end(self, until: float) -> Verdict | None:
         """Wait until some time for the answer, and return what it says; None: nothing new."""
         if self._open is None:
             return self._verdict(Outcome.SERVED) if self._served(forget=True) else None
-        job, trial = self._open
-        if not trial.answered.wait(max(0.0, until - self._clock())):
-            return self._late(job)
+        trial = self._open
+        if not trial.over.wait(max(0.0, until - self._clock())):
+            return self._late(trial)
         self._open = None
         if CPU in self._handle.engine:
             self.cost = LEAST_S + trial.seconds
@@ -118,11 +117,11 @@ class Canary:
             # It is no input that the model takes.
             self._handle.last_request.forget()
 
-    def _late(self, job: Job) -> Verdict:
+    def _late(self, trial: Trial) -> Verdict:
         # Nobody needs the answer. What runs stays open until it comes: one trial at a time.
-        job.cancelled = True
-        if self._handle.queue.withdraw(job):
-            job.fail(Cancelled("the trial took too long"))
+        trial.cancelled = True
+        if self._handle.queue.withdraw(trial):
+            trial.fail(Cancelled("the trial took too long"))
             self._open = None
         if self._served(forget=True):
             return self._verdict(Outcome.SERVED)
@@ -136,7 +135,7 @@ class Canary:
             self._successes = now
         return now > before
 
-    def _submit(self, trial: Trial, deadline: float) -> Job | None:
+    def _submit(self, deadline: float) -> Trial | None:
         handle = self._handle
         last = handle.last_request
         row = self._zeros if last is None else last.take()
@@ -145,11 +144,12 @@ class Canary:
             # Nothing to send yet, or others fill the queue, and tell by their answers.
             return None
         key = row.specs if handle.batched else id(slot)
-        job = Job(slot, key, self._clock(), deadline, trial, trial=True)
-        if not handle.queue.submit(job):
+        trial = Trial()
+        trial.place(slot, key, self._clock(), deadline, trial=True)
+        if not handle.queue.submit(trial):
             slot.free()
             return None
-        return job
+        return trial
 
     def _verdict(self, outcome: Outcome, why: str = "") -> Verdict:
         self.suspect = outcome in {Outcome.FAILED, Outcome.LATE}

@@ -11,6 +11,7 @@ import numpy as np
 from inferd_server.control.messages import ModelRecord
 from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
 from inferd_server.front.dispatch import Dispatch
+from inferd_server.front.link_share import LinkShare
 from inferd_server.link.sending import Target
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.repository.entries import Entries, Entry, State
@@ -38,22 +39,31 @@ class RemoteLine:
             (tensor.name, tensor.dtype) for tensor in description.signature.outputs
         ]
         self._dispatch = dispatch
+        self._share = LinkShare(self._send, description.bounds.limits.max_rows)
 
     @property
     def waiting_requests(self) -> int:
-        """None: they wait in the worker."""
-        return 0
+        """Requests of streams that are not sent yet; all others wait in the worker."""
+        return self._share.behind
 
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
-        return self._dispatch.submit(request, self)
+        if request.stream is None:
+            return self._send(request)
+        return self._share.submit(request)
 
     def withdraw(self, request: Job) -> bool:
         """Tell the worker that nobody waits for a request; its answer comes all the same.
 
-        True for a request that waits for the next worker: the caller has to answer it.
+        True for a request that is not sent yet: the caller has to answer it.
         """
+        if request.stream is not None and self._share.withdraw(request):
+            return True
         return self._dispatch.withdraw(request)
+
+    def left(self, request: Job) -> None:
+        """Note that the worker answered a request of a stream."""
+        self._share.left(request)
 
     def takes_as(self, other: RemoteLine) -> bool:
         """True if requests of another line are requests of this one."""
@@ -63,17 +73,25 @@ class RemoteLine:
         """Do nothing: nothing runs here."""
 
     def close(self) -> None:
-        """Send no more; what was sent is answered."""
+        """Send no more; what was sent is answered, and what was not is admitted anew."""
         self.closed, self.returning = True, False
+        for request in self._share.close():
+            request.fail(HandleRetired("the model was replaced before the request ran"))
 
     def lose(self) -> None:
         """Send no more, because the worker is gone; what comes waits for the next one."""
         self.closed, self.returning = True, True
+        for request in self._share.close():
+            # It waits with the others.
+            self.submit(request)
 
     def drain(self) -> Sequence[Job]:
         """Close; what was sent waits in the worker."""
         self.close()
         return ()
+
+    def _send(self, request: Job) -> bool:
+        return self._dispatch.submit(request, self)
 
 
 class Catalog:

@@ -1,4 +1,4 @@
-"""Methods of a front that change or count something in all processes: it asks the supervisor."""
+"""Methods that change or count something in all processes: the supervisor is asked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from inferd_server.control import messages
 from inferd_server.control.channel import Channel
+from inferd_server.endpoint import Changes
 from inferd_server.front.regions import Region, RegionTable
+from inferd_server.front.unary import Elsewhere
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.repository.handle import Handle
@@ -14,7 +16,7 @@ from inferd_server.repository.overrides import Override
 
 
 class RemoteLoads:
-    """Loads models in the worker."""
+    """Loads models in the worker, or in all replicas."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
@@ -29,7 +31,7 @@ class RemoteLoads:
 
 
 class RemoteRegions:
-    """Regions of every front."""
+    """Regions of every process that takes calls."""
 
     def __init__(self, channel: Channel, own: RegionTable) -> None:
         self._channel = channel
@@ -40,15 +42,15 @@ class RemoteRegions:
         return self._own.status(name)
 
     def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Open a part of a shared memory object in every front; blocks."""
+        """Open a part of a shared memory object in every one; blocks."""
         self._channel.ask(messages.Region(name, key, offset, byte_size)).result()
 
     def unregister(self, name: str) -> None:
-        """Forget one region in every front; blocks."""
+        """Forget one region in every one; blocks."""
         self._channel.ask(messages.NoRegion(name)).result()
 
     def unregister_all(self) -> None:
-        """Forget all regions in every front; blocks."""
+        """Forget all regions in every one; blocks."""
         self._channel.ask(messages.NoRegions()).result()
 
 
@@ -77,4 +79,24 @@ class RemoteCounters:
     def __call__(self, handles: Sequence[Handle]) -> list[Snapshot]:
         """Return what each of these versions did; blocks."""
         counted = self._channel.ask(messages.Measurements()).result().statistics
-        return [counted.get(handle.number, Snapshot()) for handle in handles]
+        return [counted.get((handle.name, handle.version), Snapshot()) for handle in handles]
+
+
+def remote_changes(
+    channel: Channel, regions: RegionTable, logs: LogControl, asking: Elsewhere
+) -> Changes:
+    """Return the parts that change something everywhere by way of the supervisor.
+
+    Args:
+        channel: to it.
+        regions: of this process.
+        logs: of this process.
+        asking: runs the methods that wait for its answer.
+    """
+    return Changes(
+        RemoteLoads(channel),
+        RemoteRegions(channel, regions),
+        RemoteLogs(channel, logs),
+        RemoteCounters(channel),
+        asking,
+    )

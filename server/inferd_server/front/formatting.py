@@ -2,53 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from inferd.tensors import Array
 
-from inferd_server.errors import MemoryBudgetExceeded
 from inferd_server.front.answer import Target
 from inferd_server.front.classification import takes_long
-from inferd_server.front.outcome import Answer
 from inferd_server.front.side_thread import SideThread
-from inferd_server.scheduler.job import Phases
 
 
-class ClassifiedAnswer(Answer):
-    """The answer to a request that asks for classes."""
+class Formatting:
+    """Writes what takes long."""
 
-    __slots__ = ("_formatting", "_targets")
+    def __init__(self) -> None:
+        self._thread = SideThread("formatting", "outputs wait to be classified")
 
-    def __init__(
-        self, formatting: SideThread, targets: Sequence[Target], *arguments: Any, **named: Any
-    ) -> None:
-        """Prepare.
+    def submit(
+        self,
+        targets: Sequence[Target],
+        outputs: Mapping[str, Array],
+        write: Callable[[Mapping[str, Array]], None],
+    ) -> bool:
+        """Have an answer written later; False if that takes too little time.
 
         Args:
-            formatting: writes what takes long.
-            targets: what to send.
-            arguments: as of any answer.
-            named: the same.
-        """
-        super().__init__(*arguments, **named)
-        self._formatting = formatting
-        self._targets = targets
+            targets: what is to be sent.
+            outputs: arrays of the request's rows, by name; copied, for they are used again.
+            write: gets the copies, on the thread.
 
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        """Send the outputs, from another thread where that takes long."""
+        Raises:
+            MemoryBudgetExceeded: too much is waiting.
+        """
         if not any(
             takes_long(outputs[target.name], target.classes, batched=target.batched)
-            for target in self._targets
+            for target in targets
             if target.classes
         ):
-            super().finish(outputs, phases)
-            return
-        # Copies: the memory of outputs is used again after this.
-        kept = {target.name: outputs[target.name].copy() for target in self._targets}
-        nbytes = sum(array.nbytes for array in kept.values())
-        try:
-            self._formatting.submit(nbytes, partial(super().finish, kept, phases))
-        except MemoryBudgetExceeded as error:
-            self.fail(error)
+            return False
+        kept = {target.name: outputs[target.name].copy() for target in targets}
+        self._thread.submit(sum(array.nbytes for array in kept.values()), partial(write, kept))
+        return True

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
+from inferd.tensors import Buffer
+
+from inferd_server.cache.key import Form
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
-from inferd_server.errors import (
-    EngineFailure,
-    InferdError,
-    ModelNotReady,
-)
+from inferd_server.errors import EngineFailure, InferdError, ModelNotReady
 from inferd_server.front.cacheable import encoded, payloads
-from inferd_server.front.door import earliest
-from inferd_server.front.examine import examine
+from inferd_server.front.examine import Examined, examine
 from inferd_server.front.fill import Checked, text_elements
-from inferd_server.front.formatting import ClassifiedAnswer
-from inferd_server.front.outcome import Answer, Telemetry, cancel, expire
+from inferd_server.front.formatting import Formatting
+from inferd_server.front.infer_request import (
+    SWAPS,
+    Answering,
+    InferRequest,
+    Telemetry,
+    cancel,
+    expire,
+)
 from inferd_server.front.plan import Plan
 from inferd_server.front.regions import RegionTable
 from inferd_server.front.reserve import fill, reserve
@@ -28,17 +33,12 @@ from inferd_server.front.wire import identity_field, is_text, parse
 from inferd_server.repository.entries import Models
 from inferd_server.repository.handle import Handle
 from inferd_server.scheduler.alarms import Alarms
-from inferd_server.scheduler.job import Job
-from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Slot
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 from inferd_server.worker.inline import MOST_TEXT
 
 log = logging.getLogger(__name__)
-
-# A model swapped between being looked up and being given a job is looked up again.
-SWAPS = 3
 
 
 class Infer:
@@ -50,30 +50,29 @@ class Infer:
         self._models = models
         self._cache = cache
         self._regions = regions
-        self._telemetry = telemetry
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
+        self._answering = Answering(telemetry, self._again, Formatting())
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Alarms(telemetry.clock)
-        self._formatting = SideThread("formatting", "outputs wait to be classified")
         self._decoding = SideThread("decoding", "requests with much text wait to be read")
 
     def __call__(self, call: Call) -> None:
         """Admit a call, or refuse it at once."""
-        started = self._clock()
+        request = InferRequest(call, self._clock(), self._answering)
         message = call.request
         parts = split(message)
         template = None if parts is None else self._templates.find(message, parts)
-        if parts is None or template is None or not self._repeat(call, template, parts, started):
-            self._check(call, parts, started)
+        if parts is None or template is None or not self._repeat(request, template, parts):
+            self._check(request, parts)
 
     def forget(self) -> None:
         """Look every model up anew: some have changed. May be called from any thread."""
         self._templates = TemplateCache()
 
-    def _repeat(self, call: Call, template: Template[Plan], parts: Parts, started: float) -> bool:
+    def _repeat(self, request: InferRequest, template: Template[Plan], parts: Parts) -> bool:
         """Queue a request that looks exactly like one that was admitted; False if it is not."""
-        message = call.request
+        message = request.call.request
         plan = template.known
         head, rest = parts
         identity = message[head:rest]
@@ -83,39 +82,29 @@ class Infer:
             if plan.places and not plan.current(self._regions):
                 self.forget()
                 return False
+            request.identity, request.plan = identity, plan
             if plan.form is not None:
                 elements = payloads(plan, template, message, rest)
-                lead = self._cache.enter(
-                    call, identity, plan.form, elements, started, 1, self._resume
-                )
-                if lead is None:
+                if not self._lead(request, plan.form, elements):
                     return True
-                call = lead
-            deadline = earliest(call.deadline, started, plan.urgency.timeout)
-            slot, promise = reserve(plan, deadline, started)
+            slot = reserve(request)
             try:
                 fill(slot, plan, template, message, rest)
             except BaseException:
                 slot.free()
                 raise
-            done = self._submit(call, identity, plan, slot, deadline, started, 1, promise)
+            done = self._submit(request, slot)
         except Exception as error:
-            self._refuse(call, plan.handle, told(error))
+            self._refuse(request.call, plan.handle, told(error))
             done = True
         if not done and plan.form is not None:
             # Others may follow this call, so it goes on as what it has become.
-            self._check(call, parts, started)
+            self._check(request, parts)
             done = True
         return done
 
     def _check(
-        self,
-        call: Call,
-        parts: Parts | None,
-        started: float,
-        attempt: int = 1,
-        *,
-        aside: bool = False,
+        self, request: InferRequest, parts: Parts | None = None, *, aside: bool = False
     ) -> None:
         """Parse a request, look its model up, and admit it or refuse it.
 
@@ -123,122 +112,103 @@ class Infer:
         """
         handle: Handle | None = None
         # Once: the call lets go of it when it is answered, which may be before this ends.
-        message = call.request
+        message = request.call.request
         try:
-            request, raw = parse(message)
-            if not aside and text_elements(request) > MOST_TEXT:
-                later = partial(self._check, call, parts, started, attempt, aside=True)
+            parsed, raw = parse(message)
+            if not aside and text_elements(parsed) > MOST_TEXT:
+                later = partial(self._check, request, parts, aside=True)
                 self._decoding.submit(len(message), later)
                 return
-            identity = identity_field(request.id)
+            request.identity = identity_field(parsed.id)
             for _ in range(SWAPS):
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
-                handle = self._models.resolve(request.model_name, request.model_version)
-                found = examine(request, raw, handle, self._regions, self._metrics)
-                plan = found.plan
-                if plan.form is not None:
-                    elements = encoded(found.elements)
-                    lead = self._cache.enter(
-                        call, identity, plan.form, elements, started, attempt, self._resume
-                    )
-                    if lead is None:
-                        remember(templates, message, parts, plan)
-                        return
-                    call = lead
-                elif isinstance(call, Lead):
-                    call = self._cache.dismiss(call)
-                if self._admit(call, identity, plan, found.inputs, started, attempt):
-                    remember(templates, message, parts, plan)
+                handle = self._models.resolve(parsed.model_name, parsed.model_version)
+                found = examine(parsed, raw, handle, self._regions, self._metrics)
+                request.plan = found.plan
+                if self._enter(request, found) or self._admit(request, found.inputs):
+                    remember(templates, message, parts, found.plan)
                     return
-            raise ModelNotReady(f"model {request.model_name!r} is being replaced")
+            raise ModelNotReady(f"model {parsed.model_name!r} is being replaced")
         except Exception as error:
-            self._refuse(call, handle, told(error))
+            self._refuse(request.call, handle, told(error))
+
+    def _enter(self, request: InferRequest, found: Examined) -> bool:
+        """Ask the response cache; True if the request needs no run of its own."""
+        form, call = found.plan.form, request.call
+        if form is not None:
+            return not self._lead(request, form, encoded(found.elements))
+        if isinstance(call, Lead):
+            request.call = self._cache.dismiss(call)
+        return False
+
+    def _lead(self, request: InferRequest, form: Form, elements: Sequence[Buffer]) -> bool:
+        """Ask the response cache; True if the request has to run, for itself and equal ones."""
+        lead = self._cache.enter(
+            request.call,
+            request.identity,
+            form,
+            elements,
+            request.started,
+            request.attempt,
+            self._resume,
+        )
+        if lead is not None:
+            request.call = lead
+        return lead is not None
 
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
         self._metrics.refused(known, code_name(error))
         call.fail(error)
 
-    def _admit(
-        self,
-        call: Call,
-        identity: bytes,
-        plan: Plan,
-        inputs: Sequence[Checked],
-        started: float,
-        attempt: int,
-    ) -> bool:
+    def _admit(self, request: InferRequest, inputs: Sequence[Checked]) -> bool:
         """Queue a checked request; False if the handle was retired meanwhile."""
-        deadline = earliest(call.deadline, started, plan.urgency.timeout)
-        slot, promise = reserve(plan, deadline, started)
+        slot = reserve(request)
         try:
             # A step of a sequence has more inputs than its caller gave.
             for item, target in zip(inputs, slot.inputs, strict=False):
                 item.write(target)
-            if plan.step is not None:
-                plan.step.write(slot.inputs[len(inputs) :], self._clock())
+            step = request.plan.step
+            if step is not None:
+                step.write(slot.inputs[len(inputs) :], self._clock())
         except BaseException:
             slot.free()
             raise
-        return self._submit(call, identity, plan, slot, deadline, started, attempt, promise)
+        return self._submit(request, slot)
 
-    def _submit(
-        self,
-        call: Call,
-        identity: bytes,
-        plan: Plan,
-        slot: Slot,
-        deadline: float | None,
-        started: float,
-        attempt: int,
-        promise: Promise | None,
-    ) -> bool:
-        """Queue a job; False, with its slot free, if the handle was retired meanwhile."""
-        handle = plan.handle
-        queue = handle.queue
-        if handle.last_request is not None and not plan.alone:
+    def _submit(self, request: InferRequest, slot: Slot) -> bool:
+        """Queue a request; False, with its slot free, if the handle was retired meanwhile."""
+        plan, call = request.plan, request.call
+        handle, urgency, step, alone = plan.handle, plan.urgency, plan.step, plan.alone
+        if handle.last_request is not None and not alone:
             handle.last_request.keep(slot)
-        again = self._again if attempt < SWAPS else None
-        filled = self._clock()
-        make: Callable[..., Answer] = Answer
-        if plan.responses.classifies:
-            make = partial(ClassifiedAnswer, self._formatting, plan.responses.targets)
-        answer = make(
-            call, identity, plan, started, filled, self._telemetry, again, attempt, promise
+        key = plan.specs if plan.batched and not alone else id(slot)
+        # Sequences keep the order of their steps.
+        ordered, stream = step is not None, call.stream if step is None else None
+        deadline = request.deadline
+        request.place(
+            slot, key, self._clock(), deadline, urgency.level, ordered, False, alone, stream
         )
-        key = plan.specs if plan.batched and not plan.alone else id(slot)
-        job = Job(
-            slot,
-            key,
-            filled,
-            deadline,
-            answer,
-            plan.urgency.level,
-            plan.step is not None,
-            False,
-            plan.alone,
-            # Sequences keep the order of their steps.
-            call.stream if plan.step is None else None,
-        )
+        queue = handle.queue
         plan.series.admitted()
-        if not queue.submit(job):
+        if not queue.submit(request):
             plan.series.withdrawn()
             slot.free()
             return False
-        call.on_cancel(partial(cancel, queue, job))
-        if plan.urgency.timeout is not None and deadline is not None:
+        call.on_cancel(partial(cancel, queue, request))
+        if urgency.timeout is not None and deadline is not None:
             # Those of calls end by gRPC's own timers.
-            job.watch(self._alarms.at(deadline, partial(expire, queue, job)))
+            request.watch(self._alarms.at(deadline, partial(expire, queue, request)))
         return True
 
-    def _again(self, call: Call, started: float, attempt: int) -> None:
-        """Admit a call anew whose model was replaced in the worker before it ran; any thread."""
-        self._check(call, None, started, attempt + 1)
+    def _again(self, request: InferRequest) -> None:
+        """Admit a request anew whose model was replaced in the worker before it ran; any thread."""
+        self._resume(request.call, request.started, request.attempt + 1)
 
     def _resume(self, call: Call, started: float, attempt: int) -> None:
         """Admit a call that waited for an equal one, or for Redis, in vain; any thread."""
-        self._check(call, None, started, attempt)
+        self._check(InferRequest(call, started, self._answering, attempt))
 
 
 def told(error: Exception) -> InferdError:

@@ -7,42 +7,25 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 
-from inferd_server.cache.making import make_cache
 from inferd_server.control import messages
-from inferd_server.control.blocking import MOST_CHANGES, BlockingThread, BlockingThreads
+from inferd_server.control.blocking import BlockingThread
 from inferd_server.control.channel import Channel
 from inferd_server.control.later import after
 from inferd_server.control.measurements import Measured
+from inferd_server.endpoint import Endpoint
 from inferd_server.errors import InferdError
-from inferd_server.front.cacheable import owners
-from inferd_server.front.canary import Canaries
 from inferd_server.front.catalog import Catalog
-from inferd_server.front.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.elsewhere import RemoteCounters, RemoteLoads, RemoteLogs, RemoteRegions
-from inferd_server.front.health import HealthBoard
-from inferd_server.front.infer import Infer
-from inferd_server.front.inspection import Inspection, ServerState
-from inferd_server.front.outcome import Telemetry
-from inferd_server.front.probing import ProbePort
+from inferd_server.front.elsewhere import remote_changes
 from inferd_server.front.quarantine import Quarantine
-from inferd_server.front.regions import RegionTable
-from inferd_server.front.routes import Services, routes, statuses
-from inferd_server.idle_heap import IdleHeap
 from inferd_server.link.memory import LinkMemory
 from inferd_server.link.sending import FrontLink
 from inferd_server.memory import give_back
-from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.repository.control import control_allowed
-from inferd_server.security.opening import open_access
-from inferd_server.security.refusals import Refusals
 from inferd_server.transport.call import Transport
-from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +43,9 @@ class FrontProcess:
         certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         self._place = place
-        self._certificates = certificates
         self._channel = channel
         self._transport = transport
         self._logs = logs
-        self._started = time.monotonic()
         self._condition = messages.Condition(ready=False, draining=False)
         self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
         survival = place.settings.survival
@@ -78,21 +59,20 @@ class FrontProcess:
             lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
         )
         self._catalog = Catalog(self._dispatch, self._changed)
-        self._regions = RegionTable()
         self._metrics = Metrics()
-        self._health = HealthBoard()
-        self._probe = ProbePort(probe, self._health)
-        self._publishing = threading.Lock()
         self._listening = False
-        self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
         self._asking, self._trying = BlockingThread(), BlockingThread()
-        self._canaries = Canaries(self._catalog, time.monotonic, channel.tell, self._metrics.tried)
-        telemetry = Telemetry(
-            self._metrics, time.monotonic, time.time, BoundedLog(log, time.monotonic)
+        self._endpoint = Endpoint(
+            place.settings,
+            transport,
+            self._catalog,
+            self._metrics,
+            lambda: self._condition,
+            channel.tell,
+            self._give_back,
+            lambda: {**self._gauges(), **certificates()},
+            probe,
         )
-        self._cache = make_cache(place.settings.cache, time.monotonic, time.time)
-        self._idle_heap = IdleHeap(transport.bounds.traffic, self._give_back)
-        self._infer = Infer(self._catalog, self._regions, telemetry, self._cache)
 
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
@@ -101,22 +81,11 @@ class FrontProcess:
 
     def _listen(self) -> None:
         """Take calls; the process ends if it cannot."""
-        settings = self._place.settings
+        changes = remote_changes(
+            self._channel, self._endpoint.regions, self._logs, self._asking.submit
+        )
         try:
-            refusals = Refusals(self._metrics, time.monotonic)
-            access = open_access(settings, time.monotonic, refusals)
-            self._transport.start(
-                self._place.address,
-                routes(
-                    self._services(),
-                    self._loads.submit,
-                    self._unloads.submit,
-                    self._asking.submit,
-                    access,
-                    refusals.of_bounds,
-                ),
-            )
-            self._probe.start(self._place.probe_address)
+            self._endpoint.start(self._place.address, self._place.probe_address, changes)
         except Exception as error:
             planned = isinstance(error, InferdError)
             log.error("cannot listen", exc_info=None if planned else error)
@@ -126,7 +95,6 @@ class FrontProcess:
         self._listening = True
         self._asking.start()
         self._trying.start()
-        self._idle_heap.start()
         self._channel.tell(messages.Listening(self._transport.name))
 
     def _answer(self) -> None:
@@ -143,14 +111,14 @@ class FrontProcess:
             case messages.Ping():
                 self._channel.tell(message)
             case messages.TryModels(seconds):
-                self._trying.submit(partial(self._canaries.round, seconds))
+                self._trying.submit(partial(self._endpoint.canaries.round, seconds))
             case messages.Models(records, settled):
                 self._catalog.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
             case messages.Condition():
                 self._condition = message
-                self._publish()
+                self._endpoint.publish()
                 if not self._listening:
                     # Regions and models were told before.
                     self._listen()
@@ -164,18 +132,18 @@ class FrontProcess:
         """Do or answer what all processes are asked."""
         match message:
             case messages.Region(name, key, offset, byte_size):
-                self._regions.register(name, key, offset, byte_size)
+                self._endpoint.regions.register(name, key, offset, byte_size)
             case messages.NoRegion(name):
-                self._regions.unregister(name)
+                self._endpoint.regions.unregister(name)
             case messages.NoRegions():
-                self._regions.unregister_all()
+                self._endpoint.regions.unregister_all()
             case messages.LogChange(changes):
                 self._logs.change(changes)
             case messages.Measurements():
                 return self._measure()
             case messages.Stop(grace):
-                self._transport.stop(grace)
-                self._probe.stop()
+                self._endpoint.stop(grace)
+                self._endpoint.close(0.0)
         return None
 
     def _lose(self, reason: str) -> None:
@@ -192,60 +160,19 @@ class FrontProcess:
 
     def _measure(self) -> Measured:
         handles = [entry.handle for entry in self._catalog.entries()]
-        held = {
+        return Measured(
+            self._metrics.snapshot(),
+            {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
+        )
+
+    def _gauges(self) -> Mapping[str, float]:
+        return {
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
             "inferd_requests_held": self._dispatch.held,
-            **self._transport.bounds.gauges(),
+            **self._catalog.gauges(),
         }
-        return Measured(
-            replace(
-                self._metrics.snapshot(),
-                gauges={
-                    **held,
-                    **self._catalog.gauges(),
-                    **self._cache.gauges(),
-                    **self._certificates(),
-                },
-            ),
-            {h.number: h.statistics.read() for h in handles if h is not None},
-        )
-
-    def _services(self) -> Services:
-        settings = self._place.settings
-        state = ServerState(
-            version=VERSION,
-            transport=self._transport.name,
-            uptime=lambda: time.monotonic() - self._started,
-            ready=lambda: self._condition.ready,
-            draining=lambda: self._condition.draining,
-            live=lambda: self._condition.live,
-            sick=lambda: sick_of(self._condition),
-        )
-        control, says_who = settings.repository.model_control, settings.security.says_who
-        allowed = control_allowed(control, settings.listen.host, says_who)
-        return Services(
-            infer=self._infer,
-            inspection=Inspection(self._catalog, state, RemoteCounters(self._channel)),
-            models=ModelControl(RemoteLoads(self._channel), allowed),
-            memory=SharedMemory(RemoteRegions(self._channel, self._regions)),
-            diagnostics=Diagnostics(RemoteLogs(self._channel, self._logs), self._catalog),
-            health=self._health,
-        )
 
     def _changed(self) -> None:
-        self._infer.forget()
-        self._publish()
+        self._endpoint.models_changed()
         self._dispatch.settle(self._catalog.successor)
-
-    def _publish(self) -> None:
-        with self._publishing:
-            now = self._condition
-            entries = self._catalog.entries()
-            self._cache.retain(owners(entries))
-            self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
-
-
-def sick_of(condition: messages.Condition) -> Mapping[tuple[str, int], str]:
-    """Return the versions that do not answer, and why."""
-    return {(model, version): why for model, version, why in condition.sick}

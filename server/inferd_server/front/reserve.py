@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from inferd_server.errors import InferdError, InvalidInput
-from inferd_server.front.door import check_time, queue_full
+from inferd_server.front.door import check_time, earliest, queue_full
+from inferd_server.front.infer_request import InferRequest
 from inferd_server.front.plan import Plan
 from inferd_server.front.template import Template
-from inferd_server.scheduler.promise import Promise
 from inferd_server.scheduler.slot import Bound, NoRoom, Slot
 
 
-def reserve(plan: Plan, deadline: float | None, now: float) -> tuple[Slot, Promise | None]:
-    """Reserve a slot for a request, and return it with what the request is promised.
+def reserve(request: InferRequest) -> Slot:
+    """Reserve a slot for a request whose plan is known, and note its deadline.
 
     Raises:
         DeadlinePassed: it came too late.
@@ -19,13 +19,14 @@ def reserve(plan: Plan, deadline: float | None, now: float) -> tuple[Slot, Promi
         InvalidInput: it is larger than any slot.
         QueueFull: no room.
     """
-    promise = None
+    plan, started = request.plan, request.started
+    deadline = request.deadline = earliest(request.call.deadline, started, plan.urgency.timeout)
     if deadline is not None or plan.handle.bounds.max_queue_wait:
-        promise = check_time(plan, deadline, now)
+        request.promise = check_time(plan, deadline, started)
     try:
-        return plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level), promise
+        return plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
     except NoRoom as full:
-        raise no_room(plan, now, full.bound) from None
+        raise no_room(plan, started, full.bound) from None
 
 
 def fill(slot: Slot, plan: Plan, template: Template[Plan], message: bytes, rest: int) -> None:

@@ -100,6 +100,9 @@ class Target(Protocol):
     def outputs(self) -> Sequence[tuple[str, np.dtype[Any]]]:
         """Name and dtype of every output, in the order of the signature."""
 
+    def left(self, request: Job) -> None:
+        """Note that the worker answered a request of a stream."""
+
 
 @dataclass(frozen=True, slots=True)
 class History:
@@ -274,6 +277,12 @@ class FrontLink:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
+        run = Execution(rows, waited, gather, compute, behind)
+        self._answer(pending, status, part, row, Phases(queue, run))
+        if pending.job.stream is not None:
+            pending.target.left(pending.job)
+
+    def _answer(self, pending: Pending, status: int, part: int, row: int, phases: Phases) -> None:
         if status not in {Status.OK, Status.BAD_INPUT}:
             pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
             return
@@ -286,8 +295,7 @@ class FrontLink:
             log.exception("an answer could not be read")
             pending.job.fail(EngineFailure())
             return
-        run = Execution(rows, waited, gather, compute, behind)
-        pending.job.finish(outputs, Phases(queue, run))
+        pending.job.finish(outputs, phases)
 
     def _release(self, pending: Pending) -> None:
         place = pending.ticket % self._size

@@ -10,8 +10,10 @@ import logging
 import os
 import socket
 import stat
+import struct
 import threading
 from collections import deque
+from contextlib import suppress
 from typing import Protocol, TextIO
 
 MOST_WAITING = 1 << 20
@@ -20,6 +22,8 @@ CLOSE_S = 0.5
 """Seconds that this thread gets at the end."""
 CLEAR = "\r\x1b[K"
 """Source: ECMA-48, 8.3.41: to the beginning of the line, and erase to its end."""
+SEND_S = struct.pack("ll", 0, 1000)
+"""A thousandth of a second, as a timeval."""
 OWN = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -218,3 +222,21 @@ def sink_of(descriptor: int) -> Sink:
     except OSError:
         # As where another user made the pipe.
         return ThreadSink(os.dup(descriptor))
+
+
+def never_wait(descriptor: int) -> None:
+    """Have writes to a descriptor fail that would wait: native code must not be held up by them.
+
+    What it writes there goes straight to where the descriptor leads, so that its last words are
+    not lost with the process. A pipe that another user made stays as it is.
+    """
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISSOCK(kind):
+        # It cannot be opened anew, and whoever shares it may rely on it to wait a little.
+        with socket.socket(fileno=os.dup(descriptor)) as shared:
+            shared.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_S)
+    elif not stat.S_ISREG(kind):
+        with suppress(OSError):
+            own = os.open(f"/proc/self/fd/{descriptor}", OWN)
+            os.dup2(own, descriptor)
+            os.close(own)

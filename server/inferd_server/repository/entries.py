@@ -48,7 +48,8 @@ class Entry:
     reason: str = ""
     handle: Handle | None = None
     returning: bool = False
-    """True once its process died, until the next one serves it or cannot: requests wait."""
+    """True while requests are taken and wait: once its process died, until the next one serves it
+    or cannot; and while other processes that load it are not as far."""
 
     @property
     def takes(self) -> bool:

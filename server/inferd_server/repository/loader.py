@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from inferd_engines.engine import EngineError, EngineOptions, Opener
@@ -13,17 +15,23 @@ from inferd_server.memory import give_back
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.repository.config import ModelConfig, is_library
 from inferd_server.repository.digest import answers_digest
+from inferd_server.repository.files import link_roots
 from inferd_server.repository.handle import Handle
 from inferd_server.repository.loading import Loading, Lost, Surroundings
 from inferd_server.scheduler.fair_share import FairShare
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.queue import LocalQueues, Queues
-from inferd_server.settings.model import BatchingSettings, EngineSettings
+from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
 from inferd_server.worker.batch_memory import MemoryGauge
 from inferd_server.worker.fatal import End, go_on
 from inferd_server.worker.inline import InlineLoop
 from inferd_server.worker.instance import Instance
 from inferd_server.worker.row_trials import RowTrials
+
+NO_SEQUENCES = (
+    "its requests build on each other, and replica processes share none of them: "
+    "--processes split serves it"
+)
 
 
 class Loader:
@@ -43,6 +51,7 @@ class Loader:
         roots: Callable[[Path], Sequence[Path]] = lambda _: (),
         memory: MemoryGauge | None = None,
         end: End = go_on,
+        replicated: bool = False,
     ) -> None:
         """Keep how to load.
 
@@ -59,7 +68,9 @@ class Loader:
             roots: returns the folders that links to files of a model may lead into.
             memory: tells of this process's memory; None: it is asked.
             end: called with an error after which an engine can run nothing more.
+            replicated: other processes have the same models, and get some of the requests.
         """
+        self._replicated = replicated
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
@@ -98,6 +109,8 @@ class Loader:
         Raises:
             EngineError: the model cannot be served.
         """
+        if self._replicated and config.sequence is not None:
+            raise EngineError(NO_SEQUENCES)
         # Read once for all instances, which are of one model then.
         files = ModelFiles(path, self._roots(path), self._memory.headroom)
         options = EngineOptions(
@@ -161,6 +174,33 @@ class Loader:
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""
         self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
+
+
+def loader_of(
+    settings: Settings,
+    opener: Opener,
+    metrics: Metrics,
+    clock: Callable[[], float],
+    inline: InlineLoop | None = None,
+    replicated: bool = False,
+    end: End = go_on,
+) -> Loader:
+    """Return a loader of models whose requests wait in this process; arguments as `Loader`'s."""
+    models = settings.repository
+    return Loader(
+        opener,
+        settings.batching,
+        settings.engine,
+        metrics,
+        clock,
+        inline,
+        trials=RowTrials(
+            clock, settings.verdict_folder(os.environ), settings.listen.max_message_bytes
+        ),
+        roots=partial(link_roots, models.model_repository, models.link_folders),
+        end=end,
+        replicated=replicated,
+    )
 
 
 def custom_operators(model: Path, names: Sequence[str]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from inferd_server.errors import (
@@ -16,6 +17,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
+from inferd_server.repository.agreement import Agreement
 from inferd_server.repository.entries import LEFT_OUT, UNLOADED, Entries, Entry, State
 from inferd_server.repository.files import LoadedFiles
 from inferd_server.repository.handle import Handle
@@ -143,7 +145,9 @@ class Repository:
             progress("")
         return frozenset(failed)
 
-    def load(self, name: str, override: Override | None = None) -> None:
+    def load(
+        self, name: str, override: Override | None = None, agreement: Agreement | None = None
+    ) -> None:
         """Read a model's folder and load what changed there, all of it or nothing; blocks.
 
         Versions that serve keep serving until their successor is ready, and if it fails. What did
@@ -152,6 +156,7 @@ class Repository:
         Args:
             name: of the model.
             override: holds until the next load; None: what is in the folder.
+            agreement: with other processes that load it, too; None: there are none.
 
         Raises:
             InvalidInput: it cannot be loaded with that override, with the reason.
@@ -162,12 +167,12 @@ class Repository:
         """
         with self._under_way.alone(name):
             if override is None:
-                self._load(name, None, whole=True)
+                self._load(name, None, whole=True, agreement=agreement)
                 self._overrides.keep(name, None)
                 return
             placed = self._overrides.place(name, override)
             try:
-                self._load(name, placed, whole=True)
+                self._load(name, placed, whole=True, agreement=agreement)
             except BaseException as error:
                 placed.discard()
                 if isinstance(error, ModelNotReady):
@@ -283,7 +288,15 @@ class Repository:
             return False
         return True
 
-    def _load(self, name: str, placed: Placed | None, *, whole: bool, anew: bool = False) -> None:
+    def _load(
+        self,
+        name: str,
+        placed: Placed | None,
+        *,
+        whole: bool,
+        anew: bool = False,
+        agreement: Agreement | None = None,
+    ) -> None:
         """Load a model that nobody else changes meanwhile.
 
         Args:
@@ -291,14 +304,17 @@ class Repository:
             placed: what is loaded instead of what is in the folder.
             whole: all that changed or nothing; otherwise what can be served.
             anew: what did not change is opened again, too.
+            agreement: with other processes that load it, too; None: there are none.
         """
         source = self._read(name, placed)
         changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
         with self._under_way.loading():
             loaded, failures = self._open(source, changed, whole)
         if failures and whole:
-            self._discard(source, loaded, failures)
+            self._discard(source, loaded, f"because version {numbers(failures)} failed")
         else:
+            if agreement is not None:
+                self._agree(source, loaded, agreement)
             # First, so that who is told of the version knows this, too.
             self._want([name])
             self._serve_all(source, loaded)
@@ -354,7 +370,7 @@ class Repository:
             try:
                 loaded.append(self._open_one(source, version))
             except ShuttingDown:
-                self._discard(source, loaded, {})
+                self._discard(source, loaded, "because the server is shutting down")
                 raise
             except Exception as error:
                 where = {"model": source.name, "version": version, "error": str(error)}
@@ -391,17 +407,26 @@ class Repository:
         else:
             self._entries.put(Entry(name, version, State.UNAVAILABLE, reason))
 
-    def _discard(
-        self, source: ModelSource, loaded: Iterable[Handle], failures: Mapping[int, Exception]
-    ) -> None:
-        """Close what was opened beside a version that failed: a load is all or nothing."""
+    def _agree(self, source: ModelSource, loaded: Iterable[Handle], agreement: Agreement) -> None:
+        """Let every process open its versions, and take requests for them before one tells so."""
+        try:
+            agreement.opened()
+        except InferdError:
+            self._discard(source, loaded, "because another process could not load it")
+            raise
+        for handle in loaded:
+            if not self._serves(handle.name, handle.version):
+                entry = Entry(handle.name, handle.version, State.LOADING, handle=handle)
+                self._entries.put(replace(entry, returning=True))
+        agreement.taking()
+
+    def _discard(self, source: ModelSource, loaded: Iterable[Handle], why: str) -> None:
+        """Close what was opened, and is not to serve: a load is all or nothing."""
         for handle in loaded:
             # What serves in its place was loaded from other files.
             self._files.keep(source.name, handle.version, None)
             self._loader.unload(handle, None)
-            failed = ", ".join(map(str, failures))
-            reason = f"not loaded, because version {failed} failed" if failed else "not loaded"
-            self._refused(source.name, handle.version, reason)
+            self._refused(source.name, handle.version, f"not loaded, {why}")
 
     def _refusal(self, source: ModelSource, version: int, error: Exception) -> ModelNotReady:
         """Return why a load is refused, in the words and with the reason that callers get."""
@@ -424,8 +449,9 @@ class Repository:
         if handle.lost:
             # Too early for `_lost` to find it.
             self._lost(handle)
-        if replaced is not None and replaced.handle is not None:
-            self._loader.unload(replaced.handle, None)
+        before = None if replaced is None else replaced.handle
+        if before is not None and before is not handle:
+            self._loader.unload(before, None)
         if self._closing.is_set():
             # `close` may have looked already.
             self._unload(handle, None)
@@ -476,6 +502,11 @@ def unreadable(name: str, error: SettingsError) -> ModelNotReady:
     absent = error.reason or isinstance(error.__cause__, OSError)
     text = f"model {name!r} cannot be loaded: {error}"
     return ModelNotReady(text, reason=FILES_ABSENT if absent else "")
+
+
+def numbers(versions: Iterable[int]) -> str:
+    """Return versions with commas between."""
+    return ", ".join(map(str, versions))
 
 
 def unloading(handle: Handle) -> tuple[Handle, Entry]:

@@ -1,12 +1,12 @@
-"""One admitted request, from its slot to its one answer."""
+"""One request, from its rows to its one answer."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from inferd.tensors import Array
 
@@ -45,16 +45,6 @@ class Phases:
     """The run, shared with the other requests of the batch."""
 
 
-class Answering(Protocol):
-    """What becomes of a request in the end. One of both is called, from any thread."""
-
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        """Take the request's rows of every output."""
-
-    def fail(self, error: InferdError) -> None:
-        """Take an error."""
-
-
 class LocalSender:
     """The sender of jobs: this process, in which each has an answer of its own."""
 
@@ -88,62 +78,70 @@ class LocalSender:
             job.fail(error)
 
 
-class Job:
+class Job(ABC):
     """A request that waits, runs, and is answered exactly once, from any thread.
 
     Answering never raises: what goes wrong for one caller must not reach the next.
     """
 
     __slots__ = (
-        "_answer", "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level",
-        "ordered", "rows", "slot", "stream", "trial",
+        "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "ordered",
+        "rows", "slot", "stream", "trial",
     )  # fmt: skip
 
     sender = LocalSender()
     """Of every job: whoever runs them asks it for their rows, and gives it the outputs."""
 
-    def __init__(
+    def __init__(self) -> None:
+        """Have no rows yet: see `place`."""
+        self.alarm: Alarm | None = None
+        """Rings at a deadline that nobody else watches."""
+        self.cancelled = False
+        self._open = threading.Lock()
+
+    def place(
         self,
         slot: Slot,
         key: Hashable,
         arrived: float,
         deadline: float | None,
-        answer: Answering,
         level: int = 0,
         ordered: bool = False,
         trial: bool = False,
         alone: bool = False,
         stream: object | None = None,
     ) -> None:
-        """Prepare.
+        """Take rows, and what decides when they run.
 
         Args:
             slot: with the rows.
             key: equal for jobs whose rows fit into one batch.
             arrived: monotonic seconds.
             deadline: monotonic seconds, or None.
-            answer: gets the one answer.
             level: priority; 0 is the highest.
             ordered: whether it belongs to a sequence, which has to learn that it will not run.
             trial: whether it is no caller's, and counts for nothing.
             alone: whether it shares no run, which its key says, too.
             stream: that it came on, whose other requests it may have to wait for; None: of none.
         """
-        self.alarm: Alarm | None = None
-        """Rings at a deadline that nobody else watches."""
-        self.ordered = ordered
-        self.trial = trial
-        self.alone = alone
-        self.stream = stream
         self.slot = slot
         self.rows = slot.rows
         self.key = key
         self.arrived = arrived
         self.deadline = deadline
         self.level = level
-        self.cancelled = False
-        self._answer = answer
-        self._open = threading.Lock()
+        self.ordered = ordered
+        self.trial = trial
+        self.alone = alone
+        self.stream = stream
+
+    @abstractmethod
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Answer with the request's rows of every output."""
+
+    @abstractmethod
+    def _refuse(self, error: InferdError) -> None:
+        """Answer with an error."""
 
     @property
     def answered(self) -> bool:
@@ -164,7 +162,7 @@ class Job:
             if self.alarm is not None:
                 self.alarm.cancel()
             try:
-                self._answer.finish(outputs, phases)
+                self._succeed(outputs, phases)
             except Exception:
                 log.exception("an answer could not be sent")
                 self._send(EngineFailure())
@@ -193,6 +191,6 @@ class Job:
 
     def _send(self, error: InferdError) -> None:
         try:
-            self._answer.fail(error)
+            self._refuse(error)
         except Exception:
             log.exception("an error could not be sent")

@@ -179,13 +179,16 @@ class BatchingSettings(Section):
 class EngineSettings(Section):
     """Engines."""
 
-    processes: Literal["auto", "inline", "threads", "split"] = Field(
+    processes: Literal["auto", "inline", "threads", "split", "replicas"] = Field(
         "auto",
-        description="who runs the batches: in one process the transport's thread (inline) or a "
-        "thread for each engine (threads), or a worker process behind front processes (split); "
-        "auto: split on more than two cores or with a GPU; else inline for models whose full "
-        "batch takes at most 2 ms on the CPU whatever is in it (20 ms if asked for), and threads "
-        "for others",
+        description="who runs the batches: in one process the transport's thread (inline: models "
+        "whose full batch takes at most 20 ms) or a thread for each engine (threads); a worker "
+        "process behind front processes (split); or processes that each do everything (replicas); "
+        "auto: one process on at most two cores without a GPU, replicas on more where models are "
+        "small and keep no state, else split; see docs/processes.md",
+    )
+    replicas: Annotated[int, Field(ge=0, le=256)] = Field(
+        0, description="processes of the arrangement replicas; 0: one for each core, at most 16"
     )
     cores: Annotated[int, Field(ge=0, le=4096)] = Field(
         0,

@@ -17,7 +17,11 @@ OTHERS = {"INFERD_CONFIG", "INFERD_URL", "INFERD_TOKEN"}
 
 
 def remarks(
-    settings: Settings, given: Iterable[str], environment: Mapping[str, str], processes: int
+    settings: Settings,
+    given: Iterable[str],
+    environment: Mapping[str, str],
+    fronts: int,
+    replicas: int = 0,
 ) -> list[str]:
     """Return a sentence for each setting that has no effect, and each variable that is none.
 
@@ -25,12 +29,16 @@ def remarks(
         settings: checked.
         given: names of those that somebody set.
         environment: of the process.
-        processes: front processes; 0: one process does everything.
+        fronts: processes before a worker; 0: there is no worker.
+        replicas: processes that each do everything; 0: there are none.
     """
     said = [*unknown_variables(environment), *passed_over(environment)]
     cache, split = settings.cache, {"fronts", "max_requests", "input_bytes", "answer_bytes"}
-    if not processes:
-        said += [f"{name} has no effect in one process" for name in sorted(split & set(given))]
+    if not fronts:
+        where = "with replicas" if replicas else "in one process"
+        said += [f"{name} has no effect {where}" for name in sorted(split & set(given))]
+    if not replicas and "replicas" in given:
+        said.append("replicas has no effect without them: processes: replicas asks for them")
     if cache.cache_redis_password_file and not cache.cache_redis_url:
         said.append("cache_redis_password_file has no effect without cache_redis_url")
     return said

@@ -17,7 +17,7 @@ from inferd_server.errors import InferdError
 from inferd_server.supervisor.faults import cause
 from inferd_server.supervisor.links import Links
 from inferd_server.supervisor.policy import restart_delay
-from inferd_server.supervisor.spawn import FRONT, WORKER, Child, name_of
+from inferd_server.supervisor.spawn import FRONT, REPLICA, WORKER, Child, name_of
 
 log = logging.getLogger(__name__)
 Spawn = Callable[[str, int], Child]
@@ -31,7 +31,10 @@ WORKER_LOST = "the worker process was lost; a new one starts"
 
 
 class Fleet:
-    """The worker and the fronts: started, joined, and started again. Any thread may call."""
+    """The worker and the fronts, or the replicas: started, joined, and started again.
+
+    Any thread may call.
+    """
 
     def __init__(
         self,
@@ -43,11 +46,12 @@ class Fleet:
         died: Callable[[Child, int | None], None],
         gave_up: Callable[[str], None],
         later: Callable[[float, Callable[[], None]], None] = after,
+        replicas: int = 0,
     ) -> None:
         """Prepare; nothing runs yet.
 
         Args:
-            links: one for each front.
+            links: one for each front; none where there are replicas.
             lock: may be taken again by whoever has it.
             spawn: starts the process of a role and index.
             handle: gets what a child tells or asks.
@@ -56,7 +60,9 @@ class Fleet:
                 exit code; None where the reason is known.
             gave_up: called with the reason if a process cannot be kept running.
             later: calls a function after some seconds, on another thread.
+            replicas: how many, instead of a worker and fronts.
         """
+        self._role, self._count = (REPLICA, replicas) if replicas else (FRONT, links.count)
         self._links = links
         self._spawn = spawn
         self._handle = handle
@@ -65,7 +71,8 @@ class Fleet:
         self._gave_up = gave_up
         self._later = later
         self.worker: Child | None = None
-        self.fronts: dict[int, Child] = {}
+        # The processes that take calls.
+        self.endpoints: dict[int, Child] = {}
         self.restarts: Counter[str] = Counter()
         self._failures: Counter[str] = Counter()
         # Why processes end that were told to, or that said so, as far as it is known.
@@ -84,15 +91,16 @@ class Fleet:
     def serving(self) -> bool:
         """True while the worker serves at least one front that listens."""
         with self._lock:
-            listening = {index for index, child in self.fronts.items() if child in self._useful}
+            listening = {index for index, child in self.endpoints.items() if child in self._useful}
             return self.worker is not None and bool(listening & self._attached)
 
     def start(self) -> None:
         """Start every process."""
         self._starter.start()
-        self._starter.submit(partial(self._begin, WORKER, 0))
-        for index in range(self._links.count):
-            self._starter.submit(partial(self._begin, FRONT, index))
+        if self._role == FRONT:
+            self._starter.submit(partial(self._begin, WORKER, 0))
+        for index in range(self._count):
+            self._starter.submit(partial(self._begin, self._role, index))
 
     def kill(self, child: Child, why: str) -> None:
         """End a process that is of no use any more; another one follows."""
@@ -120,7 +128,7 @@ class Fleet:
         """Note that a front has forgotten the worker that died."""
         with self._lock:
             self._owed[child] -= 1
-            if self.fronts.get(child.index) is child and not self._owed[child]:
+            if self.endpoints.get(child.index) is child and not self._owed[child]:
                 self._clean.add(child.index)
                 self._join(child.index)
         self._changed()
@@ -130,15 +138,15 @@ class Fleet:
         with self._lock:
             return self._failures[name]
 
-    def live_fronts(self) -> list[Child]:
-        """Return the fronts that live."""
+    def live_endpoints(self) -> list[Child]:
+        """Return the processes that take calls, and live."""
         with self._lock:
-            return list(self.fronts.values())
+            return list(self.endpoints.values())
 
     def everyone(self) -> list[Child]:
         """Return all processes that live."""
         with self._lock:
-            return [*self.fronts.values(), *([self.worker] if self.worker else [])]
+            return [*self.endpoints.values(), *([self.worker] if self.worker else [])]
 
     def stop(self) -> None:
         """Start nothing any more."""
@@ -176,7 +184,7 @@ class Fleet:
             if role == WORKER:
                 self.worker = child
             else:
-                self.fronts[index] = child
+                self.endpoints[index] = child
             for link in range(self._links.count):
                 self._join(link)
         log.info("started", extra={"child": child.name, "pid": child.process.pid})
@@ -185,7 +193,7 @@ class Fleet:
 
     def _join(self, link: int) -> None:
         """Let the worker serve a front, if both live and the link is clean."""
-        if self.worker is not None and link in self.fronts and link in self._clean:
+        if self.worker is not None and link in self.endpoints and link in self._clean:
             self._clean.discard(link)
             self._attached.add(link)
             self.worker.channel.tell(messages.Attach(link))
@@ -212,7 +220,7 @@ class Fleet:
         if child.role == WORKER:
             self._worker_lost(unexplained)
         else:
-            self._front_lost(child, unexplained)
+            self._endpoint_lost(child, unexplained)
         self._again(child.role, child.index, why)
 
     def _ended(self, child: Child) -> int:
@@ -229,8 +237,8 @@ class Fleet:
             worker, self.worker = self.worker, None
             self._attached.clear()
             # A link without a front is begun anew with its next one.
-            self._clean -= set(self.fronts)
-            for front in self.fronts.values():
+            self._clean -= set(self.endpoints)
+            for front in self.endpoints.values():
                 self._owed[front] += 1
                 front.channel.tell(messages.WorkerGone(WORKER_LOST))
             if worker is not None:
@@ -238,15 +246,17 @@ class Fleet:
                 self._died(worker, code)
         self._changed()
 
-    def _front_lost(self, child: Child, code: int | None) -> None:
+    def _endpoint_lost(self, child: Child, code: int | None) -> None:
         with self._lock:
-            del self.fronts[child.index]
+            del self.endpoints[child.index]
             del self._owed[child]
             worker = self.worker if child.index in self._attached else None
         self._died(child, code)
         self._changed()
         if worker is not None:
             self._detach(worker, child.index)
+        if child.role == REPLICA:
+            return
         with self._lock:
             self._attached.discard(child.index)
             self._links.reset(child.index)

@@ -26,12 +26,7 @@ class Links:
         """Begin a link anew; neither front nor worker may be at work on it."""
         self._mapped[link].reset()
 
-    def for_worker(
-        self,
-        settings: Settings,
-        address: str,
-        without_gpu: str = "",
-    ) -> tuple[Place, tuple[int, ...]]:
+    def for_worker(self, settings: Settings, address: str) -> tuple[Place, tuple[int, ...]]:
         """Return the worker's place, and the descriptors to inherit."""
         place = Place(
             settings,
@@ -41,7 +36,6 @@ class Links:
             self._wake_fronts,
             self._wake_worker,
             address,
-            without_gpu=without_gpu,
         )
         return place, (*self._memories, *self._wake_fronts, self._wake_worker)
 
@@ -62,3 +56,8 @@ class Links:
             probe_address=probe_address,
         )
         return place, (memory, wake, self._wake_worker)
+
+    def for_replica(self, index: int, settings: Settings, address: str, probe: str) -> Place:
+        """Return the place of a replica, which has no link and inherits nothing."""
+        wake = self._wake_worker
+        return Place(settings, index, self._layout, (), (), wake, address, probe_address=probe)

@@ -1,4 +1,4 @@
-"""Shared memory regions of the whole server: every front opens them, and so does a new one."""
+"""Shared memory regions of the whole server: every process that takes calls opens them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from inferd_server.supervisor.spawn import Child
 
 log = logging.getLogger(__name__)
 ANSWER_S = 5.0
-"""Seconds that a front gets to open a region."""
+"""Seconds that a process gets to open a region."""
 
 
 class Registry:
@@ -23,13 +23,13 @@ class Registry:
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
 
-    def register(self, region: Region, fronts: Sequence[Child]) -> None:
-        """Let every front open a region; all of them, or none.
+    def register(self, region: Region, endpoints: Sequence[Child]) -> None:
+        """Let every process open a region; all of them, or none.
 
         Raises:
             AlreadyExists: the name is taken.
             InvalidInput: it has no name, there is no such object, or it is smaller than that.
-            ShuttingDown: no front is there to open it.
+            ShuttingDown: none is there to open it.
         """
         if not region.name:
             raise InvalidInput("a shared memory region needs a name")
@@ -37,31 +37,31 @@ class Registry:
             if region.name in self._regions:
                 raise AlreadyExists(f"shared memory region {region.name!r} is registered already")
             try:
-                opened = answers([front.channel.ask(region) for front in fronts], ANSWER_S)
+                opened = answers([child.channel.ask(region) for child in endpoints], ANSWER_S)
             except InferdError:
-                self._forget(NoRegion(region.name), fronts)
+                self._forget(NoRegion(region.name), endpoints)
                 raise
             if not opened:
-                raise ShuttingDown("no front process answers; try again")
+                raise ShuttingDown("no process answers; try again")
             self._regions[region.name] = region
 
-    def unregister(self, name: str, fronts: Sequence[Child]) -> None:
-        """Let every front forget a region."""
+    def unregister(self, name: str, endpoints: Sequence[Child]) -> None:
+        """Let every process forget a region."""
         with self._lock:
             self._regions.pop(name, None)
-            self._forget(NoRegion(name), fronts)
+            self._forget(NoRegion(name), endpoints)
 
-    def unregister_all(self, fronts: Sequence[Child]) -> None:
-        """Let every front forget all regions."""
+    def unregister_all(self, endpoints: Sequence[Child]) -> None:
+        """Let every process forget all regions."""
         with self._lock:
             self._regions.clear()
-            self._forget(NoRegions(), fronts)
+            self._forget(NoRegions(), endpoints)
 
-    def tell(self, front: Child) -> None:
-        """Let a new front know all of them."""
+    def tell(self, child: Child) -> None:
+        """Let a new process know all of them."""
         with self._lock:
             for region in self._regions.values():
-                front.channel.tell(region)
+                child.channel.tell(region)
 
-    def _forget(self, message: NoRegion | NoRegions, fronts: Sequence[Child]) -> None:
-        answers([front.channel.ask(message) for front in fronts], ANSWER_S)
+    def _forget(self, message: NoRegion | NoRegions, endpoints: Sequence[Child]) -> None:
+        answers([child.channel.ask(message) for child in endpoints], ANSWER_S)

@@ -1,4 +1,4 @@
-"""`inferd serve` with processes for fronts and worker."""
+"""`inferd serve` with several processes: fronts and a worker, or replicas."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from inferd_server.monitoring.logs import LogControl
 from inferd_server.service_manager import taken_from
 from inferd_server.settings.model import Settings
 from inferd_server.signals import StopSignals
+from inferd_server.supervisor.policy import Arrangement
 from inferd_server.supervisor.spawn import MODULE, spawn
 from inferd_server.supervisor.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 
-def serve_split(settings: Settings, logs: LogControl, fronts: int, module: str = MODULE) -> int:
+def serve_processes(
+    settings: Settings, logs: LogControl, arrangement: Arrangement, module: str = MODULE
+) -> int:
     """Start every process, wait for a signal, drain; return the exit code.
 
     Args:
         settings: checked.
         logs: started.
-        fronts: how many.
+        arrangement: which processes.
         module: that the processes run.
 
     Raises:
@@ -32,7 +35,15 @@ def serve_split(settings: Settings, logs: LogControl, fronts: int, module: str =
     signals = StopSignals()
     signals.install()
     start = partial(spawn, module=module)
-    supervisor = Supervisor(settings, logs, fronts, signals.wake, start, manager.ready)
+    supervisor = Supervisor(
+        settings,
+        logs,
+        arrangement.fronts,
+        signals.wake,
+        start,
+        manager.ready,
+        arrangement.replicas,
+    )
     try:
         supervisor.start()
         signals.wait()

@@ -18,7 +18,7 @@ from inferd_server.control.messages import Place
 from inferd_server.supervisor.output import Output
 
 MODULE = "inferd_server.child"
-WORKER, FRONT = "worker", "front"
+WORKER, FRONT, REPLICA = "worker", "front", "replica"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +50,7 @@ def spawn(role: str, place: Place, descriptors: Sequence[int], module: str = MOD
     and that never blocks: what nobody reads is lost.
 
     Args:
-        role: WORKER or FRONT.
+        role: WORKER, FRONT or REPLICA.
         place: its first message.
         descriptors: that it inherits, under the same numbers.
         module: that it runs.

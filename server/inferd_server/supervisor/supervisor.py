@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from inferd_engines.cores import usable_cores
+
 from inferd_server.address import beside
 from inferd_server.control import messages
 from inferd_server.control.channel import answers
@@ -17,18 +19,19 @@ from inferd_server.front.verdict import Verdict
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
-from inferd_server.repository.entries import LEFT_OUT, UNLOADED, State
+from inferd_server.repository.entries import LEFT_OUT, State
 from inferd_server.repository.layout import model_names
 from inferd_server.repository.readiness import why_not_ready
 from inferd_server.settings.model import Settings
 from inferd_server.supervisor.diagnosis import Facts, diagnose
-from inferd_server.supervisor.fleet import WORKER_LOST, Fleet
+from inferd_server.supervisor.fleet import Fleet
+from inferd_server.supervisor.holders import Holders, unloaded
 from inferd_server.supervisor.links import Links
-from inferd_server.supervisor.policy import wants_gpu, without_gpu
+from inferd_server.supervisor.policy import for_replica, wants_gpu, without_gpu
 from inferd_server.supervisor.ports import Ports
 from inferd_server.supervisor.regions import Registry
 from inferd_server.supervisor.relay import ANSWER_S, Relay
-from inferd_server.supervisor.spawn import FRONT, WORKER, Child, spawn
+from inferd_server.supervisor.spawn import FRONT, REPLICA, WORKER, Child, name_of, spawn
 from inferd_server.supervisor.totals import Totals
 from inferd_server.supervisor.vigil import TICK_S, Vigil
 from inferd_server.supervisor.worker_deaths import WorkerDeaths
@@ -36,13 +39,16 @@ from inferd_server.transport.listening import check_host
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
+TAKING_CALLS = (
+    *(messages.Listening, messages.Ping, messages.Ending, messages.Measurements, Verdict),
+    *(messages.Load, messages.Unload, messages.Region, messages.NoRegion, messages.NoRegions),
+    messages.LogChange,
+)
+HOLDING_MODELS = (messages.Models, messages.Loaded, messages.Ping)
 MAY_SEND: Mapping[str, tuple[type, ...]] = {
-    WORKER: (messages.Models, messages.Loaded, messages.Ping, messages.Caught),
-    FRONT: (
-        *(messages.Listening, messages.Ping, messages.Quarantined, messages.Disconnected, Verdict),
-        *(messages.Load, messages.Unload, messages.Region, messages.NoRegion, messages.NoRegions),
-        *(messages.LogChange, messages.Measurements, messages.Ending),
-    ),
+    WORKER: (*HOLDING_MODELS, messages.Caught),
+    FRONT: (*TAKING_CALLS, messages.Quarantined, messages.Disconnected),
+    REPLICA: (*TAKING_CALLS, *HOLDING_MODELS, messages.Opened, messages.Taking),
 }
 """What each kind of process tells or asks; nothing else is heard of it."""
 HURRY_S = 1.0
@@ -60,17 +66,21 @@ class Supervisor:
         failed: Callable[[], None],
         spawn_child: Callable[[str, messages.Place, Sequence[int]], Child] = spawn,
         started: Callable[[], None] = lambda: None,
+        replicas: int = 0,
     ) -> None:
         """Prepare; nothing runs yet.
 
         Args:
             settings: checked.
             logs: started.
-            fronts: how many.
+            fronts: how many, before a worker; 0 where there are replicas.
             failed: called when the server cannot go on; `failure` says why.
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
+            replicas: how many, instead of fronts and a worker.
         """
+        self._replicas = replicas
+        self._count = replicas or fronts
         self._spawn_child = spawn_child
         self._started = started
         self.failure = ""
@@ -82,22 +92,30 @@ class Supervisor:
         self._metrics = Metrics()
         self._lock = threading.RLock()
         self._fleet = Fleet(
-            self._links, self._lock, self._spawn, self._handle, self._update, self._died, self._fail
+            self._links,
+            self._lock,
+            self._spawn,
+            self._handle,
+            self._update,
+            self._died,
+            self._fail,
+            replicas=replicas,
         )
         self._totals = Totals(self._fleet.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         self._regions = Registry()
-        self._relay = Relay(self._fleet, self._regions, logs, self._totals)
+        self._holders = Holders(self._lock)
+        self._relay = Relay(self._fleet, self._regions, logs, self._totals, self._holders)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
-        self._models = messages.Models((), settled=False)
-        self._failed: frozenset[str] | None = None
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
         self._deaths = WorkerDeaths()
-        # Why the worker leaves a GPU alone; "" if it does not.
+        # Why processes leave a GPU alone; "" if they do not.
         self._without_gpu = ""
-        self._vigil = Vigil(settings.survival, time.monotonic, self._fleet.live_fronts)
-        # When the worker served last, once it has.
+        self._vigil = Vigil(
+            settings.survival, time.monotonic, self._fleet.live_endpoints, bool(replicas)
+        )
+        # When requests were served last, once they were.
         self._served: float | None = None
         self._ended = threading.Event()
         self._announcing = threading.Lock()
@@ -140,65 +158,82 @@ class Supervisor:
             target=self._let_finish, args=(grace, hurry), name="finish", daemon=True
         ).start()
         hurry.wait()
-        self._stop_fronts(0.0, HURRY_S)
+        self._stop_endpoints(0.0, HURRY_S)
 
     def end(self) -> None:
         """End every process now. Safe to call twice."""
         self._ended.set()
         self._fleet.stop()
-        with self._lock:
-            worker = self._fleet.worker
-        if worker is not None:
-            patience = HURRY_S if self._vigil.silent(worker) else ANSWER_S
-            answers([worker.channel.ask(messages.Stop(0.0))], patience)
+        holders = self._holders.counting()
+        patience = HURRY_S if any(map(self._vigil.silent, holders)) else ANSWER_S
+        answers([child.channel.ask(messages.Stop(0.0)) for child in holders], patience)
         self._fleet.end(self._vigil.silent)
         self._metrics_server.stop()
         self._ports.close()
 
-    def _stop_fronts(self, grace: float, patience: float) -> None:
-        stops = [front.channel.ask(messages.Stop(grace)) for front in self._fleet.live_fronts()]
-        # A front that does not even answer does not keep the server from ending.
+    def _stop_endpoints(self, grace: float, patience: float) -> None:
+        endpoints = self._fleet.live_endpoints()
+        stops = [child.channel.ask(messages.Stop(grace)) for child in endpoints]
+        # A process that does not even answer does not keep the server from ending.
         answers(stops, patience)
 
     def _let_finish(self, grace: float, over: threading.Event) -> None:
         # Who has not answered by then is asked once more, for much less time.
-        self._stop_fronts(grace, grace)
+        self._stop_endpoints(grace, grace)
         over.set()
 
     def _spawn(self, role: str, index: int) -> Child:
-        address = self._ports.address
         if role == WORKER:
-            engine = self._settings.engine
-            failures = self._fleet.failures(WORKER)
-            why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
-            if why:
-                log.error("the next worker leaves the GPU alone", extra={"why": why})
-            self._without_gpu = why
-            place, inherited = self._links.for_worker(self._settings, address, why)
-            overrides = self._relay.overrides()
-            place = replace(
-                place,
-                awaits_overrides=bool(overrides),
-                logs=self._logs.read(),
-                wanted=self._models.wanted,
-                unloaded=unloaded(self._models),
-                left_out=self._deaths.left_out,
-                batch_limits=self._deaths.batch_limits,
-            )
-            child = self._spawn_child(role, place, inherited)
-            if overrides:
-                child.channel.tell(messages.Overrides(overrides))
-            return child
+            place, inherited = self._links.for_worker(self._settings, self._ports.address)
+            return self._start_holder(role, place, inherited, counts=True)
         probe = self._ports.probe_address
-        place, inherited = self._links.for_front(index, self._settings, address, probe)
-        place = replace(place, logs=self._logs.read())
-        child = self._spawn_child(role, place, inherited)
-        self._regions.tell(child)
+        if role == REPLICA:
+            settings = for_replica(self._settings, self._replicas, usable_cores())
+            place = self._links.for_replica(index, settings, self._ports.address, probe)
+            # Beside others that take calls it is to have what they have.
+            alone = not self._transports
+            child = self._start_holder(role, place, (), counts=alone)
+            self._tell_endpoint(child)
+            if alone:
+                child.channel.tell(messages.Listen())
+            return child
+        place, inherited = self._links.for_front(index, self._settings, self._ports.address, probe)
+        child = self._spawn_child(role, replace(place, logs=self._logs.read()), inherited)
         child.channel.tell(messages.Quarantined(tuple(self._quarantine.marks())))
-        with self._lock:
-            child.channel.tell(self._models)
-            # The last, because the front listens as soon as it knows it.
-            child.channel.tell(self._condition)
+        child.channel.tell(self._holders.models)
+        # The last, because the front listens as soon as it knows the condition.
+        self._tell_endpoint(child)
+        return child
+
+    def _tell_endpoint(self, child: Child) -> None:
+        self._regions.tell(child)
+        child.channel.tell(self._condition)
+
+    def _start_holder(
+        self, role: str, place: messages.Place, inherited: Sequence[int], counts: bool
+    ) -> Child:
+        """Start a process that is to load what the ones before it had, with the lock held."""
+        engine, models = self._settings.engine, self._holders.models
+        failures = self._fleet.failures(name_of(role, place.index))
+        why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
+        if why:
+            log.error("the next worker leaves the GPU alone", extra={"why": why})
+        self._without_gpu = why
+        overrides = self._holders.overrides
+        place = replace(
+            place,
+            without_gpu=why,
+            awaits_overrides=bool(overrides),
+            logs=self._logs.read(),
+            wanted=models.wanted,
+            unloaded=unloaded(models),
+            left_out=self._deaths.left_out,
+            batch_limits=self._deaths.batch_limits,
+        )
+        child = self._spawn_child(role, place, inherited)
+        self._holders.begin(child, counts)
+        if overrides:
+            child.channel.tell(messages.Overrides(overrides))
         return child
 
     def _handle(self, child: Child, message: object) -> object:
@@ -212,9 +247,9 @@ class Supervisor:
     def _do(self, child: Child, message: object) -> object:
         match message:
             case messages.Models():
-                self._tell_models(message)
+                self._tell_models(child, message)
             case messages.Loaded(failed):
-                # It waits for the fronts, and the worker must be heard meanwhile.
+                # It waits for others, and the process must be heard meanwhile.
                 threading.Thread(
                     target=self._loaded, args=(child, failed), name="loaded", daemon=True
                 ).start()
@@ -223,11 +258,11 @@ class Supervisor:
             case messages.Ping():
                 self._vigil.heard(child)
             case Verdict():
-                self._judged(message)
-            case messages.Quarantined(marks):
-                self._quarantine.learn(marks)
-                for front in self._fleet.live_fronts():
-                    front.channel.tell(message)
+                self._judged(child, message)
+            case messages.Opened() | messages.Taking():
+                self._holders.agree(child, message)
+            case messages.Quarantined():
+                self._quarantined(message)
             case messages.Ending(reason):
                 self._fleet.ending(child, reason)
             case messages.Disconnected(ran):
@@ -236,6 +271,15 @@ class Supervisor:
             case _:
                 return self._relay.answer(message)
         return None
+
+    def _judged(self, child: Child, verdict: Verdict) -> None:
+        if self._vigil.judged(child, verdict):
+            self._update()
+
+    def _quarantined(self, found: messages.Quarantined) -> None:
+        self._quarantine.learn(found.marks)
+        for front in self._fleet.live_endpoints():
+            front.channel.tell(found)
 
     def _limit_batches(self, ran: Mapping[tuple[str, int], int]) -> None:
         """See to it that batches that used up the memory are not formed again."""
@@ -247,72 +291,91 @@ class Supervisor:
             where = {"model": name, "version": version, "most_rows": rows}
             log.error("memory ran out in a batch of a model, which gets smaller ones", extra=where)
 
-    def _judged(self, verdict: Verdict) -> None:
-        if self._vigil.models.judged(verdict):
-            self._update()
-
-    def _tell_models(self, models: messages.Models) -> None:
+    def _tell_models(self, child: Child, models: messages.Models) -> None:
         with self._lock:
-            self._know_models(models)
-            for front in self._fleet.live_fronts():
-                front.channel.tell(models)
+            self._holders.told(child, models)
+            self._know_models()
+            if child.role == WORKER:
+                for front in self._fleet.live_endpoints():
+                    front.channel.tell(models)
+        self._let_listen()
         self._update()
 
-    def _know_models(self, models: messages.Models) -> None:
-        self._models = models
-        ready = {(r.name, r.version) for r in models.records if r.state == State.READY.value}
-        self._vigil.models.keep(ready)
+    def _know_models(self) -> None:
+        records = self._holders.models.records
+        ready = {(r.name, r.version) for r in records if r.state == State.READY.value}
+        self._vigil.keep(ready)
         self._deaths.served({name for name, _ in ready})
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
         self._relay.catch_up()
-        with self._lock:
-            if self._fleet.worker is not child:
-                return
-            self._failed = failed
+        if not self._holders.tried(child, failed):
+            return
         self._fleet.useful(child)
+        self._holders.join(child)
+        self._know_models()
+        self._let_listen()
         self._update()
-        without = self._settings.repository.ready_without_models
-        if not self._condition.ready and (failed or not (self._models.wanted or without)):
+        without, wanted = (
+            self._settings.repository.ready_without_models,
+            self._holders.models.wanted,
+        )
+        if not self._condition.ready and (failed or not (wanted or without)):
             log.error("not ready", extra=why_not_ready(failed))
+
+    def _let_listen(self) -> None:
+        """Have the replicas take calls that have what all have, or whatever is left of them."""
+        with self._lock:
+            if not self._replicas or self._draining:
+                return
+            if self._listening and not self._transports:
+                self._holders.count_all()
+            for child in self._holders.counting():
+                if child not in self._transports:
+                    child.channel.tell(messages.Listen())
 
     def _heard(self, child: Child, transport: str) -> None:
         with self._lock:
             self._transports[child] = transport
             self._metrics.server(VERSION, ",".join(sorted(set(self._transports.values()))))
-            first = not self._listening and len(self._transports) == self._links.count
-            self._listening = self._listening or first
+            again = self._listening
+            first = not again and len(self._transports) == self._count
+            self._listening = again or first
+        if again:
+            log.info("listening again", extra={"child": child.name})
         if first:
             where = {"host": self._settings.listen.host, "metrics_port": self._metrics_port}
-            fronts = {"fronts": self._links.count}
-            log.info("listening", extra={**where, **self._ports.numbers, **fronts})
-        self._fleet.useful(child)
+            processes = {"replicas" if self._replicas else "fronts": self._count}
+            log.info("listening", extra={**where, **self._ports.numbers, **processes})
+        if child.role == FRONT:
+            self._fleet.useful(child)
         self._update()
 
     def _died(self, child: Child, code: int | None) -> None:
         self._totals.ended(child)
         with self._lock:
             self._transports.pop(child, None)
-            if child.role == WORKER:
-                self._failed = None
-                self._blame(code)
+            if child.role != FRONT:
+                self._blame(child, code)
                 # For fronts that come now: the others know it, and what they had to do about it.
-                self._know_models(lost(self._models))
+                self._holders.lost(child)
+                self._know_models()
+        self._let_listen()
 
-    def _blame(self, code: int | None) -> None:
-        """Leave models out that ended workers while they were loaded."""
-        engine, records = self._settings.engine, self._models.records
-        loading = {each.name for each in records if each.state == State.LOADING.value}
+    def _blame(self, child: Child, code: int | None) -> None:
+        """Leave models out that ended processes while they were loaded."""
+        engine, loading = self._settings.engine, self._holders.loading(child)
         if wants_gpu(engine) and engine.cpu_fallback and not self._without_gpu:
             # The processor is tried first.
             loading = set()
         for name in self._deaths.died(code, loading):
             log.error("a model is left out", extra={"model": name, "why": LEFT_OUT})
-            self._fleet.forgive(WORKER)
+            self._fleet.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
         processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
-        restarts = {role: self._fleet.restarts[role] for role in (WORKER, FRONT)}
+        roles = (REPLICA,) if self._replicas else (WORKER, FRONT)
+        restarts = {role: self._fleet.restarts[role] for role in roles}
         return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)
 
     def _fail(self, reason: str) -> None:
@@ -335,7 +398,7 @@ class Supervisor:
 
     def _update(self) -> None:
         """Tell everybody when the server became ready, or is so no more."""
-        if self._listening and self._failed is not None:
+        if self._listening and self._holders.loaded:
             self._started()
         with self._lock:
             now = diagnose(self._facts())
@@ -343,14 +406,14 @@ class Supervisor:
             if now == before:
                 return
             self._metrics.ready(now.ready)
-            for front in self._fleet.live_fronts():
-                front.channel.tell(now)
+            for child in self._fleet.live_endpoints():
+                child.channel.tell(now)
         if now.ready != before.ready and not now.draining:
-            # It waits for the fronts, whose messages may have led here.
+            # It waits for processes whose messages may have led here.
             threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     def _announce(self) -> None:
-        """Log that the server became ready or is so no more, once every front says the same."""
+        """Log that the server became ready or is so no more, once every process says the same."""
         with self._announcing:
             self._relay.catch_up()
             ready = self._condition.ready
@@ -359,41 +422,29 @@ class Supervisor:
                 log.log(*((logging.INFO, "ready") if ready else (logging.ERROR, "not ready")))
 
     def _facts(self) -> Facts:
-        silent = self._vigil.silent(self._fleet.worker)
-        serving = self._fleet.serving
+        silent = any(map(self._vigil.silent, self._holders.counting()))
+        serving, loaded = self._serving(), self._holders.loaded
         now = time.monotonic()
-        if serving and not silent and self._failed is not None:
+        if serving and not silent and loaded:
             self._served = now
         return Facts(
             draining=self._draining,
             listening=self._listening,
             serving=serving,
             silent=silent,
-            loaded=self._failed is not None,
-            wanted=self._models.wanted,
-            records=self._models.records,
-            sick=self._vigil.models.why(),
+            loaded=loaded,
+            wanted=self._holders.models.wanted,
+            records=self._holders.models.records,
+            sick=self._vigil.sick(),
+            partial=self._holders.partial,
             strict=self._settings.repository.strict_readiness,
             without_models=self._settings.repository.ready_without_models,
             down_s=0.0 if self._served is None else now - self._served,
             repair_timeout_s=self._settings.survival.repair_timeout_s,
         )
 
-
-def lost(models: messages.Models) -> messages.Models:
-    """Return what is to be said of the models of a worker that died."""
-    records = (
-        each
-        if each.reason == UNLOADED
-        else messages.ModelRecord(
-            each.name, each.version, State.UNAVAILABLE.value, WORKER_LOST, None
-        )
-        for each in models.records
-    )
-    return messages.Models(tuple(records), settled=False, wanted=models.wanted)
-
-
-def unloaded(models: messages.Models) -> frozenset[str]:
-    """Return the models that callers had unloaded, all versions of them."""
-    others = {each.name for each in models.records if each.reason != UNLOADED}
-    return frozenset(each.name for each in models.records) - others
+    def _serving(self) -> bool:
+        """True while somebody who takes calls has models to ask."""
+        if not self._replicas:
+            return self._fleet.serving
+        return any(child in self._transports for child in self._holders.joined())

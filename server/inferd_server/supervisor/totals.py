@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
 from prometheus_client import CollectorRegistry
@@ -15,8 +15,10 @@ from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.monitoring.statistics import merge as merge_statistics
-from inferd_server.supervisor.spawn import Child
+from inferd_server.supervisor.spawn import REPLICA, Child
 
+Version = tuple[str, int]
+"""Name and version of a model."""
 PATIENCE_S = 1.0
 """A process that does not answer is counted as it was when it did."""
 
@@ -39,6 +41,7 @@ class Totals:
         # Of those that still owe an answer: they are stopped, most likely, and not waited for.
         self._owed: dict[Child, Future[Measured]] = {}
         self._ended = MetricsSnapshot()
+        self._ended_statistics: dict[Version, Snapshot] = {}
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.metrics))
@@ -50,15 +53,16 @@ class Totals:
             return merge([own, self._ended, *(one.metrics for one in latest)])
 
     def measured(self) -> Measured:
-        """Return what all processes counted, by the worker's numbers of model versions."""
+        """Return what all processes counted."""
         latest = self._ask()
-        statistics: dict[int, list[Snapshot]] = {}
+        with self._lock:
+            statistics = {version: [one] for version, one in self._ended_statistics.items()}
         for one in latest:
-            for number, found in one.statistics.items():
-                statistics.setdefault(number, []).append(found)
+            for version, found in one.statistics.items():
+                statistics.setdefault(version, []).append(found)
         return Measured(
             merge(one.metrics for one in latest),
-            {number: merge_statistics(found) for number, found in statistics.items()},
+            {version: merge_statistics(found) for version, found in statistics.items()},
         )
 
     def ended(self, child: Child) -> None:
@@ -66,8 +70,23 @@ class Totals:
         with self._lock:
             last = self._latest.pop(child, None)
             self._owed.pop(child, None)
-            if last is not None:
-                self._ended = merge([self._ended, without_gauges(last.metrics)])
+            if last is None:
+                return
+            self._ended = merge([self._ended, without_gauges(last.metrics)])
+            if child.role == REPLICA:
+                # Its models go on in others; those of a worker begin anew with the next one.
+                self._keep(last.statistics)
+
+    def forget(self, model: str) -> None:
+        """Forget what dead processes counted for a model: it was loaded anew, or unloaded."""
+        with self._lock:
+            for version in [each for each in self._ended_statistics if each[0] == model]:
+                del self._ended_statistics[version]
+
+    def _keep(self, statistics: Mapping[Version, Snapshot]) -> None:
+        for version, found in statistics.items():
+            before = self._ended_statistics.get(version, Snapshot())
+            self._ended_statistics[version] = merge_statistics([before, found])
 
     def _ask(self) -> list[Measured]:
         children = self._everyone()

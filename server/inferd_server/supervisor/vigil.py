@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.control import messages
 from inferd_server.front.sick import SickModels
+from inferd_server.front.verdict import Verdict
 from inferd_server.settings.model import SurvivalSettings
 from inferd_server.supervisor.spawn import Child
 
@@ -35,21 +36,24 @@ class Vigil:
         self,
         survival: SurvivalSettings,
         clock: Callable[[], float],
-        fronts: Callable[[], Sequence[Child]],
+        endpoints: Callable[[], Sequence[Child]],
+        own_models: bool = False,
     ) -> None:
         """Begin.
 
         Args:
             survival: how often models are tried, and what is taken for dead.
             clock: monotonic seconds.
-            fronts: returns those that live.
+            endpoints: returns the processes that take calls and live.
+            own_models: each of them has its own models, instead of all those of a worker.
         """
         self._survival = survival
         self._clock = clock
-        self._fronts = fronts
+        self._endpoints = endpoints
+        self._own_models = own_models
         self._pulses: dict[Child, Pulse] = {}
-        self.models = SickModels(clock)
-        """What trials said."""
+        # What trials said, by the process whose models they are; None: the worker.
+        self._sick: dict[Child | None, SickModels] = {None: SickModels(clock)}
         self._tried = clock()
         self._turn = 0
         self._lock = threading.Lock()
@@ -59,10 +63,34 @@ class Vigil:
         now = self._clock()
         with self._lock:
             self._pulses = {child: self._pulses.get(child) or Pulse() for child in everyone}
+            self._sick = {
+                owner: sick
+                for owner, sick in self._sick.items()
+                if owner is None or owner in self._pulses
+            }
             asked = [child for child, pulse in self._pulses.items() if _ping(pulse, now)]
         for child in asked:
             child.channel.tell(messages.Ping())
         self._try(now)
+
+    def judged(self, child: Child, verdict: Verdict) -> bool:
+        """Note what a trial in a process said of a model; True if that changes what is known."""
+        owner = child if self._own_models else None
+        with self._lock:
+            sick = self._sick.setdefault(owner, SickModels(self._clock))
+        return sick.judged(verdict)
+
+    def keep(self, loaded: Collection[tuple[str, int]]) -> None:
+        """Forget what was said of versions that are not loaded any more."""
+        for sick in self._sick_models().values():
+            sick.keep(loaded)
+
+    def sick(self) -> Mapping[tuple[str, int], str]:
+        """Return the versions that fail their trials somewhere, and why."""
+        found: dict[tuple[str, int], str] = {}
+        for sick in self._sick_models().values():
+            found.update(sick.why())
+        return found
 
     def heard(self, child: Child) -> None:
         """Note that a process answered a ping."""
@@ -89,21 +117,29 @@ class Vigil:
                 for child, pulse in self._pulses.items()
                 if pulse.known and pulse.asked is not None and now - pulse.asked >= limit
             ]
-        if worker is not None:
-            for model, seconds in self.models.late().items():
-                if seconds >= limit:
-                    found.append((worker, f"model {model!r} answers nobody for {seconds:.0f} s"))
+        for owner, sick in self._sick_models().items():
+            child = owner or worker
+            late = sick.late().items() if child is not None else ()
+            for model, seconds in late:
+                if seconds >= limit and child is not None:
+                    found.append((child, f"model {model!r} answers nobody for {seconds:.0f} s"))
         return found
+
+    def _sick_models(self) -> Mapping[Child | None, SickModels]:
+        with self._lock:
+            return dict(self._sick)
 
     def _try(self, now: float) -> None:
         interval = self._survival.canary_interval_s
-        fronts = self._fronts()
-        if not interval or now - self._tried < interval or not fronts:
+        endpoints = self._endpoints()
+        if not interval or now - self._tried < interval or not endpoints:
             return
         self._tried = now
         self._turn += 1
-        # One after the other: the way of each is tried, and none is asked often.
-        fronts[self._turn % len(fronts)].channel.tell(messages.TryModels(interval))
+        # Of fronts one after the other: the way of each is tried, and none is asked often.
+        turn = self._turn % len(endpoints)
+        for child in endpoints if self._own_models else endpoints[turn : turn + 1]:
+            child.channel.tell(messages.TryModels(interval))
 
 
 def _ping(pulse: Pulse, now: float) -> bool:

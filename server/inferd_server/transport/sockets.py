@@ -5,67 +5,105 @@ from __future__ import annotations
 import select
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
+
+from inferd_server.address import is_unix, socket_path
 
 DESCRIPTORS = Path("/proc/self/fd")
 TASKS = Path("/proc/self/task")
+# What a thread does that has a processor, waits for one, or for its memory or a disk.
+AT_WORK = ("R", "D")
+Place: TypeAlias = int | Path
+"""Where a server listens: a TCP port, or the path of a unix socket."""
 
 
-def has_unread(port: int) -> bool:
-    """Return True while a connection to a port waits to be accepted, or its bytes to be read.
+def place_of(address: str, port: int) -> Place:
+    """Return the place of an address that is listened on; the port counts where it has one."""
+    return socket_path(address) if is_unix(address) else port
+
+
+def has_unread(place: Place) -> bool:
+    """Return True while a connection to a place waits to be accepted, or its bytes to be read.
 
     Also where that cannot be seen, as without a descriptor to look with.
     """
     poll = select.poll()
     try:
-        for descriptor in sockets_of(port):
+        for descriptor in sockets_of(place):
             poll.register(descriptor, select.POLLIN)
     except OSError:
         return True
     return any(seen & select.POLLIN for _, seen in poll.poll(0))
 
 
-def sockets_of(port: int) -> Iterator[int]:
-    """Yield the descriptors of this process's sockets on a local port; they may be closed soon."""
+def sockets_of(place: Place) -> Iterator[int]:
+    """Yield the descriptors of this process's sockets at a place; they may be closed soon."""
     # All of them first: the list itself is read through a descriptor that is gone afterwards.
     for descriptor in [int(entry.name) for entry in DESCRIPTORS.iterdir()]:
-        if _local_port(descriptor) == port:
+        if _place(descriptor) == place:
             yield descriptor
 
 
-def _local_port(descriptor: int) -> int:
-    """Return the local port of a TCP socket; -1 for any other descriptor."""
+def _place(descriptor: int) -> Place | None:
+    """Return where a socket listens or was accepted; None for any other descriptor."""
     try:
         found = socket.socket(fileno=descriptor)
     except OSError:
-        return -1
+        return None
     try:
-        tcp = found.family in {socket.AF_INET, socket.AF_INET6} and found.type == socket.SOCK_STREAM
-        return int(found.getsockname()[1]) if tcp else -1
+        if found.type != socket.SOCK_STREAM:
+            return None
+        name = found.getsockname()
+        if found.family == socket.AF_UNIX:
+            return Path(name) if name and isinstance(name, str) else None
+        return int(name[1]) if found.family in {socket.AF_INET, socket.AF_INET6} else None
     except OSError:
-        return -1
+        return None
     finally:
         # The descriptor is another's to close.
         found.detach()
 
 
-def others_run() -> bool:
-    """Return True while a thread of this process, besides the caller, has or awaits a processor.
+class Arriving:
+    """What is on its way to a server, from its sockets through the threads of this process."""
 
-    Also where that cannot be seen, as without a descriptor to look with.
-    Source: proc_pid_stat(5); the name in parentheses may hold anything.
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._threads: Mapping[str, tuple[str, ...]] = {}
+
+    def look(self) -> bool:
+        """Return False if nothing was on its way at any time since the last look.
+
+        Then no byte is unread, and every thread but this one waits, and was not switched since.
+        One look at each thread would not do: who is found waiting may be woken by another before
+        that one is looked at, or sleep for a moment because a lock is taken.
+        """
+        unread = has_unread(self._place)
+        try:
+            threads = _others()
+        except OSError:
+            return True
+        last, self._threads = self._threads, threads
+        at_work = any(state[0] in AT_WORK for state in threads.values())
+        return unread or at_work or threads != last
+
+
+def _others() -> Mapping[str, tuple[str, ...]]:
+    """Return for each other thread its state, and how often it left a processor.
+
+    Source: proc_pid_status(5).
     """
     own = str(threading.get_native_id())
-    try:
-        return any(_runs(task) for task in TASKS.iterdir() if task.name != own)
-    except OSError:
-        return True
+    return {task.name: _state(task) for task in TASKS.iterdir() if task.name != own}
 
 
-def _runs(task: Path) -> bool:
+def _state(task: Path) -> tuple[str, ...]:
     try:
-        return (task / "stat").read_text().rpartition(")")[2].split()[0] == "R"
+        lines = (task / "status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):
         # It has just ended.
-        return False
+        return ("",)
+    values = (line.split(None, 2)[1] for line in lines if line.startswith(("State:", "voluntary")))
+    return tuple(values)

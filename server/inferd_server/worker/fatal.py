@@ -7,6 +7,7 @@ sent it learns that the process is gone.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -30,7 +31,9 @@ def is_fatal(error: BaseException) -> TypeGuard[EngineError]:
 def end_process(error: EngineError) -> None:
     """End this process with `EXIT_CODE`, its log written."""
     log.critical("the engine failed for good: the process ends", extra={"error": str(error)})
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        # Full, most likely.
+        sys.stderr.flush()
     # Python's own way out would call into the engine again.
     os._exit(EXIT_CODE)
 

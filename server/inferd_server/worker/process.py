@@ -198,7 +198,7 @@ class WorkerProcess:
         handles = [entry.handle for entry in self._repository.entries()]
         return Measured(
             self._metrics.snapshot(),
-            {h.number: h.statistics.read() for h in handles if h is not None},
+            {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
 
     def _tell_models(self) -> None:

@@ -7,19 +7,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from inferd_engines.engine import EngineError
+from inferd_engines.tensorrt.background import reason_of
 from inferd_engines.tensorrt.builder import Builder
-from inferd_engines.tensorrt.errors import BuildCancelled, BuildFailed
+from inferd_engines.tensorrt.errors import BuildCancelled, BuildFailed, PlanRefused
 from inferd_engines.tensorrt.key import Host, key_of
+from inferd_engines.tensorrt.loading import REASONS, check_valid, meanings
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.progress import Build, Phase
-from inferd_engines.tensorrt.recording import Recording, logger_of
+from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
 from inferd_engines.tensorrt.shim import Library, required
 from inferd_engines.tensorrt.store import PlanStore
 from inferd_server.settings.model import shipped_models
@@ -198,7 +201,8 @@ def test_a_plan_is_not_read_where_there_is_no_driver_and_the_reason_is_told(
         pytest.skip("there is a driver here")
     plan, _ = builder.build(DIGITS, SMALL)
     recording = Recording()
-    runtime = library.module.Runtime(logger_of(library.module, recording))
+    listeners_of(library.module).listen(recording)
+    runtime = library.module.Runtime(logger_of(library.module))
     engine = None if runtime is None else runtime.deserialize_cuda_engine(plan)
     with pytest.raises(EngineError, match=r"read the plan: .*(?i:cuda|driver)"):
         required(engine, "read the plan", recording)
@@ -270,3 +274,171 @@ def test_an_interrupted_command_leaves_no_plan(
         assert process.wait(60) == 1
     assert "cancelled" in rest
     assert list((tmp_path / "plans").glob("*/plan")) == []
+
+
+@pytest.fixture
+def configured(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[set[str]]]:
+    """Build digits, and return the flags that each of TensorRT's builds had."""
+
+    def build(options: BuildOptions, fails: int = 0) -> list[set[str]]:
+        kept, names = [], ("TF32", "REQUIRE_USER_ALLOCATION")
+        serialize = Builder._serialize
+        trt = library.module
+
+        class Watched:
+            """TensorRT's builder, which may fail at first."""
+
+            def __init__(self, builder: object) -> None:
+                self.builder = builder
+
+            def build_serialized_network(self, network: object, config: object) -> object:
+                flags = {one for one in names if config.get_flag(getattr(trt.BuilderFlag, one))}
+                kept.append(flags)
+                if len(kept) <= fails:
+                    return None
+                return self.builder.build_serialized_network(network, config)
+
+        monkeypatch.setattr(
+            Builder,
+            "_serialize",
+            lambda self, builder, *rest: serialize(self, Watched(builder), *rest),
+        )
+        Builder(library).build(DIGITS, options)
+        return kept
+
+    return build
+
+
+def test_plans_are_built_so_that_graphs_can_hold_them_and_fp32_is_fp32(
+    configured: Callable[..., list[set[str]]],
+) -> None:
+    assert configured(SMALL) == [{"REQUIRE_USER_ALLOCATION"}]
+
+
+def test_tf32_is_a_precision_of_its_own(configured: Callable[..., list[set[str]]]) -> None:
+    options = replace(SMALL, precision="tf32")
+    assert configured(options) == [{"REQUIRE_USER_ALLOCATION", "TF32"}]
+
+
+def test_a_model_that_graphs_cannot_hold_is_built_without_them(
+    configured: Callable[..., list[set[str]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert configured(SMALL, 1) == [{"REQUIRE_USER_ALLOCATION"}, set()]
+    assert "no plan that CUDA graphs can hold" in caplog.messages
+    with pytest.raises(BuildFailed, match="could not build"):
+        configured(SMALL, 2)
+
+
+def one_node(folder: Path, operator: str, inputs: int, output: int, **more: object) -> Path:
+    """Save a model of one operator."""
+    kinds = {1: TensorProto.FLOAT, 7: TensorProto.INT64, 11: TensorProto.DOUBLE}
+    names = ["X", *more.pop("others", [])]
+    graph = helper.make_graph(
+        [helper.make_node(operator, names, ["Y"], name="it", **more.pop("attributes", {}))],
+        "one",
+        [helper.make_tensor_value_info("X", kinds[inputs], more.pop("shape", [8]))],
+        [helper.make_tensor_value_info("Y", kinds[output], None)],
+        more.pop("values", []),
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    return saved(made, folder)
+
+
+def test_an_operator_that_the_parser_lacks_is_named_in_one_sentence(
+    builder: Builder, tmp_path: Path
+) -> None:
+    model = one_node(tmp_path, "NonZero", 1, 7)
+    with pytest.raises(BuildFailed) as failed:
+        builder.build(model, replace(SMALL, batched=False))
+    assert str(failed.value) == (
+        f"tensorrt_rtx {builder.library.version} does not have the operator NonZero (node 'it') "
+        "that the model uses; ONNX Runtime serves it"
+    )
+
+
+def test_an_operator_that_the_builder_lacks_is_named_in_one_sentence(
+    builder: Builder, tmp_path: Path
+) -> None:
+    limits = [
+        helper.make_tensor("scores", TensorProto.FLOAT, [1, 1, 10], [0.5] * 10),
+        helper.make_tensor("most", TensorProto.INT64, [1], [5]),
+        helper.make_tensor("overlap", TensorProto.FLOAT, [1], [0.5]),
+    ]
+    model = one_node(
+        tmp_path,
+        "NonMaxSuppression",
+        1,
+        7,
+        others=["scores", "most", "overlap"],
+        values=limits,
+        shape=[1, 10, 4],
+    )
+    with pytest.raises(BuildFailed) as failed:
+        builder.build(model, replace(SMALL, batched=False))
+    assert str(failed.value) == (
+        f"tensorrt_rtx {builder.library.version} does not have an operator (node 'it') "
+        "that the model uses; ONNX Runtime serves it"
+    )
+
+
+@pytest.mark.parametrize(("inputs", "output"), [(11, 1), (1, 11)])
+def test_datatypes_that_tensorrt_would_replace_are_refused_before_the_build(
+    builder: Builder, tmp_path: Path, inputs: int, output: int
+) -> None:
+    model = one_node(tmp_path, "Cast", inputs, output, attributes={"to": output})
+    with pytest.raises(PlanRefused, match="is float64, which TensorRT does not have; ONNX Runt"):
+        builder.build(model, replace(SMALL, batched=False))
+
+
+def test_what_the_command_says_last_is_the_reason_and_one_line(
+    tmp_path: Path, library: Library
+) -> None:
+    model = one_node(tmp_path, "NonZero", 1, 7)
+    done = subprocess.run(
+        command(model, tmp_path / "plans", "--no-batch", "--target", "8.9"),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    reason = reason_of(done.returncode, done.stderr)
+    assert reason.startswith(f"tensorrt_rtx {library.version} does not have the operator NonZero")
+    assert "Assertion failed" not in reason
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "reason"),
+    [
+        (1, "a line\nthe reason\n", "the reason"),
+        (1, "", "its process ended with code 1"),
+        (-9, "", "its process ended with signal SIGKILL"),
+        (-11, "a line", "its process ended with signal SIGSEGV, and said last: a line"),
+    ],
+)
+def test_why_a_build_failed_is_one_line(code: int, said: str, reason: str) -> None:
+    assert reason_of(code, said) == reason
+
+
+def test_a_plan_that_is_not_for_this_host_says_why_and_what_to_do(
+    library: Library, builder: Builder
+) -> None:
+    trt = library.module
+    recording = Recording()
+    listeners_of(trt).listen(recording)
+    runtime = trt.Runtime(logger_of(trt))
+    with pytest.raises(PlanRefused, match="plan: its bytes are no plan; remove it from the store"):
+        check_valid(trt, runtime, b"no plan" * 100, recording)
+    plan, _ = builder.build(DIGITS, SMALL)
+    recording.begin()
+    listeners_of(trt).listen(recording)
+    # There is no driver, or one that is none, of which TensorRT has no bit but a line.
+    with pytest.raises(PlanRefused, match=r"(?i)does not take the plan: .*(driver|cuda)"):
+        check_valid(trt, runtime, plan, recording)
+
+
+def test_the_bits_of_an_invalid_plan_have_names_in_this_tensorrt(library: Library) -> None:
+    bits = library.module.EngineInvalidityDiagnostics.__members__
+    assert set(bits) == set(REASONS)
+    both = int(bits["VERSION_MISMATCH"]) | int(bits["UNSUPPORTED_CC"])
+    found = meanings(library.module, both)
+    assert sorted(found) == sorted([REASONS["VERSION_MISMATCH"], REASONS["UNSUPPORTED_CC"]])

@@ -1,4 +1,4 @@
-"""Outputs whose shapes depend on the data, over doubles that ask for their memory as they run."""
+"""Outputs whose shapes depend on the data, over a double that asks for their memory as it runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from inferd_engines.tensorrt.outputs import DependentOutput
 from inferd_engines.tensorrt.profiles import Range
 from inferd_engines.tensorrt.recording import Recording
 
-from tests.engines.tensorrt.bench import PLAN, Bench
+from tests.engines.tensorrt.bench import PLAN, Bench, NoWait
 from tests.fakes.engine import DOUBLING, double
 
-TAKEN = ("mem_alloc", "pagelocked_empty")
+TAKEN = ("cuMemAlloc", "cuMemHostAlloc")
 FLOAT, INTEGER = np.dtype(np.float32), np.dtype(np.int64)
 WHERE = Signature((Tensor("X", FLOAT, (8,)),), (Tensor("AT", INTEGER, (None,)),))
 LARGE = Signature((Tensor("X", FLOAT, (None,)),), WHERE.outputs)
@@ -85,25 +85,26 @@ def test_a_given_buffer_is_written(finder: TensorRTEngine) -> None:
 def test_memory_is_taken_where_it_does_not_fit_and_kept(
     bench: Bench, finder: TensorRTEngine
 ) -> None:
-    before = {name: bench.driver.counts[name] for name in TAKEN}
+    before = [bench.standin.calls(name) for name in TAKEN]
     lanes = 2
     for _ in range(lanes):
         finder.run(positives(*range(8)), {}, 1)
-    taken = {name: bench.driver.counts[name] for name in TAKEN}
-    assert taken == {name: before[name] + lanes for name in TAKEN}
+    taken = [bench.standin.calls(name) for name in TAKEN]
+    assert taken == [count + lanes for count in before]
     for count in (1, 8, 3, 8, 0, 8):
         finder.run(positives(*range(count)), {}, 1)
-    assert {name: bench.driver.counts[name] for name in TAKEN} == taken
+    assert [bench.standin.calls(name) for name in TAKEN] == taken
 
 
 def test_outputs_that_grow_bit_by_bit_do_not_take_memory_each_time(bench: Bench) -> None:
-    output = DependentOutput(bench.driver, WHERE.outputs[0], Recording())
+    output = DependentOutput(bench.cuda, WHERE.outputs[0], Recording())
+    before = bench.standin.calls("cuMemAlloc")
     for nbytes in range(1, 10_001):
         assert output.reserve(nbytes, 256)
-    assert bench.driver.counts["mem_alloc"] < 30
-    assert 10_000 <= bench.driver.held <= 15_000
+    assert bench.standin.calls("cuMemAlloc") < before + 30
+    assert 10_000 <= bench.standin.held() <= 15_000
     output.close()
-    assert bench.driver.held == 0
+    assert bench.standin.held() == 0
 
 
 def test_two_runs_under_way_have_their_own_shapes(finder: TensorRTEngine) -> None:
@@ -114,26 +115,25 @@ def test_two_runs_under_way_have_their_own_shapes(finder: TensorRTEngine) -> Non
         assert finder.finish(earlier, {})["AT"].tolist() == [1, 2, 3]
 
 
-def test_a_missing_wait_would_be_seen(
-    finder: TensorRTEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_wait_would_be_seen(finder: TensorRTEngine) -> None:
     pending = finder.begin(positives(1, 2), 1)
-    monkeypatch.setattr(type(pending.lane.done), "synchronize", lambda _: None)
+    pending.lane.done = NoWait()
     found = finder.finish(pending, {})["AT"].tolist()
     assert len(found) == 2
     assert found != [1, 2]
 
 
 def test_nothing_is_captured(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    before = bench.standin.launches
     engine = bench.open(WHERE, where, batched=False, dependent=["AT"])
     engine.run(positives(1), {}, 1)
-    assert bench.graphs.launches == 0
+    assert bench.standin.launches == before
     assert caplog.records == []
 
 
 def test_a_shape_that_is_not_told_is_not_that_of_the_run_before(bench: Bench) -> None:
-    output = DependentOutput(bench.driver, WHERE.outputs[0], Recording())
-    stream = bench.driver.Stream(1)
+    output = DependentOutput(bench.cuda, WHERE.outputs[0], Recording())
+    stream = bench.cuda.Stream(1)
     output.begin()
     output.reserve(8, 256)
     output.told((1,))
@@ -141,15 +141,17 @@ def test_a_shape_that_is_not_told_is_not_that_of_the_run_before(bench: Bench) ->
     output.begin()
     with pytest.raises(TensorRTError, match="did not tell the shape of output 'AT'"):
         output.copy_out(stream)
+    stream.synchronize()
+    output.close()
 
 
 def test_such_a_run_could_not_be_captured(bench: Bench, finder: TensorRTEngine) -> None:
-    stream = finder.begin(positives(1), 1).lane.stream
-    bench.graphs.begin(stream.handle)
-    with pytest.raises(bench.driver.LogicError, match="capturing"):
-        # The first context is the one that told the shapes at load.
-        bench.trt.engines[0].contexts[1].execute_async_v3(stream.handle)
-    bench.graphs.end(stream.handle)
+    lane = finder.begin(positives(1), 1).lane
+    bench.device.libcuda.begin_capture(lane.handle)
+    # The first context is the one that told the shapes at load.
+    assert not bench.trt.engines[0].contexts[1].execute_async_v3(lane.handle)
+    with pytest.raises(TensorRTError, match="CAPTURE_INVALIDATED"):
+        bench.device.libcuda.end_capture(lane.handle)
 
 
 def test_rows_are_cut_from_the_bucket_and_other_outputs_are_as_ever(bench: Bench) -> None:
@@ -182,7 +184,7 @@ def test_parts_of_a_batch_are_joined_where_they_can_be(bench: Bench) -> None:
 
 def test_a_run_that_finds_no_memory_fails_alone(bench: Bench) -> None:
     engine = bench.open(LARGE, where, ranges=LONG, batched=False, dependent=["AT"])
-    bench.driver.total = bench.driver.held + 4096
+    bench.standin.limit(bench.standin.held() + 4096)
     with pytest.raises(EngineError, match=r"no memory for output 'AT': .*out of memory") as failed:
         engine.run(positives(*range(1000), size=1000), {}, 1)
     assert not failed.value.fatal
@@ -192,13 +194,20 @@ def test_a_run_that_finds_no_memory_fails_alone(bench: Bench) -> None:
 
 def test_a_batch_that_finds_no_memory_runs_in_halves(bench: Bench) -> None:
     engine = packing(bench, 2, 4)
-    bench.driver.total = bench.driver.held + 2 * (2 * 4 * 4 + 256)
+    bench.standin.limit(bench.standin.held() + 2 * (2 * 4 * 4 + 256))
     assert engine.run(filled(4, 4, 4, 4), {}, 4)["PACKED"].tolist() == [[1] * 4] * 4
+
+
+def test_nothing_has_an_address_too(bench: Bench) -> None:
+    output = DependentOutput(bench.cuda, WHERE.outputs[0], Recording())
+    assert output.reserve(0, 256)
+    output.close()
+    assert bench.standin.held() == 0
 
 
 def test_an_alignment_that_allocations_lack_is_refused(bench: Bench) -> None:
     recording = Recording()
-    output = DependentOutput(bench.driver, WHERE.outputs[0], recording)
+    output = DependentOutput(bench.cuda, WHERE.outputs[0], recording)
     assert output.reserve(8, 4096) == 0
     assert "aligned to 4096 bytes" in recording.explain("it failed")
 
@@ -209,7 +218,7 @@ def test_its_memory_is_counted_and_given_back(bench: Bench) -> None:
     engine.run(positives(*range(5000), size=5000), {}, 1)
     assert engine.memory() >= before + 5000 * 8
     engine.close()
-    assert bench.driver.held == 0
+    assert bench.standin.held() == 0
 
 
 def test_inputs_that_are_shapes_of_others_are_refused(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""A plan behind the engine interface, over doubles that punish every missing wait."""
+"""A plan behind the engine interface, over a stand-in that punishes every missing wait."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from inferd_engines.engine import Array, Engine, EngineError
+from inferd_engines.engine import Array, Engine, EngineError, Signature, Tensor
 from inferd_engines.tensorrt.engine import TensorRTEngine
 from inferd_engines.tensorrt.errors import PlanRefused
-from inferd_engines.tensorrt.lane import Lane
+from inferd_engines.tensorrt.lane import KEPT
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.profiles import Range
 
+from tests.device.standin import OUT_OF_MEMORY
 from tests.engines.cases import ADD_SUB, CASES, FREE_DIMS, NO_BATCH, Case
 from tests.engines.contract import EngineContract
-from tests.engines.tensorrt.bench import Bench
+from tests.engines.tensorrt.bench import Bench, NoWait
 from tests.fakes.engine import DOUBLING, double
 
-TAKEN = ("mem_alloc", "pagelocked_empty", "stream", "event")
+TAKEN = ("cuMemAlloc", "cuMemHostAlloc", "cuStreamCreate", "cuEventCreate")
 """Calls that take something, with the GIL held."""
 FREE = Range((1,), (64,), (100_000,))
 
@@ -100,10 +101,10 @@ def test_padding_is_zeros_and_not_what_somebody_else_sent(bench: Bench) -> None:
 
 
 def test_nothing_is_taken_once_it_is_loaded(bench: Bench, engine: TensorRTEngine) -> None:
-    before = {name: bench.driver.counts[name] for name in TAKEN}
+    before = [bench.standin.calls(name) for name in TAKEN]
     for count in (1, 3, 8, 2, 8):
         engine.run(rows(*range(count)), {}, count)
-    assert {name: bench.driver.counts[name] for name in TAKEN} == before
+    assert [bench.standin.calls(name) for name in TAKEN] == before
 
 
 def test_two_runs_may_be_under_way_and_each_gives_its_own_rows(engine: TensorRTEngine) -> None:
@@ -120,10 +121,10 @@ def test_a_run_that_was_begun_takes_nothing_of_its_inputs_any_more(engine: Tenso
     assert first(engine.finish(pending, {})) == [2, 4]
 
 
-def test_a_missing_wait_would_be_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_wait_would_be_seen(bench: Bench) -> None:
     engine = bench.open(DOUBLING, double, graphs=False)
     pending = engine.begin(rows(1), 1)
-    monkeypatch.setattr(type(pending.lane.done), "synchronize", lambda _: None)
+    pending.lane.done = NoWait()
     assert first(engine.finish(pending, {})) != [2]
 
 
@@ -134,38 +135,21 @@ def test_rows_beyond_the_largest_bucket_run_in_parts(engine: TensorRTEngine) -> 
 
 def test_every_bucket_of_every_lane_is_launched_as_a_graph(bench: Bench) -> None:
     engine = bench.open(DOUBLING, double, buckets=(1, 4))
-    bench.graphs.launches = 0
+    before = bench.standin.launches
     for count in (1, 1, 4, 4):
         engine.run(rows(*range(count)), {}, count)
-    assert bench.graphs.launches == 4
-
-
-def test_a_graph_that_is_empty_is_not_used(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    bench.graphs.empty = True
-    engine = bench.open(DOUBLING, lambda inputs: {"OUTPUT0": inputs["INPUT0"] + 1}, buckets=(2,))
-    bench.graphs.launches = 0
-    assert first(engine.run(rows(5, 6), {}, 2)) == [6, 7]
-    assert bench.graphs.launches == 0
-    assert {record.why for record in caplog.records} == {"a replay gave other outputs"}
-
-
-def test_a_capture_that_fails_leaves_the_plain_run(
-    bench: Bench, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.graphs.fails = True
-    engine = bench.open(DOUBLING, double, buckets=(2,))
-    assert first(engine.run(rows(5, 6), {}, 2)) == [10, 12]
-    assert "operation not permitted" in caplog.records[0].why
+    assert bench.standin.launches == before + 4
 
 
 def test_free_dimensions_run_without_graphs(bench: Bench) -> None:
+    before = bench.standin.launches
     engine = bench.open(
         FREE_DIMS.signature, FREE_DIMS.compute, ranges={"INPUT0": FREE}, buckets=(2,)
     )
     for free in (3, 7, 3):
         inputs = FREE_DIMS.inputs(2, free)
         assert engine.run(inputs, {}, 2)["OUTPUT0"].tolist() == (inputs["INPUT0"] * 2).tolist()
-    assert bench.graphs.launches == 0
+    assert bench.standin.launches == before
 
 
 def test_a_shape_outside_the_range_fails_alone(bench: Bench) -> None:
@@ -199,11 +183,10 @@ def test_a_batch_that_finds_no_memory_runs_once_more_in_halves(bench: Bench) -> 
 @pytest.mark.parametrize("graphs", [True, False])
 def test_a_sticky_error_is_fatal(bench: Bench, graphs: bool) -> None:
     engine = bench.open(DOUBLING, double, graphs=graphs)
-    bench.driver.sticky = "cuStreamSynchronize failed: an illegal memory access was encountered"
+    bench.standin.break_context()
     with pytest.raises(EngineError, match="illegal memory access") as failed:
         engine.run(rows(1), {}, 1)
     assert failed.value.fatal
-    bench.driver.sticky = ""
 
 
 def test_an_engine_needs_the_context_of_its_device(bench: Bench) -> None:
@@ -216,44 +199,98 @@ def test_an_engine_needs_the_context_of_its_device(bench: Bench) -> None:
 
 def test_everything_is_given_back(bench: Bench) -> None:
     engine = bench.open(DOUBLING, double)
-    assert bench.driver.held > 0
-    assert engine.memory() >= bench.driver.held
+    assert bench.standin.held() > 0
+    assert engine.memory() >= bench.standin.held()
     engine.close()
-    assert bench.driver.held == 0
+    assert bench.standin.leaks() == {}
     assert engine.memory() == 0
 
 
 def test_a_plan_that_does_not_fit_is_refused_before_it_is_loaded(bench: Bench) -> None:
-    bench.driver.total = 1 << 20
+    bench.standin.limit(1 << 20)
     with pytest.raises(PlanRefused, match=r"needs about \d+ MiB .* and 1 MiB are free"):
         bench.open(DOUBLING, double)
-    assert bench.driver.held == 0
+    assert bench.standin.held() == 0
 
 
-def test_what_was_taken_before_it_failed_is_given_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[Lane] = []
-    begin = Lane.__init__
-
-    def second_fails(lane: Lane, *arguments: object) -> None:
-        if made:
-            raise bench.driver.MemoryError("cuMemAlloc failed: out of memory")
-        begin(lane, *arguments)  # type: ignore[arg-type]
-        made.append(lane)
-
-    monkeypatch.setattr(Lane, "__init__", second_fails)
-    with pytest.raises(EngineError, match="out of memory"):
+@pytest.mark.parametrize("nth", [1, 2, 3, 4])
+def test_what_was_taken_before_it_failed_is_given_back(bench: Bench, nth: int) -> None:
+    # pycuda tries once more, after Python gave back what nobody has.
+    bench.standin.fail("cuMemAlloc", OUT_OF_MEMORY, nth, times=2)
+    with pytest.raises(EngineError, match="out of memory") as failed:
         bench.open(DOUBLING, double)
-    assert bench.driver.held == 0
+    assert not failed.value.fatal
+    assert bench.standin.held() == 0
 
 
 def test_a_plan_of_another_version_is_refused_with_the_reason(bench: Bench) -> None:
     with pytest.raises(PlanRefused, match="not one of this version"):
-        load(bench.library, bench.device, b"other", DOUBLING, BuildOptions(), None)
+        load(bench.library, bench.device, b"other", DOUBLING, BuildOptions())
 
 
 def test_a_plan_of_another_model_is_refused(bench: Bench) -> None:
     bench.open(DOUBLING, double)
     with pytest.raises(PlanRefused, match="the plan has the tensors"):
-        load(bench.library, bench.device, b"a plan", ADD_SUB.signature, BuildOptions(), None)
+        load(bench.library, bench.device, b"a plan", ADD_SUB.signature, BuildOptions())
+
+
+def several(count: int) -> Signature:
+    """Return a signature of so many inputs and outputs."""
+    tensors = [
+        tuple(Tensor(f"{letter}{i}", np.dtype(np.float32), (None, 4)) for i in range(count))
+        for letter in "IO"
+    ]
+    return Signature(*tensors)
+
+
+def renamed(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    return {f"O{name[1:]}": array * (2 + int(name[1:])) for name, array in inputs.items()}
+
+
+COPIES = ("cuMemcpyHtoDAsync", "cuMemcpyDtoHAsync")
+
+
+@pytest.mark.parametrize(("graphs", "copies"), [(True, [0, 0]), (False, [1, 1])])
+def test_however_many_tensors_there_are_they_are_copied_at_once(
+    bench: Bench, graphs: bool, copies: list[int]
+) -> None:
+    engine = bench.open(several(10), renamed, buckets=(1, 4), graphs=graphs)
+    before = [bench.standin.calls(name) for name in COPIES]
+    inputs = {f"I{i}": np.full((3, 4), i + 1.0, np.float32) for i in range(10)}
+    found = engine.run(inputs, {}, 3)
+    assert [found[f"O{i}"][2, 3] for i in range(10)] == [(2 + i) * (i + 1) for i in range(10)]
+    after = [bench.standin.calls(name) for name in COPIES]
+    assert [one - other for one, other in zip(after, before, strict=True)] == copies
+
+
+def test_sizes_that_come_again_are_not_told_to_tensorrt_again(bench: Bench) -> None:
+    engine = bench.open(
+        FREE_DIMS.signature, FREE_DIMS.compute, ranges={"INPUT0": FREE}, buckets=(2,)
+    )
+
+    def told() -> int:
+        return sum(context.told for context in bench.trt.engines[-1].contexts)
+
+    for free in (3, 3):
+        engine.run(FREE_DIMS.inputs(2, free), {}, 2)
+    before = told()
+    for _ in range(4):
+        inputs = FREE_DIMS.inputs(2, 3)
+        assert engine.run(inputs, {}, 2)["OUTPUT0"].tolist() == (inputs["INPUT0"] * 2).tolist()
+    assert told() == before
+    # Another size in between is told, and so is the first one after it.
+    for free in (7, 7, 3, 3):
+        inputs = FREE_DIMS.inputs(2, free)
+        assert engine.run(inputs, {}, 2)["OUTPUT0"].tolist() == (inputs["INPUT0"] * 2).tolist()
+    assert told() == before + 4
+
+
+def test_ever_new_sizes_take_no_more_memory_than_some(bench: Bench) -> None:
+    engine = bench.open(
+        FREE_DIMS.signature, FREE_DIMS.compute, ranges={"INPUT0": FREE}, buckets=(1,)
+    )
+    held = bench.standin.held()
+    for free in range(1, 2 * KEPT):
+        inputs = FREE_DIMS.inputs(1, free)
+        assert engine.run(inputs, {}, 1)["OUTPUT0"].shape == inputs["INPUT0"].shape
+    assert bench.standin.held() == held

@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from queue import SimpleQueue
 
 import numpy as np
 import pytest
 from inferd_engines.choice import FirstOf
-from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Tensor
+from inferd_engines.engine import Array, EngineError, Tensor
 from inferd_engines.tensorrt.background import Builds, State
 from inferd_engines.tensorrt.errors import (
     BuildFailed,
@@ -27,87 +25,13 @@ from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import key_of
 from inferd_engines.tensorrt.opener import Gpu, OnDevice, TensorRTOpener, Wanted, wanted_on
 from inferd_engines.tensorrt.options import BuildOptions
-from inferd_engines.tensorrt.profiles import profiles_for
 from inferd_engines.tensorrt.shim import Library
-from inferd_engines.tensorrt.store import PlanStore
 from inferd_engines.tensorrt.trial import GOLDEN
 
-from tests.engines.tensorrt.bench import PLAN, Bench
-from tests.fakes.engine import DOUBLING, Compute, FakeEngine, double
-from tests.fakes.tensorrt import FakeModel
-
-WITHIN = 30.0
-OPTIONS = EngineOptions(extra={"tensorrt.buckets": "1,4"})
-ROW = {"INPUT0": np.ones((1, 4), np.float32)}
-
-
-class Host:
-    """A host with a fake GPU, a store, and a builder that waits for the test."""
-
-    TICK = 0.25
-    """Seconds between any two looks at its clock."""
-
-    def __init__(self, folder: Path) -> None:
-        self.bench = Bench()
-        # Only whoever opens a plan has the context.
-        self.bench.close()
-        self.store = PlanStore(folder / "plans")
-        self.model = folder / "m/1/model.onnx"
-        self.model.parent.mkdir(parents=True)
-        self.model.write_bytes(b"a model")
-        self.may_build = threading.Event()
-        self.failure: Exception | None = None
-        self.built: SimpleQueue[Path] = SimpleQueue()
-        self.references: list[FakeEngine] = []
-        self.builds = Builds(self.build)
-        self.builds.when_ended(self.built.put)
-        gpu = Gpu(self.bench.library, self.bench.device, self.bench.graphs)
-        ticks = count()
-        self.opener = TensorRTOpener(
-            self.store,
-            self.reference,
-            self.builds,
-            lambda: gpu,
-            lambda: next(ticks) * self.TICK,
-        )
-        self.compute: Compute = double
-        self.optional: tuple[Tensor, ...] = ()
-        self.meddle: Callable[[], object] = lambda: None
-
-    def reference(self, path: Path, options: EngineOptions) -> Engine:
-        assert path == self.model
-        self.meddle()
-        self.references.append(FakeEngine(name="reference/numpy"))
-        self.references[-1].overridable = self.optional
-        return self.references[-1]
-
-    def build(self, wanted: Wanted) -> None:
-        assert self.may_build.wait(WITHIN)
-        if self.failure is not None:
-            raise self.failure
-        self.publish(wanted)
-
-    def publish(self, wanted: Wanted) -> None:
-        """Put a plan into the store, and what it does into the fake runtime."""
-        options = wanted.options
-        profiles = profiles_for(DOUBLING, options.buckets, options.ranges, batched=True)
-        self.bench.models[PLAN] = FakeModel(DOUBLING, self.compute, profiles)
-        self.store.publish(wanted.key, PLAN, {})
-
-    def open(self) -> Engine:
-        return self.opener(self.model, OPTIONS)
-
-    def refusal(self) -> str:
-        with pytest.raises(TensorRTError) as refused:
-            self.open()
-        return str(refused.value)
-
-    def open_built(self) -> Engine:
-        """Have the plan built, and open it."""
-        self.refusal()
-        self.may_build.set()
-        assert self.built.get(timeout=WITHIN) == self.model
-        return self.open()
+from tests.device.standin import INVALID_VALUE, LAUNCH_FAILED
+from tests.engines.tensorrt.host import OPTIONS, ROW, WITHIN, Host
+from tests.fakes.engine import Compute, double
+from tests.fakes.tensorrt import ComputeError
 
 
 @pytest.fixture
@@ -115,8 +39,8 @@ def host(tmp_path: Path) -> Iterator[Host]:
     made = Host(tmp_path)
     yield made
     # Whatever happened, no thread may end with a context.
-    assert made.bench.driver.stack == []
-    assert made.bench.driver.held == 0
+    assert made.bench.standin.depth == 0
+    assert made.bench.standin.broken or made.bench.standin.leaks() == {}
 
 
 def test_a_missing_plan_is_built_while_another_engine_serves_and_then_taken(host: Host) -> None:
@@ -197,7 +121,7 @@ def refusing_negatives(error: Exception) -> Compute:
 
 def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
-    host.compute = refusing_negatives(host.bench.driver.LogicError("invalid argument"))
+    host.compute = refusing_negatives(ComputeError(INVALID_VALUE))
     engine = host.open_built()
     assert isinstance(engine, OnDevice)
     assert engine.latencies == ()
@@ -207,7 +131,7 @@ def test_a_plan_that_takes_no_drawn_inputs_serves_untimed(host: Host) -> None:
 
 def test_an_error_that_ends_the_process_is_not_taken_for_an_untimed_plan(host: Host) -> None:
     np.savez(host.model.parent / GOLDEN, INPUT0=np.ones((3, 4), np.float32))
-    host.compute = refusing_negatives(host.bench.driver.LaunchError("unspecified launch failure"))
+    host.compute = refusing_negatives(ComputeError(LAUNCH_FAILED, sticky=True))
     with pytest.raises(EngineError, match="launch failure") as failed:
         host.open_built()
     assert failed.value.fatal
@@ -272,14 +196,14 @@ def test_a_damaged_plan_is_built_anew(host: Host, tmp_path: Path) -> None:
     assert host.refusal() == "FAILED, the plan was built and is not in the store"
     fresh = Builds(host.build)
     fresh.when_ended(host.built.put)
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
     host.opener = TensorRTOpener(host.store, host.reference, fresh, lambda: gpu)
     host.open_built().close()
 
 
 def test_a_plan_that_another_process_built_is_found(host: Host) -> None:
     asked: list[Wanted] = []
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
 
     def missing(wanted: Wanted) -> TensorRTError:
         asked.append(wanted)
@@ -311,7 +235,7 @@ def test_the_state_of_a_build_can_be_asked(host: Host) -> None:
         asked.append(wanted)
         return host.builds(wanted)
 
-    gpu = Gpu(host.bench.library, host.bench.device, host.bench.graphs)
+    gpu = Gpu(host.bench.library, host.bench.device)
     opener = TensorRTOpener(host.store, host.reference, missing, lambda: gpu)
     with pytest.raises(TensorRTError):
         opener(host.model, OPTIONS)
@@ -336,7 +260,7 @@ def test_a_plan_is_looked_for_where_the_command_puts_it(
 ) -> None:
     here = replace(host.bench.device.gpu, capability=capability)
     library = Library(AheadOfTime, "tensorrt_rtx", "1.7")
-    gpu = Gpu(library, replace(host.bench.device, gpu=here), None)
+    gpu = Gpu(library, replace(host.bench.device, gpu=here))
     wanted = wanted_on(gpu, host.model, BuildOptions())
     assert wanted.options.targets == (target,)
     assert (wanted.key.parts["host"]["gpu"] is not None) is of_this_gpu

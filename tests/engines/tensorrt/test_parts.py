@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_engines.engine import Tensor
-from inferd_engines.tensorrt.arena import ALIGNMENT, arrange
 from inferd_engines.tensorrt.budget import RESERVE, Needs, shortage
+from inferd_engines.tensorrt.buffers import ALIGNMENT, arrange
 from inferd_engines.tensorrt.command import configure, options_of
 from inferd_engines.tensorrt.device import load_driver, open_device
 from inferd_engines.tensorrt.errors import (
@@ -16,8 +16,8 @@ from inferd_engines.tensorrt.errors import (
     DeviceMissing,
     LibraryMissing,
     TensorRTError,
+    lacks_memory,
 )
-from inferd_engines.tensorrt.faults import Fault, classify
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import Gpu
 from inferd_engines.tensorrt.options import COMPATIBILITIES, PRECISIONS, BuildOptions
@@ -26,8 +26,9 @@ from inferd_engines.tensorrt.recording import Recording
 from inferd_engines.tensorrt.shim import Library, find, required
 from inferd_engines.tensorrt.texts import flags_of, options_from, others
 
-from tests.fakes.cuda import FakeDriver
-from tests.fakes.tensorrt import FakeTensorRT
+from tests.device.standin import NO_DEVICE
+from tests.device.standin import device as one_device
+from tests.engines.tensorrt.bench import standin
 
 SHAPES = st.lists(st.integers(1, 99), min_size=1, max_size=3)
 RANGES = SHAPES.map(lambda s: Range(tuple(s), tuple(s), tuple(2 * size for size in s)))
@@ -128,20 +129,16 @@ def test_only_flavours_that_are_installed_give_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "memory"),
     [
-        ("cuStreamSynchronize failed: an illegal memory access was encountered", Fault.STICKY),
-        ("cuCtxSynchronize failed: unspecified launch failure", Fault.STICKY),
-        ("CUDA_ERROR_ILLEGAL_ADDRESS", Fault.STICKY),
-        ("uncorrectable ECC error encountered", Fault.STICKY),
-        ("cuMemAlloc failed: out of memory", Fault.MEMORY),
-        ("[resizingAllocator] CUDA_ERROR_OUT_OF_MEMORY", Fault.MEMORY),
-        ("cuMemcpyHtoDAsync failed: invalid argument", Fault.BATCH),
-        ("the shape is not allowed", Fault.BATCH),
+        ("cuMemAlloc failed: out of memory", True),
+        ("[resizingAllocator] CUDA_ERROR_OUT_OF_MEMORY", True),
+        ("cuMemcpyHtoDAsync failed: invalid argument", False),
+        ("the shape is not allowed", False),
     ],
 )
-def test_only_errors_that_stay_end_the_process(text: str, fault: Fault) -> None:
-    assert classify(text) is fault
+def test_errors_that_a_smaller_batch_may_not_have_are_known(text: str, memory: bool) -> None:
+    assert lacks_memory(text) is memory
 
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=3).map(tuple), min_size=1, max_size=6))
@@ -180,8 +177,6 @@ def without_driver(name: str) -> object:
     [
         (missing, "pycuda is not installed"),
         (without_driver, "no NVIDIA driver here .*libcuda"),
-        (lambda _: FakeDriver(broken="cuInit failed: no device"), "driver does not start"),
-        (lambda _: FakeDriver(devices=0), "finds no GPU"),
     ],
 )
 def test_a_host_without_a_gpu_says_what_it_lacks(load: object, words: str) -> None:
@@ -189,30 +184,43 @@ def test_a_host_without_a_gpu_says_what_it_lacks(load: object, words: str) -> No
         load_driver(load)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("count", "init", "words"), [(1, NO_DEVICE, "does not start"), (0, 0, "finds no GPU")]
+)
+def test_a_driver_without_a_gpu_says_so(count: int, init: int, words: str) -> None:
+    here = standin()
+    here.devices(count, init)
+    with pytest.raises(DeviceMissing, match=words):
+        load_driver()
+    here.mend()
+
+
 def test_a_context_is_current_only_where_it_was_entered() -> None:
-    driver = FakeDriver()
-    device = open_device(load_driver(lambda _: driver))
+    here, device = standin(), one_device()
     assert (device.gpu.name, device.gpu.capability, device.gpu.processors) == (
         "Fake GPU",
         "9.0",
         132,
     )
-    with pytest.raises(driver.LogicError, match="invalid device context"):
+    with pytest.raises(device.cuda.LogicError, match="invalid device context"):
         device.free_bytes()
     with device.current():
-        assert device.free_bytes() == driver.total
-    assert driver.stack == []
+        assert device.free_bytes() <= 1 << 30
+        assert here.depth == 1
+    assert here.depth == 0
 
 
 def test_a_plan_for_the_gpu_of_a_host_without_one_says_so() -> None:
     def find_gpu() -> Gpu:
         raise DeviceMissing("the NVIDIA driver finds no GPU")
 
-    library = Library(FakeTensorRT(FakeDriver(), {}), "tensorrt", "0")
+    library = Library(None, "tensorrt", "0")
     with pytest.raises(DeviceMissing, match=r"for the GPU of this host, and the NVIDIA driver"):
         host_of(library, BuildOptions(), find_gpu)
 
 
 def test_a_gpu_that_is_not_there_is_named() -> None:
+    standin()
+    driver = load_driver()
     with pytest.raises(DeviceMissing, match="GPU 1 cannot be used"):
-        open_device(FakeDriver(), 1)
+        open_device(driver, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import resource
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,11 +12,11 @@ from inferd_engines.choice import Instead
 from inferd_engines.engine import Array, EngineError, PlanState, Registering
 from inferd_engines.tensorrt.engine import TensorRTEngine
 from inferd_engines.tensorrt.opener import OnDevice
-from inferd_engines.tensorrt.pinned import HostMemory, whole_pages
+from inferd_engines.tensorrt.pinned import whole_pages
 
+from tests.device.standin import UNKNOWN
 from tests.engines.cases import NO_BATCH
 from tests.engines.tensorrt.bench import Bench
-from tests.fakes.cuda import LaunchError, LogicError
 from tests.fakes.engine import DOUBLING, FakeEngine, double
 
 PAGES = 3
@@ -26,8 +27,8 @@ ROW_BYTES = 16
 def bench() -> Iterator[Bench]:
     made = Bench()
     yield made
-    assert made.driver.registered == []
     made.close()
+    assert made.standin.held("registered") == 0
 
 
 @pytest.fixture(params=["graphs", "no graphs"])
@@ -47,13 +48,13 @@ def memory() -> Array:
 def sources(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return where on the host the copies to the device come from: addresses, filled as it goes."""
     found: list[int] = []
-    copy = bench.driver.memcpy_htod_async
+    copy = bench.cuda.memcpy_htod_async
 
     def watched(dest: object, source: Array, stream: object) -> None:
         found.append(source.ctypes.data)
-        copy(dest, source, stream)  # type: ignore[arg-type]
+        copy(dest, source, stream)
 
-    monkeypatch.setattr(bench.driver, "memcpy_htod_async", watched)
+    monkeypatch.setattr(bench.cuda, "memcpy_htod_async", watched)
     return found
 
 
@@ -71,7 +72,7 @@ def first(outputs: object) -> list[float]:
 
 def direct(sources: list[int], inputs: dict[str, Array]) -> bool:
     """Tell whether the last copy came from the caller's memory."""
-    return sources[-1] == inputs["INPUT0"].ctypes.data
+    return sources[-1:] == [inputs["INPUT0"].ctypes.data]
 
 
 def test_full_buckets_are_copied_from_where_they_are(
@@ -87,10 +88,10 @@ def test_full_buckets_are_copied_from_where_they_are(
 def test_graphs_are_used_as_ever(bench: Bench, memory: Array) -> None:
     engine = bench.open(DOUBLING, double, buckets=(2,))
     engine.register(memory)
-    bench.graphs.launches = 0
+    before = bench.standin.launches
     for _ in range(3):
         assert first(engine.run(rows_in(memory, 2), {}, 2)) == [2, 4]
-    assert bench.graphs.launches == 3
+    assert bench.standin.launches == before + 3
     engine.close()
 
 
@@ -159,8 +160,7 @@ def test_memory_that_changes_before_the_end_of_a_run_would_be_seen(
     inputs = rows_in(memory, 2)
     pending = engine.begin(inputs, 2)
     inputs["INPUT0"][:] = 9
-    with pytest.raises(EngineError, match="changed before it was copied"):
-        engine.finish(pending, {})
+    assert first(engine.finish(pending, {})) == [18, 18]
     # After the end it is the caller's again.
     inputs = rows_in(memory, 2)
     assert first(engine.run(inputs, {}, 2)) == [2, 4]
@@ -176,8 +176,7 @@ def test_a_run_that_fails_leaves_the_memory_to_its_caller(bench: Bench, memory: 
     with pytest.raises(EngineError, match="the tactic went away"):
         engine.run(inputs, {}, 2)
     inputs["INPUT0"][:] = 9
-    for stream in bench.driver.streams:
-        stream.synchronize()
+    bench.device.context.synchronize()
     engine.close()
 
 
@@ -189,7 +188,8 @@ def test_a_run_that_nobody_finished_is_waited_for_before_memory_is_let_go_of(
     stream = engine.begin(rows_in(memory, 2), 2).lane.stream
     engine.close()
     assert stream.is_done()
-    assert bench.driver.registered == []
+    assert bench.standin.violations == 0
+    assert bench.standin.held("registered") == 0
 
 
 def test_memory_is_locked_once_for_all_engines_and_until_the_last_one_closes(
@@ -198,12 +198,12 @@ def test_memory_is_locked_once_for_all_engines_and_until_the_last_one_closes(
     one, other = (bench.open(DOUBLING, double) for _ in range(2))
     assert one.register(memory)
     assert other.register(memory[: mmap.PAGESIZE])
-    assert len(bench.driver.registered) == 1
+    assert bench.standin.held("registered") == 1
     one.close()
     assert first(other.run(rows_in(memory, 2), {}, 2)) == [2, 4]
-    assert len(bench.driver.registered) == 1
+    assert bench.standin.held("registered") == 1
     other.close()
-    assert bench.driver.registered == []
+    assert bench.standin.held("registered") == 0
     assert not other.register(memory)
 
 
@@ -225,6 +225,37 @@ def test_memory_that_cannot_be_locked_is_staged_and_the_log_says_why(
     assert first(engine.run(inputs, {}, 2)) == [2, 4]
     assert not direct(sources, inputs)
     bench.device.host_memory.release(half)
+
+
+def test_memory_that_the_driver_refuses_is_staged_and_the_limit_is_named(
+    bench: Bench,
+    engine: TensorRTEngine,
+    memory: Array,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = {"most": resource.RLIM_INFINITY}
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits["most"], limits["most"]))
+    for most, words in ((resource.RLIM_INFINITY, "999)"), (8192, "lock 8 KiB (ulimit -l), and 12")):
+        limits["most"] = most
+        caplog.clear()
+        bench.standin.fail("cuMemHostRegister", UNKNOWN)
+        assert not engine.register(memory)
+        assert words in vars(caplog.records[0])["why"]
+    inputs = rows_in(memory, 2)
+    assert first(engine.run(inputs, {}, 2)) == [2, 4]
+    # It may be had later.
+    assert engine.register(memory)
+
+
+def test_memory_of_a_process_that_ended_is_let_go_of_and_its_pages_can_be_registered_anew(
+    bench: Bench, engine: TensorRTEngine, memory: Array
+) -> None:
+    assert engine.register(memory)
+    engine.close()
+    other = bench.open(DOUBLING, double)
+    assert other.register(memory)
+    assert bench.standin.held("registered") == 1
 
 
 def test_only_whole_pages_are_taken(memory: Array) -> None:
@@ -250,15 +281,3 @@ def test_engines_say_through_others_whether_they_read_in_place(
         memory
     )
     assert not Instead(FakeEngine(), "no reason", PlanState.FALLBACK).register(memory)
-
-
-def test_the_double_knows_memory_that_was_let_go_of(bench: Bench, memory: Array) -> None:
-    held = HostMemory(bench.driver)
-    pages, stream = held.acquire(memory), bench.driver.Stream(1)
-    target = bench.driver.mem_alloc(8)
-    bench.driver.memcpy_htod_async(target, memory[:8], stream)
-    held.release(pages)
-    with pytest.raises(LaunchError, match="illegal memory access"):
-        stream.synchronize()
-    with pytest.raises(LogicError, match="not pinned"):
-        bench.driver.memcpy_htod_async(target, memory[:8], stream)

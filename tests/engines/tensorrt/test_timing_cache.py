@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from inferd_engines.tensorrt import command
 from inferd_engines.tensorrt.building import add_plan
+from inferd_engines.tensorrt.cache_store import CacheFile, timing_cache
 from inferd_engines.tensorrt.disk import lock
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.key import Gpu, Host, key_of
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
-from inferd_engines.tensorrt.timing_store import TimingCache
 
 from tests.fakes.tensorrt_builder import MAGIC, TimingTensorRT
 
@@ -43,8 +43,8 @@ def model(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> TimingCache:
-    return TimingCache(tmp_path, HOST, ())
+def cache(tmp_path: Path) -> CacheFile:
+    return timing_cache(tmp_path, HOST, ())
 
 
 def never(one: bytes, other: bytes) -> bytes:
@@ -93,9 +93,9 @@ def test_hosts_that_differ_have_caches_of_their_own(
 
 
 def test_targets_that_differ_have_caches_of_their_own(tmp_path: Path) -> None:
-    TimingCache(tmp_path, HOST, ("8.9",)).keep(b"", NEW, never)
-    assert TimingCache(tmp_path, HOST, ("8.9",)).read() == NEW
-    assert TimingCache(tmp_path, HOST, ("12.0",)).read() == b""
+    timing_cache(tmp_path, HOST, ("8.9",)).keep(b"", NEW, never)
+    assert timing_cache(tmp_path, HOST, ("8.9",)).read() == NEW
+    assert timing_cache(tmp_path, HOST, ("12.0",)).read() == b""
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_targets_that_differ_have_caches_of_their_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_damaged_or_foreign_cache_is_ignored_with_the_reason_and_replaced(
-    cache: TimingCache,
+    cache: CacheFile,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[bytes], bytes],
@@ -129,7 +129,7 @@ def test_a_damaged_or_foreign_cache_is_ignored_with_the_reason_and_replaced(
 def test_a_cache_that_tensorrt_does_not_take_is_replaced_by_a_new_one(
     tmp_path: Path, model: Path, trt: TimingTensorRT, caplog: pytest.LogCaptureFixture
 ) -> None:
-    kept = TimingCache(tmp_path, HOST, ())
+    kept = timing_cache(tmp_path, HOST, ())
     for strange in (b"no cache", MAGIC + b"GPU-B:"):
         kept.keep(kept.read(), strange, lambda one, _: one)
         add(tmp_path, model, trt, 1)
@@ -149,11 +149,11 @@ def test_what_another_build_measured_meanwhile_stays(
 
     add(tmp_path, model, trt, 1)
     add(tmp_path, model, Meanwhile(), 2)
-    assert TimingCache(tmp_path, HOST, ()).read() == MAGIC + b"GPU-A:(1x 4),(2x 4),(8x 4)"
+    assert timing_cache(tmp_path, HOST, ()).read() == MAGIC + b"GPU-A:(1x 4),(2x 4),(8x 4)"
 
 
 def test_a_cache_that_cannot_be_joined_or_written_costs_no_plan(
-    cache: TimingCache,
+    cache: CacheFile,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,9 +174,7 @@ def test_a_cache_that_cannot_be_joined_or_written_costs_no_plan(
     assert [path.name for path in (tmp_path / "timing").iterdir() if path.name[0] == "."] == []
 
 
-def test_nobody_else_adds_to_a_cache_while_two_are_joined(
-    cache: TimingCache, tmp_path: Path
-) -> None:
+def test_nobody_else_adds_to_a_cache_while_two_are_joined(cache: CacheFile, tmp_path: Path) -> None:
     taken: list[bool] = []
 
     def join(one: bytes, other: bytes) -> bytes:
@@ -190,14 +188,12 @@ def test_nobody_else_adds_to_a_cache_while_two_are_joined(
     assert cache.read() == NEW + OLD
 
 
-def test_a_build_that_measured_nothing_new_writes_nothing(
-    cache: TimingCache, tmp_path: Path
-) -> None:
+def test_a_build_that_measured_nothing_new_writes_nothing(cache: CacheFile, tmp_path: Path) -> None:
     cache.keep(OLD, OLD, never)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_people_can_read_what_a_cache_is_of(cache: TimingCache, tmp_path: Path) -> None:
+def test_people_can_read_what_a_cache_is_of(cache: CacheFile, tmp_path: Path) -> None:
     cache.keep(b"", NEW, never)
     about = json.loads(file(tmp_path).read_bytes().partition(b"\n")[0])
     assert about["of"]["host"]["gpu"]["name"] == "NVIDIA H100"
@@ -211,7 +207,7 @@ def hold(path: Path, told: Connection) -> None:
         signal.pause()
 
 
-def test_a_builder_that_is_killed_leaves_no_lock(cache: TimingCache, tmp_path: Path) -> None:
+def test_a_builder_that_is_killed_leaves_no_lock(cache: CacheFile, tmp_path: Path) -> None:
     cache.keep(b"", OLD, never)
     path = file(tmp_path).with_suffix(".lock")
     context = multiprocessing.get_context("spawn")
@@ -238,4 +234,4 @@ def test_the_command_keeps_one(
         flags = [str(model), "--output", str(tmp_path / "plans"), "--buckets", buckets]
         assert command.run(parser.parse_args(flags)) == 0
     assert trt.timed == ["(1x 4)", "(2x 4)", "(4x 4)"]
-    assert TimingCache(tmp_path / "plans", HOST, ()).read().startswith(MAGIC)
+    assert timing_cache(tmp_path / "plans", HOST, ()).read().startswith(MAGIC)

@@ -15,7 +15,7 @@ from inferd.tensors import Buffer
 from inferd_server.cache.making import make_cache
 from inferd_server.front.cacheable import owner_of, owners
 from inferd_server.front.infer import Infer
-from inferd_server.front.outcome import Telemetry
+from inferd_server.front.infer_request import Telemetry
 from inferd_server.front.regions import RegionTable
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics

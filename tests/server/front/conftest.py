@@ -8,14 +8,15 @@ import pytest
 
 from tests import models
 from tests.server.front.served import SERVED, YAML
-from tests.server.serving import Running, running, running_split
+from tests.server.serving import Running, running, running_replicas, running_split
+
+STARTS = {"one process": running, "split": running_split, "replicas": running_replicas}
 
 
-@pytest.fixture(scope="session", params=["one process", "split"])
+@pytest.fixture(scope="session", params=list(STARTS))
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     folder = models.repository(tmp_path_factory.mktemp("models"), SERVED, YAML)
-    start = running if request.param == "one process" else running_split
-    with start(folder, max_message_bytes=80 * 2**20) as server:
+    with STARTS[request.param](folder, max_message_bytes=80 * 2**20) as server:
         yield server

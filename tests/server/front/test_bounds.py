@@ -29,7 +29,9 @@ ARRANGEMENTS = {
     "threads": ("threads",),
     "aio": ("threads", "--transport", "aio"),
     "split": ("split", "--fronts", "1"),
+    "replicas": ("replicas", "--replicas", "1"),
 }
+LARGEST = 1 << 22
 ROOM, WIDTH = 300_000, 50_000
 PATIENT = "max_batch_size: 2\npreferred_batch_size: 2\nmax_queue_delay_ms: 60000\n"
 """A model that waits for a second row before it runs."""
@@ -72,6 +74,7 @@ def served(
         {"patient": PATIENT},
     )
     flags = ("--accept-compressed", "false", "--max-unsent-bytes", str(ROOM))
+    flags += ("--max-message-bytes", str(LARGEST))
     arrangement = ("--processes", *ARRANGEMENTS[request.param])
     with ready_process(folder, *arrangement, *flags) as (process, where):
         with grpc.insecure_channel(f"127.0.0.1:{where['grpc_port']}") as channel:
@@ -113,6 +116,23 @@ def test_compressed_requests_that_are_not_taken_are_counted(
     assert_counted(served, "COMPRESSION_NOT_TAKEN", method, before)
     # As a request, too, where it was one.
     assert served.metric(requests) == asked + (method != INDEX)
+
+
+@pytest.mark.parametrize(("send", "method"), CALLS, ids=["infer", "index", "stream"])
+def test_messages_that_grpc_refuses_for_their_size_are_counted(
+    served: Served, send: Send, method: str, request: pytest.FixtureRequest
+) -> None:
+    if request.node.callspec.params["served"] == "aio":
+        pytest.skip("grpc.aio tells nobody of them")
+    before = served.refused("MESSAGE_BYTES")
+    requests = 'inferd_requests_total{code="RESOURCE_EXHAUSTED",model="",version=""}'
+    asked = served.metric(requests)
+    send(served, method, bytes(LARGEST + 1))
+    # The caller may hear of it from gRPC first.
+    served.await_metric('inferd_refused_calls_total{reason="MESSAGE_BYTES"}', before + 1)
+    assert served.metric(requests) == asked + (method != INDEX)
+    line = served.process.wait_for("a call was refused")
+    assert (line["reason"], line["method"]) == ("MESSAGE_BYTES", method)
 
 
 @pytest.mark.parametrize(("send", "method"), CALLS, ids=["infer", "index", "stream"])

@@ -19,6 +19,7 @@ from inferd_server.repository.config import ModelConfig, SequenceConfig
 from inferd_server.repository.entries import State
 from inferd_server.repository.handle import Bounds, Description
 from inferd_server.scheduler.slot import NoRoom
+from inferd_server.scheduler.stream_share import BATCHES
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING
@@ -27,6 +28,8 @@ from tests.server.callers import Caller, job_of
 LOST = "the worker process was lost"
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
 BOUNDS = Bounds(4, 0.0, 8, 1 << 20)
+# Of a link with room for more than a stream's share.
+SMALL = Bounds(2, 0.0, 8, 1 << 20)
 PLAIN = ModelConfig()
 
 
@@ -43,6 +46,13 @@ def record(
     if number is not None:
         about = Description(name, 1, config, signature, BOUNDS, "fake", "", "", number=number)
     return ModelRecord(name, 1, state, reason, about)
+
+
+def small(told: ModelRecord) -> ModelRecord:
+    """The record with bounds of `SMALL`."""
+    assert told.description is not None
+    told.description.bounds = SMALL
+    return told
 
 
 @pytest.fixture
@@ -73,9 +83,10 @@ class Patient:
         self.catalog.lose(LOST)
         self.dispatch.lose(LOST)
 
-    def send(self, name: str = "m") -> Caller:
+    def send(self, name: str = "m", stream: object | None = None) -> Caller:
         handle, caller = self.catalog.resolve(name, ""), Caller()
         job = job_of(handle.arena, [1.0], caller)
+        job.stream = stream
         assert handle.queue.submit(job)
         return caller
 
@@ -139,6 +150,30 @@ def test_requests_are_taken_while_the_next_worker_loads_and_go_to_it(patient: Pa
     assert patient.dispatch.held == 0
     assert patient.send().answers == 0
     assert not catalog.resolve("m", "").queue.closed  # type: ignore[attr-defined]
+
+
+def test_what_a_stream_has_not_sent_yet_waits_for_the_next_worker_too(patient: Patient) -> None:
+    patient.catalog.update([small(record(1))])
+    stream = object()
+    sent = BATCHES * SMALL.limits.max_rows
+    callers = [patient.send(stream=stream) for _ in range(sent + 2)]
+    assert patient.catalog.resolve("m", "").queue.waiting_requests == 2
+    patient.lose()
+    assert patient.dispatch.held == sent + 2
+    patient.catalog.update([small(record(2))])
+    assert patient.dispatch.held == 0
+    assert {caller.answers for caller in callers} == {0}
+
+
+def test_what_a_stream_has_not_sent_yet_is_admitted_anew_when_its_model_is_replaced(
+    patient: Patient,
+) -> None:
+    patient.catalog.update([small(record(1))])
+    stream = object()
+    callers = [patient.send(stream=stream) for _ in range(BATCHES * SMALL.limits.max_rows + 2)]
+    patient.catalog.update([record(2)])
+    assert [type(caller.error) for caller in callers[-2:]] == [HandleRetired] * 2
+    assert {caller.answers for caller in callers[:-2]} == {0}
 
 
 def test_models_of_a_lost_worker_are_not_ready_while_requests_wait(patient: Patient) -> None:

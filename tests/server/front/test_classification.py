@@ -173,7 +173,7 @@ def test_nobody_waits_while_many_classes_are_written(tmp_path: Path, inline: boo
     with running(tmp_path, inline=loop) as server:
         writes = threading.Event()
         assert server.server is not None
-        server.server._infer._formatting.submit(0, writes.wait)
+        server.server.endpoint.infer._answering.formatting._thread.submit(0, writes.wait)
         many = server.stub.ModelInfer.future(classes_of("wide", 2000), timeout=PATIENCE)
         few = server.infer(classes_of("wide", 3))
         assert shape_of(few) == [1, 3]
@@ -188,7 +188,7 @@ def test_what_waits_to_be_written_is_bounded(tmp_path: Path) -> None:
     with running(tmp_path) as server:
         writes = threading.Event()
         assert server.server is not None
-        server.server._infer._formatting.submit(2**40, writes.wait)
+        server.server.endpoint.infer._answering.formatting._thread.submit(2**40, writes.wait)
         error = server.refused(classes_of("wide", 2000))
         writes.set()
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

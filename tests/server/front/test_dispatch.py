@@ -18,7 +18,7 @@ from inferd_server.errors import (
     WorkerLost,
 )
 from inferd_server.front.dispatch import Dispatch
-from inferd_server.front.outcome import cancel
+from inferd_server.front.infer_request import cancel
 from inferd_server.front.quarantine import Quarantine, fingerprint
 from inferd_server.scheduler.job import Job
 

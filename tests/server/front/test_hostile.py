@@ -221,7 +221,7 @@ def test_more_strings_than_may_be_are_refused_before_they_are_read(words: Runnin
 def test_nobody_waits_while_many_strings_are_read(words: Running) -> None:
     reads = threading.Event()
     assert words.server is not None
-    words.server._infer._decoding.submit(0, reads.wait)
+    words.server.endpoint.infer._decoding.submit(0, reads.wait)
     many = words.stub.ModelInfer.future(text(MOST_TEXT + 1), timeout=PATIENCE)
     few = words.infer(text(MOST_TEXT))
     assert list(few.outputs[0].shape) == [1, MOST_TEXT]
@@ -234,7 +234,7 @@ def test_nobody_waits_while_many_strings_are_read(words: Running) -> None:
 def test_what_waits_to_be_read_is_bounded(words: Running) -> None:
     reads = threading.Event()
     assert words.server is not None
-    words.server._infer._decoding.submit(2**40, reads.wait)
+    words.server.endpoint.infer._decoding.submit(2**40, reads.wait)
     error = words.refused(text(MOST_TEXT + 1))
     reads.set()
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -21,6 +21,7 @@ from tests.server.serving import (
     metrics_text,
     rows,
     running,
+    running_replicas,
     running_split,
 )
 
@@ -31,7 +32,12 @@ def inline(folder: Path, **settings: object) -> AbstractContextManager[Running]:
     return running(folder, inline=InlineLoop(time.monotonic), **settings)
 
 
-ARRANGEMENTS: dict[str, Serve] = {"inline": inline, "threads": running, "split": running_split}
+ARRANGEMENTS: dict[str, Serve] = {
+    "inline": inline,
+    "threads": running,
+    "split": running_split,
+    "replicas": running_replicas,
+}
 
 
 @pytest.fixture(params=ARRANGEMENTS)

@@ -84,10 +84,14 @@ class Process:
 
 @contextmanager
 def ready_process(
-    repository: Path, *flags: str, module: str = "inferd_server"
+    repository: Path,
+    *flags: str,
+    module: str = "inferd_server",
+    environment: dict[str, str] | None = None,
 ) -> Iterator[tuple[Process, dict[str, Any]]]:
     """Start a process and wait until it is ready; gives it and where it listens."""
-    with Process("--model-repository", str(repository), *flags, module=module) as process:
+    where_from = ("--model-repository", str(repository))
+    with Process(*where_from, *flags, module=module, environment=environment) as process:
         where = process.wait_for("listening")
         process.wait_for("ready")
         yield process, where

@@ -69,7 +69,7 @@ class FakeHost:
         self.failure: Exception | None = None
 
     def find(self) -> Gpu:
-        return Gpu(self.bench.library, self.bench.device, self.bench.graphs)
+        return Gpu(self.bench.library, self.bench.device)
 
     def build(self, store: Path, wanted: Wanted) -> None:
         assert self.may_build.wait(PATIENCE)
@@ -138,7 +138,7 @@ def test_a_plan_that_was_built_meanwhile_takes_over_without_a_failed_request(
     assert before.engine_reason == "TensorRT: BUILDING, the plan is built meanwhile"
     assert (before.plan_state, after.plan_state) == ("BUILDING", "READY")
     assert (after.engine, after.engine_reason) == ("tensorrt/Fake GPU", "")
-    assert host.bench.driver.held == 0
+    assert host.bench.standin.held() == 0
 
 
 def test_a_build_that_fails_is_told_without_being_asked_for(

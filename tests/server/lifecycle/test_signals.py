@@ -205,11 +205,13 @@ def test_during_a_long_run_health_pings_and_timeouts_are_answered(
         assert process.exit_code() == 0
 
 
-def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", ["threads", "replicas"])
+def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path, processes: str) -> None:
     """The file of the model is a pipe that nobody writes into: loading it never ends."""
     (tmp_path / "stuck" / "1").mkdir(parents=True)
     os.mkfifo(tmp_path / "stuck" / "1" / "model.onnx")
-    with Process("--model-repository", str(tmp_path), "--drain-timeout-s", "600") as process:
+    flags = ("--model-repository", str(tmp_path), "--drain-timeout-s", "600")
+    with Process(*flags, "--processes", processes) as process:
         where = process.wait_for("listening")
         with channel(where) as open_channel:
             health = HealthStub(open_channel).Check(HealthCheckRequest(), timeout=PATIENCE)
@@ -220,8 +222,8 @@ def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arrangement",
-    ["inline", "threads --transport aio", "split --fronts 1"],
-    ids=["inline", "aio", "split"],
+    ["inline", "threads --transport aio", "split --fronts 1", "replicas --replicas 1"],
+    ids=["inline", "aio", "split", "replicas"],
 )
 def test_a_process_without_descriptors_left_ends_well(repository: Path, arrangement: str) -> None:
     with ready_process(repository, "--processes", *arrangement.split()) as (process, _):

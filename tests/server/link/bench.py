@@ -15,7 +15,7 @@ from inferd_server.link.memory import LinkMemory, create
 from inferd_server.link.sending import FrontLink
 from inferd_server.link.worker_end import LinkRequest, WorkerLink
 from inferd_server.scheduler.decision import Limits
-from inferd_server.scheduler.job import Execution
+from inferd_server.scheduler.job import Execution, Job
 from inferd_server.scheduler.lane import LanePool
 from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
@@ -39,6 +39,9 @@ class Target:
     returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
+
+    def left(self, request: Job) -> None:
+        """Do nothing."""
 
 
 class Front:

@@ -9,12 +9,12 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from inferd_server.monitoring.log_sink import LineHandler, ThreadSink
+from inferd_server.monitoring.log_sink import LineHandler, ThreadSink, never_wait
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.settings.model import LogSettings
 
@@ -97,6 +97,8 @@ class Full:
     def __init__(self, kind: str) -> None:
         if kind == "terminal":
             self._reader, writer = os.openpty()
+        elif kind == "pipe":
+            self._reader, writer = os.pipe()
         else:
             one, other = socket.socketpair()
             self._reader, writer = one.detach(), other.detach()
@@ -130,6 +132,30 @@ def test_no_kind_of_log_holds_anybody_up_and_what_is_lost_is_counted(kind: str) 
     finally:
         control.stop()
         full.close()
+
+
+@pytest.mark.parametrize("kind", ["terminal", "pipe", "socket"])
+def test_what_native_code_writes_by_itself_arrives_and_never_waits(kind: str) -> None:
+    """Others who have the same pipe or terminal wait as they did before."""
+    full = Full(kind)
+    descriptor = full.stream.fileno()
+    other = os.dup(descriptor)
+    never_wait(descriptor)
+    os.write(descriptor, b"last words\n")
+    assert full.read("\n").split() == ["last", "words"]
+    with suppress(BlockingIOError):
+        while True:
+            os.write(descriptor, b"x" * 1000)
+    assert os.get_blocking(other)
+    os.close(other)
+    full.close()
+
+
+def test_a_file_takes_what_native_code_writes_as_ever(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        never_wait(file.fileno())
+        os.write(file.fileno(), b"last words")
+    assert (tmp_path / "log").read_bytes() == b"last words"
 
 
 def test_the_lines_that_a_socket_did_not_take_are_told() -> None:

@@ -24,6 +24,7 @@ from tests.server.serving import (
     infer_request,
     rows,
     running,
+    running_replicas,
     running_split,
 )
 from tests.server.supervisor.split import NOT_SERVING, SERVING, Readiness, split_process
@@ -32,7 +33,10 @@ Start = Callable[..., AbstractContextManager[Running]]
 SCALED_BY_7 = models.scale(7.0).SerializeToString()
 
 
-@pytest.fixture(params=[running, running_split], ids=["one process", "split"])
+@pytest.fixture(
+    params=[running, running_split, pytest.param(running_replicas, marks=pytest.mark.slow)],
+    ids=["one process", "split", "replicas"],
+)
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
     start: Start = request.param
     models.repository(

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 import pytest
 from inferd.tensors import Array
 from inferd_server.errors import Cancelled, EngineFailure, InferdError
-from inferd_server.scheduler.job import Execution, Job, Phases
+from inferd_server.scheduler.job import Execution, Phases
 from inferd_server.scheduler.slot import Arena
 
-from tests.server.callers import ROW, Caller, job_of
+from tests.server.callers import ROW, Caller, job_of, placed
 
 PHASES = Phases(0.0, Execution(1, 0.0, 0.0, 0.0))
 
@@ -55,7 +55,7 @@ def test_the_rows_are_held_until_the_answer_is_made() -> None:
         def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
             held.append(arena.rows)
 
-    job = Job(slot, "a", 0.0, None, Watching())
+    job = placed(slot, "a", 0.0, None, Watching())
     job.finish({}, PHASES)
     assert held == [3]
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from inferd_engines.engine import EngineError
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
-from inferd_server.front.outcome import cancel, expire
+from inferd_server.front.infer_request import cancel, expire
 from inferd_server.scheduler.alarms import Alarms
 from inferd_server.scheduler.decision import Limits
 from inferd_server.scheduler.job import Job
@@ -16,7 +16,7 @@ from inferd_server.worker.runner import Runner
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
-from tests.server.callers import ROW, Caller, job_of, rows_of
+from tests.server.callers import ROW, Caller, job_of, placed, rows_of
 
 MAX_ROWS, MOST, LEVELS, HEAD_START = 20, 4, 3, 10.0
 LEVEL_ROWS = {2: 5}
@@ -62,7 +62,7 @@ class Promises(RuleBasedStateMachine):
         now = self.clock()
         deadline = None if patience is None else now + patience
         caller = Caller()
-        job = Job(slot, "key", now, deadline, caller, level)
+        job = placed(slot, "key", now, deadline, caller, level)
         assert self.queue.submit(job)
         self.sent.append((job, caller, values))
         if deadline is not None:

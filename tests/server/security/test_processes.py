@@ -18,7 +18,11 @@ from tests.server.security.secured import calling, repository, told
 from tests.server.serving import PATIENCE, failure, metrics_text
 from tests.server.supervisor.split import Split
 
-ARRANGEMENTS = {"one": ("threads",), "split": ("split", "--fronts", "2")}
+ARRANGEMENTS = {
+    "one": ("threads",),
+    "split": ("split", "--fronts", "2"),
+    "replicas": ("replicas", "--replicas", "2"),
+}
 
 
 @pytest.fixture(scope="module")

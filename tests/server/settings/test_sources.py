@@ -73,6 +73,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "cache_redis_url": ("rediss://cache:6380/1", "rediss://cache:6380/1"),
     "cache_redis_password_file": ("/run/secret", "/run/secret"),
     "cache_redis_timeout_ms": ("19", 19.0),
+    "replicas": ("3", 3),
     "retry_wait_s": ("3.5", 3.5),
     "quarantine_s": ("60", 60.0),
     "canary_interval_s": ("4", 4.0),

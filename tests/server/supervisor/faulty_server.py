@@ -10,7 +10,8 @@ from inferd_engines.standard import Engines
 from inferd_server import one_process
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.settings.sources import add_flags, load_settings
-from inferd_server.supervisor.run import serve_split
+from inferd_server.supervisor.policy import Arrangement
+from inferd_server.supervisor.run import serve_processes
 
 from tests.fakes.faulty import open_faulty
 
@@ -23,9 +24,14 @@ def main() -> int:
     settings = load_settings(vars(parser.parse_args()), os.environ)
     logs = LogControl(settings.log)
     logs.start()
-    if settings.engine.processes != "split":
+    processes = {
+        "split": Arrangement(settings.split.fronts, "a test"),
+        "replicas": Arrangement(0, "a test", settings.engine.replicas),
+    }
+    arrangement = processes.get(settings.engine.processes)
+    if arrangement is None:
         return one_process.serve(settings, logs, Engines(open_faulty, None))
-    return serve_split(settings, logs, settings.split.fronts, CHILD)
+    return serve_processes(settings, logs, arrangement, CHILD)
 
 
 if __name__ == "__main__":

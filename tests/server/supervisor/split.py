@@ -58,11 +58,17 @@ class Split:
 
 
 @contextmanager
-def split_process(repository: Path, *flags: str, module: str = "inferd_server") -> Iterator[Split]:
+def split_process(
+    repository: Path,
+    *flags: str,
+    module: str = "inferd_server",
+    environment: dict[str, str] | None = None,
+) -> Iterator[Split]:
     """Start a server of several processes and wait until it is ready."""
     # Trials would be counted with a test's own requests; its flags come last and win.
     many = ("--processes", "split", "--canary-interval-s", "0", *flags)
-    with ready_process(repository, *many, module=module) as (process, where):
+    ready = ready_process(repository, *many, module=module, environment=environment)
+    with ready as (process, where):
         yield Split(process, where)
 
 

@@ -23,6 +23,7 @@ GOOD = Facts(
         ModelRecord("c", 1, "UNAVAILABLE", "no", None),
     ),
     sick={},
+    partial={},
     strict=True,
     without_models=False,
     down_s=0.0,
@@ -98,3 +99,9 @@ def test_a_server_is_live_until_its_worker_was_gone_for_too_long(
 ) -> None:
     found = told(serving=False, down_s=down_s, repair_timeout_s=repair_timeout_s)
     assert (found.live, found.ready) == (live, False)
+
+
+def test_a_version_that_one_replica_lacks_is_told_to_be_sick_with_the_reason() -> None:
+    found = told(records=GOOD.records[:2], partial={("b", 1): "not there"})
+    assert not found.ready
+    assert found.sick == (("b", 1, "not there"),)

@@ -257,3 +257,58 @@ def test_who_does_not_end_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatc
     bench.fleet.stop()
     bench.fleet.end()
     assert all(child.process.killed for child in bench.children.values())
+
+
+class ReplicaBench(Bench):
+    """A fleet of two replicas, without any worker."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+        self.fleet = Fleet(
+            self.links,
+            threading.RLock(),
+            self.spawn,
+            lambda child, message: None,
+            lambda: None,
+            lambda child, code: None,
+            self.reasons.put,
+            lambda seconds, task: self.later.put((seconds, task)),
+            replicas=2,
+        )
+
+
+@pytest.fixture
+def replicas() -> Iterator[ReplicaBench]:
+    made = ReplicaBench()
+    made.fleet.start()
+    for _ in range(2):
+        made.next()
+    yield made
+    made.fleet.stop()
+    for child in made.children.values():
+        child.die()
+
+
+def test_replicas_have_no_worker(replicas: ReplicaBench) -> None:
+    assert sorted(replicas.children) == ["replica-0", "replica-1"]
+    assert replicas.fleet.worker is None
+    assert replicas.fleet.everyone() == replicas.fleet.live_endpoints()
+
+
+def test_a_replica_that_dies_is_started_again_under_its_name_and_no_other_hears_of_it(
+    replicas: ReplicaBench,
+) -> None:
+    replicas["replica-1"].die()
+    assert replicas.again().child.name == "replica-1"
+    assert replicas["replica-0"].channel.told.empty()
+    assert replicas["replica-0"].channel.asked.empty()
+    assert replicas.links.begun_anew == []
+    assert replicas.fleet.restarts["replica"] == 1
+
+
+def test_replicas_that_never_get_as_far_as_to_serve_are_given_up(replicas: ReplicaBench) -> None:
+    replicas["replica-0"].die()
+    for _ in range(LIMIT):
+        replicas.again().die()
+    reason = replicas.reasons.get(timeout=WITHIN)
+    assert reason.startswith(f"replica-0 ended {LIMIT + 1} times before it was of any use")

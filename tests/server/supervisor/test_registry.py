@@ -89,5 +89,5 @@ def test_a_front_that_dies_meanwhile_does_not_count_against_a_region() -> None:
 
 
 def test_a_region_that_no_front_could_open_is_refused() -> None:
-    with pytest.raises(ShuttingDown, match="no front"):
+    with pytest.raises(ShuttingDown, match="no process"):
         Registry().register(REGION, children(fronts(is_gone)))

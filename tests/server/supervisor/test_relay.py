@@ -25,10 +25,10 @@ def relay_of(*replies: Callable[[object], object]) -> tuple[Relay, LogControl, l
     for front, reply in zip(made, replies, strict=True):
         front.channel.reply = reply
     children = [front.child for front in made]
-    fleet = SimpleNamespace(live_fronts=lambda: children, everyone=lambda: children, worker=None)
+    fleet = SimpleNamespace(live_endpoints=lambda: children, everyone=lambda: children, worker=None)
     logs = LogControl(LogSettings(), io.StringIO())
     logs.start()
-    return Relay(fleet, Registry(), logs, None), logs, made  # type: ignore[arg-type]
+    return Relay(fleet, Registry(), logs, None, None), logs, made  # type: ignore[arg-type]
 
 
 def does(_: object) -> None:

@@ -12,7 +12,7 @@ from inferd_server.control import messages
 from inferd_server.errors import PermissionDenied
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.settings.sources import load_settings
-from inferd_server.supervisor.spawn import FRONT, WORKER, Child
+from inferd_server.supervisor.spawn import FRONT, REPLICA, WORKER, Child
 from inferd_server.supervisor.supervisor import Supervisor
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild
@@ -56,7 +56,8 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
         {"model_repository": str(tmp_path), "grpc_port": "0", "metrics_port": "0"}, {}
     )
     logs = LogControl(settings.log, io.StringIO())
-    supervisor = Supervisor(settings, logs, 1, lambda: None, spawn)
+    fronts, replicas = (0, 1) if role == REPLICA else (1, 0)
+    supervisor = Supervisor(settings, logs, fronts, lambda: None, spawn, replicas=replicas)
     supervisor.start()
     try:
         return channel.outcome.get(timeout=WITHIN)
@@ -75,6 +76,10 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
         (FRONT, messages.Stop(0.0)),
         (WORKER, messages.Region("r", "/key", 0, 1)),
         (WORKER, "anything"),
+        (WORKER, messages.Opened("m")),
+        (REPLICA, messages.Stop(0.0)),
+        (REPLICA, messages.Disconnected()),
+        (REPLICA, messages.Condition(ready=True, draining=False)),
     ],
 )
 def test_what_is_not_its_own_is_refused(tmp_path: Path, role: str, message: object) -> None:
@@ -83,7 +88,12 @@ def test_what_is_not_its_own_is_refused(tmp_path: Path, role: str, message: obje
 
 @pytest.mark.parametrize(
     ("role", "message"),
-    [(FRONT, messages.Ping()), (WORKER, messages.Models((FORGED,), settled=False))],
+    [
+        (FRONT, messages.Ping()),
+        (WORKER, messages.Models((FORGED,), settled=False)),
+        (REPLICA, messages.Models((FORGED,), settled=False)),
+        (REPLICA, messages.Opened("m")),
+    ],
 )
 def test_what_is_its_own_is_heard(tmp_path: Path, role: str, message: object) -> None:
     assert outcome(tmp_path, role, message) is None

@@ -30,6 +30,7 @@ ARRANGEMENTS = {
     "inline": ("--processes", "auto"),
     "threads": ("--processes", "threads"),
     "split": ("--processes", "split", "--fronts", "2"),
+    "replicas": ("--processes", "replicas", "--replicas", "2"),
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 120)]

@@ -12,16 +12,18 @@ from inferd_server.supervisor.totals import Totals
 
 from tests.fakes.child import FakeChild
 
+M = ("m", 1)
+
 
 class Process:
     """A process that counts, and tells its counters when it is asked."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, role: str) -> None:
         self.metrics = Metrics()
         self.statistics = Statistics()
-        self.fake = FakeChild(name, 0)
+        self.fake = FakeChild(role, 0)
         self.fake.channel.reply = lambda _: Measured(
-            self.metrics.snapshot(), {1: self.statistics.read()}
+            self.metrics.snapshot(), {M: self.statistics.read()}
         )
 
     def answered(self, count: int) -> None:
@@ -45,7 +47,7 @@ def test_what_caches_did_adds_up_over_processes() -> None:
     second.statistics.missed(0.25)
     made = total_of(first, second)
     assert made.metrics().series["m", 1].cached == {"hit": 2, "miss": 1}
-    counted = made.measured().statistics[1]
+    counted = made.measured().statistics[M]
     assert (counted.hit, counted.miss) == (Duration(2, 4.0), Duration(1, 0.25))
     assert counted.success == Duration(2, 4.0)
     assert counted.last == 9.0
@@ -62,8 +64,8 @@ def test_counters_of_all_processes_add_up() -> None:
     made = total_of(first, second)
     assert ok(made.metrics()) == 5
     assert made.metrics().ready is True
-    assert made.measured().statistics[1].fail.count == 5
-    assert made.measured().statistics[1].fail.seconds == pytest.approx(2.5)
+    assert made.measured().statistics[M].fail.count == 5
+    assert made.measured().statistics[M].fail.seconds == pytest.approx(2.5)
 
 
 def test_what_a_dead_process_counted_is_kept_and_what_it_held_is_not() -> None:
@@ -123,3 +125,30 @@ def test_a_process_that_was_never_heard_of_adds_nothing(monkeypatch: pytest.Monk
     assert made.metrics().series == {}
     made.ended(process.fake.child)
     assert made.metrics().series == {}
+
+
+def test_what_a_dead_replica_answered_counts_until_the_model_is_loaded_anew() -> None:
+    first, second = Process("replica"), Process("replica")
+    first.answered(2)
+    second.answered(3)
+    living = [first, second]
+    made = Totals(lambda: [process.fake.child for process in living], MetricsSnapshot)
+    assert made.measured().statistics[M].fail.count == 5
+    living.remove(first)
+    made.ended(first.fake.child)
+    assert made.measured().statistics[M].fail.count == 5
+    made.forget("other")
+    assert made.measured().statistics[M].fail.count == 5
+    made.forget("m")
+    assert made.measured().statistics[M].fail.count == 3
+
+
+def test_what_a_dead_worker_ran_is_no_statistics_of_the_next_one() -> None:
+    worker = Process("worker")
+    worker.answered(2)
+    living = [worker]
+    made = Totals(lambda: [process.fake.child for process in living], MetricsSnapshot)
+    made.measured()
+    living.clear()
+    made.ended(worker.fake.child)
+    assert made.measured().statistics == {}

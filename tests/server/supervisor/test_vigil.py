@@ -41,7 +41,7 @@ class Watched:
         return self.vigil.silent(self.worker.child)
 
     def judged(self, outcome: Outcome) -> None:
-        self.vigil.models.judged(Verdict("m", 1, outcome, outcome.value))
+        self.vigil.judged(self.fronts[0].child, Verdict("m", 1, outcome, outcome.value))
 
     @property
     def hung(self) -> list[str]:
@@ -151,7 +151,7 @@ def test_a_model_is_sick_from_a_failed_trial_to_a_good_one(
 ) -> None:
     for outcome in outcomes:
         watched.judged(outcome)
-    assert (("m", 1) in watched.vigil.models.why()) is sick
+    assert (("m", 1) in watched.vigil.sick()) is sick
 
 
 def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched) -> None:
@@ -169,9 +169,45 @@ def test_a_worker_whose_model_answers_nobody_for_too_long_hangs(watched: Watched
 
 def test_models_that_are_not_loaded_any_more_are_forgotten(watched: Watched) -> None:
     watched.judged(Outcome.LATE)
-    watched.vigil.models.keep({("m", 1)})
-    assert watched.vigil.models.why() == {("m", 1): "late"}
-    watched.vigil.models.keep({("m", 2)})
+    watched.vigil.keep({("m", 1)})
+    assert watched.vigil.sick() == {("m", 1): "late"}
+    watched.vigil.keep({("m", 2)})
     watched.clock.advance(10_000.0)
-    assert watched.vigil.models.why() == {}
+    assert watched.vigil.sick() == {}
     assert watched.hung == []
+
+
+class Replicas:
+    """Two processes that each have the models."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1.0)
+        self.made = [FakeChild("replica", index) for index in range(2)]
+        self.living = [each.child for each in self.made]
+        survival = SurvivalSettings()
+        self.vigil = Vigil(survival, self.clock, lambda: self.living, own_models=True)
+        self.vigil.look(self.living)
+
+    def judged(self, index: int, outcome: Outcome) -> None:
+        self.vigil.judged(self.made[index].child, Verdict("m", 1, outcome, outcome.value))
+
+
+def test_every_replica_tries_its_own_models() -> None:
+    replicas = Replicas()
+    interval = SurvivalSettings().canary_interval_s
+    replicas.clock.advance(interval)
+    replicas.vigil.look(replicas.living)
+    for each in replicas.made:
+        assert {each.hears(), each.hears()} == {Ping(), TryModels(interval)}
+
+
+def test_a_model_is_sick_while_it_is_in_one_replica_whatever_others_say() -> None:
+    replicas = Replicas()
+    replicas.judged(0, Outcome.LATE)
+    replicas.judged(1, Outcome.OK)
+    assert replicas.vigil.sick() == {("m", 1): "late"}
+    replicas.clock.advance(SurvivalSettings().hang_timeout_s)
+    assert [child.name for child, _ in replicas.vigil.hung(None)] == ["replica-0"]
+    replicas.living.pop(0)
+    replicas.vigil.look(replicas.living)
+    assert replicas.vigil.sick() == {}

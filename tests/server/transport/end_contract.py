@@ -97,6 +97,7 @@ class EndContract(TransportContract):
             connection.send(request(PATH, 1, b"0"))
             assert working.wait(PATIENCE)
             connection.send(b"".join(request(PATH, 2 * n + 1, b"%d" % n) for n in range(1, 50)))
+            connection.await_arrival()
             stopping = threading.Thread(target=client.transport.stop, args=(LONG,))
             stopping.start()
             told.set()

@@ -5,7 +5,11 @@ Source: RFC 9113, 4.1 (frames), 6 (their types); RFC 7541, 6.2.2 (literal header
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import termios
+import time
+from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -94,6 +98,15 @@ class Connection:
         with suppress(ConnectionResetError):
             while self._reader.read1():
                 pass
+
+    def await_arrival(self) -> None:
+        """Wait until all that was sent lies in the server's socket, or was read from it.
+
+        Source: unix(7) and tcp(7), SIOCOUTQ.
+        """
+        until = time.monotonic() + PATIENCE
+        while array("i", fcntl.ioctl(self._raw, termios.TIOCOUTQ, bytes(4)))[0]:
+            assert time.monotonic() < until
 
     def close(self) -> None:
         """Close the connection."""

@@ -141,6 +141,8 @@ class StreamContract(TransportContract):
             for _ in range(sent_unasked):
                 recorder.stream.send((b"unasked",))
                 assert next(answers) == b"unasked"
+            # The transport knows by then, too, that they are out.
+            assert_still_serves(client)
             for number in range(3 * MAX_STREAM_MESSAGES):
                 requests.send(bytes([number]))
             for number in range(MAX_STREAM_MESSAGES):

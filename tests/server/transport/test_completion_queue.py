@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import grpc
 import pytest
 from inferd_server.transport.call import Routes, Transport
-from inferd_server.transport.completion_queue import CompletionQueueTransport, server
+from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.transport.completion_queue.core import missing
 from inferd_server.transport.options import TransportOptions
 
 from tests.server.serving import failure
 from tests.server.transport.authorize_contract import AuthorizeContract
-from tests.server.transport.client import PATIENCE, Serve, serving
+from tests.server.transport.client import PATIENCE, Client, Recorders, Serve, serving
 from tests.server.transport.compression_contract import CompressionContract
 from tests.server.transport.connection_contract import ConnectionContract
-from tests.server.transport.contract import OPTIONS, PATH, UnaryContract, echo
+from tests.server.transport.contract import (
+    LIMIT,
+    OPTIONS,
+    PATH,
+    UnaryContract,
+    assert_still_serves,
+    echo,
+)
 from tests.server.transport.end_contract import EndContract
+from tests.server.transport.frames import connected, request
 from tests.server.transport.handshake_contract import HandshakeContract
 from tests.server.transport.in_flight_contract import InFlightContract
 from tests.server.transport.limit_contract import LimitContract
 from tests.server.transport.metadata_contract import MetadataContract
-from tests.server.transport.refused_contract import RefusedContract
+from tests.server.transport.refused_contract import (
+    ECHO,
+    STREAM,
+    RefusedContract,
+    Told,
+    streamed,
+    unary,
+)
 from tests.server.transport.stop_contract import StopContract
-from tests.server.transport.stream_contract import StreamContract
+from tests.server.transport.stream_contract import StreamContract, echo_stream
 from tests.server.transport.tls_contract import TlsContract
 from tests.server.transport.unsent_contract import UnsentContract
 
@@ -47,14 +64,7 @@ class TestCompletionQueueStop(Made, StopContract):
 
 
 class TestCompletionQueueEnd(Made, EndContract):
-    def test_calls_that_had_arrived_are_served_however_short_the_last_looks_are(
-        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """As on a machine where the time of a look is gone before the transport had its turn."""
-        monkeypatch.setattr(server, "LAST_LOOK_S", 0.0)
-        monkeypatch.setattr(server, "LAST_LOOKS", 100_000)
-        monkeypatch.setattr(server, "LAST_EVENTS", 100_000)
-        self.test_calls_that_had_arrived_are_served(serve)
+    pass
 
 
 class TestCompletionQueueMetadata(Made, MetadataContract):
@@ -86,7 +96,25 @@ class TestCompletionQueueLimit(Made, LimitContract):
 
 
 class TestCompletionQueueRefused(Made, RefusedContract):
-    pass
+    @pytest.mark.parametrize(("send", "method"), [(unary, PATH), (streamed, STREAM)])
+    def test_a_message_that_core_refuses_is_told(
+        self, serve: Serve, send: Callable[[Client, bytes], object], method: str
+    ) -> None:
+        """And no call whose caller goes away, or ends without a message."""
+        told, unaries = Told(), {PATH: echo, ECHO: echo}
+        routes = Routes(unaries, {STREAM: Recorders(echo_stream)}, refused=told.of)
+        with serve(routes) as client:
+            error = failure(lambda: send(client, bytes(LIMIT + 1)))
+            assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            # Core has forgotten the address.
+            assert told.next(known=False) == (method, "MESSAGE_BYTES")
+            with connected(client.address) as connection:
+                connection.send(request(method, 1, b"whole")[:-3])
+                assert_still_serves(client)
+            failure(lambda: client.channel.stream_unary(PATH)(iter(()), timeout=PATIENCE))
+            client.stream(STREAM, iter((b"x",))).cancel()
+            send(client, b"within all bounds")
+            assert told.none
 
 
 class TestCompletionQueueUnsent(Made, UnsentContract):

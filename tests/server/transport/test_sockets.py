@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
+import queue
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from inferd_server.transport.sockets import has_unread, others_run, sockets_of
+from inferd_server.transport.sockets import Arriving, has_unread, place_of, sockets_of
 
-LARGE = bytes(1 << 20)
+from tests.server.transport.client import PATIENCE
 
 
 def listening() -> tuple[socket.socket, int]:
@@ -52,21 +54,60 @@ def test_other_ports_and_other_descriptors_are_passed_over() -> None:
     os.close(write)
 
 
-def test_a_thread_that_works_is_seen_and_one_that_waits_is_not() -> None:
-    end = threading.Event()
+def test_a_connection_to_a_unix_socket_is_seen_like_any_other(tmp_path: Path) -> None:
+    address = f"unix://{tmp_path / 'socket'}"
+    place = place_of(address, 1)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as caller:
+        listener.bind(str(place))
+        listener.listen()
+        assert not has_unread(place)
+        caller.connect(str(place))
+        assert has_unread(place)
+        accepted, _ = listener.accept()
+        with accepted:
+            assert not has_unread(place)
+            caller.sendall(b"a")
+            assert has_unread(place)
+            assert not has_unread(tmp_path / "other")
+
+
+def test_nothing_arrives_only_after_a_time_in_which_every_other_thread_waited() -> None:
+    """It waits at each look; but what it was given in between it may have handed on."""
+    given: queue.Queue[bytes] = queue.Queue()
+    done: queue.Queue[bytes] = queue.Queue()
 
     def work() -> None:
-        while not end.is_set():
-            hashlib.sha256(LARGE)  # without the interpreter's lock
+        while data := given.get():
+            done.put(data)
 
+    listener, port = listening()
     worker = threading.Thread(target=work, daemon=True)
     worker.start()
-    try:
-        assert any(others_run() for _ in range(200))
-    finally:
-        end.set()
+    with listener:
+        arriving = Arriving(port)
+        await_rest(arriving)
+        given.put(b"x")
+        assert done.get(timeout=PATIENCE) == b"x"
+        assert arriving.look()
+        await_rest(arriving)
+        given.put(b"")
         worker.join()
-    assert not all(others_run() for _ in range(200))
+        assert arriving.look()
+
+
+def test_what_arrives_at_the_place_is_seen_while_every_thread_waits() -> None:
+    listener, port = listening()
+    with listener:
+        arriving = Arriving(port)
+        await_rest(arriving)
+        with socket.create_connection(("127.0.0.1", port)):
+            assert all(arriving.look() for _ in range(20))
+
+
+def await_rest(arriving: Arriving) -> None:
+    until = time.monotonic() + PATIENCE
+    while arriving.look():
+        assert time.monotonic() < until
 
 
 @contextmanager
@@ -82,7 +123,9 @@ def no_descriptor_left() -> Iterator[None]:
 def test_where_nothing_can_be_seen_something_may_be_there() -> None:
     listener, port = listening()
     with listener:
+        arriving = Arriving(port)
+        await_rest(arriving)
         with no_descriptor_left():
             assert has_unread(port)
-            assert others_run()
+            assert all(arriving.look() for _ in range(20))
         assert not has_unread(port)

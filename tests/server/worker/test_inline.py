@@ -12,7 +12,7 @@ from inferd_server.scheduler.queue import BatchQueue
 from inferd_server.scheduler.slot import Arena
 from inferd_server.worker.inline import Guest, InlineLoop, why_not_inline
 
-from tests.server.callers import Caller
+from tests.server.callers import Caller, placed
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Model:
         for _ in range(count):
             slot = self.arena.reserve([], 1, 0)
             assert slot is not None
-            job = Job(slot, "key", self.clock(), None, Caller())
+            job = placed(slot, "key", self.clock(), None, Caller())
             assert self.queue.submit(job)
 
 

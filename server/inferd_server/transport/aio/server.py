@@ -13,21 +13,25 @@ import grpc.aio
 from inferd_server.transport.aio.calls import AioCall, Serve, UnaryServer, authorized
 from inferd_server.transport.aio.streams import OpenStream, StreamServer
 from inferd_server.transport.call import Authorize, Routes
-from inferd_server.transport.ending import LOOK_S, Ending, Next
+from inferd_server.transport.ending import (
+    ARRIVE_LOOK_S,
+    ARRIVE_LOOKS,
+    LOOK_S,
+    QUIET_LOOKS,
+    Ending,
+    Next,
+)
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.options import TransportOptions, channel_arguments
-from inferd_server.transport.sockets import has_unread, others_run
+from inferd_server.transport.sockets import Arriving, Place, place_of
 from inferd_server.transport.tls import server_credentials
 
 CANCELLED_TASKS_S = 5.0
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
-# Calls that gRPC core has received, and would drop, come in while this time brings one.
-SETTLE_S, SETTLE_ROUNDS = 0.005, 200
-# Rounds in a row that bring none: what gRPC's own threads have read can only be guessed from
-# whether they are at work.
-QUIET_ROUNDS = 4
+# Rounds of the event loop in which a call that reached the loop reaches its handler.
+ROUNDS = 16
 NEVER_S = 1e6
 """A grace that `_stop` ends itself."""
 
@@ -42,7 +46,7 @@ class AioTransport:
         self.bounds = bounds_of(options)
         self._unary = UnaryServer(self.bounds)
         self._streams = StreamServer(options.max_stream_messages, self.bounds)
-        self._port = 0
+        self._place: Place = 0
         self._server: grpc.aio.Server | None = None
         self._router: Router | None = None
         self._running: tuple[asyncio.AbstractEventLoop, threading.Thread] | None = None
@@ -65,11 +69,12 @@ class AioTransport:
         self._running = loop, thread
         starting = self._start(address, routes, credentials)
         try:
-            self._port = asyncio.run_coroutine_threadsafe(starting, loop).result()
+            port = asyncio.run_coroutine_threadsafe(starting, loop).result()
         except RuntimeError as error:
             end_loop(loop, thread)
             raise cannot_listen(address, credentials is not None) from error
-        return self._port
+        self._place = place_of(address, port)
+        return port
 
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
@@ -136,15 +141,18 @@ class AioTransport:
         return found
 
     async def _settle(self) -> None:
+        """Take in what arrived before the end."""
         assert self._router is not None
-        quiet = 0
-        for _ in range(SETTLE_ROUNDS):
-            arrived = self._router.arrived
-            await asyncio.sleep(SETTLE_S)
-            same = self._router.arrived == arrived
-            quiet = quiet + 1 if same and not (has_unread(self._port) or others_run()) else 0
-            if quiet == QUIET_ROUNDS:
+        arriving, quiet = Arriving(self._place), 0
+        for _ in range(ARRIVE_LOOKS):
+            # Ahead of the rounds: they bring whatever reached the loop until then.
+            more, arrived = arriving.look(), self._router.arrived
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
+            quiet = 0 if more or self._router.arrived != arrived else quiet + 1
+            if quiet == QUIET_LOOKS:
                 return
+            await asyncio.sleep(ARRIVE_LOOK_S)
 
 
 def end_loop(loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from inferd.tensors import Buffer
 
-from inferd_server.errors import EngineFailure, InferdError, InvalidInput
+from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ResourceExhausted
 from inferd_server.transport.call import Authorize, Metadata, Refused, UnaryHandler
 from inferd_server.transport.completion_queue.core import CoreCall, Event
 from inferd_server.transport.completion_queue.gate import Gate
@@ -153,14 +153,14 @@ class QueueCall(CoreCall):
     def _sent(self, _: object) -> None:
         self._service.answers.give(self._held)
 
-    def _received(self, _: object) -> None:
+    def _received(self, event: Event) -> None:
         service = self._service
         requests = service.requests
         requests.awaited -= 1
         message = self.received()
         if message is None:
             # If the caller went away, or core refused its message, this goes nowhere.
-            self.fail(InvalidInput("the call ended without a message"))
+            self.fail(no_message(event))
             return
         if message and message[0] in FIRST_BYTES and message[:2] in WINDOW_BITS:
             try:
@@ -206,6 +206,15 @@ class QueueCall(CoreCall):
             callback, self._on_cancel = self._on_cancel, None
         if callback is not None:
             callback()
+
+
+def no_message(event: Event) -> InferdError:
+    """Return why a call has no message: core refused it, or there was none."""
+    if event.success:
+        return InvalidInput("the call ended without a message")
+    # The caller has heard of it from core.
+    text = "the message is larger than max_message_bytes, or none of gRPC's"
+    return ResourceExhausted(text, reason="MESSAGE_BYTES")
 
 
 def admitted(core: CoreCall, authorize: Authorize) -> bool:

@@ -17,12 +17,12 @@ from inferd_server.transport.completion_queue.core import CoreCall, CoreServer, 
 from inferd_server.transport.completion_queue.gate import Gate
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
-from inferd_server.transport.ending import LOOK_S, Ending, Next
+from inferd_server.transport.ending import LOOK_S, Ending, Next, take_in
 from inferd_server.transport.in_flight import bounds_of
 from inferd_server.transport.listening import cannot_listen, check_free
 from inferd_server.transport.live import Live
 from inferd_server.transport.options import TransportOptions, channel_arguments
-from inferd_server.transport.sockets import has_unread, others_run
+from inferd_server.transport.sockets import Arriving, Place, place_of
 from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
@@ -33,12 +33,6 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
 EVENTS = 192
-# Events at most that the end waits for: callers that send on and on must not put it off.
-LAST_EVENTS = 1 << 16
-# Polls in a row without an event that mean that nothing is there.
-MISSES = 2
-# What a last look waits for an event, and how often it does while more is to come.
-LAST_LOOK_S, LAST_LOOKS = 0.005, 200
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
@@ -78,7 +72,7 @@ class CompletionQueueTransport:
         self._options = options
         self.bounds = bounds_of(options)
         self._core: CoreServer | None = None
-        self._port = 0
+        self._place: Place = 0
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
         self._unwatched: Unwatched[QueueCall] = Unwatched(time.monotonic)
@@ -102,7 +96,7 @@ class CompletionQueueTransport:
         if not port:
             core.close()
             raise cannot_listen(address, credentials is not None)
-        self._core, self._port = core, port
+        self._core, self._place = core, place_of(address, port)
         hot = [path for path in HOT if path in routes.unary]
         core.start(hot)
         for path in hot:
@@ -151,7 +145,7 @@ class CompletionQueueTransport:
         # A caller who gets an answer now, and calls again, would meet the end on its way.
         self._core.keep_ends()
         try:
-            self._take_in(self._core)
+            take_in(self._core.poll, Arriving(self._place).look)
         except Exception:
             # The end must come, whatever becomes of these.
             log.exception("calls that had arrived could not be taken in")
@@ -159,23 +153,6 @@ class CompletionQueueTransport:
         self._core.release_ends()
         self._shutting.set()
         self._streams.tell(QueueStream.drain)
-
-    def _take_in(self, core: CoreServer) -> None:
-        """Accept what arrived before the end: core would drop it without an answer."""
-        misses = looks = quiet = 0
-        for _ in range(LAST_EVENTS):
-            # Core looks at one connection at a time, so that one miss does not mean that there
-            # is nothing; and what the kernel, or a thread of core's own, still has is to come.
-            # A thread of core's that waits for a lock looks idle: so one quiet look is not enough.
-            quiet = quiet + 1 if misses > MISSES and not self._more_comes() else 0
-            if quiet > MISSES or (misses > MISSES and looks >= LAST_LOOKS):
-                return
-            last = misses >= MISSES
-            looks += last
-            misses = 0 if core.poll(LAST_LOOK_S if last else 0.0) else misses + 1
-
-    def _more_comes(self) -> bool:
-        return has_unread(self._port) or others_run()
 
     def _service(self, path: str, routes: Routes) -> Service:
         bounds = self.bounds

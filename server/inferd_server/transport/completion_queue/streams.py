@@ -12,7 +12,7 @@ from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.transport.call import Metadata, Receiver, Refused, StreamHandler
-from inferd_server.transport.completion_queue.calls import end
+from inferd_server.transport.completion_queue.calls import end, no_message
 from inferd_server.transport.completion_queue.core import CoreCall, Event
 from inferd_server.transport.in_flight import Bounds, Unanswered, UnsentBytes
 from inferd_server.transport.live import Live
@@ -143,6 +143,7 @@ class QueueStream:
         self._outbox = Outbox(core, bounds.answers, self._written, partial(refused, self))
         self._receiver: Receiver | None = None
         self._bounds = bounds
+        self._refused = refused
         self._unanswered = Unanswered(bounds.requests, max_messages)
         self._paused = False
 
@@ -220,8 +221,11 @@ class QueueStream:
         """End the call with a status after everything that was sent."""
         self._outbox.fail(error)
 
-    def _received(self, _: Event) -> None:
+    def _received(self, event: Event) -> None:
         try:
+            if not event.success:
+                # The caller has heard of it from core.
+                self._refused(self, no_message(event))
             self._hand_over(self._core.received())
         except Exception:
             log.exception("a stream's receiver failed")

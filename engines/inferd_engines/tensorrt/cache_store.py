@@ -1,7 +1,9 @@
-"""Timing caches on disk: what TensorRT measured in earlier builds, and need not measure again.
+"""TensorRT's caches on disk: what it found out once, and need not find out again.
 
-    STORE/timing/DIGEST          what it is of, its size and its SHA-256, one line; then the cache
-    STORE/timing/DIGEST.lock     held by who adds to it; never deleted
+    STORE/timing/DIGEST          what builds measured: what it is of, its size and its SHA-256,
+                                 one line; then the cache
+    STORE/runtime/DIGEST         what TensorRT-RTX compiled for a GPU, in the same form
+    STORE/.../DIGEST.lock        held by who adds to it; never deleted
 
 A cache only saves time: one that cannot be used is ignored, and says so in the log.
 """
@@ -18,29 +20,52 @@ from typing import Any
 
 from inferd_engines.tensorrt.disk import lock, replace
 from inferd_engines.tensorrt.errors import TensorRTError
-from inferd_engines.tensorrt.key import Host, differences, plain
+from inferd_engines.tensorrt.key import Gpu, Host, PlanKey, differences, plain
 
 log = logging.getLogger(__name__)
-TIMING = "timing"
+TIMING, RUNTIME = "timing", "runtime"
 Combine = Callable[[bytes, bytes], bytes]
 """Returns a cache that knows what both know."""
 
 
-class TimingCache:
-    """The cache of one TensorRT, CUDA and GPU in a plan store. Any process may call any method."""
+def timing_cache(store: Path, host: Host, targets: Sequence[str]) -> CacheFile:
+    """Return what builds measured with one TensorRT and CUDA on one GPU.
 
-    def __init__(self, store: Path, host: Host, targets: Sequence[str]) -> None:
+    Args:
+        store: where the plans are.
+        host: that builds.
+        targets: compute capabilities that it builds for; empty for its GPU.
+    """
+    return CacheFile(store, TIMING, {"host": plain(asdict(host)), "targets": list(targets)})
+
+
+def runtime_cache(store: Path, key: PlanKey, gpu: Gpu, driver: str) -> CacheFile:
+    """Return what was compiled of one plan for one GPU.
+
+    Args:
+        store: where the plans are.
+        key: of the plan, the version of TensorRT in it.
+        gpu: that runs it.
+        driver: version of its CUDA.
+    """
+    return CacheFile(store, RUNTIME, {"plan": key.digest, "gpu": asdict(gpu), "driver": driver})
+
+
+class CacheFile:
+    """One cache in a plan store. Any process may call any method."""
+
+    def __init__(self, store: Path, kind: str, parts: Mapping[str, Any]) -> None:
         """Use a store's folder.
 
         Args:
             store: where the plans are.
-            host: that builds.
-            targets: compute capabilities that it builds for; empty for its GPU.
+            kind: the folder in it.
+            parts: everything that the cache is valid for, as JSON has it.
         """
-        self._parts: Mapping[str, Any] = {"host": plain(asdict(host)), "targets": list(targets)}
+        self._kind, self._parts = kind, parts
         text = json.dumps(self._parts, sort_keys=True, separators=(",", ":"))
         digest = hashlib.sha256(text.encode()).hexdigest()
-        self._path = store / TIMING / digest
+        self._path = store / kind / digest
 
     def read(self) -> bytes:
         """Return the cache; empty if there is none, or it cannot be used."""
@@ -53,29 +78,30 @@ class TimingCache:
             problem = str(error)
         if not problem:
             return data
-        log.warning("a timing cache is ignored", extra={"file": str(self._path), "why": problem})
+        where = {"file": str(self._path), "why": problem}
+        log.warning("a %s cache is ignored", self._kind, extra=where)
         return b""
 
-    def keep(self, before: bytes, after: bytes, combine: Combine) -> None:
-        """Keep what a build measured, and what others did meanwhile.
+    def keep(self, before: bytes, after: bytes, combine: Combine | None = None) -> None:
+        """Keep a cache, and what others added meanwhile where two can be joined.
 
         Args:
-            before: the cache that the build began with.
-            after: as it was at its end.
+            before: as it was read.
+            after: as it is now; an empty one is not kept.
             combine: joins two caches.
         """
-        if after == before:
+        if after in (before, b""):
             return
         try:
             with lock(self._path.with_name(f"{self._path.name}.lock")):
                 meanwhile = self.read()
-                if meanwhile not in (before, b""):
+                if combine is not None and meanwhile not in (before, b""):
                     after = combine(after, meanwhile)
                 replace(self._path, self._header(after) + b"\n" + after)
         except (OSError, TensorRTError) as error:
             # The plan is there, and that is what was asked for.
             where = {"file": str(self._path), "why": str(error)}
-            log.warning("a timing cache was not kept", extra=where)
+            log.warning("a %s cache was not kept", self._kind, extra=where)
 
     def _header(self, data: bytes) -> bytes:
         about = {

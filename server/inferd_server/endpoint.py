@@ -1,0 +1,208 @@
+"""An endpoint: what every process that takes calls has, from the transport to the answers."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from inferd_server.cache.making import make_cache
+from inferd_server.control.blocking import MOST_CHANGES, BlockingThreads
+from inferd_server.control.messages import Condition
+from inferd_server.front.cacheable import owners
+from inferd_server.front.canary import Canaries
+from inferd_server.front.control import (
+    Diagnostics,
+    Loads,
+    Logs,
+    ModelControl,
+    Regions,
+    SharedMemory,
+)
+from inferd_server.front.health import HealthBoard
+from inferd_server.front.infer import Infer
+from inferd_server.front.infer_request import Telemetry
+from inferd_server.front.inspection import Counters, Inspection, ServerState
+from inferd_server.front.probing import ProbePort
+from inferd_server.front.regions import RegionTable
+from inferd_server.front.routes import Services, routes, statuses
+from inferd_server.front.unary import Elsewhere
+from inferd_server.front.verdict import Verdict
+from inferd_server.idle_heap import IdleHeap
+from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.repository.control import control_allowed
+from inferd_server.repository.entries import Models
+from inferd_server.security.opening import open_access
+from inferd_server.security.refusals import Refusals
+from inferd_server.settings.model import Settings
+from inferd_server.transport.call import Transport
+from inferd_server.version import VERSION
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The parts that change or count something of the whole server."""
+
+    loads: Loads
+    regions: Regions
+    logs: Logs
+    counters: Counters
+    asking: Elsewhere | None = None
+    """Runs the methods that ask other processes; None where there are none."""
+
+
+class Endpoint:
+    """The transport, the services behind it, and what they share. Any thread may call."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        transport: Transport,
+        models: Models,
+        metrics: Metrics,
+        condition: Callable[[], Condition],
+        judged: Callable[[Verdict], None],
+        give_back: Callable[[], None],
+        gauges: Callable[[], Mapping[str, float]],
+        probe: Transport | None = None,
+        told: Callable[[Condition], None] = lambda _: None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Put the parts together; nothing listens yet.
+
+        Args:
+            settings: checked.
+            transport: not started.
+            models: that are asked for.
+            metrics: told of every request.
+            condition: returns what is true of the whole server.
+            judged: gets what trials say of a model.
+            give_back: returns memory to the system; called when no request came for a while.
+            gauges: returns what /metrics tells of the models' side, and of certificates.
+            probe: for the port of probes, not started; None if there is none.
+            told: gets each condition that is published, in their order.
+            clock: monotonic seconds.
+        """
+        self._settings = settings
+        self._transport = transport
+        self._models = models
+        self._metrics = metrics
+        self._condition = condition
+        self._told = told
+        self._clock = clock
+        self._started = clock()
+        self._health = HealthBoard()
+        self._probe = ProbePort(probe, self._health)
+        # States are read and told as one step, so that an older one never comes last.
+        self._publishing = threading.Lock()
+        self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
+        self._cache = make_cache(settings.cache, clock, time.time)
+        self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
+        self.regions = RegionTable()
+        self.canaries = Canaries(models, clock, judged, metrics.tried)
+        telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
+        self.infer = Infer(models, self.regions, telemetry, self._cache)
+        metrics.watch(
+            lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
+        )
+
+    def start(self, address: str, probe_address: str, changes: Changes) -> int:
+        """Listen, and return the port of the gRPC services.
+
+        Args:
+            address: "host:port" or of a unix socket.
+            probe_address: of the port for probes, where there is one.
+            changes: where methods change and count.
+
+        Raises:
+            StartupError: a port cannot be had, or a file of the security settings be used.
+        """
+        refusals = Refusals(self._metrics, self._clock)
+        access = open_access(self._settings, self._clock, refusals)
+        services = self._services(changes)
+        self._probe.start(probe_address)
+        try:
+            port = self._transport.start(
+                address,
+                routes(
+                    services,
+                    self._loads.submit,
+                    self._unloads.submit,
+                    changes.asking,
+                    access,
+                    refusals.of_bounds,
+                ),
+            )
+        except BaseException:
+            self._probe.stop()
+            raise
+        self._idle_heap.start()
+        return port
+
+    @property
+    def probe_port(self) -> int:
+        """Where probes are answered in plaintext; -1 if nowhere."""
+        return self._probe.port
+
+    def models_changed(self) -> None:
+        """Look every model up anew, and tell health what is true of them now."""
+        self.infer.forget()
+        self.publish()
+
+    def publish(self) -> None:
+        """Tell health and the cache what is true now."""
+        with self._publishing:
+            now = self._condition()
+            entries = self._models.entries()
+            self._cache.retain(owners(entries))
+            self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
+            self._told(now)
+
+    def stop(self, grace: float) -> None:
+        """Take no more calls, and give those that run `grace` seconds; may be called again."""
+        self._idle_heap.stop()
+        self._transport.stop(grace)
+
+    def close(self, patience: float) -> bool:
+        """Let go of everything; the port for probes last.
+
+        Returns:
+            False if a load or an unload still runs after `patience` seconds each.
+        """
+        self._cache.close()
+        ended = self._loads.stop(patience) and self._unloads.stop(patience)
+        self._probe.stop()
+        return ended
+
+    def _services(self, changes: Changes) -> Services:
+        settings, condition = self._settings, self._condition
+        state = ServerState(
+            version=VERSION,
+            transport=self._transport.name,
+            uptime=lambda: self._clock() - self._started,
+            ready=lambda: condition().ready,
+            draining=lambda: condition().draining,
+            live=lambda: condition().live,
+            sick=lambda: sick_of(condition()),
+        )
+        control, says_who = settings.repository.model_control, settings.security.says_who
+        allowed = control_allowed(control, settings.listen.host, says_who)
+        return Services(
+            infer=self.infer,
+            inspection=Inspection(self._models, state, changes.counters),
+            models=ModelControl(changes.loads, allowed),
+            memory=SharedMemory(changes.regions),
+            diagnostics=Diagnostics(changes.logs, self._models),
+            health=self._health,
+        )
+
+
+def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:
+    """Return the versions that do not answer, and why."""
+    return {(model, version): why for model, version, why in condition.sick}

@@ -1,0 +1,186 @@
+"""A request for an inference, from its arrival to its one answer: response and counters."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from inferd.tensors import Array
+
+from inferd_server.errors import (
+    Cancelled,
+    DeadlinePassed,
+    EngineFailure,
+    HandleRetired,
+    InferdError,
+    InvalidInput,
+)
+from inferd_server.front.formatting import Formatting
+from inferd_server.front.plan import Plan
+from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.scheduler.job import Job, Phases
+from inferd_server.scheduler.promise import Promise
+from inferd_server.scheduler.queue import RequestQueue
+from inferd_server.transport.call import Call
+from inferd_server.transport.status import code_name
+
+log = logging.getLogger(__name__)
+
+SWAPS = 3
+"""Attempts: a model that was replaced after a request looked it up is looked up again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where requests are counted, and the clocks."""
+
+    metrics: Metrics
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    wall: Callable[[], float]
+    """Seconds since the epoch."""
+    failures: BoundedLog
+    """Of requests whose run failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What all requests share for their answers."""
+
+    telemetry: Telemetry
+    again: Callable[[InferRequest], None]
+    """Admits a request anew whose model was replaced before it ran."""
+    formatting: Formatting
+    """Writes answers that take long."""
+
+
+class InferRequest(Job):
+    """A request for an inference: who asked what, and what becomes of it."""
+
+    __slots__ = (
+        "_answering", "attempt", "call", "identity", "plan", "promise", "started",
+    )  # fmt: skip
+
+    identity: bytes
+    """The id as a field of the response."""
+    plan: Plan
+    """What the checks found out."""
+
+    def __init__(self, call: Call, started: float, answering: Answering, attempt: int = 1) -> None:
+        """Begin; `identity` and `plan` are set by the checks, and `place` follows.
+
+        Args:
+            call: to be answered.
+            started: when it arrived, in monotonic seconds.
+            answering: what it is answered with.
+            attempt: which one this is; a model may be replaced before the request runs.
+        """
+        Job.__init__(self)
+        self.call = call
+        self.started = started
+        self.attempt = attempt
+        self.promise: Promise | None = None
+        """What it was told at the door, if its deadline is close."""
+        self._answering = answering
+
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases, here: bool = False) -> None:
+        """Send the outputs; a response that cannot be made is an error of this request alone."""
+        plan = self.plan
+        try:
+            if plan.responses.classifies and not here and self._send_later(outputs, phases):
+                return
+            parts = plan.responses.encode(self.identity, outputs)
+        except InferdError as error:
+            self._refuse(error)
+            return
+        except Exception:
+            log.exception("a response could not be encoded")
+            self._refuse(EngineFailure())
+            return
+        self._count(plan, phases)
+        try:
+            self.call.reply(parts)
+        except Exception:
+            # No memory for the joined message, most likely; the call must not stay open.
+            log.exception("a response could not be sent")
+            self.call.fail(EngineFailure())
+
+    def _send_later(self, outputs: Mapping[str, Array], phases: Phases) -> bool:
+        """Leave an answer that takes long to another thread; False if it does not."""
+        send = partial(self._succeed, phases=phases, here=True)
+        return self._answering.formatting.submit(self.plan.responses.targets, outputs, send)
+
+    def _count(self, plan: Plan, phases: Phases) -> None:
+        """Count an answer before it is sent: who has it finds it in the statistics."""
+        telemetry, handle = self._answering.telemetry, plan.handle
+        now = telemetry.clock()
+        total = now - self.started
+        handle.statistics.succeeded(
+            plan.rows, total, self.arrived - self.started, phases, telemetry.wall()
+        )
+        plan.series.succeeded(total, phases.queue)
+        if handle.forecast.last is not phases.run:
+            handle.forecast.learn(phases.run, now)
+        if self.promise is not None:
+            self._settle(self.promise, total, now)
+
+    def _settle(self, promise: Promise, total: float, now: float) -> None:
+        """Tell whether a request was answered in time that was near its deadline."""
+        if self.call.cancelled:
+            # The caller's own clock ran out first.
+            promise.ended(total, now)
+        else:
+            promise.answered(total)
+
+    def _refuse(self, error: InferdError) -> None:
+        """Send an error; a request whose model was replaced before it ran is admitted anew."""
+        answering, plan = self._answering, self.plan
+        if isinstance(error, HandleRetired) and self.attempt < SWAPS:
+            plan.series.withdrawn()
+            answering.again(self)
+            return
+        now = answering.telemetry.clock()
+        total = now - self.started
+        if self.promise is not None and isinstance(error, Cancelled | DeadlinePassed):
+            self.promise.ended(total, now)
+        plan.handle.statistics.failed(total)
+        if isinstance(error, EngineFailure | InvalidInput):
+            self._tell(error)
+        plan.series.answered(code_name(error), total)
+        self.call.fail(error)
+
+    def _tell(self, error: InferdError) -> None:
+        """Write to the log whose request it was that failed."""
+        handle = self.plan.handle
+        about = {"model": handle.name, "version": handle.version, "request": ident(self.identity)}
+        level = logging.ERROR if isinstance(error, EngineFailure) else logging.INFO
+        kind = handle.name, handle.version, level
+        telemetry = self._answering.telemetry
+        telemetry.failures(kind, level, "a request failed", {**about, "error": str(error)})
+
+
+def ident(field: bytes) -> str:
+    """Return the id in the field of a message that holds it; "" where there is none."""
+    # A tag and a length that is a varint come before it.
+    begin = next((at + 1 for at, byte in enumerate(field[1:], 1) if byte < 128), len(field))
+    return field[begin:].decode(errors="replace")
+
+
+def cancel(queue: RequestQueue, job: Job) -> None:
+    """End a job whose caller went away, unless it runs already."""
+    job.cancelled = True
+    if queue.withdraw(job):
+        job.fail(Cancelled("the caller went away while the request waited"))
+
+
+def expire(queue: RequestQueue, job: Job) -> None:
+    """End a job whose time is over, whether it waits or runs."""
+    error = DeadlinePassed("the deadline passed before the request was answered")
+    if queue.withdraw(job):
+        job.fail(error)
+    else:
+        # Its rows are in use until the engine is done with them.
+        job.fail_early(error)

@@ -1,0 +1,1 @@
+"""Processes of a server: what they are made of."""

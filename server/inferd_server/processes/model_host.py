@@ -1,0 +1,144 @@
+"""The models of a process under the supervisor: loaded, told of, and changed as it asks."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from inferd_engines.engine import EngineError
+
+from inferd_server.control import messages
+from inferd_server.control.channel import Channel
+from inferd_server.control.later import after
+from inferd_server.control.measurements import Measured
+from inferd_server.errors import InferdError
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.repository.entries import gauges
+from inferd_server.repository.layout import name_of
+from inferd_server.repository.loader import Loader
+from inferd_server.repository.recovery import Recovery, retry_delay
+from inferd_server.repository.repository import Repository
+from inferd_server.worker.fatal import end_process
+from inferd_server.worker.process import record
+
+log = logging.getLogger(__name__)
+
+
+class ModelHost:
+    """The repository of one process, and what the supervisor knows of it. Any thread may call."""
+
+    def __init__(
+        self,
+        place: messages.Place,
+        channel: Channel,
+        loader: Loader,
+        metrics: Metrics,
+        progress: Callable[[str], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Keep how to load; nothing is loaded yet.
+
+        Args:
+            place: what the process is.
+            channel: to the supervisor.
+            loader: opens models.
+            metrics: of the process.
+            progress: told which model is loaded at the start, in words; "" at the end.
+            changed: called after any state changed.
+        """
+        self._place = place
+        self._channel = channel
+        self._metrics = metrics
+        self._progress = progress
+        self._told = changed
+        self._telling = threading.Lock()
+        self._untold = False
+        self._attempts = 0
+        self.settled = False
+        """True once everything that is there was tried."""
+        loader.limit_batches(place.batch_limits)
+        models = place.settings.repository
+        recovery = Recovery(self._load_again, after, time.monotonic, self._give_up)
+        self.repository = Repository(
+            models.model_repository,
+            loader,
+            self._changed,
+            recovery.lost,
+            recovery.missing,
+            models.concurrent_loads,
+        )
+        metrics.watch_models(lambda: gauges(self.repository.entries()))
+
+    def start(self) -> None:
+        """Load everything on a thread, once it is known what callers loaded it with."""
+        if not self._place.awaits_overrides:
+            self._begin()
+
+    def restore(self, overrides: messages.Overrides) -> None:
+        """Take what callers loaded models with in the process before this one, and load."""
+        self.repository.restore_overrides(overrides.overrides)
+        self._begin()
+
+    def reload(self, model: Path) -> None:
+        """Load the model of a file anew, because a better engine can serve it now.
+
+        Raises:
+            InferdError: it cannot be loaded; what serves goes on.
+        """
+        folder = self._place.settings.repository.model_repository
+        self.repository.reload(name_of(folder, model))
+
+    def measure(self) -> Measured:
+        """Return what was counted so far."""
+        handles = [entry.handle for entry in self.repository.entries()]
+        return Measured(
+            self._metrics.snapshot(),
+            {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
+        )
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._load, name="load", daemon=True).start()
+
+    def _load(self) -> None:
+        """Load everything; again later, and ever later, where the repository cannot be read."""
+        place = self._place
+        try:
+            failed = self.repository.load_all(
+                place.wanted, self._progress, place.unloaded, place.left_out
+            )
+        except InferdError as error:
+            self._attempts += 1
+            delay = retry_delay(self._attempts)
+            where = {"error": str(error), "delay_s": delay}
+            log.error("the models could not be loaded; once more later", extra=where)
+            failed = frozenset(place.wanted)
+            after(delay, self._load)
+        self.settled = True
+        self._changed()
+        self._channel.tell(messages.Loaded(failed))
+
+    def _load_again(self, name: str) -> None:
+        self.repository.restore(name)
+
+    def _give_up(self, name: str) -> None:
+        # Another process may do better.
+        end_process(EngineError(f"model {name!r} loses its engine again and again"))
+
+    def _changed(self) -> None:
+        self._told()
+        with self._telling:
+            self._untold = True
+        self._channel.tell_latest(self._latest)
+
+    def _latest(self) -> messages.Models | None:
+        """Return every version as it is now; None if that is told already."""
+        with self._telling:
+            if not self._untold:
+                return None
+            self._untold = False
+            settled, entries = self.settled, self.repository.entries()
+            wanted = self.repository.wanted
+        return messages.Models(tuple(record(entry) for entry in entries), settled, wanted)

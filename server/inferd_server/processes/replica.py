@@ -1,0 +1,231 @@
+"""A replica: a whole server in one process, beside others that have the same models and ports."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from inferd_engines.engine import Opener
+
+from inferd_server.control import messages
+from inferd_server.control.blocking import BlockingThread
+from inferd_server.control.channel import Channel
+from inferd_server.endpoint import Endpoint
+from inferd_server.errors import InferdError, ModelNotReady, NotFound
+from inferd_server.front.elsewhere import remote_changes
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.metrics import Metrics
+from inferd_server.processes.model_host import ModelHost
+from inferd_server.repository.entries import Entry
+from inferd_server.repository.handle import Handle
+from inferd_server.repository.loader import loader_of
+from inferd_server.transport.call import Transport
+from inferd_server.worker.fatal import end_process
+from inferd_server.worker.inline import InlineLoop
+
+log = logging.getLogger(__name__)
+
+# For engines to close once every call is over: nobody waits for more.
+CLOSE_S = 1.0
+
+
+class ReplicaProcess:
+    """Transport, front, scheduler and engines, put together; the supervisor speaks for them."""
+
+    def __init__(
+        self,
+        place: messages.Place,
+        channel: Channel,
+        opener: Opener,
+        transport: Transport,
+        logs: LogControl,
+        inline: InlineLoop | None = None,
+        probe: Transport | None = None,
+        certificates: Callable[[], Mapping[str, float]] = dict,
+    ) -> None:
+        """Put the parts together; nothing is loaded, and nothing listens.
+
+        Args:
+            place: what it is.
+            channel: to the supervisor.
+            opener: opens model files.
+            transport: not started.
+            logs: started.
+            inline: whose turns the transport takes; None if it takes none.
+            probe: for the port of probes, not started; None if there is none.
+            certificates: returns what /metrics tells of them.
+        """
+        self._place = place
+        self._channel = channel
+        self._transport = transport
+        self._logs = logs
+        self._condition = messages.Condition(ready=False, draining=False)
+        self._listening = False
+        self._asking, self._trying = BlockingThread(), BlockingThread()
+        metrics, clock = Metrics(), time.monotonic
+        loader = loader_of(
+            place.settings, opener, metrics, clock, inline, replicated=True, end=end_process
+        )
+        # One of them is enough to watch.
+        progress = partial(show, logs if place.index == 0 else None)
+        self._host = host = ModelHost(place, channel, loader, metrics, progress, self._changed)
+        self._endpoint = Endpoint(
+            place.settings,
+            transport,
+            Incoming(host),
+            metrics,
+            lambda: self._condition,
+            channel.tell,
+            loader.release_idle,
+            lambda: {**loader.gauges(), **certificates()},
+            probe,
+        )
+
+    def run(self) -> None:
+        """Serve, and do what is asked until the supervisor is gone."""
+        self._host.start()
+        self._channel.read(self._handle)
+
+    def reload(self, model: Path) -> None:
+        """Load the model of a file anew, because a better engine can serve it now.
+
+        Raises:
+            InferdError: it cannot be loaded; what serves goes on.
+        """
+        self._host.reload(model)
+
+    def _changed(self) -> None:
+        self._endpoint.models_changed()
+
+    def _listen(self) -> None:
+        """Take calls, if that has not begun yet; the process ends if it cannot."""
+        if self._listening:
+            return
+        place, regions = self._place, self._endpoint.regions
+        changes = remote_changes(self._channel, regions, self._logs, self._asking.submit)
+        try:
+            self._endpoint.start(place.address, place.probe_address, changes)
+        except Exception as error:
+            planned = isinstance(error, InferdError)
+            log.error("cannot listen", exc_info=None if planned else error)
+            self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
+            self._channel.close()
+            return
+        self._listening = True
+        self._asking.start()
+        self._trying.start()
+        self._channel.tell(messages.Listening(self._transport.name))
+
+    def _handle(self, message: object) -> object:
+        match message:
+            case messages.Ping():
+                self._channel.tell(message)
+            case messages.TryModels(seconds):
+                self._trying.submit(partial(self._endpoint.canaries.round, seconds))
+            case messages.Condition():
+                self._condition = message
+                self._endpoint.publish()
+            case messages.Listen():
+                self._listen()
+            case messages.Overrides():
+                self._host.restore(message)
+            case messages.Load(name, override):
+                agreement = AgreementOfAll(self._channel, name)
+                self._host.repository.load(name, override, agreement)
+            case messages.Unload(name):
+                self._host.repository.unload(name)
+            case _:
+                return self._do(message)
+        return None
+
+    def _do(self, message: object) -> object:
+        """Do or answer what all processes are asked."""
+        match message:
+            case messages.Region(name, key, offset, byte_size):
+                self._endpoint.regions.register(name, key, offset, byte_size)
+            case messages.NoRegion(name):
+                self._endpoint.regions.unregister(name)
+            case messages.NoRegions():
+                self._endpoint.regions.unregister_all()
+            case messages.LogChange(changes):
+                self._logs.change(changes)
+            case messages.Measurements():
+                return self._host.measure()
+            case messages.Stop(grace):
+                self._endpoint.stop(grace)
+                self._host.repository.close(CLOSE_S)
+                self._endpoint.close(0.0)
+        return None
+
+
+def show(logs: LogControl | None, text: str) -> None:
+    """Show how far the loading of the start is, on a terminal."""
+    if logs is not None:
+        logs.progress(text)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementOfAll:
+    """The agreement of all replicas about a load, by way of the supervisor."""
+
+    channel: Channel
+    name: str
+    """Of the model."""
+
+    def opened(self) -> None:
+        """Wait until every replica has opened the model.
+
+        Raises:
+            InferdError: another one could not.
+        """
+        self.channel.ask(messages.Opened(self.name)).result()
+
+    def taking(self) -> None:
+        """Wait until every replica takes requests for the model."""
+        self.channel.ask(messages.Taking(self.name)).result()
+
+
+class Incoming:
+    """The models as callers see them: while they are being loaded, none is said not to exist."""
+
+    def __init__(self, host: ModelHost) -> None:
+        self._host = host
+
+    def resolve(self, name: str, version: str) -> Handle:
+        """Return the handle for a request; "" takes the highest version that takes any.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+            ModelNotReady: it is known and not serving, or it may come yet.
+        """
+        try:
+            return self._host.repository.resolve(name, version)
+        except NotFound as error:
+            raise self._told(name, error) from None
+
+    def choose(self, name: str, version: str) -> Entry:
+        """Return the version that a request would be sent to, serving or not.
+
+        Raises:
+            ModelNotFound: no such model.
+            VersionNotFound: it has no such version.
+            ModelNotReady: it may come yet.
+        """
+        try:
+            return self._host.repository.choose(name, version)
+        except NotFound as error:
+            raise self._told(name, error) from None
+
+    def entries(self) -> list[Entry]:
+        """Return every version of every model, sorted."""
+        return self._host.repository.entries()
+
+    def _told(self, name: str, error: NotFound) -> InferdError:
+        if self._host.settled:
+            return error
+        return ModelNotReady(f"model {name!r} is not loaded yet: the server starts")

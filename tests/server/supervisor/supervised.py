@@ -1,0 +1,77 @@
+"""A supervisor over doubles for its processes, which say what a test wants."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+
+from inferd_server.control import messages
+from inferd_server.monitoring.logs import LogControl
+from inferd_server.settings.sources import load_settings
+from inferd_server.supervisor.spawn import Child
+from inferd_server.supervisor.supervisor import Supervisor
+
+from tests.fakes.child import WITHIN, FakeChannel, FakeChild
+
+
+class Speaking(FakeChannel):
+    """A channel whose other end says what the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says: SimpleQueue[object] = SimpleQueue()
+
+    def read(self, handle: Callable[[object], object]) -> None:
+        threading.Thread(target=self._say, args=(handle,), daemon=True).start()
+        super().read(handle)
+
+    def _say(self, handle: Callable[[object], object]) -> None:
+        while True:
+            handle(self.says.get())
+
+
+class Bench:
+    """A supervisor, and the processes that it starts."""
+
+    def __init__(self, folder: Path, fronts: int = 1, replicas: int = 0) -> None:
+        self.spawned: SimpleQueue[tuple[FakeChild, messages.Place]] = SimpleQueue()
+        self.made: list[FakeChild] = []
+        flags = {"model_repository": str(folder), "grpc_port": "0", "metrics_port": "0"}
+        settings = load_settings(flags, {})
+        logs = LogControl(settings.log, io.StringIO())
+        self.supervisor = Supervisor(
+            settings, logs, fronts, lambda: None, self.spawn, replicas=replicas
+        )
+        self.supervisor.start()
+
+    def spawn(self, role: str, place: messages.Place, inherited: Sequence[int]) -> Child:
+        del inherited
+        made = FakeChild(role, place.index)
+        channel = Speaking()
+        channel.reply = lambda _: None
+        made.channel = channel
+        made.child = Child(role, place.index, made.process, channel)  # type: ignore[arg-type]
+        self.made.append(made)
+        self.spawned.put((made, place))
+        return made.child
+
+    def next(self, role: str) -> tuple[FakeChild, messages.Place]:
+        while True:
+            made, place = self.spawned.get(timeout=WITHIN)
+            if made.child.role == role:
+                return made, place
+
+    def close(self) -> None:
+        for child in self.made:
+            child.process.kill()
+        self.supervisor.end()
+
+
+def hears(child: FakeChild, *kinds: type) -> object:
+    """Return the next message of some kinds that a process was told."""
+    while not isinstance(message := child.hears(), kinds):
+        pass
+    return message
