@@ -27,6 +27,7 @@ from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
+from inferd_server.environment import collect_seldom
 from inferd_server.errors import InferdError
 from inferd_server.monitoring.phases import Phases
 from inferd_server.processes.inbox import Inbox
@@ -155,6 +156,8 @@ def main() -> int:
         "--gate", action="store_true", help="measure the bars alone, and fail above"
     )
     options = parser.parse_args()
+    # As the worker process does.
+    collect_seldom()
     if options.gate:
         found = {case: measure(*case, options.rounds) for case in BARS}
         for (fronts, batch, backlog), us in found.items():

@@ -111,15 +111,17 @@ def next_batch(waiting: Iterable[W], now: float, limits: BatchBounds) -> Decisio
         if request.cancelled or (deadline is not None and now >= deadline):
             drop.append(request)
             continue
-        # Most requests share one key object, and equality of keys looks into every shape.
-        if run and request.key is not key and request.key != key:
-            continue
-        if run and rows + request.rows > most:
-            full = True
-            break
-        key = request.key
+        own, more = request.key, request.rows
+        if run:
+            # Most requests share one key object, and equality of keys looks into every shape.
+            if own is not key and own != key:
+                continue
+            if rows + more > most:
+                full = True
+                break
+        key = own
         run.append(request)
-        rows += request.rows
+        rows += more
         if rows >= most:
             full = True
             break

@@ -158,9 +158,11 @@ class BatchQueue(Generic[W]):
 
     def extend(self, requests: Iterable[W]) -> None:
         """Add requests of no stream, in order of arrival. For the inlet, under the lock."""
+        levels, rows = self._levels, 0
         for request in requests:
-            self._levels[request.level][id(request)] = request
-            self._rows += request.rows
+            levels[request.level][id(request)] = request
+            rows += request.rows
+        self._rows += rows
         if self._takers:
             self._changed.notify()
         elif self._parked:
@@ -286,11 +288,13 @@ class BatchQueue(Generic[W]):
             self._takers -= 1
 
     def _leave(self, decision: Decision[W]) -> None:
+        levels, rows = self._levels, 0
         for request in (*decision.run, *decision.drop):
-            del self._levels[request.level][id(request)]
-            self._rows -= request.rows
+            del levels[request.level][id(request)]
+            rows += request.rows
             if request.stream is not None:
                 self._come_forward(request)
+        self._rows -= rows
         if self._rows and self._takers:
             self._changed.notify()
 

@@ -427,9 +427,10 @@ def by_sender(requests: Sequence[R]) -> Sequence[Part[R]]:
         return ((first, requests),)
     found: dict[Sender, list[R]] = {}
     for request in requests:
-        own = found.get(request.sender)
+        sender = request.sender
+        own = found.get(sender)
         if own is None:
-            found[request.sender] = [request]
+            found[sender] = [request]
         else:
             own.append(request)
     return tuple(found.items())

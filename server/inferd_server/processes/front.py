@@ -18,6 +18,7 @@ from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.memory import LinkMemory
+from inferd_server.processes.link.polling import AnswerPoll
 from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.remote_models import Catalog
@@ -40,13 +41,27 @@ class FrontProcess:
         logs: LogControl,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
+        poll: AnswerPoll | None = None,
     ) -> None:
+        """Put the parts together; nothing listens.
+
+        Args:
+            place: what it is.
+            channel: to the supervisor.
+            transport: not started.
+            logs: started.
+            probe: for the port of probes, not started; None if there is none.
+            certificates: returns what /metrics tells of them.
+            poll: that the transport's thread does between events; None: a thread answers alone.
+        """
         self._place = place
         self._channel = channel
         self._transport = transport
         self._logs = logs
         self._condition = messages.Condition(ready=False, draining=False)
         self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
+        if poll is not None:
+            poll.watch(self._link)
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._dispatch = Dispatch(

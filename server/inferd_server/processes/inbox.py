@@ -152,6 +152,9 @@ class Inbox:
         """Wait until a front has written something, without the lock meanwhile."""
         if any(link.backlog for link in self._links.values()):
             seconds = BACKLOG_S if seconds is None else min(seconds, BACKLOG_S)
+        links = list(self._links.values())
+        if not all(link.sleep() for link in links):
+            seconds = 0.0
         self._listening = True
         self.lock.release()
         try:
@@ -160,6 +163,8 @@ class Inbox:
         finally:
             self.lock.acquire()
             self._listening = False
+            for link in links:
+                link.wake()
 
     def _drain(self) -> None:
         try:

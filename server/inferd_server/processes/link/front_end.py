@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -166,6 +166,9 @@ class FrontLink:
         self._submitted = 0
         self._consumed = 0
         self._part: tuple[int, Sequence[Array]] = (-1, ())
+        # The thread that looks for answers between events, and whether it is going to.
+        self._poller = 0
+        self._looks = False
         self._submitting = threading.Lock()
         self._consuming = threading.Lock()
 
@@ -218,6 +221,30 @@ class FrontLink:
                     os.eventfd_write(self._wake_worker, 1)
         return count > 0
 
+    def look(self, spin: Callable[[], bool]) -> bool:
+        """Answer what the worker completed, on the thread that polls for events.
+
+        From the first request that this thread sends until it sleeps, the worker does not wake
+        anybody for an answer.
+
+        Args:
+            spin: returns True while it should look again soon.
+
+        Returns:
+            True if it has to look again, False if it may sleep.
+        """
+        if not self._looks:
+            self._poller = threading.get_ident()
+            return False
+        self.consume()
+        if self.in_flight and spin():
+            return True
+        self._looks = False
+        self._memory.tell(Counter.FRONT_LOOKS, False)
+        # Once more after saying so, lest an answer waits for the next event.
+        self.consume()
+        return False
+
     def take_back(self) -> list[Lost]:
         """Return what the dead worker left unanswered, in order of arrival, and begin anew."""
         try:
@@ -264,7 +291,11 @@ class FrontLink:
         )
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
-        os.eventfd_write(self._wake_worker, 1)
+        if self._memory.read(Counter.WORKER_SLEEPS):
+            os.eventfd_write(self._wake_worker, 1)
+        if not self._looks and threading.get_ident() == self._poller:
+            self._looks = True
+            self._memory.tell(Counter.FRONT_LOOKS, True)
 
     def _consume(self, place: int) -> None:
         ticket, part, queue, waited, gather, compute, status, row, rows, behind = (

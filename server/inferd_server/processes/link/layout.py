@@ -40,6 +40,10 @@ class Counter(IntEnum):
     """1 while the worker waits for the front to copy answers out."""
     SUSPECTS = 4
     """Requests that the front marked ALONE: while there was none, nobody looks for them."""
+    WORKER_SLEEPS = 5
+    """1 while the worker has to be woken for a request; else it looks by itself."""
+    FRONT_LOOKS = 6
+    """1 while the front looks for answers by itself, and need not be woken for one."""
 
 
 class Status(IntEnum):

@@ -62,9 +62,9 @@ class LinkMemory:
         """Return all pages of the answers to the system, of which none may be in use."""
         self._map.madvise(mmap.MADV_REMOVE, self.layout.answers, page(self.layout.answer_bytes))
 
-    def want_room(self, wanted: bool) -> None:
-        """Say whether the front should tell when it has copied answers out."""
-        self._counters[Counter.ROOM_WANTED * LINE // 8] = int(wanted)
+    def tell(self, counter: Counter, yes: bool) -> None:
+        """Set a counter that is 1 or 0: before what is read next."""
+        self._counters[counter * LINE // 8] = int(yes)
         self._order()
 
     def reset(self) -> None:

@@ -144,7 +144,7 @@ class BatchAnswers:
 class WorkerLink:
     """One link, the sender of its requests. Any thread may answer.
 
-    `take`, `attach` and `detach` are called by one thread at a time.
+    `take`, `attach`, `detach`, `sleep` and `wake` are called by one thread at a time.
     """
 
     def __init__(self, index: int, memory: LinkMemory, wake: int) -> None:
@@ -227,7 +227,7 @@ class WorkerLink:
         submitted = self._memory.read(Counter.SUBMITTED) if self.attached else self._taken
         if submitted == self._taken:
             return []
-        found = []
+        found: list[LinkRequest] = []
         epoch, size, lanes = self.epoch, self._size, self._lanes
         for record in self._records(self._taken, submitted):
             ticket, lane, block, arrived, deadline, model, start, rows, level = record
@@ -242,6 +242,18 @@ class WorkerLink:
         if self._memory.read(Counter.SUSPECTS):
             self._part(found)
         return found
+
+    def sleep(self) -> bool:
+        """Have the front wake the worker from now on; False if there is a request already."""
+        if not self.attached:
+            return True
+        self._memory.tell(Counter.WORKER_SLEEPS, True)
+        return self._memory.read(Counter.SUBMITTED) == self._taken
+
+    def wake(self) -> None:
+        """Be woken no more: the worker looks by itself."""
+        if self.attached:
+            self._memory.tell(Counter.WORKER_SLEEPS, False)
 
     def begin(self, requests: Sequence[LinkRequest]) -> tuple[Array, ...]:
         """Note that requests run from now on, who may end this process, and return their rows.
@@ -374,15 +386,15 @@ class WorkerLink:
         place = self._ring.place(size, self._completed + count)
         if place is None:
             # Looked at once more after saying so, lest both sides wait for each other.
-            self._memory.want_room(True)
+            self._memory.tell(Counter.ROOM_WANTED, True)
             self._ring.release(self._memory.read(Counter.CONSUMED))
             place = self._ring.place(size, self._completed + count)
             self._waits = place is None
             if place is not None:
-                self._memory.want_room(False)
+                self._memory.tell(Counter.ROOM_WANTED, False)
         elif self._waits:
             self._waits = False
-            self._memory.want_room(False)
+            self._memory.tell(Counter.ROOM_WANTED, False)
         return place
 
     def _split(self, answers: BatchAnswers) -> None:
@@ -403,9 +415,9 @@ class WorkerLink:
         memory, run, taken, status = self._memory.bytes, answers.run, answers.taken, answers.status
         begin, size, width = self._completions, self._size, COMPLETION.size
         times = run.waited, run.gather, run.compute
-        place, row = self._completed, 0
+        place, row, pack = self._completed, 0, COMPLETION.pack_into
         for request in answers.requests:
-            COMPLETION.pack_into(
+            pack(
                 memory, begin + place % size * width,
                 request.ticket, part, taken - request.arrived, *times,
                 status, row, run.rows, run.behind,
@@ -414,7 +426,8 @@ class WorkerLink:
             row += request.rows
         self._completed = place
         self._memory.advance(Counter.COMPLETED, len(answers.requests))
-        os.eventfd_write(self._wake, 1)
+        if not self._memory.read(Counter.FRONT_LOOKS):
+            os.eventfd_write(self._wake, 1)
 
 
 def spans(requests: Sequence[LinkRequest]) -> Iterator[tuple[tuple[Array, ...], int, int]]:

@@ -98,7 +98,7 @@ class Bench:
         self.fronts = [Front(memory, layout, wake, self.wake_worker) for memory, wake in pairs]
         self.executions: list[Execution] = []
         self._threads: list[threading.Thread] = []
-        self._queues: list[BatchQueue[LinkRequest]] = []
+        self.queues: list[BatchQueue[LinkRequest]] = []
 
     def serve(self, engine: FakeEngine, max_rows: int = 32) -> Target:
         """Run a model on an engine from now on."""
@@ -108,11 +108,11 @@ class Bench:
         thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
         thread.start()
         self._threads.append(thread)
-        self._queues.append(queue)
+        self.queues.append(queue)
         return Target(queue.number)
 
     def close(self) -> None:
-        for queue in self._queues:
+        for queue in self.queues:
             queue.close()
         for thread in self._threads:
             thread.join(ANSWERED_WITHIN)
@@ -122,7 +122,7 @@ class Bench:
 
     def close_models(self) -> None:
         """Let no model take any more; what waits is still run."""
-        for queue in self._queues:
+        for queue in self.queues:
             queue.close()
 
     def _run(self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest]) -> None:

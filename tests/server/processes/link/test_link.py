@@ -214,3 +214,65 @@ def test_memory_that_nobody_uses_goes_back_and_what_is_under_way_stays() -> None
         assert os.fstat(made.memories[0]).st_blocks < before
         # As before, on pages that are zeros.
         assert front.send(target, *rows).wait().output == rows_of(*[2 * row for row in rows])
+
+
+def test_requests_of_several_fronts_run_in_the_order_of_their_arrival() -> None:
+    engine = FakeEngine()
+    with bench(3) as made:
+        target = made.serve(engine, max_rows=1)
+        engine.hold()
+        made.fronts[0].send(target, 0.0)
+        assert engine.running.wait(ANSWERED_WITHIN)
+        callers = [made.fronts[n % 3].send(target, float(n)) for n in (5, 1, 3, 2, 4)]
+        engine.release()
+        for caller in callers:
+            caller.wait()
+        ran = [batch.inputs["INPUT0"][0, 0] for batch in engine.batches]
+        assert ran == [0.0, 5.0, 1.0, 3.0, 2.0, 4.0]
+
+
+def test_neighbours_of_one_front_run_where_they_lie_and_others_are_put_together() -> None:
+    inside: list[bool] = []
+
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        memories = [link.inputs for link in made.links.values()]
+        inside.append(any(np.shares_memory(inputs["INPUT0"], one) for one in memories))
+        return double(inputs)
+
+    engine = FakeEngine(DOUBLING, compute)
+    with bench(2) as made:
+        target = made.serve(engine)
+        for sent in ([0, 0, 0], [0, 1, 0]):
+            engine.hold()
+            first = made.fronts[0].send(target, 1.0)
+            assert engine.running.wait(ANSWERED_WITHIN)
+            callers = [made.fronts[index].send(target, 2.0) for index in sent]
+            engine.release()
+            for caller in (first, *callers):
+                caller.wait()
+    assert [batch.rows for batch in engine.batches] == [1, 3, 1, 3]
+    assert inside == [True, True, True, False]
+
+
+def test_what_a_dead_front_asked_does_not_wait_any_more() -> None:
+    engine = FakeEngine()
+    with bench(2) as made:
+        target = made.serve(engine)
+        (queue,) = made.queues
+        engine.hold()
+        first = made.fronts[1].send(target, 1.0)
+        assert engine.running.wait(ANSWERED_WITHIN)
+        lost = made.fronts[0].send(target, 2.0)
+        waits = made.fronts[1].send(target, 3.0)
+        assert queue.waiting_requests == 2
+        made.inbox.detach(0)
+        assert (queue.waiting_requests, queue.rows) == (1, 1)
+        engine.release()
+        assert first.wait().output == rows_of(2)
+        assert waits.wait().output == rows_of(6)
+        # The front begins anew.
+        for one in made.fronts[0].link.take_back():
+            one.job.fail(WorkerLost("gone"))
+        made.inbox.attach(0)
+        assert lost.answers == 1
+        assert made.fronts[0].send(target, 4.0).wait().output == rows_of(8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+import pytest
+from inferd.tensors import Array
 from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.runner import Overlap, Runner
 from inferd_server.processes.link.worker_end import LinkRequest
@@ -20,9 +22,10 @@ SIZES = (1, 2, 4)
 class Plan:
     """A plan whose worker thread has the GPU."""
 
-    def __init__(self, made: Bench) -> None:
+    def __init__(self, made: Bench, patch: pytest.MonkeyPatch) -> None:
         self.copied: list[int] = []
         self._made = made
+        self._patch = patch
         dtypes = [tensor.dtype for tensor in DOUBLING.inputs]
         self.queue = made.inbox.open(dtypes, BatchBounds(4, 0.0, SIZES))
         self.target = Target(self.queue.number)
@@ -36,13 +39,13 @@ class Plan:
 
     def _live(self) -> None:
         gpu = Gpu()
-        copy = gpu.driver.memcpy_htod_async
+        copy = gpu.cuda.memcpy_htod_async
 
-        def watched(dest: object, source: object, stream: object) -> None:
-            self.copied.append(source.ctypes.data)  # type: ignore[attr-defined]
-            copy(dest, source, stream)  # type: ignore[arg-type]
+        def watched(dest: object, source: Array, stream: object) -> None:
+            self.copied.append(source.ctypes.data)
+            copy(dest, source, stream)
 
-        gpu.driver.memcpy_htod_async = watched  # type: ignore[method-assign]
+        self._patch.setattr(gpu.cuda, "memcpy_htod_async", watched)
         engine = gpu.open(DOUBLING, double, buckets=SIZES)
         self.copied.clear()
         for memory in self._made.inbox.memory:
@@ -52,13 +55,15 @@ class Plan:
         )
         Overlap(self.queue, runner).run()
         engine.close()
-        assert gpu.driver.registered == []
+        assert gpu.standin.held("registered") == 0
         gpu.close()
 
 
-def test_batches_overlap_and_full_ones_are_read_where_the_fronts_wrote_them() -> None:
+def test_batches_overlap_and_full_ones_are_read_where_the_fronts_wrote_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with bench(2) as made:
-        plan = Plan(made)
+        plan = Plan(made, monkeypatch)
         for start in range(0, 120, 6):
             # Alone, a request that fills a bucket is its own batch.
             alone = made.fronts[start // 6 % 2].send(plan.target, 1.0, 2.0)

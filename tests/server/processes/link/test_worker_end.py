@@ -1,4 +1,4 @@
-"""What a dead front asked and the worker still has, when the next front has the memory."""
+"""What the worker reads of the memory that a front writes, and what it must not read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.slots import Arena
-from inferd_server.errors import Cancelled
+from inferd_server.errors import Cancelled, EngineFailure
 from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.inputs import SharedRows
 from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
@@ -61,3 +62,23 @@ def test_rows_of_a_dead_front_are_not_read_from_the_next_ones_memory(
     (array,) = worker.begin([new])
     assert array.tolist() == rows_of(2.0)
     assert memory.begun[new.place] == new.ticket
+
+
+def test_a_request_whose_rows_cannot_be_read_fails_alone(memory: LinkMemory, bell: int) -> None:
+    worker, front = WorkerLink(0, memory, bell), FrontLink(memory, bell)
+    worker.attach()
+    # Each in a lane of its own.
+    jobs = [job_of(Arena(1, 1 << 10, LanePool(front.inputs)), [float(n)]) for n in range(3)]
+    broken = jobs[1].slot.place
+    assert isinstance(broken, SharedRows)
+    # Where the first input begins, how much text it has, its rank and its shape.
+    memory.inputs[broken.block :].view(np.int64)[2:6] = 1 << 40
+    for job in jobs:
+        assert front.submit(job, Target(1))
+    before, bad, after = worker.take(FLOAT)
+    with pytest.raises(EngineFailure):
+        worker.begin([bad])
+    assert bad.key not in (before.key, after.key)
+    assert before.key == after.key
+    (rows,) = worker.begin([before, after])
+    assert rows.tolist() == rows_of(0.0, 2.0)

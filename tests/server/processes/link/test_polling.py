@@ -1,0 +1,159 @@
+"""Who is woken for a request and for its answer: nobody who looks anyway."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.slots import Arena
+from inferd_server.monitoring.phases import Execution
+from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.memory import LinkMemory, create
+from inferd_server.processes.link.polling import AnswerPoll
+from inferd_server.processes.link.worker_end import WorkerLink
+
+from tests.fakes.clock import FakeClock
+from tests.server.callers import Caller, job_of, rows_of
+from tests.server.processes.link.bench import LAYOUT, Target
+
+FLOAT = {1: [np.dtype(np.float32)]}
+SPIN_S = 0.5
+
+
+class Ends:
+    """Both ends of a link, whose eventfds nobody waits on."""
+
+    def __init__(self) -> None:
+        memory = LinkMemory(create(LAYOUT), LAYOUT)
+        self.wake_front, self.wake_worker = (os.eventfd(0, os.EFD_NONBLOCK) for _ in range(2))
+        self.front = FrontLink(memory, self.wake_worker)
+        self.worker = WorkerLink(0, memory, self.wake_front)
+        self.worker.attach()
+        self.clock = FakeClock()
+        self.poll = AnswerPoll(0.0, self.clock)
+        self.poll.watch(self.front)
+        self._arena = Arena(1000, 1 << 14, LanePool(self.front.inputs))
+
+    def send(self, value: float) -> Caller:
+        caller = Caller()
+        assert self.front.submit(job_of(self._arena, [value], caller), Target(1))
+        return caller
+
+    def answer(self) -> None:
+        """Let the worker run everything that was sent."""
+        requests = self.worker.take(FLOAT)
+        (rows,) = self.worker.begin(requests)
+        run = Execution(len(requests), 0.0, 0.0, 0.0)
+        self.worker.finish(requests, {"OUTPUT0": 2 * rows}, 0.0, run)
+
+
+@pytest.fixture
+def ends() -> Iterator[Ends]:
+    made = Ends()
+    yield made
+    os.close(made.wake_front)
+    os.close(made.wake_worker)
+
+
+def woken(bell: int) -> bool:
+    """True if somebody was woken since the last time."""
+    try:
+        return os.eventfd_read(bell) > 0
+    except BlockingIOError:
+        return False
+
+
+def test_nobody_is_woken_for_an_answer_while_the_polling_thread_is_awake(ends: Ends) -> None:
+    assert ends.poll.turn() is None
+    caller = ends.send(1.0)
+    ends.answer()
+    assert not woken(ends.wake_front)
+    assert ends.poll.turn() is None
+    assert caller.output == rows_of(2.0)
+
+
+def test_an_answer_after_the_polling_thread_went_to_sleep_wakes_somebody(ends: Ends) -> None:
+    ends.poll.turn()
+    caller = ends.send(1.0)
+    assert ends.poll.turn() is None
+    ends.answer()
+    assert woken(ends.wake_front)
+    assert ends.front.consume()
+    assert caller.output == rows_of(2.0)
+
+
+def test_an_answer_at_the_moment_the_polling_thread_goes_to_sleep_is_found(ends: Ends) -> None:
+    ends.poll.turn()
+    caller = ends.send(1.0)
+
+    def late() -> bool:
+        ends.answer()
+        return False
+
+    assert not ends.front.look(late)
+    assert not woken(ends.wake_front)
+    assert caller.output == rows_of(2.0)
+
+
+def test_a_request_of_another_thread_does_not_count_on_the_polling_thread(ends: Ends) -> None:
+    ends.poll.turn()
+    sending = threading.Thread(target=ends.send, args=(1.0,))
+    sending.start()
+    sending.join(30)
+    ends.answer()
+    assert woken(ends.wake_front)
+
+
+def test_somebody_is_woken_where_no_thread_polls(ends: Ends) -> None:
+    ends.send(1.0)
+    ends.answer()
+    assert woken(ends.wake_front)
+
+
+def test_the_polling_thread_looks_again_for_as_long_as_it_spins(ends: Ends) -> None:
+    ends.poll = AnswerPoll(SPIN_S, ends.clock)
+    ends.poll.watch(ends.front)
+    ends.poll.turn()
+    caller = ends.send(1.0)
+    assert ends.poll.turn() == 0.0
+    ends.clock.advance(SPIN_S / 2)
+    assert ends.poll.turn() == 0.0
+    ends.answer()
+    assert not woken(ends.wake_front)
+    # Nothing is in flight any more.
+    assert ends.poll.turn() is None
+    assert caller.output == rows_of(2.0)
+    ends.send(2.0)
+    assert ends.poll.turn() == 0.0
+    ends.clock.advance(SPIN_S)
+    assert ends.poll.turn() is None
+    ends.answer()
+    assert woken(ends.wake_front)
+
+
+def test_the_worker_is_woken_for_a_request_only_while_it_sleeps(ends: Ends) -> None:
+    ends.send(1.0)
+    assert not woken(ends.wake_worker)
+    # It must not sleep on what is there already.
+    assert not ends.worker.sleep()
+    ends.answer()
+    assert ends.worker.sleep()
+    ends.send(2.0)
+    assert woken(ends.wake_worker)
+    ends.worker.wake()
+    ends.send(3.0)
+    assert not woken(ends.wake_worker)
+
+
+def test_a_front_that_begins_anew_wakes_the_worker_that_sleeps(ends: Ends) -> None:
+    assert ends.worker.sleep()
+    ends.worker.detach()
+    ends.front.take_back()
+    ends.worker.attach()
+    assert ends.worker.sleep()
+    ends.send(1.0)
+    assert woken(ends.wake_worker)
