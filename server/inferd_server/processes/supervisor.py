@@ -121,8 +121,6 @@ class Supervisor:
         # When requests were served last, once they were.
         self._served: float | None = None
         self._ended = threading.Event()
-        self._announcing = threading.Lock()
-        self._announced = False
         self._draining = False
         self._listening = False
         self._metrics_port = 0
@@ -411,18 +409,18 @@ class Supervisor:
             self._metrics.ready(now.ready)
             for child in self._fleet.live_endpoints():
                 child.channel.tell(now)
-        if now.ready != before.ready and not now.draining:
-            # It waits for processes whose messages may have led here.
+            if before.ready and not now.ready and not now.draining:
+                log.error("not ready")
+        if now.ready and not before.ready:
+            # It waits for the fronts, whose messages may have led here.
             threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     def _announce(self) -> None:
-        """Log that the server became ready or is so no more, once every process says the same."""
-        with self._announcing:
-            self._relay.catch_up()
-            ready = self._condition.ready
-            if ready != self._announced and not self._draining:
-                self._announced = ready
-                log.log(*((logging.INFO, "ready") if ready else (logging.ERROR, "not ready")))
+        """Log that the server is ready, once every front says so."""
+        self._relay.catch_up()
+        with self._lock:
+            if self._condition.ready and not self._draining:
+                log.info("ready")
 
     def _facts(self) -> ServerFacts:
         silent = any(map(self._vigil.silent, self._holders.counting()))
