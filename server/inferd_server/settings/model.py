@@ -248,7 +248,7 @@ class SplitSettings(Section):
     answer_spin_us: Annotated[float, Field(ge=0, le=10_000)] = Field(
         0.0,
         description="microseconds for which a front looks for answers before it sleeps: quicker "
-        "answers for a core that is busy meanwhile; 0: it sleeps at once",
+        "answers for a core that is busy meanwhile; 0: another thread wakes for each",
     )
 
 

@@ -71,7 +71,14 @@ def test_every_message_arrives_as_it_was_sent(body: object) -> None:
 
 
 def test_every_kind_of_message_is_known() -> None:
-    assert {"ProcessPlace", "ModelRecords", "TrialVerdict", "Measured", "Stop", "RegisterRegion"} <= plain.KINDS.keys()
+    assert {
+        "ProcessPlace",
+        "ModelRecords",
+        "TrialVerdict",
+        "Measured",
+        "Stop",
+        "RegisterRegion",
+    } <= plain.KINDS.keys()
 
 
 @settings(deadline=None, max_examples=300)

@@ -236,14 +236,21 @@ class FrontLink:
         if not self._looks:
             self._poller = threading.get_ident()
             return False
-        self.consume()
+        self.answer()
         if self.in_flight and spin():
             return True
         self._looks = False
         self._memory.tell(Counter.FRONT_LOOKS, False)
         # Once more after saying so, lest an answer waits for the next event.
-        self.consume()
+        self.answer()
         return False
+
+    def answer(self) -> None:
+        """Answer what the worker completed, and go on whatever becomes of that."""
+        try:
+            self.consume()
+        except Exception:
+            log.exception("answers could not be sent")
 
     def take_back(self) -> list[Lost]:
         """Return what the dead worker left unanswered, in order of arrival, and begin anew."""

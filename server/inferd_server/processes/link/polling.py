@@ -1,8 +1,8 @@
 """The worker's answers on the thread that polls a front's sockets, between its events.
 
-A second thread that wakes for an answer costs a front as much as the rest of the request. So what
-the worker completes while the polling thread is awake is answered there, and nobody is woken; the
-second thread is for answers that come while the polling thread sleeps.
+A second thread that wakes for an answer costs a front as much as the rest of the request. A polling
+thread that looks for some time before it sleeps sends the answers of that time itself, and nobody
+is woken; the second thread is for answers that come while it sleeps (docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ class AnswerPoll:
 
         Args:
             spin_s: seconds for which the thread goes on looking before it sleeps, counted from
-                when it last had something to do; 0: it sleeps at once.
+                when it last had something to do; 0: it looks for none at all. (Between events
+                alone, answers would wait for the requests that are taken in before them.)
             clock: monotonic seconds.
         """
         self._spin_s = spin_s
@@ -36,13 +37,14 @@ class AnswerPoll:
     def turn(self) -> float | None:
         """Answer what is completed; return 0 to be called again at once, None after an event."""
         link = self._link
-        return 0.0 if link is not None and link.look(self._spins) else None
+        if link is None or not self._spin_s:
+            return None
+        return 0.0 if link.look(self._spins) else None
 
     def _spins(self) -> bool:
         """True while the next answer may be near."""
         link = self._link
-        if not self._spin_s or link is None:
-            return False
+        assert link is not None
         now, in_flight = self._clock(), link.in_flight
         if in_flight != self._in_flight:
             self._in_flight, self._until = in_flight, now + self._spin_s

@@ -34,9 +34,11 @@ class Ends:
         self.worker = WorkerLink(0, memory, self.wake_front)
         self.worker.attach()
         self.clock = FakeClock()
-        self.poll = AnswerPoll(0.0, self.clock)
-        self.poll.watch(self.front)
         self._arena = Arena(1000, 1 << 14, LanePool(self.front.inputs))
+
+    def turn(self) -> None:
+        """Let this thread look for answers once, as the one that polls, and then sleep."""
+        assert not self.front.look(lambda: False)
 
     def send(self, value: float) -> Caller:
         caller = Caller()
@@ -68,18 +70,18 @@ def woken(bell: int) -> bool:
 
 
 def test_nobody_is_woken_for_an_answer_while_the_polling_thread_is_awake(ends: Ends) -> None:
-    assert ends.poll.turn() is None
+    ends.turn()
     caller = ends.send(1.0)
     ends.answer()
     assert not woken(ends.wake_front)
-    assert ends.poll.turn() is None
+    ends.turn()
     assert caller.output == rows_of(2.0)
 
 
 def test_an_answer_after_the_polling_thread_went_to_sleep_wakes_somebody(ends: Ends) -> None:
-    ends.poll.turn()
+    ends.turn()
     caller = ends.send(1.0)
-    assert ends.poll.turn() is None
+    ends.turn()
     ends.answer()
     assert woken(ends.wake_front)
     assert ends.front.consume()
@@ -87,7 +89,7 @@ def test_an_answer_after_the_polling_thread_went_to_sleep_wakes_somebody(ends: E
 
 
 def test_an_answer_at_the_moment_the_polling_thread_goes_to_sleep_is_found(ends: Ends) -> None:
-    ends.poll.turn()
+    ends.turn()
     caller = ends.send(1.0)
 
     def late() -> bool:
@@ -100,7 +102,7 @@ def test_an_answer_at_the_moment_the_polling_thread_goes_to_sleep_is_found(ends:
 
 
 def test_a_request_of_another_thread_does_not_count_on_the_polling_thread(ends: Ends) -> None:
-    ends.poll.turn()
+    ends.turn()
     sending = threading.Thread(target=ends.send, args=(1.0,))
     sending.start()
     sending.join(30)
@@ -115,22 +117,31 @@ def test_somebody_is_woken_where_no_thread_polls(ends: Ends) -> None:
 
 
 def test_the_polling_thread_looks_again_for_as_long_as_it_spins(ends: Ends) -> None:
-    ends.poll = AnswerPoll(SPIN_S, ends.clock)
-    ends.poll.watch(ends.front)
-    ends.poll.turn()
+    poll = AnswerPoll(SPIN_S, ends.clock)
+    poll.watch(ends.front)
+    poll.turn()
     caller = ends.send(1.0)
-    assert ends.poll.turn() == 0.0
+    assert poll.turn() == 0.0
     ends.clock.advance(SPIN_S / 2)
-    assert ends.poll.turn() == 0.0
+    assert poll.turn() == 0.0
     ends.answer()
     assert not woken(ends.wake_front)
     # Nothing is in flight any more.
-    assert ends.poll.turn() is None
+    assert poll.turn() is None
     assert caller.output == rows_of(2.0)
     ends.send(2.0)
-    assert ends.poll.turn() == 0.0
+    assert poll.turn() == 0.0
     ends.clock.advance(SPIN_S)
-    assert ends.poll.turn() is None
+    assert poll.turn() is None
+    ends.answer()
+    assert woken(ends.wake_front)
+
+
+def test_a_polling_thread_that_does_not_spin_leaves_answers_to_the_other_one(ends: Ends) -> None:
+    poll = AnswerPoll(0.0, ends.clock)
+    poll.watch(ends.front)
+    assert poll.turn() is None
+    ends.send(1.0)
     ends.answer()
     assert woken(ends.wake_front)
 
@@ -157,3 +168,20 @@ def test_a_front_that_begins_anew_wakes_the_worker_that_sleeps(ends: Ends) -> No
     assert ends.worker.sleep()
     ends.send(1.0)
     assert woken(ends.wake_worker)
+
+
+def test_a_polling_thread_that_cannot_answer_does_not_sleep_on_what_follows(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> bool:
+        raise ValueError("no")
+
+    ends.turn()
+    caller = ends.send(1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(ends.front, "consume", fail)
+        ends.turn()
+    ends.answer()
+    assert woken(ends.wake_front)
+    assert ends.front.consume()
+    assert caller.output == rows_of(2.0)
