@@ -45,7 +45,7 @@ def test_a_second_start_takes_the_verdict_of_the_first(processes: str, tmp_path:
     flags = ("--processes", processes, "--verdict-store", str(store))
     with ready_process(repository, *flags) as (_, where):
         assert " runs, " in batch_reason(where)
-    (file,) = store.iterdir()
+    (file,) = store.glob("*.json")
     held = json.loads(file.read_text())
     file.write_text(json.dumps(held | {"reason": "found at an earlier start"}))
     with ready_process(repository, *flags) as (_, where):
