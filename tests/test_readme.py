@@ -180,7 +180,7 @@ def test_what_the_readme_installs_with_pip_serves_in_an_empty_environment(tmp_pa
     assert install == "pip install '.[server]'"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, f"{ROOT}[server]"], check=True, timeout=600)
-    shutil.copytree(ROOT / "server/inferd_server/models", tmp_path / "models")
+    shutil.copytree(ROOT / "server/inferd_server/shipped_models", tmp_path / "models")
     arguments = shlex.split(serve)[1:]
     assert arguments[:3] == ["-m", "inferd", "serve"]
     server = ServerProcess(tmp_path / "models", program=(str(python), *arguments[:3]))

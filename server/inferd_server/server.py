@@ -15,7 +15,7 @@ from inferd_server.batching.fatal import End, go_on
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import SettingsError
 from inferd_server.models.entries import State, gauges
-from inferd_server.models.health_check import SickModels, TrialVerdict
+from inferd_server.models.health_check import FailingModels, TrialVerdict
 from inferd_server.models.load_marks import LoadMarks
 from inferd_server.models.loader import loader_of
 from inferd_server.models.readiness import (
@@ -84,7 +84,7 @@ class Server:
         self._loaded = threading.Event()
         models = settings.repository
         loader = loader_of(settings, opener, self._metrics, clock, inline, end=end)
-        self._sick = SickModels(clock)
+        self._sick = FailingModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()
         self._recovery = Recovery(self._load_again, after, clock, self._give_up)

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from inferd.tensors import Array
 
 from inferd_server.batching.slots import Slot, batch_views
-from inferd_server.batching.timers import Alarm
+from inferd_server.batching.timers import Timer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.monitoring.phases import Execution, Phases
 
@@ -66,7 +66,7 @@ class Job(ABC):
 
     def __init__(self) -> None:
         """Have no rows yet: see `place`."""
-        self.alarm: Alarm | None = None
+        self.alarm: Timer | None = None
         """Rings at a deadline that nobody else watches."""
         self.cancelled = False
         self._open = threading.Lock()
@@ -120,7 +120,7 @@ class Job(ABC):
         """True once an answer was sent, or is being sent."""
         return self._open.locked()
 
-    def watch(self, alarm: Alarm) -> None:
+    def watch(self, alarm: Timer) -> None:
         """Keep what rings at the deadline, which is for nothing once there is an answer."""
         self.alarm = alarm
         if self.answered:

@@ -68,7 +68,7 @@ def steer(now: Chosen, measured: SlowestHundredth, target: float, bounds: Chosen
     return now
 
 
-class Steering:
+class LatencyTarget:
     """Steers one model version by what its runs tell. For the threads of its instances."""
 
     def __init__(self, target: float, chosen: Chosen, bounds: Chosen) -> None:

@@ -15,12 +15,12 @@ LONGEST_S = 3600.0
 """Threads wait for finite times only."""
 
 
-class Alarm:
+class Timer:
     """One call back to come."""
 
     __slots__ = ("_alarms", "callback")
 
-    def __init__(self, alarms: Alarms, callback: Callable[[], None]) -> None:
+    def __init__(self, alarms: Timers, callback: Callable[[], None]) -> None:
         self._alarms = alarms
         self.callback: Callable[[], None] | None = callback
 
@@ -29,7 +29,7 @@ class Alarm:
         self._alarms.cancel(self)
 
 
-class Alarms:
+class Timers:
     """Alarms in the order of their times. Every method may be called from any thread."""
 
     def __init__(self, clock: Callable[[], float], *, threaded: bool = True) -> None:
@@ -43,15 +43,15 @@ class Alarms:
         self._clock = clock
         self._threaded = threaded
         self._order = count()
-        self._heap: list[tuple[float, int, Alarm]] = []
+        self._heap: list[tuple[float, int, Timer]] = []
         self._cancelled = 0
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def at(self, when: float, callback: Callable[[], None]) -> Alarm:
+    def at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Call back at a time, on a thread of the alarms; at once if it has passed."""
-        alarm = Alarm(self, callback)
+        alarm = Timer(self, callback)
         with self._changed:
             heapq.heappush(self._heap, (when, next(self._order), alarm))
             if self._thread is None and self._threaded and not self._closed:
@@ -61,7 +61,7 @@ class Alarms:
                 self._changed.notify()
         return alarm
 
-    def cancel(self, alarm: Alarm) -> None:
+    def cancel(self, alarm: Timer) -> None:
         """Forget an alarm."""
         with self._changed:
             if alarm.callback is None:

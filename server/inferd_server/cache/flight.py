@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from inferd_server.batching.timers import Alarm
+from inferd_server.batching.timers import Timer
 from inferd_server.cache.key import Form, Key
 from inferd_server.errors import QueueFull
 from inferd_server.transport.call import Call
@@ -38,7 +38,7 @@ class Asker:
     """Monotonic seconds."""
     attempt: int
     admit: Admit
-    alarm: Alarm | None = field(default=None, init=False)
+    alarm: Timer | None = field(default=None, init=False)
     """Rings at its deadline while it follows."""
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from inferd_server.batching.timers import Alarm
+from inferd_server.batching.timers import Timer
 from inferd_server.cache.key import Key, Owner
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Lookup:
     def __init__(self, key: Key, owner: Owner, found: Found) -> None:
         self.key = key
         self.owner = owner
-        self.alarm: Alarm | None = None
+        self.alarm: Timer | None = None
         self._found = found
         self._open = threading.Lock()
 

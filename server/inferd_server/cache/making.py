@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.flight import Flights
@@ -32,7 +32,7 @@ def make_cache(
         clock: monotonic seconds.
         wall: seconds since the epoch.
     """
-    alarms = Alarms(clock)
+    alarms = Timers(clock)
     return ResponseCache(
         Store(settings.cache_bytes),
         Flights(settings.cache_max_waiting),
@@ -43,7 +43,7 @@ def make_cache(
     )
 
 
-def _remote(settings: CacheSettings, alarms: Alarms, clock: Callable[[], float]) -> Remote:
+def _remote(settings: CacheSettings, alarms: Timers, clock: Callable[[], float]) -> Remote:
     url, patience = settings.cache_redis_url, settings.cache_redis_timeout_ms / 1000
     client = RedisClient(connector(url, settings.cache_redis_password_file, patience))
     remote = Remote(client, Breaker(FAILURES, REST_S, clock, _told), alarms, clock, patience)

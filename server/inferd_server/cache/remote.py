@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple, Protocol, TypeVar
 
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Key, Owner
@@ -69,7 +69,7 @@ class Remote:
         self,
         client: Client,
         breaker: Breaker,
-        alarms: Alarms,
+        alarms: Timers,
         clock: Callable[[], float],
         patience: float,
     ) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 from inferd.tensors import Buffer
 
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Admit, Asker, Flights
 from inferd_server.cache.key import Form, Owner
@@ -30,7 +30,7 @@ class ResponseCache:
         self,
         store: Store,
         flights: Flights,
-        alarms: Alarms,
+        alarms: Timers,
         remote: Remote | None,
         answers: Answers,
         clock: Callable[[], float],

@@ -10,7 +10,7 @@ from inferd.tensors import Buffer
 
 from inferd_server.batching.inline import MOST_TEXT
 from inferd_server.batching.slots import Bound, NoRoom, Slot
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache.key import Form
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
@@ -54,7 +54,7 @@ class Infer:
         self._clock = telemetry.clock
         self._answering = Answering(telemetry, self._again, Formatting())
         self._templates: TemplateCache[Plan] = TemplateCache()
-        self._alarms = Alarms(telemetry.clock)
+        self._alarms = Timers(telemetry.clock)
         self._decoding = SideThread("decoding", "requests with much text wait to be read")
 
     def __call__(self, call: Call) -> None:

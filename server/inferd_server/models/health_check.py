@@ -81,7 +81,7 @@ def judge(error: InferdError | None, proven: bool) -> TrialOutcome:
 WELL = {TrialOutcome.OK, TrialOutcome.SERVED, TrialOutcome.UNFIT}
 
 
-class SickModels:
+class FailingModels:
     """Verdicts on model versions. Any thread may call any method."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from inferd_server.batching.decision import padding
-from inferd_server.batching.latency_target import Chosen, Steering
+from inferd_server.batching.latency_target import Chosen, LatencyTarget
 from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Execution
@@ -23,7 +23,7 @@ class Observing:
         self._metrics = metrics
         self._clock = clock
         self._handle: Handle | None = None
-        self._steering: Steering | None = None
+        self._steering: LatencyTarget | None = None
         self._lock = threading.Lock()
 
     def begin(self, handle: Handle) -> None:
@@ -41,7 +41,7 @@ class Observing:
         if self._steering is not None:
             self._steer(handle, self._steering, run)
 
-    def _steer(self, handle: Handle, steering: Steering, run: Execution) -> None:
+    def _steer(self, handle: Handle, steering: LatencyTarget, run: Execution) -> None:
         with self._lock:
             chosen = steering.observe(run, self._clock())
         if chosen is not None:
@@ -49,11 +49,11 @@ class Observing:
             self._metrics.steered(self._name, self._version, chosen.rows, chosen.delay)
 
 
-def steering_of(target_ms: float | None, bounds: ModelBounds) -> Steering | None:
+def steering_of(target_ms: float | None, bounds: ModelBounds) -> LatencyTarget | None:
     """Return what keeps a model below its target; None without one."""
     if target_ms is None or not bounds.max_batch_size:
         return None
     # The target bounds the delay where nothing else does.
     delay = bounds.max_queue_delay or target_ms / 2000
     largest = Chosen(bounds.limits.max_rows, delay)
-    return Steering(target_ms / 1000, Chosen(largest.rows, bounds.max_queue_delay), largest)
+    return LatencyTarget(target_ms / 1000, Chosen(largest.rows, bounds.max_queue_delay), largest)

@@ -29,7 +29,7 @@ from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.shared_state import ANSWER_S, Registry, Relay, Totals
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, name_of, spawn
-from inferd_server.processes.watchdog import TICK_S, ServerFacts, Vigil, diagnose
+from inferd_server.processes.watchdog import TICK_S, ServerFacts, Watchdog, diagnose
 from inferd_server.processes.worker_deaths import WorkerDeaths
 from inferd_server.settings.model import Settings
 from inferd_server.transport.listening import check_host
@@ -115,7 +115,7 @@ class Supervisor:
         self._deaths = WorkerDeaths()
         # Why processes leave a GPU alone; "" if they do not.
         self._without_gpu = ""
-        self._vigil = Vigil(
+        self._vigil = Watchdog(
             settings.survival, time.monotonic, self._fleet.live_endpoints, bool(replicas)
         )
         # When requests were served last, once they were.

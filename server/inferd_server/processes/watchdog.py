@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.models.entries import State
-from inferd_server.models.health_check import SickModels, TrialVerdict
+from inferd_server.models.health_check import FailingModels, TrialVerdict
 from inferd_server.models.readiness import enough_serve
 from inferd_server.processes import messages
 from inferd_server.processes.messages import Condition, ModelRecord
@@ -31,7 +31,7 @@ class Pulse:
     missed: int = 0
 
 
-class Vigil:
+class Watchdog:
     """Looks after the processes, and has the models looked after. Any thread may call."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Vigil:
         self._own_models = own_models
         self._pulses: dict[Child, Pulse] = {}
         # What trials said, by the process whose models they are; None: the worker.
-        self._sick: dict[Child | None, SickModels] = {None: SickModels(clock)}
+        self._sick: dict[Child | None, FailingModels] = {None: FailingModels(clock)}
         self._tried = clock()
         self._turn = 0
         self._lock = threading.Lock()
@@ -79,7 +79,7 @@ class Vigil:
         """Note what a trial in a process said of a model; True if that changes what is known."""
         owner = child if self._own_models else None
         with self._lock:
-            sick = self._sick.setdefault(owner, SickModels(self._clock))
+            sick = self._sick.setdefault(owner, FailingModels(self._clock))
         return sick.judged(verdict)
 
     def keep(self, loaded: Collection[tuple[str, int]]) -> None:
@@ -127,7 +127,7 @@ class Vigil:
                     found.append((child, f"model {model!r} answers nobody for {seconds:.0f} s"))
         return found
 
-    def _sick_models(self) -> Mapping[Child | None, SickModels]:
+    def _sick_models(self) -> Mapping[Child | None, FailingModels]:
         with self._lock:
             return dict(self._sick)
 

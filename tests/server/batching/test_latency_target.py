@@ -11,8 +11,8 @@ from inferd_server.batching.latency_target import (
     PERIOD_S,
     RUNS,
     Chosen,
+    LatencyTarget,
     SlowestHundredth,
-    Steering,
     steer,
 )
 from inferd_server.monitoring.phases import Execution
@@ -91,7 +91,7 @@ def test_a_model_that_can_meet_its_target_comes_to_do_so(
     rate: float, fixed: float, per_row: float
 ) -> None:
     model = Model(rate, fixed, per_row)
-    steering = Steering(TARGET, Chosen(32, 0.0), BOUNDS)
+    steering = LatencyTarget(TARGET, Chosen(32, 0.0), BOUNDS)
     chosen = steering.chosen
     late = []
     while model.now < 120.0:
@@ -103,7 +103,7 @@ def test_a_model_that_can_meet_its_target_comes_to_do_so(
 
 
 def test_nothing_changes_before_enough_was_seen() -> None:
-    steering = Steering(TARGET, BOUNDS, BOUNDS)
+    steering = LatencyTarget(TARGET, BOUNDS, BOUNDS)
     slow = Execution(1, 0.0, 0.0, 1.0, queued=1.0)
     assert all(steering.observe(slow, PERIOD_S * 10) is None for _ in range(RUNS - 1))
     assert steering.observe(slow, PERIOD_S * 10) == replace(BOUNDS, delay=BOUNDS.delay / 2)

@@ -10,7 +10,7 @@ from inferd_server.batching.job import Job
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena, NoRoom
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.errors import Cancelled, DeadlinePassed, EngineFailure
 from inferd_server.inference.infer_request import cancel, expire
 
@@ -34,7 +34,7 @@ class Promises(RuleBasedStateMachine):
         limits = BatchBounds(MOST, 0.0, (1, 2, 4), LEVELS, HEAD_START)
         self.queue: BatchQueue[Job] = BatchQueue(limits, self.clock)
         self.run_batch: Runner[Job] = Runner(self.engine, True, lambda _: None, self.clock)
-        self.alarms = Alarms(self.clock, threaded=False)
+        self.alarms = Timers(self.clock, threaded=False)
         self.sent: list[tuple[Job, Caller, list[float]]] = []
         self.late: dict[int, float] = {}
         self.serial = 0

@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_server.batching.slots import Arena
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.errors import Cancelled
 
 from tests.fakes.clock import FakeClock
@@ -25,7 +25,7 @@ def nothing() -> None:
 @given(st.lists(st.integers(0, 20).map(float)), st.integers(0, 21).map(float))
 def test_everything_that_is_due_is_called_once_in_order(deadlines: list[float], now: float) -> None:
     clock = FakeClock(-1.0)
-    alarms = Alarms(clock, threaded=False)
+    alarms = Timers(clock, threaded=False)
     called: list[float] = []
     for deadline in deadlines:
         alarms.at(deadline, lambda deadline=deadline: called.append(deadline))
@@ -42,7 +42,7 @@ def test_everything_that_is_due_is_called_once_in_order(deadlines: list[float], 
 
 def test_who_has_an_answer_is_left_alone() -> None:
     clock = FakeClock()
-    alarms, arena = Alarms(clock, threaded=False), Arena(4, 1000)
+    alarms, arena = Timers(clock, threaded=False), Arena(4, 1000)
     early, late = job_of(arena, [1.0]), job_of(arena, [2.0])
     early.watch(alarms.at(5.0, nothing))
     early.fail(Cancelled("gone"))
@@ -54,7 +54,7 @@ def test_who_has_an_answer_is_left_alone() -> None:
 
 
 def test_those_with_an_answer_do_not_pile_up() -> None:
-    alarms, arena = Alarms(FakeClock(), threaded=False), Arena(10 * KEPT, 10**7)
+    alarms, arena = Timers(FakeClock(), threaded=False), Arena(10 * KEPT, 10**7)
     waiting = 0
     for number in range(5 * KEPT):
         job = job_of(arena, [1.0])
@@ -68,7 +68,7 @@ def test_those_with_an_answer_do_not_pile_up() -> None:
 
 
 def test_a_deadline_comes_while_later_ones_are_waited_for() -> None:
-    alarms = Alarms(time.monotonic)
+    alarms = Timers(time.monotonic)
     came = threading.Event()
     start = time.monotonic()
     alarms.at(start + 1000.0, nothing)

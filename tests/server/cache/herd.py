@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache.answers import Answers
 from inferd_server.cache.flight import Flights
 from inferd_server.cache.key import Form, KeyBase, Owner
@@ -28,7 +28,7 @@ class Herd:
         self, *, max_bytes: int = 2**20, max_waiting: int = 1000, remote: Remote | None = None
     ) -> None:
         self.clock = FakeClock()
-        self.alarms = Alarms(self.clock, threaded=False)
+        self.alarms = Timers(self.clock, threaded=False)
         self.store = Store(max_bytes)
         self.store.retain([OWNER])
         self.flights = Flights(max_waiting)

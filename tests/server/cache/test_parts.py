@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inferd_engines.engine import EngineError
 from inferd_engines.model_files import ModelFiles
-from inferd_server.batching.timers import SPARE, Alarms
+from inferd_server.batching.timers import SPARE, Timers
 from inferd_server.cache import frame
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import KeyBase, Owner
@@ -60,7 +60,7 @@ def test_a_damaged_frame_is_no_answer(value: bytes, data: st.DataObject) -> None
 
 def test_alarms_ring_in_the_order_of_their_times_and_not_when_cancelled() -> None:
     clock, rung = FakeClock(), list[int]()
-    alarms = Alarms(clock, threaded=False)
+    alarms = Timers(clock, threaded=False)
     kept = {n: alarms.at(float(n), lambda n=n: rung.append(n)) for n in (3, 1, 2, 9)}
     kept[2].cancel()
     kept[2].cancel()
@@ -72,7 +72,7 @@ def test_alarms_ring_in_the_order_of_their_times_and_not_when_cancelled() -> Non
 
 
 def test_cancelled_alarms_do_not_pile_up() -> None:
-    alarms = Alarms(FakeClock(), threaded=False)
+    alarms = Timers(FakeClock(), threaded=False)
     for _ in range(100 * SPARE):
         alarms.at(1e9, lambda: None).cancel()
     assert len(alarms._heap) <= 2 * SPARE
@@ -82,7 +82,7 @@ def test_an_alarm_that_fails_does_not_keep_the_next_from_ringing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     rung = list[int]()
-    alarms = Alarms(FakeClock(), threaded=False)
+    alarms = Timers(FakeClock(), threaded=False)
     alarms.at(0.0, lambda: 1 // 0)
     alarms.at(0.0, lambda: rung.append(1))
     assert alarms.ring() is None
@@ -91,7 +91,7 @@ def test_an_alarm_that_fails_does_not_keep_the_next_from_ringing(
 
 
 def test_alarms_ring_by_themselves_an_earlier_one_than_the_first_too() -> None:
-    alarms, rung = Alarms(time.monotonic), threading.Event()
+    alarms, rung = Timers(time.monotonic), threading.Event()
     alarms.at(time.monotonic() + 3600.0, lambda: None)
     alarms.at(0.0, rung.set)
     assert rung.wait(30.0)

@@ -6,7 +6,7 @@ import queue
 from collections.abc import Iterator
 
 import pytest
-from inferd_server.batching.timers import Alarms
+from inferd_server.batching.timers import Timers
 from inferd_server.cache import frame, remote
 from inferd_server.cache.breaker import Breaker
 from inferd_server.cache.key import Owner
@@ -29,7 +29,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
-        self.alarms = Alarms(self.clock, threaded=False)
+        self.alarms = Timers(self.clock, threaded=False)
         self.client = FakeClient()
         self.told: list[str] = []
         breaker = Breaker(2, REST, self.clock, self.told.append)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from inferd_server.models.health_check import TrialOutcome, TrialVerdict
 from inferd_server.processes.messages import Ping, TryModels
-from inferd_server.processes.watchdog import MISSED, TICK_S, Vigil
+from inferd_server.processes.watchdog import MISSED, TICK_S, Watchdog
 from inferd_server.settings.model import SurvivalSettings
 
 from tests.fakes.child import FakeChild
@@ -20,7 +20,7 @@ class Watched:
         self.worker = FakeChild("worker", 0)
         self.fronts = [FakeChild("front", 0), FakeChild("front", 1)]
         survival = SurvivalSettings(**settings)  # type: ignore[arg-type]
-        self.vigil = Vigil(survival, self.clock, lambda: [f.child for f in self.fronts])
+        self.vigil = Watchdog(survival, self.clock, lambda: [f.child for f in self.fronts])
 
     def look(self, times: int = 1) -> None:
         for _ in range(times):
@@ -185,7 +185,7 @@ class Replicas:
         self.made = [FakeChild("replica", index) for index in range(2)]
         self.living = [each.child for each in self.made]
         survival = SurvivalSettings()
-        self.vigil = Vigil(survival, self.clock, lambda: self.living, own_models=True)
+        self.vigil = Watchdog(survival, self.clock, lambda: self.living, own_models=True)
         self.vigil.look(self.living)
 
     def judged(self, index: int, outcome: TrialOutcome) -> None:
