@@ -67,15 +67,14 @@ class NullEngine(Delegate):
         return {"OUTPUT0": self._rows[:rows]}
 
 
-class Nobody:
-    """Gets the answers."""
+class Asked(Job):
+    """A request whose caller does not listen."""
 
-    def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
-        """Drop them."""
+    def _succeed(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        del outputs, phases
 
-    def fail(self, error: InferdError) -> None:
-        """Raise what should not happen."""
-        raise error
+    def _refuse(self, error: InferdError) -> None:
+        raise AssertionError(str(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +96,12 @@ class Front:
     def __init__(self, memory: LinkMemory, wake_worker: int) -> None:
         self.link = FrontLink(memory, wake_worker)
         self._arena = Arena(MOST, LAYOUT.input_bytes, LanePool(self.link.inputs))
-        self._nobody = Nobody()
 
     def send(self, model: Model) -> None:
         """Write a request of one row."""
         slot = self._arena.reserve(ROW, 1, WIDTH * FLOAT.itemsize)
-        job = Job(slot, ROW, time.monotonic(), None, self._nobody)
+        job = Asked()
+        job.place(slot, ROW, time.monotonic(), None)
         assert self.link.submit(job, model)
 
 

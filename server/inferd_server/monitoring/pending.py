@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 R = TypeVar("R", bound=tuple[float, ...])
 
-MOST = 512
+MOST = 64
 """Requests after which they are added up; reading adds them up, too."""
 
 

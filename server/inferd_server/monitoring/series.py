@@ -74,14 +74,14 @@ class Series:
         self._padding = 0
         self._steered: tuple[int, float] | None = None
         self._cached: dict[str, int] = {}
+        self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
         # Of requests that succeeded: seconds in all, and those in the queue.
         self._pending: PendingNumbers[tuple[float, float]] = PendingNumbers()
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
         """Count a request in."""
-        with self._lock:
-            self._in_flight += 1
+        self._entered.add(())
 
     def withdrawn(self) -> None:
         """Take back an `admitted`: the request goes elsewhere."""
@@ -99,6 +99,7 @@ class Series:
     def answered(self, code: str, seconds: float) -> None:
         """Count an admitted request out that did not run to its end, or not for itself."""
         with self._lock:
+            self._add_up()
             self._in_flight -= 1
             self._observe(REQUEST, seconds)
             self._count(code, 1)
@@ -140,6 +141,7 @@ class Series:
 
     def _add_up(self) -> None:
         """Count what is pending; with the lock held."""
+        self._in_flight += len(self._entered.take())
         if found := self._pending.take():
             self._in_flight -= len(found)
             self._count("OK", len(found))
