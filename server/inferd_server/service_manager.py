@@ -1,4 +1,4 @@
-"""What a service manager such as systemd is told, where one listens (Type=notify)."""
+"""The notifications for a service manager such as systemd (Type=notify)."""
 
 from __future__ import annotations
 

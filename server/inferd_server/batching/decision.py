@@ -1,4 +1,4 @@
-"""What to run next, as a pure function."""
+"""The choice of the next batch, as a pure function."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an answer is kept outside this process: under a version, and with a checksum."""
+"""The frame of an answer that is kept outside this process: a version and a checksum."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the checks of a request found out, kept for requests that look like it."""
+"""The plan of a request: what its checks found out, kept for requests that look like it."""
 
 from __future__ import annotations
 

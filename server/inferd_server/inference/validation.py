@@ -1,4 +1,4 @@
-"""Is this request one that the model can run? Everything refused is refused here."""
+"""Validation of a request against its model: everything refused is refused here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which models may batch: those whose first dimension stands for independent rows.
+"""The choice of models that may batch: their first dimension stands for independent rows.
 
 A model whose file says so by its shapes alone may still mix rows (a mean over the first dimension,
 say): batching it would answer wrongly and nobody would notice. So its rows are tried before

@@ -1,4 +1,4 @@
-"""What is known of every model version: its state, and the handle that serves it."""
+"""The entries of all models: of every version its state, and the handle that serves it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a batch that ran: it is counted, and the next ones may be other ones."""
+"""The observer of a version's batches: they are counted, and the next ones may be other ones."""
 
 from __future__ import annotations
 

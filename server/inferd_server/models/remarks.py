@@ -1,4 +1,4 @@
-"""What is to be said of a model.yaml that can be used and still is not what was meant."""
+"""Remarks on a model.yaml that can be used and still is not what was meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial of rows found out, and when two answers count as the same."""
+"""The verdict of a trial of rows, and when two answers count as the same."""
 
 from __future__ import annotations
 

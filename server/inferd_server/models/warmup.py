@@ -1,4 +1,4 @@
-"""What is tried on an engine before it serves: runs that make the first callers' runs quick."""
+"""The warm-up of an engine: runs that make the first callers' runs quick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process counts. Labels come from loaded models and fixed sets, so they stay few."""
+"""The metrics of a process. Labels come from loaded models and fixed sets, so they stay few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time of a request that ran went."""
+"""The phases of a request that ran, and how long they took."""
 
 from __future__ import annotations
 

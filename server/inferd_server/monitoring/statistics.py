@@ -1,4 +1,4 @@
-"""What a model version did since it was loaded, for ModelStatistics."""
+"""The statistics of a model version since it was loaded, for ModelStatistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which processes live, and which links join them: decided under one lock, done outside it."""
+"""The child processes and their links: decided under one lock, done outside it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the supervisor, the worker, the fronts and the replicas tell and ask each other."""
+"""The messages between supervisor, worker, fronts and replicas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many processes there are, and when one that died starts again: pure functions."""
+"""The policy of processes: how many, and when one that died starts again; pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process asks on behalf of its caller, or the worker of the fronts, and its answer."""
+"""State of the server as a whole, kept by the supervisor: questions, regions, totals."""
 
 from __future__ import annotations
 

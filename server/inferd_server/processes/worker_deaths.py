@@ -1,4 +1,4 @@
-"""What the deaths of worker processes tell of their models."""
+"""The deaths of worker processes, and what they tell of their models."""
 
 from __future__ import annotations
 

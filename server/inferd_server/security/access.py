@@ -1,4 +1,4 @@
-"""What stands in front of the handlers: who may call what. Where all is allowed, nothing."""
+"""The check in front of the handlers: who may call what; none where all is allowed."""
 
 from __future__ import annotations
 

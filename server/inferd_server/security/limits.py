@@ -1,4 +1,4 @@
-"""How much of the server one caller may take: requests in flight, and requests a second."""
+"""The limits of one caller: requests in flight, and requests a second."""
 
 from __future__ import annotations
 

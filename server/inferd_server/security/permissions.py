@@ -1,4 +1,4 @@
-"""What each method takes, and what each permission covers: tables, and nothing else."""
+"""The tables of permissions: what each method takes, and what each permission covers."""
 
 from __future__ import annotations
 

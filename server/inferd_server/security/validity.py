@@ -1,4 +1,4 @@
-"""Whose a certificate is, and how long it is good for."""
+"""The subject of a certificate, and how long it is good for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which inputs and outputs of a model are its state."""
+"""The states of a model: which of its inputs and outputs they are."""
 
 from __future__ import annotations
 

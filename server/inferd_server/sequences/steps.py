@@ -1,4 +1,4 @@
-"""Which sequence a request belongs to: from its parameters to rows that travel with its inputs."""
+"""The steps of sequences: from parameters to rows that travel with a request's inputs."""
 
 from __future__ import annotations
 

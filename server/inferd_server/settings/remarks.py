@@ -1,4 +1,4 @@
-"""What is to be said of settings that can be used and still are not what was meant."""
+"""Remarks on settings that can be used and still are not what was meant."""
 
 from __future__ import annotations
 

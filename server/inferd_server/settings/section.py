@@ -1,4 +1,4 @@
-"""What the sections of the settings have in common."""
+"""The base of the sections of the settings, and the types that they share."""
 
 from __future__ import annotations
 

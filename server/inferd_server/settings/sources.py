@@ -1,4 +1,4 @@
-"""Where settings come from: flags over environment over file over defaults."""
+"""The sources of settings: flags over environment over file over defaults."""
 
 from __future__ import annotations
 

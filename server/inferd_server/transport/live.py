@@ -1,4 +1,4 @@
-"""What is open on a transport, to be told when it stops; the same for every transport."""
+"""The open calls of a transport, to be told when it stops; the same for every transport."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which metadata may be sent."""
+"""The check of metadata that is to be sent."""
 
 from __future__ import annotations
 
