@@ -168,10 +168,12 @@ def test_an_error_that_stays_is_fatal_though_it_came_within_a_capture(bench: Ben
     assert failed.value.fatal  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("model", CASES, ids=lambda case: case.name)
+# TensorRT has no text.
+NUMBERS = [case for case in CASES if all(t.dtype != object for t in case.signature.inputs)]
+
+
+@pytest.mark.parametrize("model", NUMBERS, ids=lambda case: case.name)
 def test_batches_to_try_a_graph_on_differ_and_are_not_zeros(model: Any) -> None:
-    if any(tensor.dtype == object for tensor in model.signature.inputs):
-        pytest.skip("TensorRT has no text")
     trial = trial_of(model.signature, 4)
     for name in trial.first:
         assert differ(trial.first[name], trial.second[name])

@@ -10,8 +10,8 @@ from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
 from tests import models
 from tests.server.lifecycle.process import PATIENCE
+from tests.server.processes.split import split_process
 from tests.server.serving import infer_request
-from tests.server.supervisor.split import split_process
 
 ROUNDS = 20_000
 """About 10 ms of a run."""
