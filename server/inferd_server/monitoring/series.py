@@ -141,9 +141,10 @@ class Series:
 
     def _add_up(self) -> None:
         """Count what is pending; with the lock held."""
-        self._in_flight += len(self._entered.take())
-        if found := self._pending.take():
-            self._in_flight -= len(found)
+        # Before those that came in: whoever is among these is among those.
+        found = self._pending.take()
+        self._in_flight += len(self._entered.take()) - len(found)
+        if found:
             self._count("OK", len(found))
             for which, values in zip((REQUEST, QUEUE), zip(*found, strict=True), strict=True):
                 add_to_buckets(self._counts[which], BOUNDS[which], values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
@@ -32,6 +33,22 @@ def test_what_was_taken_is_there_no_more() -> None:
     pending.add((3, 4.0))
     assert pending.take() == [(1, 2.0), (3, 4.0)]
     assert pending.take() == []
+
+
+def test_a_request_that_comes_and_ends_while_they_are_added_up_is_never_counted_out_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    series = Series(lambda: 0.0)
+    take = series._entered.take
+
+    def take_and_be_overtaken() -> list[tuple[()]]:
+        found = take()
+        series.admitted()
+        series.succeeded(0.5, 0.25)
+        return found
+
+    monkeypatch.setattr(series._entered, "take", take_and_be_overtaken)
+    assert [series.snapshot().in_flight for _ in range(3)] == [0, 0, 0]
 
 
 def test_pending_numbers_stay_few_though_nobody_reads_them() -> None:
