@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from inferd_server.transport.sockets import Arriving, Place, place_of
 from inferd_server.transport.tls import server_credentials
 
 log = logging.getLogger(__name__)
+Arrived = Callable[[Event, Gate], None]
 
 # Calls of these get the cheaper way through core.
 HOT = ("/inference.GRPCInferenceService/ModelInfer",)
@@ -97,13 +98,14 @@ class CompletionQueueTransport:
             core.close()
             raise cannot_listen(address, credentials is not None)
         self._core, self._place = core, place_of(address, port)
-        hot = [path for path in HOT if path in routes.unary]
+        unary = {path: self._unary(path, routes) for path in routes.unary}
+        hot = [path for path in HOT if path in unary]
         core.start(hot)
         for path in hot:
             for _ in range(READY_HOT):
-                core.accept(path, self._unary(path, routes))
+                core.accept(path, unary[path])
         for _ in range(READY_OTHERS):
-            core.accept(None, lambda event, gate: self._accepted(event, gate, routes))
+            core.accept(None, lambda event, gate: self._accepted(event, gate, routes, unary))
         self._thread.start()
         return port
 
@@ -165,7 +167,7 @@ class CompletionQueueTransport:
             routes.refused(path),
         )
 
-    def _unary(self, path: str, routes: Routes) -> Callable[[Event, Gate], None]:
+    def _unary(self, path: str, routes: Routes) -> Arrived:
         service = self._service(path, routes)
         authorize = routes.authorize.get(path)
 
@@ -176,11 +178,13 @@ class CompletionQueueTransport:
 
         return arrived
 
-    def _accepted(self, event: Event, gate: Gate, routes: Routes) -> None:
+    def _accepted(
+        self, event: Event, gate: Gate, routes: Routes, unary: Mapping[str, Arrived]
+    ) -> None:
         call = CoreCall(event, gate)
         method = call.method
-        if method in routes.unary:
-            self._unary(method, routes)(event, gate)
+        if method in unary:
+            unary[method](event, gate)
             return
         authorize = routes.authorize.get(method)
         if authorize is not None and not admitted(call, authorize):
