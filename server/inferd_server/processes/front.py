@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 
-from inferd_server.errors import InferdError
 from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
+from inferd_server.processes.endpoint_process import EndpointProcess
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.polling import AnswerPoll
@@ -23,14 +21,11 @@ from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.remote_models import Catalog
 from inferd_server.processes.retry import Dispatch
-from inferd_server.processes.supervisor_client import remote_changes
-from inferd_server.threads import BlockingThread, after
+from inferd_server.threads import after
 from inferd_server.transport.call import Transport
 
-log = logging.getLogger(__name__)
 
-
-class FrontProcess:
+class FrontProcess(EndpointProcess):
     """The parts of a front, put together."""
 
     def __init__(
@@ -54,11 +49,7 @@ class FrontProcess:
             certificates: returns what /metrics tells of them.
             poll: that the transport's thread does between events; None: a thread answers alone.
         """
-        self._place = place
-        self._channel = channel
-        self._transport = transport
-        self._logs = logs
-        self._condition = messages.Condition(ready=False, draining=False)
+        super().__init__(place, channel, transport, logs)
         self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
         if poll is not None:
             poll.watch(self._link)
@@ -74,8 +65,6 @@ class FrontProcess:
         )
         self._catalog = Catalog(self._dispatch, self._changed)
         self._metrics = Metrics()
-        self._listening = False
-        self._asking, self._trying = BlockingThread(), BlockingThread()
         self._endpoint = Endpoint(
             place.settings,
             transport,
@@ -93,24 +82,6 @@ class FrontProcess:
         threading.Thread(target=self._answer, name="answers", daemon=True).start()
         self._channel.read(self._handle)
 
-    def _listen(self) -> None:
-        """Take calls; the process ends if it cannot."""
-        changes = remote_changes(
-            self._channel, self._endpoint.regions, self._logs, self._asking.submit
-        )
-        try:
-            self._endpoint.start(self._place.address, self._place.probe_address, changes)
-        except Exception as error:
-            planned = isinstance(error, InferdError)
-            log.error("cannot listen", exc_info=None if planned else error)
-            self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
-            self._channel.close()
-            return
-        self._listening = True
-        self._asking.start()
-        self._trying.start()
-        self._channel.tell(messages.Listening(self._transport.name))
-
     def _answer(self) -> None:
         """Answer requests as the worker completes them."""
         while True:
@@ -119,42 +90,18 @@ class FrontProcess:
 
     def _handle(self, message: object) -> object:
         match message:
-            case messages.Ping():
-                self._channel.tell(message)
-            case messages.TryModels(seconds):
-                self._trying.submit(partial(self._endpoint.canaries.round, seconds))
             case messages.ModelRecords(records, settled):
                 self._catalog.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
-            case messages.Condition():
-                self._condition = message
-                self._endpoint.publish()
-                if not self._listening:
-                    # Regions and models were told before.
-                    self._listen()
             case messages.WorkerGone(reason):
                 self._lose(reason)
+            case messages.Condition():
+                self._handle_common(message)
+                # Regions and models were told before.
+                self._listen()
             case _:
-                return self._do(message)
-        return None
-
-    def _do(self, message: object) -> object:
-        """Do or answer what all processes are asked."""
-        match message:
-            case messages.RegisterRegion(name, key, offset, byte_size):
-                self._endpoint.regions.register(name, key, offset, byte_size)
-            case messages.NoRegion(name):
-                self._endpoint.regions.unregister(name)
-            case messages.NoRegions():
-                self._endpoint.regions.unregister_all()
-            case messages.LogChange(changes):
-                self._logs.change(changes)
-            case messages.Measurements():
-                return self._measure()
-            case messages.Stop(grace):
-                self._endpoint.stop(grace)
-                self._endpoint.close(0.0)
+                return self._handle_common(message)
         return None
 
     def _lose(self, reason: str) -> None:
@@ -175,6 +122,9 @@ class FrontProcess:
             self._metrics.snapshot(),
             {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
+
+    def _close_models(self) -> None:
+        """Do nothing: they are the worker's."""
 
     def _gauges(self) -> Mapping[str, float]:
         return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,15 +21,12 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
+from inferd_server.processes.endpoint_process import EndpointProcess
 from inferd_server.processes.model_host import CLOSE_S, ModelHost
-from inferd_server.processes.supervisor_client import remote_changes
-from inferd_server.threads import BlockingThread
 from inferd_server.transport.call import Transport
 
-log = logging.getLogger(__name__)
 
-
-class ReplicaProcess:
+class ReplicaProcess(EndpointProcess):
     """Transport, front, scheduler and engines, put together; the supervisor speaks for them."""
 
     def __init__(
@@ -56,13 +52,7 @@ class ReplicaProcess:
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
         """
-        self._place = place
-        self._channel = channel
-        self._transport = transport
-        self._logs = logs
-        self._condition = messages.Condition(ready=False, draining=False)
-        self._listening = False
-        self._asking, self._trying = BlockingThread(), BlockingThread()
+        super().__init__(place, channel, transport, logs)
         metrics, clock = Metrics(), time.monotonic
         loader = loader_of(
             place.settings, opener, metrics, clock, inline, replicated=True, end=end_process
@@ -98,34 +88,8 @@ class ReplicaProcess:
     def _changed(self) -> None:
         self._endpoint.models_changed()
 
-    def _listen(self) -> None:
-        """Take calls, if that has not begun yet; the process ends if it cannot."""
-        if self._listening:
-            return
-        place, regions = self._place, self._endpoint.regions
-        changes = remote_changes(self._channel, regions, self._logs, self._asking.submit)
-        try:
-            self._endpoint.start(place.address, place.probe_address, changes)
-        except Exception as error:
-            planned = isinstance(error, InferdError)
-            log.error("cannot listen", exc_info=None if planned else error)
-            self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
-            self._channel.close()
-            return
-        self._listening = True
-        self._asking.start()
-        self._trying.start()
-        self._channel.tell(messages.Listening(self._transport.name))
-
     def _handle(self, message: object) -> object:
         match message:
-            case messages.Ping():
-                self._channel.tell(message)
-            case messages.TryModels(seconds):
-                self._trying.submit(partial(self._endpoint.canaries.round, seconds))
-            case messages.Condition():
-                self._condition = message
-                self._endpoint.publish()
             case messages.Listen():
                 self._listen()
             case messages.ModelOverrides():
@@ -136,27 +100,14 @@ class ReplicaProcess:
             case messages.Unload(name):
                 self._host.repository.unload(name)
             case _:
-                return self._do(message)
+                return self._handle_common(message)
         return None
 
-    def _do(self, message: object) -> object:
-        """Do or answer what all processes are asked."""
-        match message:
-            case messages.RegisterRegion(name, key, offset, byte_size):
-                self._endpoint.regions.register(name, key, offset, byte_size)
-            case messages.NoRegion(name):
-                self._endpoint.regions.unregister(name)
-            case messages.NoRegions():
-                self._endpoint.regions.unregister_all()
-            case messages.LogChange(changes):
-                self._logs.change(changes)
-            case messages.Measurements():
-                return self._host.measure()
-            case messages.Stop(grace):
-                self._endpoint.stop(grace)
-                self._host.repository.close(CLOSE_S)
-                self._endpoint.close(0.0)
-        return None
+    def _measure(self) -> messages.Measured:
+        return self._host.measure()
+
+    def _close_models(self) -> None:
+        self._host.repository.close(CLOSE_S)
 
 
 def show(logs: LogControl | None, text: str) -> None:
