@@ -1,4 +1,4 @@
-"""What the worker process costs a batch, from the rings of the fronts to the completions.
+"""The cost of a batch in the worker process, from the rings of the fronts to the completions.
 
     python -m benchmarks.ring [--rounds 300] [--gate]
 

@@ -1,4 +1,4 @@
-"""What the benchmark of replicas sends, and how it tells its figures."""
+"""The benchmark of replicas: what it sends, and how it tells its figures."""
 
 from __future__ import annotations
 

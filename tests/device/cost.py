@@ -1,4 +1,4 @@
-"""What beginning and finishing a batch costs in Python: python -m tests.device.cost.
+"""The cost in Python of beginning and finishing a batch: python -m tests.device.cost.
 
 The stand-in does all work within its calls and the double computes nothing, so that what is left is
 the engine, pycuda and ctypes. Not a test, because a busy machine decides how long anything takes.

@@ -1,4 +1,4 @@
-"""What an error means is what the device says, and never what an earlier line of the log is."""
+"""Faults: what an error means is what the device says, never what an earlier log line is."""
 
 from __future__ import annotations
 
