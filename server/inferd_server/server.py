@@ -138,7 +138,7 @@ class Server:
         except BaseException:
             self._metrics_server.stop()
             raise
-        threading.Thread(target=self._try_models, name="canary", daemon=True).start()
+        threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -167,7 +167,7 @@ class Server:
         """Try the models that answered nobody, every so often, until the end."""
         interval = self._settings.survival.canary_interval_s
         while interval and not self._ended.wait(interval):
-            self.endpoint.canaries.round(interval)
+            self.endpoint.checks.round(interval)
 
     def _judged(self, verdict: TrialVerdict) -> None:
         if self._sick.judged(verdict):

@@ -16,8 +16,7 @@ from inferd_server.batching import latency as promise
 from inferd_server.batching import latency_target as steering
 from inferd_server.cache import making, redis
 from inferd_server.inference import wire as field_count
-from inferd_server.models import health_check as canary
-from inferd_server.models import last_request, overrides, recovery, row_independence
+from inferd_server.models import health_check, last_request, overrides, recovery, row_independence
 from inferd_server.models import warmup as timing
 from inferd_server.models.config import ModelConfig, ResponseCacheConfig, SequenceConfig
 from inferd_server.monitoring import bounded_log
@@ -57,8 +56,8 @@ FIGURES: list[tuple[str, str, str]] = [
     ("health", "opened anew with its model, after {} s", plain(recovery.FIRST_S)),
     ("health", "looked for after 0.1 s and ever later, up to {} s", plain(recovery.LONGEST_S)),
     ("health", "{} workers in a row ended before", WORDS[policy.FAILURES_ON_GPU]),
-    ("health", "at most a {} of a core", {0.01: "hundredth"}[canary.SHARE]),
-    ("health", "and a {} for the way", {0.001: "millisecond"}[canary.LEAST_S]),
+    ("health", "at most a {} of a core", {0.01: "hundredth"}[health_check.SHARE]),
+    ("health", "and a {} for the way", {0.001: "millisecond"}[health_check.LEAST_S]),
     ("health", "(a copy of at most {} MiB,", plain(last_request.LARGEST / MIB)),
     ("health", "A request begins to run {} at most.", WORDS[retry.RUNS]),
     ("health", "its deadline is less than a {} away", {1.0: "second"}[retry.START_S]),

@@ -17,7 +17,7 @@ WITHIN = 30.0
 
 
 class FakeProcess:
-    """As much of `subprocess.Popen` as the fleet uses."""
+    """As much of `subprocess.Popen` as `Children` uses."""
 
     def __init__(self) -> None:
         self.pid = 0

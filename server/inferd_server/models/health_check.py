@@ -167,7 +167,7 @@ class Trial(Job):
         self.over.set()
 
 
-class Canary:
+class HealthCheck:
     """The trials of one loaded model version."""
 
     def __init__(self, handle: Handle, clock: Clock) -> None:
@@ -262,7 +262,7 @@ class Canary:
         return TrialVerdict(self._handle.name, self._handle.version, outcome, why)
 
 
-class Canaries:
+class HealthChecks:
     """Trials of every model that serves. Rounds are run by one thread."""
 
     def __init__(
@@ -284,7 +284,7 @@ class Canaries:
         self._clock = clock
         self._tell = tell
         self._count = count
-        self._canaries: dict[int, tuple[Handle, Canary]] = {}
+        self._checks: dict[int, tuple[Handle, HealthCheck]] = {}
         self._round = 0
         # Seconds of a core that may be spent; less than none after a trial that took long.
         self._credit = 0.0
@@ -310,30 +310,30 @@ class Canaries:
         ]
         self._round += 1
         self._credit = min(self._credit, 0.0) + SHARE * seconds
-        known = self._canaries
-        self._canaries = {
-            id(handle): known.get(id(handle)) or (handle, Canary(handle, self._clock))
+        known = self._checks
+        self._checks = {
+            id(handle): known.get(id(handle)) or (handle, HealthCheck(handle, self._clock))
             for handle in tried
         }
-        canaries = [canary for _, canary in self._canaries.values()]
+        checks = [check for _, check in self._checks.values()]
         until = self._clock() + seconds
         try:
-            for canary in sorted(canaries, key=lambda one: (not one.suspect, one.round)):
+            for check in sorted(checks, key=lambda one: (not one.suspect, one.round)):
                 left = until - self._clock()
                 if self._credit <= 0 or left <= 0:
                     break
-                if canary.wanted:
-                    canary.round = self._round
-                    self._credit -= canary.cost
-                    canary.begin(left)
-            self._conclude(canaries, until)
+                if check.wanted:
+                    check.round = self._round
+                    self._credit -= check.cost
+                    check.begin(left)
+            self._conclude(checks, until)
         except Exception:
             # The next round must come all the same.
             log.exception("models could not be tried")
 
-    def _conclude(self, canaries: Sequence[Canary], until: float) -> None:
-        for canary in canaries:
-            verdict = canary.end(until)
+    def _conclude(self, checks: Sequence[HealthCheck], until: float) -> None:
+        for check in checks:
+            verdict = check.end(until)
             if verdict is not None:
                 self._count(verdict.model, verdict.version, verdict.outcome.value)
                 self._tell(verdict)

@@ -32,7 +32,7 @@ OWN_END_S = 1.0
 WORKER_LOST = "the worker process was lost; a new one starts"
 
 
-class Fleet:
+class Children:
     """The worker and the fronts, or the replicas: started, joined, and started again.
 
     Any thread may call.

@@ -15,7 +15,7 @@ from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
-from inferd_server.models.health_check import Canaries, TrialVerdict
+from inferd_server.models.health_check import HealthChecks, TrialVerdict
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes.messages import Condition
@@ -103,7 +103,7 @@ class Endpoint:
         self._cache = make_cache(settings.cache, clock, time.time)
         self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self.regions = RegionTable()
-        self.canaries = Canaries(models, clock, judged, metrics.tried)
+        self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
         self.infer = Infer(models, self.regions, telemetry, self._cache)
         metrics.watch(

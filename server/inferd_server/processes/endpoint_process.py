@@ -72,7 +72,7 @@ class EndpointProcess(ABC):
             case messages.Ping():
                 self._channel.tell(message)
             case messages.TryModels(seconds):
-                self._trying.submit(partial(self._endpoint.canaries.round, seconds))
+                self._trying.submit(partial(self._endpoint.checks.round, seconds))
             case messages.Condition():
                 self._condition = message
                 self._endpoint.publish()

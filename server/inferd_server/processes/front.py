@@ -19,8 +19,8 @@ from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.polling import AnswerPoll
 from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.remote_models import Catalog
-from inferd_server.processes.retry import Dispatch
+from inferd_server.processes.remote_models import RemoteModels
+from inferd_server.processes.retry import RetryingLink
 from inferd_server.threads import after
 from inferd_server.transport.call import Transport
 
@@ -55,7 +55,7 @@ class FrontProcess(EndpointProcess):
             poll.watch(self._link)
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
-        self._dispatch = Dispatch(
+        self._retrying = RetryingLink(
             self._link,
             self._quarantine,
             survival.retry_wait_s,
@@ -63,12 +63,12 @@ class FrontProcess(EndpointProcess):
             after,
             lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
         )
-        self._catalog = Catalog(self._dispatch, self._changed)
+        self._remote_models = RemoteModels(self._retrying, self._changed)
         self._metrics = Metrics()
         self._endpoint = Endpoint(
             place.settings,
             transport,
-            self._catalog,
+            self._remote_models,
             self._metrics,
             lambda: self._condition,
             channel.tell,
@@ -91,7 +91,7 @@ class FrontProcess(EndpointProcess):
     def _handle(self, message: object) -> object:
         match message:
             case messages.ModelRecords(records, settled):
-                self._catalog.update(records, settled)
+                self._remote_models.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
             case messages.WorkerGone(reason):
@@ -106,18 +106,18 @@ class FrontProcess(EndpointProcess):
 
     def _lose(self, reason: str) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
-        self._catalog.lose(reason)
-        ran = self._dispatch.lose(reason)
+        self._remote_models.lose(reason)
+        ran = self._retrying.lose(reason)
         self._channel.tell(messages.Disconnected(ran))
 
     def _give_back(self) -> None:
         # A GPU's driver may know the pages by their place in memory, and those stay.
         if not self._place.settings.engine.plan_store:
-            self._catalog.release_idle()
+            self._remote_models.release_idle()
         give_back()
 
     def _measure(self) -> Measured:
-        handles = [entry.handle for entry in self._catalog.entries()]
+        handles = [entry.handle for entry in self._remote_models.entries()]
         return Measured(
             self._metrics.snapshot(),
             {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
@@ -130,10 +130,10 @@ class FrontProcess(EndpointProcess):
         return {
             "inferd_slots_in_use": self._link.in_flight,
             "inferd_input_bytes_held": self._link.inputs.held,
-            "inferd_requests_held": self._dispatch.held,
-            **self._catalog.gauges(),
+            "inferd_requests_held": self._retrying.held,
+            **self._remote_models.gauges(),
         }
 
     def _changed(self) -> None:
         self._endpoint.models_changed()
-        self._dispatch.settle(self._catalog.successor)
+        self._retrying.settle(self._remote_models.successor)

@@ -20,13 +20,13 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.processes.link.front_end import LinkTarget
 from inferd_server.processes.link_share import LinkShare
 from inferd_server.processes.messages import ModelRecord
-from inferd_server.processes.retry import Dispatch
+from inferd_server.processes.retry import RetryingLink
 
 
 class RemoteLine:
     """The line of one model version in the worker."""
 
-    def __init__(self, dispatch: Dispatch, description: Description) -> None:
+    def __init__(self, retrying: RetryingLink, description: Description) -> None:
         self.name = description.name
         self.version = description.version
         self.signature = description.signature
@@ -38,7 +38,7 @@ class RemoteLine:
         self.outputs: Sequence[tuple[str, np.dtype[Any]]] = [
             (tensor.name, tensor.dtype) for tensor in description.signature.outputs
         ]
-        self._dispatch = dispatch
+        self._retrying = retrying
         self._share = LinkShare(self._send, description.bounds.limits.max_rows)
 
     @property
@@ -59,7 +59,7 @@ class RemoteLine:
         """
         if request.stream is not None and self._share.withdraw(request):
             return True
-        return self._dispatch.withdraw(request)
+        return self._retrying.withdraw(request)
 
     def left(self, request: Job) -> None:
         """Note that the worker answered a request of a stream."""
@@ -91,22 +91,22 @@ class RemoteLine:
         return ()
 
     def _send(self, request: Job) -> bool:
-        return self._dispatch.submit(request, self)
+        return self._retrying.submit(request, self)
 
 
-class Catalog:
+class RemoteModels:
     """Every model version, and handles whose requests go over the link."""
 
-    def __init__(self, dispatch: Dispatch, changed: Callable[[], None]) -> None:
+    def __init__(self, retrying: RetryingLink, changed: Callable[[], None]) -> None:
         """Begin with none.
 
         Args:
-            dispatch: to the worker.
+            retrying: to the worker.
             changed: called after anything changed.
         """
-        self._dispatch = dispatch
+        self._retrying = retrying
         self._changed = changed
-        self._lanes = LanePool(dispatch.inputs, dispatch.inputs.size)
+        self._lanes = LanePool(retrying.inputs, retrying.inputs.size)
         self._entries = Entries(lambda: None)
         # True once the worker has tried to load everything.
         self._settled = False
@@ -215,7 +215,7 @@ class Catalog:
 
     def _lost(self, entry: ModelEntry, reason: str) -> ModelEntry:
         """Return what is known of a version whose worker died."""
-        handle = entry.handle if entry.takes and self._dispatch.holds else None
+        handle = entry.handle if entry.takes and self._retrying.holds else None
         if handle is not None and handle.config.sequence is not None:
             # What its sequences had reached is lost.
             handle = None
@@ -231,11 +231,11 @@ class Catalog:
         bounds = about.bounds
         return Handle(
             **{name: getattr(about, name) for name in Description.__dataclass_fields__},
-            queue=RemoteLine(self._dispatch, about),
+            queue=RemoteLine(self._retrying, about),
             arena=Arena(
                 bounds.max_queue_rows,
                 # All models share one memory, of which no lane may take more than its part.
-                min(bounds.max_queue_bytes, self._dispatch.inputs.size),
+                min(bounds.max_queue_bytes, self._retrying.inputs.size),
                 self._lanes,
                 level_rows=bounds.level_rows,
             ),

@@ -97,7 +97,7 @@ class HeldRequest:
     """When it is answered at the latest, in monotonic seconds."""
 
 
-class Dispatch:
+class RetryingLink:
     """A front's way to the worker. Any thread may call any method.
 
     Requests whose worker died, and those that come before the next one serves their model, keep

@@ -17,7 +17,7 @@ from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.monitoring.statistics import merge as merge_statistics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
-from inferd_server.processes.children import Fleet
+from inferd_server.processes.children import Children
 from inferd_server.processes.holders import Holders
 from inferd_server.processes.messages import Measured, NoRegion, NoRegions, RegisterRegion
 from inferd_server.processes.spawn import REPLICA, Child
@@ -26,18 +26,18 @@ ANSWER_S = 5.0
 """Seconds that a process gets to do what takes milliseconds."""
 
 
-class Relay:
+class SharedState:
     """Answers questions that concern several processes. Any thread may call; both methods block."""
 
     def __init__(
         self,
-        fleet: Fleet,
+        children: Children,
         regions: Registry,
         logs: LogControl,
         totals: Totals,
         holders: Holders,
     ) -> None:
-        self._fleet = fleet
+        self._children = children
         self._regions = regions
         self._logs = logs
         self._totals = totals
@@ -49,7 +49,7 @@ class Relay:
         Raises:
             InferdError: that it led to.
         """
-        endpoints = self._fleet.live_endpoints()
+        endpoints = self._children.live_endpoints()
         match message:
             case messages.Load() | messages.Unload():
                 self._change(message)
@@ -69,14 +69,14 @@ class Relay:
 
     def catch_up(self) -> None:
         """Wait until every process that takes calls knows what it was told."""
-        endpoints = self._fleet.live_endpoints()
+        endpoints = self._children.live_endpoints()
         answers([child.channel.ask(messages.Caught()) for child in endpoints], ANSWER_S)
 
     def _change_logs(self, change: messages.LogChange) -> None:
         """Change what every process logs, or nothing."""
         before = messages.LogChange(self._logs.read())
         self._logs.change(change.changes)
-        everyone = self._fleet.everyone()
+        everyone = self._children.everyone()
         try:
             answers([child.channel.ask(change) for child in everyone], ANSWER_S)
         except InferdError:

@@ -21,13 +21,13 @@ from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
-from inferd_server.processes.children import Fleet, Links
+from inferd_server.processes.children import Children, Links
 from inferd_server.processes.holders import Holders, unloaded
 from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.policy import for_replica, wants_gpu, without_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.shared_state import ANSWER_S, Registry, Relay, Totals
+from inferd_server.processes.shared_state import ANSWER_S, Registry, SharedState, Totals
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, name_of, spawn
 from inferd_server.processes.watchdog import TICK_S, ServerFacts, Watchdog, diagnose
 from inferd_server.processes.worker_deaths import WorkerDeaths
@@ -94,7 +94,7 @@ class Supervisor:
         self._links = Links(fronts, layout_of(settings.split))
         self._metrics = Metrics()
         self._lock = threading.RLock()
-        self._fleet = Fleet(
+        self._children = Children(
             self._links,
             self._lock,
             self._spawn,
@@ -104,11 +104,13 @@ class Supervisor:
             self._fail,
             replicas=replicas,
         )
-        self._totals = Totals(self._fleet.everyone, self._own_metrics)
+        self._totals = Totals(self._children.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         self._regions = Registry()
         self._holders = Holders(self._lock)
-        self._relay = Relay(self._fleet, self._regions, logs, self._totals, self._holders)
+        self._shared_state = SharedState(
+            self._children, self._regions, logs, self._totals, self._holders
+        )
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
@@ -116,7 +118,7 @@ class Supervisor:
         # Why processes leave a GPU alone; "" if they do not.
         self._without_gpu = ""
         self._vigil = Watchdog(
-            settings.survival, time.monotonic, self._fleet.live_endpoints, bool(replicas)
+            settings.survival, time.monotonic, self._children.live_endpoints, bool(replicas)
         )
         # When requests were served last, once they were.
         self._served: float | None = None
@@ -138,7 +140,7 @@ class Supervisor:
         self._metrics_port = self._metrics_server.start(
             listen.metrics_host or beside(listen.host), listen.metrics_port
         )
-        self._fleet.start()
+        self._children.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 
     def drain(self, hurry: threading.Event) -> None:
@@ -153,7 +155,7 @@ class Supervisor:
         self._update()
         log.info("draining", extra={"delay_s": lifecycle.drain_delay_s})
         hurry.wait(lifecycle.drain_delay_s)
-        self._fleet.stop()
+        self._children.stop()
         grace = lifecycle.drain_timeout_s
         threading.Thread(
             target=self._let_finish, args=(grace, hurry), name="finish", daemon=True
@@ -164,16 +166,16 @@ class Supervisor:
     def end(self) -> None:
         """End every process now. Safe to call twice."""
         self._ended.set()
-        self._fleet.stop()
+        self._children.stop()
         holders = self._holders.counting()
         patience = HURRY_S if any(map(self._vigil.silent, holders)) else ANSWER_S
         answers([child.channel.ask(messages.Stop(0.0)) for child in holders], patience)
-        self._fleet.end(self._vigil.silent)
+        self._children.end(self._vigil.silent)
         self._metrics_server.stop()
         self._ports.close()
 
     def _stop_endpoints(self, grace: float, patience: float) -> None:
-        endpoints = self._fleet.live_endpoints()
+        endpoints = self._children.live_endpoints()
         stops = [child.channel.ask(messages.Stop(grace)) for child in endpoints]
         # A process that does not even answer does not keep the server from ending.
         answers(stops, patience)
@@ -215,7 +217,7 @@ class Supervisor:
     ) -> Child:
         """Start a process that is to load what the ones before it had, with the lock held."""
         engine, models = self._settings.engine, self._holders.models
-        failures = self._fleet.failures(name_of(role, place.index))
+        failures = self._children.failures(name_of(role, place.index))
         why = without_gpu(engine.cpu_fallback, wants_gpu(engine), failures)
         if why:
             log.error("the next worker leaves the GPU alone", extra={"why": why})
@@ -265,12 +267,12 @@ class Supervisor:
             case messages.Quarantined():
                 self._quarantined(message)
             case messages.Ending(reason):
-                self._fleet.ending(child, reason)
+                self._children.ending(child, reason)
             case messages.Disconnected(ran):
                 self._limit_batches(ran)
-                self._fleet.disconnected(child)
+                self._children.disconnected(child)
             case _:
-                return self._relay.answer(message)
+                return self._shared_state.answer(message)
         return None
 
     def _judged(self, child: Child, verdict: TrialVerdict) -> None:
@@ -279,15 +281,15 @@ class Supervisor:
 
     def _quarantined(self, found: messages.Quarantined) -> None:
         self._quarantine.learn(found.marks)
-        for front in self._fleet.live_endpoints():
+        for front in self._children.live_endpoints():
             front.channel.tell(found)
 
     def _limit_batches(self, ran: Mapping[tuple[str, int], int]) -> None:
         """See to it that batches that used up the memory are not formed again."""
         with self._lock:
             limits = self._deaths.ran(ran)
-            if limits and self._fleet.worker is not None:
-                self._fleet.worker.channel.tell(messages.BatchLimits(limits))
+            if limits and self._children.worker is not None:
+                self._children.worker.channel.tell(messages.BatchLimits(limits))
         for (name, version), rows in limits.items():
             where = {"model": name, "version": version, "most_rows": rows}
             log.error("memory ran out in a batch of a model, which gets smaller ones", extra=where)
@@ -297,7 +299,7 @@ class Supervisor:
             self._holders.told(child, models)
             self._know_models()
             if child.role == WORKER:
-                for front in self._fleet.live_endpoints():
+                for front in self._children.live_endpoints():
                     front.channel.tell(models)
         self._let_listen()
         self._update()
@@ -309,10 +311,10 @@ class Supervisor:
         self._deaths.served({name for name, _ in ready})
 
     def _loaded(self, child: Child, failed: frozenset[str]) -> None:
-        self._relay.catch_up()
+        self._shared_state.catch_up()
         if not self._holders.tried(child, failed):
             return
-        self._fleet.useful(child)
+        self._children.useful(child)
         self._holders.join(child)
         self._know_models()
         self._let_listen()
@@ -349,7 +351,7 @@ class Supervisor:
             processes = {"replicas" if self._replicas else "fronts": self._count}
             log.info("listening", extra={**where, **self._ports.numbers, **processes})
         if child.role == FRONT:
-            self._fleet.useful(child)
+            self._children.useful(child)
         self._update()
 
     def _died(self, child: Child, code: int | None) -> None:
@@ -371,12 +373,12 @@ class Supervisor:
             loading = set()
         for name in self._deaths.died(code, loading):
             log.error("a model is left out", extra={"model": name, "why": LEFT_OUT})
-            self._fleet.forgive(child.name)
+            self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._fleet.everyone())}
+        processes = {"inferd_processes": 1.0 + len(self._children.everyone())}
         roles = (REPLICA,) if self._replicas else (WORKER, FRONT)
-        restarts = {role: self._fleet.restarts[role] for role in roles}
+        restarts = {role: self._children.restarts[role] for role in roles}
         return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)
 
     def _fail(self, reason: str) -> None:
@@ -392,9 +394,9 @@ class Supervisor:
                 log.exception("a look at the processes failed")
 
     def _look(self) -> None:
-        self._vigil.look(self._fleet.everyone())
-        for child, why in self._vigil.hung(self._fleet.worker):
-            self._fleet.kill(child, why)
+        self._vigil.look(self._children.everyone())
+        for child, why in self._vigil.hung(self._children.worker):
+            self._children.kill(child, why)
         self._update()
 
     def _update(self) -> None:
@@ -407,7 +409,7 @@ class Supervisor:
             if now == before:
                 return
             self._metrics.ready(now.ready)
-            for child in self._fleet.live_endpoints():
+            for child in self._children.live_endpoints():
                 child.channel.tell(now)
             if before.ready and not now.ready and not now.draining:
                 log.error("not ready")
@@ -417,7 +419,7 @@ class Supervisor:
 
     def _announce(self) -> None:
         """Log that the server is ready, once every front says so."""
-        self._relay.catch_up()
+        self._shared_state.catch_up()
         with self._lock:
             if self._condition.ready and not self._draining:
                 log.info("ready")
@@ -447,5 +449,5 @@ class Supervisor:
     def _serving(self) -> bool:
         """True while somebody who takes calls has models to ask."""
         if not self._replicas:
-            return self._fleet.serving
+            return self._children.serving
         return any(child in self._transports for child in self._holders.joined())

@@ -13,7 +13,13 @@ from inferd_engines.engine import EngineError
 from inferd_engines.onnx import open_onnx
 from inferd_server.batching.job import Job
 from inferd_server.models import last_request
-from inferd_server.models.health_check import LEAST_S, SHARE, Canaries, TrialOutcome, TrialVerdict
+from inferd_server.models.health_check import (
+    LEAST_S,
+    SHARE,
+    HealthChecks,
+    TrialOutcome,
+    TrialVerdict,
+)
 from inferd_server.monitoring.phases import Execution, Phases
 
 from tests import models
@@ -25,19 +31,19 @@ BRIEF = 0.01
 
 
 class Trials:
-    """Canaries of a repository, and what they told."""
+    """HealthChecks of a repository, and what they told."""
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.told: list[TrialVerdict] = []
         self.counted: list[tuple[str, int, str]] = []
-        self.canaries = Canaries(
+        self.checks = HealthChecks(
             bench.repository, FakeClock(), self.told.append, lambda *what: self.counted.append(what)
         )
 
     def round(self, seconds: float = WITHIN) -> list[TrialOutcome]:
         self.told.clear()
-        self.canaries.round(seconds)
+        self.checks.round(seconds)
         return [verdict.outcome for verdict in self.told]
 
     def serve(self) -> None:

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 import pytest
 from inferd_server.processes.channel import PeerLost
-from inferd_server.processes.children import WORKER_LOST, Fleet, Links
+from inferd_server.processes.children import WORKER_LOST, Children, Links
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.messages import Attach, Detach, WorkerGone
 from inferd_server.processes.policy import LIMIT, restart_delay
@@ -32,7 +32,7 @@ class NotedLinks(Links):
 
 
 class Bench:
-    """A fleet whose processes are doubles, started again only when the test lets them."""
+    """Children whose processes are doubles, started again only when the test lets them."""
 
     def __init__(self, fronts: int) -> None:
         self.links = NotedLinks(fronts)
@@ -40,8 +40,8 @@ class Bench:
         self.later: SimpleQueue[tuple[float, Callable[[], None]]] = SimpleQueue()
         self.reasons: SimpleQueue[str] = SimpleQueue()
         self.failures: list[OSError] = []
-        self.children: dict[str, FakeChild] = {}
-        self.fleet = Fleet(
+        self.doubles: dict[str, FakeChild] = {}
+        self.children = Children(
             self.links,
             threading.RLock(),
             self.spawn,
@@ -62,7 +62,7 @@ class Bench:
     def next(self) -> FakeChild:
         """Return the process that starts next."""
         made = self.spawned.get(timeout=WITHIN)
-        self.children[made.child.name] = made
+        self.doubles[made.child.name] = made
         return made
 
     def again(self) -> FakeChild:
@@ -71,30 +71,30 @@ class Bench:
         return self.next()
 
     def __getitem__(self, name: str) -> FakeChild:
-        return self.children[name]
+        return self.doubles[name]
 
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
     """Two fronts and a worker that serves both."""
     made = Bench(2)
-    made.fleet.start()
+    made.children.start()
     for _ in range(3):
         made.next()
     assert {made["worker"].hears(), made["worker"].hears()} == {Attach(0), Attach(1)}
-    for child in made.children.values():
-        made.fleet.useful(child.child)
+    for child in made.doubles.values():
+        made.children.useful(child.child)
     yield made
-    made.fleet.stop()
-    for child in made.children.values():
+    made.children.stop()
+    for child in made.doubles.values():
         child.die()
 
 
 def test_a_server_serves_while_a_worker_is_attached_to_a_front_that_listens(bench: Bench) -> None:
-    assert bench.fleet.serving
+    assert bench.children.serving
     bench["worker"].die()
     bench["front-0"].hears()
-    assert not bench.fleet.serving
+    assert not bench.children.serving
 
 
 def test_a_new_worker_gets_a_link_only_once_its_front_forgot_the_old_one(bench: Bench) -> None:
@@ -102,9 +102,9 @@ def test_a_new_worker_gets_a_link_only_once_its_front_forgot_the_old_one(bench: 
     for name in ("front-0", "front-1"):
         assert bench[name].hears() == WorkerGone(WORKER_LOST)
     worker = bench.again()
-    bench.fleet.disconnected(bench["front-1"].child)
+    bench.children.disconnected(bench["front-1"].child)
     assert worker.hears() == Attach(1)
-    bench.fleet.disconnected(bench["front-0"].child)
+    bench.children.disconnected(bench["front-0"].child)
     assert worker.hears() == Attach(0)
     # The fronts did it themselves.
     assert bench.links.begun_anew == []
@@ -115,9 +115,9 @@ def test_a_front_that_owes_two_answers_is_served_after_the_second(bench: Bench) 
     bench.again().die()
     worker = bench.again()
     front = bench["front-0"].child
-    bench.fleet.disconnected(front)
+    bench.children.disconnected(front)
     assert worker.channel.told.empty()
-    bench.fleet.disconnected(front)
+    bench.children.disconnected(front)
     assert worker.hears() == Attach(0)
 
 
@@ -142,7 +142,7 @@ def test_a_front_that_dies_with_the_worker_comes_back_with_it(bench: Bench) -> N
     for start in starts:
         start()
         bench.next()
-    bench.fleet.disconnected(bench["front-0"].child)
+    bench.children.disconnected(bench["front-0"].child)
     worker = bench["worker"]
     assert {worker.hears(), worker.hears()} == {Attach(0), Attach(1)}
     assert bench.links.begun_anew == [1]
@@ -160,7 +160,7 @@ def test_a_front_that_comes_back_before_the_worker_is_seen_lost_is_told_of_it(
     assert front.hears() == WorkerGone(WORKER_LOST)
     worker = bench.again()
     assert worker.channel.told.empty()
-    bench.fleet.disconnected(front.child)
+    bench.children.disconnected(front.child)
     assert worker.hears() == Attach(1)
 
 
@@ -181,36 +181,39 @@ def test_what_failed_before_a_process_was_useful_is_forgiven(bench: Bench) -> No
     bench["worker"].die()
     for _ in range(LIMIT + 2):
         worker = bench.again()
-        bench.fleet.useful(worker.child)
+        bench.children.useful(worker.child)
         worker.die()
     assert bench.later.get(timeout=WITHIN)[0] == restart_delay(1)
     assert bench.reasons.empty()
-    assert bench.fleet.restarts["worker"] == LIMIT + 3
+    assert bench.children.restarts["worker"] == LIMIT + 3
 
 
 @pytest.mark.parametrize(
     ("end", "cause"),
     [
         (
-            lambda fleet, child: fleet.kill(child, "it answers no pings"),
+            lambda children, child: children.kill(child, "it answers no pings"),
             "killed by the server: it answers no pings",
         ),
         (
-            lambda fleet, child: fleet.ending(child, "it cannot listen: taken"),
+            lambda children, child: children.ending(child, "it cannot listen: taken"),
             "it cannot listen: taken",
         ),
-        (lambda fleet, child: None, "killed by SIGKILL, as the kernel does where memory runs out"),
+        (
+            lambda children, child: None,
+            "killed by SIGKILL, as the kernel does where memory runs out",
+        ),
     ],
     ids=["by the server", "by itself", "by others"],
 )
 def test_the_cause_of_an_end_is_told_once(
     bench: Bench,
     caplog: pytest.LogCaptureFixture,
-    end: Callable[[Fleet, Child], None],
+    end: Callable[[Children, Child], None],
     cause: str,
 ) -> None:
     child = bench["worker"]
-    end(bench.fleet, child.child)
+    end(bench.children, child.child)
     child.die()
     bench.again()
     told = [vars(line)["cause"] for line in caplog.records if line.message == "lost"]
@@ -227,20 +230,20 @@ def test_a_process_that_cannot_be_started_is_tried_again(bench: Bench) -> None:
 def test_nothing_starts_again_once_stopped(bench: Bench) -> None:
     bench["worker"].die()
     _, start = bench.later.get(timeout=WITHIN)
-    bench.fleet.stop()
+    bench.children.stop()
     start()
     bench["front-0"].die()
-    bench.fleet.end()
+    bench.children.end()
     assert bench.spawned.empty()
     assert bench.later.empty()
 
 
 def test_who_answers_nothing_is_killed_without_a_wait(bench: Bench) -> None:
-    bench.fleet.stop()
-    for child in bench.children.values():
+    bench.children.stop()
+    for child in bench.doubles.values():
         child.process.wait = refuse_to_wait(child.process.wait)  # type: ignore[method-assign]
-    bench.fleet.end(silent=lambda _: True)
-    assert all(child.process.killed for child in bench.children.values())
+    bench.children.end(silent=lambda _: True)
+    assert all(child.process.killed for child in bench.doubles.values())
 
 
 def refuse_to_wait(wait: Callable[[float | None], int]) -> Callable[..., int]:
@@ -253,17 +256,17 @@ def refuse_to_wait(wait: Callable[[float | None], int]) -> Callable[..., int]:
 
 def test_who_does_not_end_is_killed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("inferd_server.processes.children.CLOSE_S", 0.01)
-    bench.fleet.stop()
-    bench.fleet.end()
-    assert all(child.process.killed for child in bench.children.values())
+    bench.children.stop()
+    bench.children.end()
+    assert all(child.process.killed for child in bench.doubles.values())
 
 
 class ReplicaBench(Bench):
-    """A fleet of two replicas, without any worker."""
+    """Children: two replicas, without any worker."""
 
     def __init__(self) -> None:
         super().__init__(0)
-        self.fleet = Fleet(
+        self.children = Children(
             self.links,
             threading.RLock(),
             self.spawn,
@@ -279,19 +282,19 @@ class ReplicaBench(Bench):
 @pytest.fixture
 def replicas() -> Iterator[ReplicaBench]:
     made = ReplicaBench()
-    made.fleet.start()
+    made.children.start()
     for _ in range(2):
         made.next()
     yield made
-    made.fleet.stop()
-    for child in made.children.values():
+    made.children.stop()
+    for child in made.doubles.values():
         child.die()
 
 
 def test_replicas_have_no_worker(replicas: ReplicaBench) -> None:
-    assert sorted(replicas.children) == ["replica-0", "replica-1"]
-    assert replicas.fleet.worker is None
-    assert replicas.fleet.everyone() == replicas.fleet.live_endpoints()
+    assert sorted(replicas.doubles) == ["replica-0", "replica-1"]
+    assert replicas.children.worker is None
+    assert replicas.children.everyone() == replicas.children.live_endpoints()
 
 
 def test_a_replica_that_dies_is_started_again_under_its_name_and_no_other_hears_of_it(
@@ -302,7 +305,7 @@ def test_a_replica_that_dies_is_started_again_under_its_name_and_no_other_hears_
     assert replicas["replica-0"].channel.told.empty()
     assert replicas["replica-0"].channel.asked.empty()
     assert replicas.links.begun_anew == []
-    assert replicas.fleet.restarts["replica"] == 1
+    assert replicas.children.restarts["replica"] == 1
 
 
 def test_replicas_that_never_get_as_far_as_to_serve_are_given_up(replicas: ReplicaBench) -> None:

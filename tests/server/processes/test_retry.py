@@ -20,7 +20,7 @@ from inferd_server.errors import (
 )
 from inferd_server.inference.infer_request import cancel
 from inferd_server.processes.quarantine import Quarantine, fingerprint
-from inferd_server.processes.retry import Dispatch
+from inferd_server.processes.retry import RetryingLink
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import FakeEngine
@@ -34,8 +34,8 @@ REASON = "the worker process was lost"
 class Line:
     """Where a job is withdrawn from."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
-        self.withdraw = dispatch.withdraw
+    def __init__(self, retrying: RetryingLink) -> None:
+        self.withdraw = retrying.withdraw
 
 
 class Rig:
@@ -51,7 +51,7 @@ class Rig:
         self.found: list[bytes] = []
         self.engines: list[FakeEngine] = []
         self.jobs: dict[int, Job] = {}
-        self.dispatch = Dispatch(
+        self.retrying = RetryingLink(
             self.front.link,
             self.quarantine,
             wait_s,
@@ -76,7 +76,7 @@ class Rig:
         arrived = time.monotonic()
         job = job_of(self.front.arena, values, caller, arrived=arrived, deadline=deadline)
         self.jobs[id(caller)] = job
-        assert self.dispatch.submit(job, self.target)
+        assert self.retrying.submit(job, self.target)
         return caller
 
     def running(self, *values: float) -> Caller:
@@ -87,20 +87,20 @@ class Rig:
         return caller
 
     def cancel(self, caller: Caller) -> None:
-        cancel(Line(self.dispatch), self.jobs[id(caller)])  # type: ignore[arg-type]
+        cancel(Line(self.retrying), self.jobs[id(caller)])  # type: ignore[arg-type]
 
     def die(self) -> None:
         """The worker is gone: it touches the memory no more."""
         self.target.closed = self.target.returning = True
         self.bench.inbox.detach(0)
-        self.ran = self.dispatch.lose(REASON)
+        self.ran = self.retrying.lose(REASON)
 
     def begin(self, held: bool = False) -> None:
         """The next worker has loaded the model, whose first run may be held."""
         self.target = self.serve()
         if held:
             self.engine.hold()
-        self.dispatch.settle(lambda _: self.target)
+        self.retrying.settle(lambda _: self.target)
         # Last, so that it finds all of them at once.
         self.bench.inbox.attach(0)
 
@@ -206,7 +206,7 @@ def test_a_request_that_never_began_is_not_charged_with_the_death_of_a_worker() 
             made.die()
             made.target = made.serve()
             # Attached to nobody: nothing begins.
-            made.dispatch.settle(lambda _: made.target)
+            made.retrying.settle(lambda _: made.target)
         made.die()
         assert waiting.answers == 0
         made.begin()
@@ -250,7 +250,7 @@ def test_a_caller_who_goes_away_while_the_request_waits_frees_it_at_once() -> No
         made.die()
         made.cancel(gone)
         assert isinstance(gone.wait().error, Cancelled)
-        assert made.dispatch.held == 1
+        assert made.retrying.held == 1
         made.begin()
         made.wait(10.0)
         assert gone.answers == 1
@@ -277,7 +277,7 @@ def test_what_the_dead_worker_answered_is_not_run_again() -> None:
         assert made.engine.running.wait(WITHIN)
         made.die()
         assert caller.wait().output == rows_of(2)
-        assert (caller.answers, second.answers, made.dispatch.held) == (1, 0, 1)
+        assert (caller.answers, second.answers, made.retrying.held) == (1, 0, 1)
         made.front.consumes.set()
         made.begin()
         assert second.wait().output == rows_of(4)
@@ -288,7 +288,7 @@ def test_what_meets_a_line_that_closed_just_now_is_admitted_anew() -> None:
         caller = made.running(1.0)
         made.die()
         closed = Target(9, closed=True)
-        made.dispatch.settle(lambda _: closed)
+        made.retrying.settle(lambda _: closed)
         assert isinstance(caller.wait().error, HandleRetired)
         made.begin()
 
@@ -297,10 +297,10 @@ def test_what_comes_while_no_worker_lives_waits_for_the_next_one() -> None:
     with rig() as made:
         made.die()
         callers = [made.send(1.0), made.send(2.0, 3.0)]
-        assert ([caller.answers for caller in callers], made.dispatch.held) == ([0, 0], 2)
+        assert ([caller.answers for caller in callers], made.retrying.held) == ([0, 0], 2)
         made.begin()
         assert [caller.wait().output for caller in callers] == [rows_of(2), rows_of(4, 6)]
-        assert made.dispatch.held == 0
+        assert made.retrying.held == 0
 
 
 def test_what_comes_while_no_worker_lives_waits_through_the_death_of_another_one() -> None:
@@ -353,7 +353,7 @@ def test_what_waits_for_a_model_that_will_not_come_is_told_why() -> None:
     with rig() as made:
         made.die()
         caller = made.send(1.0)
-        made.dispatch.settle(lambda _: ModelNotReady("its file is damaged"))
+        made.retrying.settle(lambda _: ModelNotReady("its file is damaged"))
         assert str(caller.wait().error) == "its file is damaged"
         made.begin()
 

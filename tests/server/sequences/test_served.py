@@ -319,6 +319,6 @@ def test_models_with_sequences_stay_ready_though_nobody_tries_them(tmp_path: Pat
     folder = models.repository(tmp_path, {"summing": models.summing()}, {"summing": models.SUMMING})
     with running(folder) as server:
         assert server.server is not None
-        server.server.endpoint.canaries.round(PATIENCE)
+        server.server.endpoint.checks.round(PATIENCE)
         assert server.server.ready
         assert "inferd_canary_runs_total" not in metrics_text(server.metrics_port)
