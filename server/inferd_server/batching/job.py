@@ -115,6 +115,9 @@ class Job(ABC):
     def _refuse(self, error: InferdError) -> None:
         """Answer with an error."""
 
+    def _overdue(self, phases: Phases) -> None:  # noqa: B027
+        """Note the run of a request that was answered before it ended; most have no use for it."""
+
     @property
     def answered(self) -> bool:
         """True once an answer was sent, or is being sent."""
@@ -143,6 +146,7 @@ class Job(ABC):
         else:
             # Answered early; only now is nobody at work on its rows.
             self.slot.free()
+            self._overdue(phases)
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""

@@ -12,6 +12,7 @@ from inferd.tensors import Array
 
 from inferd_server.batching.decision import BatchBounds, Decision, Waiting, in_order, next_batch
 from inferd_server.batching.job import Job
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.batching.stream_share import StreamShares
 
 W = TypeVar("W", bound=Waiting)
@@ -110,6 +111,8 @@ class BatchQueue(Generic[W]):
             number: by which other processes know the queue; 0: none does.
         """
         self.number = number
+        self.costs = RunCosts(limits.sizes)
+        """What runs took, as whoever runs batches tells."""
         self._limits = limits
         self._clock = clock
         self._inlet = NoInlet() if inlet is None else inlet
@@ -229,14 +232,18 @@ class BatchQueue(Generic[W]):
             self._inlet.hand_over()
             return True
 
-    def take_full(self) -> Decision[W] | None:
-        """Return a batch that more requests would not make larger; None if there is none now."""
+    def take_full(self, free_at: float = 0.0) -> Decision[W] | None:
+        """Return a batch to follow the last one; None if there is none that is full.
+
+        Args:
+            free_at: when the engine is expected to be done with that one, in monotonic seconds.
+        """
         with self._lock:
             self._inlet.collect()
             if self._rows < self._limits.max_rows:
                 return None
-            decision = self._decide(self._clock())
-            if not decision.full:
+            decision = self._decide(max(self._clock(), free_at))
+            if not (decision.full and decision.run):
                 return None
             self._leave(decision)
             return decision
@@ -269,7 +276,7 @@ class BatchQueue(Generic[W]):
         return in_order([level.values() for level in self._levels], self._limits.head_start)
 
     def _decide(self, now: float) -> Decision[W]:
-        return next_batch(self._ordered(), now, self._limits)
+        return next_batch(self._ordered(), now, self._limits, self.costs)
 
     def _close(self) -> None:
         self._closed = True

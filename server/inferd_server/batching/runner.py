@@ -20,6 +20,7 @@ from inferd_server.batching.decision import Decision, Waiting, expired
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
 from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.errors import (
     NOTHING,
     Cancelled,
@@ -123,6 +124,7 @@ class Runner(Generic[R]):
         behind: Callable[[], int] = lambda: 0,
         turn: Turn | None = None,
         end: End = go_on,
+        costs: RunCosts | None = None,
     ) -> None:
         """Run on an engine.
 
@@ -135,7 +137,11 @@ class Runner(Generic[R]):
             behind: returns the rows that wait, where those who sent them cannot count them.
             turn: taken for each run; None: all may run at a time.
             end: called with an error after which the engine can run nothing more.
+            costs: learns what runs take; None: nobody does.
         """
+        self._costs = RunCosts() if costs is None else costs
+        # When the engine was done with the last batch.
+        self._ended_at = float("-inf")
         self._engine = engine
         self._about = about
         self._failures = BoundedLog(log, clock)
@@ -200,6 +206,10 @@ class Runner(Generic[R]):
             return
         self._answer(batch, outputs, run)
 
+    def ends(self, batch: Batch[R]) -> float:
+        """Return when a batch that was begun is expected to end, in monotonic seconds."""
+        return batch.taken + self._costs.of(batch.requests[0].key).likely(batch.rows)
+
     def abandon(self, batch: Batch[R]) -> None:
         """Answer a batch that nobody can wait for any more."""
         self._leave()
@@ -263,7 +273,11 @@ class Runner(Generic[R]):
         if self._batched:
             check_rows(outputs, batch.rows)
         ordered = {name: outputs[name] for name in self._outputs}
-        compute = self._clock() - batch.gathered
+        now = self._clock()
+        compute = now - batch.gathered
+        # Not the time for which it stood behind another one that was under way.
+        seconds, self._ended_at = now - max(batch.taken, self._ended_at), now
+        self._costs.learn(batch.requests[0].key, batch.rows, seconds, now)
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.requests[0].arrived
         run = Execution(batch.rows, batch.waited, gather, compute, self._behind(), queued)
         # Trials come one by one: the first request tells most.
@@ -345,9 +359,7 @@ class Runner(Generic[R]):
         for request in requests:
             (gone if request.cancelled else late).append(request)
         self._fail(gone, Cancelled("the caller went away while the request waited"))
-        self._fail(
-            late, DeadlinePassed("the deadline passed while the request waited for its batch")
-        )
+        self._fail(late, DeadlinePassed("no run could have ended before the deadline any more"))
 
     def _skip_all(self, skip: Callable[[Mapping[str, Array]], None], requests: Sequence[R]) -> None:
         for request in requests:
@@ -401,7 +413,9 @@ class Overlap:
             raise
 
     def _advance(self) -> None:
-        following = self._queue.take_full() if self._early() else None
+        following = None
+        if self._early():
+            following = self._queue.take_full(self._runner.ends(self._begun[-1]))
         if following is not None:
             self._begin(following)
         self._runner.finish(self._begun.popleft())

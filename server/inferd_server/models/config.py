@@ -121,8 +121,6 @@ class ModelConfig(BaseModel):
     """By how much a request goes before one of the next lower priority that came as early."""
     priority_queue_rows: Mapping[Positive, Positive] = Field(default_factory=dict)
     """Rows that may wait or run at a time, by priority."""
-    target_p99_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
-    """Batch size and delay are steered so that the slowest hundredth is answered by then."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
     sequence: SequenceConfig | None = None

@@ -18,6 +18,7 @@ class Request:
     level: int = 0
     ordered: bool = False
     cancelled: bool = False
+    trial: bool = False
     stream: object | None = None
 
 
