@@ -10,7 +10,14 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.batching.decision import BatchBounds, Decision, Waiting, in_order, next_batch
+from inferd_server.batching.decision import (
+    BatchBounds,
+    Decision,
+    Waiting,
+    in_order,
+    next_batch,
+    next_steps,
+)
 from inferd_server.batching.job import Job
 from inferd_server.batching.stream_share import StreamShares
 
@@ -116,6 +123,8 @@ class BatchQueue(Generic[W]):
         # Of each priority, in order of arrival.
         self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels)]
         self._shares: StreamShares[W] = StreamShares()
+        # Sequences of which a request was taken that is not answered yet.
+        self._at_work: set[int] = set()
         self._rows = 0
         self._closed = False
         self._lock = self._inlet.lock
@@ -169,10 +178,14 @@ class BatchQueue(Generic[W]):
             self._parked.pop()()
 
     def discard(self, gone: Callable[[W], bool]) -> None:
-        """Forget requests without an answer. For the inlet, under the lock."""
+        """Forget requests without an answer. For the inlet, under the lock.
+
+        Those of sequences stay until their turn, as in `withdraw`.
+        """
         for level in self._levels:
             for request in [request for request in level.values() if gone(request)]:
-                self._remove(request)
+                if not request.sequence:
+                    self._remove(request)
 
     def limit(self, max_rows: int, max_delay: float) -> None:
         """Change the bounds of batches from now on."""
@@ -185,7 +198,7 @@ class BatchQueue(Generic[W]):
 
         One of a sequence stays until its turn, in which whoever runs it learns that it does not.
         """
-        if request.ordered:
+        if request.sequence:
             return False
         with self._lock:
             return self._remove(request)
@@ -248,6 +261,13 @@ class BatchQueue(Generic[W]):
             self._leave(decision)
             return decision
 
+    def finished(self, requests: Iterable[W]) -> None:
+        """Let the next requests of sequences run: these were taken, and are answered."""
+        with self._lock:
+            self._at_work.difference_update([request.sequence for request in requests])
+            if self._rows and self._takers:
+                self._changed.notify()
+
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
         with self._lock:
@@ -269,7 +289,10 @@ class BatchQueue(Generic[W]):
         return in_order([level.values() for level in self._levels], self._limits.head_start)
 
     def _decide(self, now: float) -> Decision[W]:
-        return next_batch(self._ordered(), now, self._limits)
+        waiting = self._ordered()
+        if self._limits.sequences:
+            waiting = next_steps(waiting, self._at_work)
+        return next_batch(waiting, now, self._limits)
 
     def _close(self) -> None:
         self._closed = True
@@ -294,6 +317,8 @@ class BatchQueue(Generic[W]):
             rows += request.rows
             if request.stream is not None:
                 self._come_forward(request)
+        if self._limits.sequences:
+            self._at_work.update(request.sequence for request in (*decision.run, *decision.drop))
         self._rows -= rows
         if self._rows and self._takers:
             self._changed.notify()

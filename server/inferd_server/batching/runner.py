@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -123,6 +123,7 @@ class Runner(Generic[R]):
         behind: Callable[[], int] = lambda: 0,
         turn: Turn | None = None,
         end: End = go_on,
+        finished: Callable[[Sequence[R]], None] = lambda _: None,
     ) -> None:
         """Run on an engine.
 
@@ -135,6 +136,7 @@ class Runner(Generic[R]):
             behind: returns the rows that wait, where those who sent them cannot count them.
             turn: taken for each run; None: all may run at a time.
             end: called with an error after which the engine can run nothing more.
+            finished: called with the requests of sequences once they are answered.
         """
         self._engine = engine
         self._about = about
@@ -147,8 +149,9 @@ class Runner(Generic[R]):
         self._behind = behind
         self._turn = turn
         self._end = end
-        # Who keeps something between requests has to know of those that never run.
-        self._skip = engine.skip if isinstance(engine, StatefulEngine) else None
+        # What a step left is for nobody if its caller does not get the outputs.
+        self._stateful = engine if isinstance(engine, StatefulEngine) else None
+        self._finished = finished
 
     def __call__(self, decision: Decision[R]) -> None:
         """Answer what is dropped, then run and answer the rest.
@@ -156,10 +159,27 @@ class Runner(Generic[R]):
         Raises:
             EngineError: a fatal one, after every request was answered.
         """
+        if self._stateful is not None:
+            self._run_steps(self._stateful, decision)
+            return
         if decision.drop:
             self._drop(decision.drop)
         if decision.run:
             self._run(decision.run, decision.waited)
+
+    def _run_steps(self, engine: StatefulEngine, decision: Decision[R]) -> None:
+        """Run steps of sequences, and end the sequences of those that nobody got an answer to."""
+        requests = (*decision.drop, *decision.run)
+        try:
+            self._drop(decision.drop)
+            if decision.run:
+                self._run(decision.run, decision.waited)
+        finally:
+            # Looked at last: a caller may have gone while the answer was on its way.
+            for request in requests:
+                if request.cancelled:
+                    engine.end(request.sequence)
+            self._finished(requests)
 
     def begin(self, decision: Decision[R]) -> Batch[R] | None:
         """Answer what is dropped and begin the rest; None if nothing is under way then.
@@ -273,6 +293,9 @@ class Runner(Generic[R]):
 
     def _answer(self, batch: Batch[R], outputs: Mapping[str, Array], run: Execution) -> None:
         """Give each sender the rows of its requests."""
+        if self._stateful is not None and (dead := self._dead(batch.requests)):
+            self._drop(dead)
+            batch, outputs = without(batch, dead, outputs)
         if len(batch.parts) == 1:
             sender, requests = batch.parts[0]
             sender.finish(requests, outputs, batch.taken, run)
@@ -326,20 +349,20 @@ class Runner(Generic[R]):
 
     def _run_living(self, requests: Sequence[R]) -> None:
         """Run requests, without those that are cancelled or expired by now."""
-        now = self._clock()
-        dead: list[R] = []
-        living: list[R] = []
-        for request in requests:
-            (dead if request.cancelled or expired(request, now) else living).append(request)
+        dead = self._dead(requests)
         if dead:
             self._drop(dead)
-        if living:
-            self._run(living, 0.0)
+            requests = [request for request in requests if request not in dead]
+        if requests:
+            self._run(requests, 0.0)
+
+    def _dead(self, requests: Sequence[R]) -> Sequence[R]:
+        """Return the requests that are cancelled or expired by now."""
+        now = self._clock()
+        return [request for request in requests if request.cancelled or expired(request, now)]
 
     def _drop(self, requests: Sequence[R]) -> None:
         """Answer requests that are cancelled or expired."""
-        if self._skip is not None:
-            self._skip_all(self._skip, requests)
         gone: list[R] = []
         late: list[R] = []
         for request in requests:
@@ -349,15 +372,10 @@ class Runner(Generic[R]):
             late, DeadlinePassed("the deadline passed while the request waited for its batch")
         )
 
-    def _skip_all(self, skip: Callable[[Mapping[str, Array]], None], requests: Sequence[R]) -> None:
-        for request in requests:
-            try:
-                skip(self._named([request.sender.views([request])]))
-            except Exception as error:
-                # Its front is gone, most likely, and its memory with it.
-                log.warning("a sequence was not ended", extra={"why": str(error)})
-
     def _fail(self, requests: Sequence[R], error: InferdError) -> None:
+        if self._stateful is not None:
+            for request in requests:
+                self._stateful.end(request.sequence)
         if requests:
             for sender, own in by_sender(requests):
                 sender.fail(own, error)
@@ -410,6 +428,24 @@ class Overlap:
         batch = self._runner.begin(decision)
         if batch is not None:
             self._begun.append(batch)
+
+
+def without(
+    batch: Batch[R], gone: Sequence[R], outputs: Mapping[str, Array]
+) -> tuple[Batch[R], Mapping[str, Array]]:
+    """Return a batch, and its outputs, without some requests of one row each."""
+    parts: list[Part[R]] = []
+    kept: list[int] = []
+    row = 0
+    for sender, requests in batch.parts:
+        own = [request for request in requests if request not in gone]
+        kept += [row + place for place, request in enumerate(requests) if request not in gone]
+        row += len(requests)
+        if own:
+            parts.append((sender, own))
+    if not parts:
+        return replace(batch, requests=(), parts=()), {}
+    return replace(batch, parts=parts), {name: array[kept] for name, array in outputs.items()}
 
 
 def rows_of(requests: Sequence[Request]) -> int:

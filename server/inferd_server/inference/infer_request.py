@@ -19,12 +19,14 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     InvalidInput,
+    SequenceNotFound,
 )
 from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
+from inferd_server.sequences.store import ANEW
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -137,12 +139,20 @@ class InferRequest(Job):
             promise.answered(total)
 
     def _refuse(self, error: InferdError) -> None:
-        """Send an error; a request whose model was replaced before it ran is admitted anew."""
+        """Send an error; a request whose model was replaced before it ran is admitted anew.
+
+        Not one of a sequence: a later one may have come to the new model before it.
+        """
         answering, plan = self._answering, self.plan
-        if isinstance(error, HandleRetired) and self.attempt < SWAPS:
-            plan.series.withdrawn()
-            answering.again(self)
-            return
+        if isinstance(error, HandleRetired):
+            if self.sequence:
+                error = SequenceNotFound(f"{error}, and its sequence ended; {ANEW}")
+            elif self.attempt < SWAPS:
+                plan.series.withdrawn()
+                answering.again(self)
+                return
+        # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
+        self.cancelled = True
         now = answering.telemetry.clock()
         total = now - self.started
         if self.promise is not None and isinstance(error, Cancelled | DeadlinePassed):
@@ -182,6 +192,7 @@ def expire(queue: RequestQueue, job: Job) -> None:
     error = DeadlinePassed("the deadline passed before the request was answered")
     if queue.withdraw(job):
         job.fail(error)
-    else:
-        # Its rows are in use until the engine is done with them.
+    elif not job.answered:
+        # Its rows are in use until the engine is done with them, and what it left is for nobody.
+        job.cancelled = True
         job.fail_early(error)

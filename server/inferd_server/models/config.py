@@ -172,10 +172,8 @@ class ModelConfig(BaseModel):
     @model_validator(mode="after")
     def _sequences(self) -> Self:
         """Refuse what would take the requests of a sequence out of their order."""
-        if self.sequence is not None and (self.instances > 1 or self.priority_levels > 1):
-            raise PydanticCustomError(
-                "sequence", "a model with sequences has one instance and one priority"
-            )
+        if self.sequence is not None and self.priority_levels > 1:
+            raise PydanticCustomError("sequence", "a model with sequences has one priority")
         return self
 
     @field_validator(*MEANT, mode="wrap")

@@ -186,8 +186,7 @@ class Loading:
         self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
-        # A model with sequences has one instance.
-        return self._work(engine, self._served(engine, bounds, None), warm_up)
+        return self._work(engine, self._served(engine, bounds, self._made().sequences), warm_up)
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -330,6 +329,7 @@ class Loading:
             behind=(lambda: queue.rows) if remote else lambda: 0,
             turn=turn,
             end=around.end,
+            finished=queue.finished,
         )
 
     def _sequences(self) -> Sequences | None:

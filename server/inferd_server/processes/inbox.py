@@ -83,6 +83,8 @@ class Inbox:
         """Forget a front that is gone; its memory is not touched any more."""
         gone = self._links[link]
         with self.lock:
+            # Of what it asked last, too, the sequences end.
+            self.collect()
             for queue in self._queues.values():
                 queue.discard(lambda request: request.sender is gone)
             gone.detach()

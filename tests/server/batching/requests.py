@@ -16,7 +16,7 @@ class Request:
     arrived: float = 0.0
     deadline: float | None = None
     level: int = 0
-    ordered: bool = False
+    sequence: int = 0
     cancelled: bool = False
     stream: object | None = None
 

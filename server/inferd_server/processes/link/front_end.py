@@ -40,6 +40,7 @@ from inferd_server.processes.link.layout import (
 )
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.outputs import read_part
+from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
 NEVER = float("inf")
@@ -60,8 +61,8 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
     Status.NO_SEQUENCE: (
         SequenceNotFound,
-        "the sequence is not known: it never started, it ended, one of its requests failed, or it "
-        "was silent for too long; begin anew with sequence_start",
+        "the sequence is not known: it never started, it ended, one of its requests was not "
+        f"answered, or it was silent for too long; {ANEW}",
     ),
     Status.MANY_SEQUENCES: (
         TooManySequences,
@@ -292,7 +293,7 @@ class FrontLink:
         SUBMISSION.pack_into(
             self._memory.bytes,
             self._submissions + self._submitted % self._size * SUBMISSION.size,
-            *(ticket, rows.lane, rows.block),
+            *(ticket, rows.lane, rows.block, job.sequence),
             *(job.arrived, NEVER if job.deadline is None else job.deadline),
             *(target.number, job.slot.start, job.rows, job.level),
         )

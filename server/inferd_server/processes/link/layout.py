@@ -72,8 +72,8 @@ class Status(IntEnum):
 
 TICKET = 8
 """Bytes of a ticket."""
-SUBMISSION = struct.Struct("=QQQddIIII")
-"""A request: ticket, lane, block, arrived, deadline, model, first row, rows, level."""
+SUBMISSION = struct.Struct("=QQQQddIIII")
+"""A request: ticket, lane, block, sequence, arrived, deadline, model, first row, rows, level."""
 COMPLETION = struct.Struct("=QQddddIIII")
 """An answer: ticket, part, seconds of queue, delay, gathering and computing, status, first row,
 rows of the batch, rows behind it."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from inferd_engines.engine import Engine
 from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
@@ -23,7 +24,6 @@ from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
-from tests.fakes.engine import FakeEngine
 from tests.server.callers import ANSWERED_WITHIN, Caller, job_of
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
@@ -100,15 +100,18 @@ class Bench:
         self._threads: list[threading.Thread] = []
         self.queues: list[BatchQueue[LinkRequest]] = []
 
-    def serve(self, engine: FakeEngine, max_rows: int = 32) -> Target:
-        """Run a model on an engine from now on."""
-        dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        queue = self.inbox.open(dtypes, BatchBounds(max_rows))
-        run: Runner[LinkRequest] = Runner(engine, True, self.executions.append, time.monotonic)
-        thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
-        thread.start()
-        self._threads.append(thread)
+    def serve(self, *engines: Engine, max_rows: int = 32, sequences: bool = False) -> Target:
+        """Run a model on some engines from now on."""
+        dtypes = [tensor.dtype for tensor in engines[0].signature.inputs]
+        queue = self.inbox.open(dtypes, BatchBounds(max_rows, sequences=sequences))
         self.queues.append(queue)
+        for engine in engines:
+            run: Runner[LinkRequest] = Runner(
+                engine, True, self.executions.append, time.monotonic, finished=queue.finished
+            )
+            thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
+            thread.start()
+            self._threads.append(thread)
         return Target(queue.number)
 
     def close(self) -> None:
