@@ -18,6 +18,7 @@ from inferd_server.batching.decision import (
     next_batch,
     next_steps,
 )
+from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.job import Job
 from inferd_server.batching.stream_share import StreamShares
 
@@ -203,11 +204,12 @@ class BatchQueue(Generic[W]):
         with self._lock:
             return self._remove(request)
 
-    def take(self, patience: float | None = None) -> Decision[W] | None:
+    def take(self, patience: float | None = None, turn: Turn | None = None) -> Decision[W] | None:
         """Block until there is something to run or to drop; None once closed and empty.
 
         Args:
             patience: seconds without any request after which an empty decision is returned.
+            turn: had once there is something to run; None: all engines may run at a time.
         """
         held: float | None = None
         until = None if patience is None else self._clock() + patience
@@ -216,6 +218,8 @@ class BatchQueue(Generic[W]):
                 self._inlet.collect()
                 now = self._clock()
                 decision = self._decide(now)
+                if turn is not None and self._takes(turn, bool(decision.run)):
+                    continue
                 if decision.run or decision.drop:
                     self._leave(decision)
                     self._inlet.hand_over()
@@ -302,6 +306,21 @@ class BatchQueue(Generic[W]):
         while self._parked:
             self._parked.pop()()
         self._inlet.closed(self)
+
+    def _takes(self, turn: Turn, runs: bool) -> bool:
+        """Have a turn if there is something to run, and else none; True if others came between."""
+        if not runs:
+            turn.let_go()
+        if not runs or turn.ready:
+            return False
+        # What is cancelled or expires meanwhile, still waits here, and will not run.
+        self._inlet.hand_over()
+        self._lock.release()
+        try:
+            turn.enter()
+        finally:
+            self._lock.acquire()
+        return True
 
     def _wait(self, seconds: float | None) -> None:
         self._takers += 1

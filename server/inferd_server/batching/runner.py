@@ -134,7 +134,8 @@ class Runner(Generic[R]):
             clock: monotonic seconds.
             about: what the log says of the model.
             behind: returns the rows that wait, where those who sent them cannot count them.
-            turn: taken for each run; None: all may run at a time.
+            turn: taken for each run, the first of a decision before that is taken; None: all may
+                run at a time.
             end: called with an error after which the engine can run nothing more.
             finished: called with the requests of sequences once they are answered.
         """
@@ -231,7 +232,7 @@ class Runner(Generic[R]):
 
     def _begin(self, batch: Batch[R]) -> Any:
         if self._turn is not None:
-            self._turn.enter()
+            self._turn.begin()
         try:
             return self._overlapping().begin(batch.inputs, batch.rows)
         except BaseException:
@@ -255,13 +256,16 @@ class Runner(Generic[R]):
     def _execute(self, batch: Batch[R]) -> Mapping[str, Array]:
         if self._turn is None:
             return self._engine.run(batch.inputs, {}, batch.rows)
-        self._turn.enter()
+        self._turn.begin()
         try:
             return self._engine.run(batch.inputs, {}, batch.rows)
         finally:
             self._turn.leave()
 
     def _gather(self, requests: Sequence[R], waited: float) -> Batch[R]:
+        if self._turn is not None:
+            # Before the clock is read: to wait for a turn is no part of a run.
+            self._turn.enter()
         taken = self._clock()
         parts = by_sender(requests)
         inputs = self._named([sender.begin(own) for sender, own in parts])
@@ -348,7 +352,9 @@ class Runner(Generic[R]):
         self._run_living(requests[middle:])
 
     def _run_living(self, requests: Sequence[R]) -> None:
-        """Run requests, without those that are cancelled or expired by now."""
+        """Run requests, without those that are cancelled or expired when their turn comes."""
+        if self._turn is not None:
+            self._turn.enter()
         dead = self._dead(requests)
         if dead:
             self._drop(dead)
@@ -387,19 +393,17 @@ class Overlap:
     A second one begins early only if it is full: what is not will grow while the first one runs.
     """
 
-    def __init__(
-        self, queue: BatchQueue[R], runner: Runner[R], early: Callable[[], bool] = lambda: True
-    ) -> None:
+    def __init__(self, queue: BatchQueue[R], runner: Runner[R], turn: Turn | None = None) -> None:
         """Prepare.
 
         Args:
             queue: what waits.
             runner: of an engine that overlaps.
-            early: whether a second batch may begin now.
+            turn: the runner's; None: all engines may run at a time.
         """
         self._queue: BatchQueue[Any] = queue
         self._runner: Runner[Any] = runner
-        self._early = early
+        self._turn = turn
         self._begun: deque[Batch[Any]] = deque()
 
     def run(self) -> None:
@@ -409,7 +413,7 @@ class Overlap:
             EngineError: a fatal one, after every request that was taken was answered.
         """
         try:
-            while (decision := self._queue.take()) is not None:
+            while (decision := self._queue.take(turn=self._turn)) is not None:
                 self._begin(decision)
                 while self._begun:
                     self._advance()
@@ -419,7 +423,8 @@ class Overlap:
             raise
 
     def _advance(self) -> None:
-        following = self._queue.take_full() if self._early() else None
+        early = self._turn is None or not self._turn.contended()
+        following = self._queue.take_full() if early else None
         if following is not None:
             self._begin(following)
         self._runner.finish(self._begun.popleft())

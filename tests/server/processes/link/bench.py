@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from inferd_engines.engine import Engine
 from inferd_server.batching.decision import BatchBounds
+from inferd_server.batching.fair_share import FairShare, Member, Turn
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.queue import BatchQueue
@@ -100,16 +101,24 @@ class Bench:
         self._threads: list[threading.Thread] = []
         self.queues: list[BatchQueue[LinkRequest]] = []
 
-    def serve(self, *engines: Engine, max_rows: int = 32, sequences: bool = False) -> Target:
+    def serve(
+        self,
+        *engines: Engine,
+        max_rows: int = 32,
+        sequences: bool = False,
+        share: FairShare | None = None,
+    ) -> Target:
         """Run a model on some engines from now on."""
         dtypes = [tensor.dtype for tensor in engines[0].signature.inputs]
         queue = self.inbox.open(dtypes, BatchBounds(max_rows, sequences=sequences))
         self.queues.append(queue)
+        member, clock = Member(1.0), time.monotonic
         for engine in engines:
+            turn = share and Turn(share, member, clock, lambda: queue.rows > 0)
             run: Runner[LinkRequest] = Runner(
-                engine, True, self.executions.append, time.monotonic, finished=queue.finished
+                engine, True, self.executions.append, clock, turn=turn, finished=queue.finished
             )
-            thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
+            thread = threading.Thread(target=self._run, args=(queue, run, turn), daemon=True)
             thread.start()
             self._threads.append(thread)
         return Target(queue.number)
@@ -128,8 +137,10 @@ class Bench:
         for queue in self.queues:
             queue.close()
 
-    def _run(self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest]) -> None:
-        while (decision := queue.take()) is not None:
+    def _run(
+        self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest], turn: Turn | None
+    ) -> None:
+        while (decision := queue.take(turn=turn)) is not None:
             run(decision)
 
 
