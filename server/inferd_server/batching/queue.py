@@ -51,6 +51,38 @@ class RequestQueue(Protocol):
         """Close, and take out everything that waits, to be answered by the caller."""
 
 
+class Sleepers:
+    """Threads that wait for something to do, and each of which is woken once. Under one lock."""
+
+    def __init__(self, lock: threading.Lock) -> None:
+        self._changed = threading.Condition(lock)
+        self.asleep: dict[int, None] = {}
+        """Those that nobody has woken, in the order in which they came."""
+
+    def wait(self, seconds: float | None) -> None:
+        """Sleep until woken, or until the time is over; None: for ever."""
+        me = threading.get_ident()
+        self.asleep[me] = None
+        try:
+            self._changed.wait(seconds)
+        finally:
+            self.asleep.pop(me, None)
+
+    def wake(self) -> bool:
+        """Wake one more; False if all are awake, or will be."""
+        if not self.asleep:
+            return False
+        # The first one, as the condition has it.
+        del self.asleep[next(iter(self.asleep))]
+        self._changed.notify()
+        return True
+
+    def wake_all(self) -> None:
+        """Wake everybody."""
+        self.asleep.clear()
+        self._changed.notify_all()
+
+
 class Inlet(Protocol):
     """Memory that other processes write requests into, for several queues.
 
@@ -64,13 +96,16 @@ class Inlet(Protocol):
     def collect(self) -> None:
         """Move what was written to the queues that it is for."""
 
-    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+    def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
         """Wait until a queue changed, more was written or the time is over.
 
         Args:
-            changed: of the queue of whoever waits.
+            sleepers: of the queue of whoever waits.
             seconds: at most; None: for ever.
         """
+
+    def rouse(self, sleepers: Sleepers) -> bool:
+        """Wake whoever waits for what is written, if it is of this queue; False if it is not."""
 
     def hand_over(self) -> None:
         """Let another one wait for what is written, because whoever calls is busy now."""
@@ -88,9 +123,14 @@ class NoInlet:
     def collect(self) -> None:
         """Do nothing."""
 
-    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+    def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
         """Wait until the queue changed or the time is over."""
-        changed.wait(seconds)
+        sleepers.wait(seconds)
+
+    def rouse(self, sleepers: Sleepers) -> bool:
+        """Return False: nobody waits for what others write."""
+        del sleepers
+        return False
 
     def hand_over(self) -> None:
         """Do nothing."""
@@ -129,9 +169,8 @@ class BatchQueue(Generic[W]):
         self._rows = 0
         self._closed = False
         self._lock = self._inlet.lock
-        self._changed = threading.Condition(self._lock)
-        # Threads that wait; a model that is hosted inline has none to wake.
-        self._takers = 0
+        # A model that is hosted inline has no thread that sleeps.
+        self._sleepers = Sleepers(self._lock)
         # Instances that have no thread while there is nothing to do; each is called to get one.
         self._parked: list[Callable[[], None]] = []
 
@@ -160,10 +199,8 @@ class BatchQueue(Generic[W]):
             if request.stream is None or self._shares.admit(request, self._limits.max_rows):
                 self._levels[request.level][id(request)] = request
             self._rows += request.rows
-            if self._takers:
-                self._changed.notify()
-            elif self._parked:
-                self._parked.pop()()
+            if self._sleepers.asleep or self._parked:
+                self._wake()
             return True
 
     def extend(self, requests: Iterable[W]) -> None:
@@ -173,10 +210,7 @@ class BatchQueue(Generic[W]):
             levels[request.level][id(request)] = request
             rows += request.rows
         self._rows += rows
-        if self._takers:
-            self._changed.notify()
-        elif self._parked:
-            self._parked.pop()()
+        self._wake()
 
     def discard(self, gone: Callable[[W], bool]) -> None:
         """Forget requests without an answer. For the inlet, under the lock.
@@ -229,12 +263,12 @@ class BatchQueue(Generic[W]):
                     return None
                 if decision.wake is not None:
                     held = now if held is None else held
-                    self._wait(max(0.0, decision.wake - now))
+                    self._inlet.wait(self._sleepers, max(0.0, decision.wake - now))
                     continue
                 held = None
                 if until is not None and now >= until:
                     return decision
-                self._wait(None if until is None else until - now)
+                self._inlet.wait(self._sleepers, None if until is None else until - now)
 
     def park(self, wake: Callable[[], None]) -> bool:
         """Call back, under the lock, with the next request or the end; False if that is now."""
@@ -269,8 +303,8 @@ class BatchQueue(Generic[W]):
         """Let the next requests of sequences run: these were taken, and are answered."""
         with self._lock:
             self._at_work.difference_update([request.sequence for request in requests])
-            if self._rows and self._takers:
-                self._changed.notify()
+            if self._rows:
+                self._wake()
 
     def close(self) -> None:
         """Refuse new requests; those that wait are still handed out."""
@@ -302,7 +336,7 @@ class BatchQueue(Generic[W]):
         self._closed = True
         # No company will come any more.
         self._limits = replace(self._limits, max_delay=0.0)
-        self._changed.notify_all()
+        self._sleepers.wake_all()
         while self._parked:
             self._parked.pop()()
         self._inlet.closed(self)
@@ -322,12 +356,10 @@ class BatchQueue(Generic[W]):
             self._lock.acquire()
         return True
 
-    def _wait(self, seconds: float | None) -> None:
-        self._takers += 1
-        try:
-            self._inlet.wait(self._changed, seconds)
-        finally:
-            self._takers -= 1
+    def _wake(self) -> None:
+        """Have one more instance look, if one has nothing to do; it wakes the next one."""
+        if not self._sleepers.wake() and not self._inlet.rouse(self._sleepers) and self._parked:
+            self._parked.pop()()
 
     def _leave(self, decision: Decision[W]) -> None:
         levels, rows = self._levels, 0
@@ -339,8 +371,8 @@ class BatchQueue(Generic[W]):
         if self._limits.sequences:
             self._at_work.update(request.sequence for request in (*decision.run, *decision.drop))
         self._rows -= rows
-        if self._rows and self._takers:
-            self._changed.notify()
+        if self._rows:
+            self._wake()
 
     def _remove(self, request: W) -> bool:
         if self._levels[request.level].pop(id(request), None) is not None:
