@@ -35,6 +35,10 @@ class RequestQueue(Protocol):
     def waiting_requests(self) -> int:
         """Requests that wait here now for a run."""
 
+    @property
+    def rows(self) -> int:
+        """Rows that wait now where the engines are."""
+
     def submit(self, request: Job) -> bool:
         """Add a request; False once the queue is closed."""
 
@@ -110,6 +114,9 @@ class Inlet(Protocol):
     def hand_over(self) -> None:
         """Let another one wait for what is written, because whoever calls is busy now."""
 
+    def changed(self, queue: BatchQueue[Any]) -> None:
+        """Note that other rows wait in a queue than before."""
+
     def closed(self, queue: BatchQueue[Any]) -> None:
         """Let a queue get nothing more."""
 
@@ -133,6 +140,9 @@ class NoInlet:
         return False
 
     def hand_over(self) -> None:
+        """Do nothing."""
+
+    def changed(self, queue: BatchQueue[Any]) -> None:
         """Do nothing."""
 
     def closed(self, queue: BatchQueue[Any]) -> None:
@@ -209,7 +219,7 @@ class BatchQueue(Generic[W]):
         for request in requests:
             levels[request.level][id(request)] = request
             rows += request.rows
-        self._rows += rows
+        self._count(rows)
         self._wake()
 
     def discard(self, gone: Callable[[W], bool]) -> None:
@@ -320,8 +330,14 @@ class BatchQueue(Generic[W]):
             left = [*self._ordered(), *self._shares.drain()]
             for level in self._levels:
                 level.clear()
-            self._rows = 0
+            self._count(-self._rows)
             return left
+
+    def _count(self, rows: int) -> None:
+        """Count so many rows more, or less."""
+        self._rows += rows
+        if self.number:
+            self._inlet.changed(self)
 
     def _ordered(self) -> Iterable[W]:
         return in_order([level.values() for level in self._levels], self._limits.head_start)
@@ -370,7 +386,7 @@ class BatchQueue(Generic[W]):
                 self._come_forward(request)
         if self._limits.sequences:
             self._at_work.update(request.sequence for request in (*decision.run, *decision.drop))
-        self._rows -= rows
+        self._count(-rows)
         if self._rows:
             self._wake()
 
@@ -380,7 +396,7 @@ class BatchQueue(Generic[W]):
                 self._come_forward(request)
         elif request.stream is None or not self._shares.withdraw(request):
             return False
-        self._rows -= request.rows
+        self._count(-request.rows)
         return True
 
     def _come_forward(self, left: W) -> None:

@@ -120,7 +120,6 @@ class Runner(Generic[R]):
         observer: Observer,
         clock: Clock,
         about: Mapping[str, object] = NOTHING,
-        behind: Callable[[], int] = lambda: 0,
         turn: Turn | None = None,
         end: End = go_on,
         finished: Callable[[Sequence[R]], None] = lambda _: None,
@@ -133,7 +132,6 @@ class Runner(Generic[R]):
             observer: told of every batch that ran.
             clock: monotonic seconds.
             about: what the log says of the model.
-            behind: returns the rows that wait, where those who sent them cannot count them.
             turn: taken for each run, the first of a decision before that is taken; None: all may
                 run at a time.
             end: called with an error after which the engine can run nothing more.
@@ -147,7 +145,6 @@ class Runner(Generic[R]):
         self._batched = batched
         self._observer = observer
         self._clock = clock
-        self._behind = behind
         self._turn = turn
         self._end = end
         # What a step left is for nobody if its caller does not get the outputs.
@@ -289,7 +286,7 @@ class Runner(Generic[R]):
         ordered = {name: outputs[name] for name in self._outputs}
         compute = self._clock() - batch.gathered
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.requests[0].arrived
-        run = Execution(batch.rows, batch.waited, gather, compute, self._behind(), queued)
+        run = Execution(batch.rows, batch.waited, gather, compute, queued)
         # Trials come one by one: the first request tells most.
         if not (batch.requests[0].trial and all(request.trial for request in batch.requests)):
             self._observer(run)

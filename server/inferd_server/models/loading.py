@@ -328,8 +328,6 @@ class Loading:
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
-            # Callers of this process count what they have sent themselves.
-            behind=(lambda: queue.rows) if remote else lambda: 0,
             turn=turn,
             end=around.end,
             finished=queue.finished,

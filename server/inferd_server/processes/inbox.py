@@ -79,6 +79,8 @@ class Inbox:
         """Serve a front."""
         with self.lock:
             self._links[link].attach()
+            for number, queue in self._queues.items():
+                self._links[link].tell_waiting(number, queue.rows)
         self._wake_listener()
 
     def detach(self, link: int) -> None:
@@ -98,6 +100,11 @@ class Inbox:
         if not self._queues:
             self._spare.notify()
         self._wake_listener()
+
+    def changed(self, queue: BatchQueue[Any]) -> None:
+        """Tell all fronts how many rows wait in a queue."""
+        for link in self._links.values():
+            link.tell_waiting(queue.number, queue.rows)
 
     def collect(self) -> None:
         """Move what the fronts wrote into the queues."""

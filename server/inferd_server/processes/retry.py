@@ -158,6 +158,10 @@ class RetryingLink:
         """Requests that wait for the next worker."""
         return len(self._held)
 
+    def waiting_rows(self, line: LinkTarget) -> int:
+        """Return how many rows of all fronts wait in the worker for a model."""
+        return 0 if line.closed else self._link.waiting_rows(line.number)
+
     def submit(self, job: Job, line: LinkTarget) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered."""
         if self._quarantine.active and self._refused(job, line):

@@ -201,12 +201,21 @@ class FrontLink:
         )
         return True
 
+    def waiting_rows(self, model: int) -> int:
+        """Return how many rows of all fronts wait for the model of a number."""
+        return self._memory.waiting(model)
+
     def cancel(self, job: Job) -> None:
         """Tell the worker that a caller went away."""
         with self._submitting:
             place = self._places.get(id(job))
-            if place is not None:
-                self._memory.marks[place] |= CANCELLED
+            if place is None:
+                return
+            self._memory.marks[place] |= CANCELLED
+            pending = self._pending[place]
+            if pending is not None and self._memory.begun[place] != pending.ticket:
+                # Nobody waits for it, though the worker lets it go with its next batch alone.
+                job.slot.give_up()
 
     def consume(self) -> bool:
         """Answer what the worker completed; True if there was anything."""
@@ -306,18 +315,16 @@ class FrontLink:
             self._memory.tell(Counter.FRONT_LOOKS, True)
 
     def _consume(self, place: int) -> None:
-        ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
-            COMPLETION.unpack_from(
-                self._memory.bytes,
-                self._completions + place * COMPLETION.size,
-            )
+        ticket, part, queue, waited, gather, compute, status, row, rows = COMPLETION.unpack_from(
+            self._memory.bytes,
+            self._completions + place * COMPLETION.size,
         )
         pending = self._pending[ticket % self._size]
         if pending is None or pending.ticket != ticket:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
-        run = Execution(rows, waited, gather, compute, behind)
+        run = Execution(rows, waited, gather, compute)
         self._answer(pending, status, part, row, Phases(queue, run))
         if pending.job.stream is not None:
             pending.target.left(pending.job)

@@ -248,6 +248,11 @@ class WorkerLink:
             self._part(found)
         return found
 
+    def tell_waiting(self, model: int, rows: int) -> None:
+        """Tell the front how many rows wait for the model of a number."""
+        if self.attached:
+            self._memory.tell_waiting(model, rows)
+
     def sleep(self) -> bool:
         """Have the front wake the worker from now on; False if there is a request already."""
         if not self.attached:
@@ -424,7 +429,7 @@ class WorkerLink:
             pack(
                 memory, begin + place % size * width,
                 request.ticket, part, taken - request.arrived, *times,
-                status, row, run.rows, run.behind,
+                status, row, run.rows,
             )  # fmt: skip
             place += 1
             row += request.rows
