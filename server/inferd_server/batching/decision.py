@@ -33,9 +33,12 @@ class Waiting(Protocol):
     def cancelled(self) -> bool:
         """The caller went away."""
 
+    level: int
+    """Priority; 0 is the highest."""
+
     @property
-    def level(self) -> int:
-        """Priority; 0 is the highest."""
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
 
     @property
     def sequence(self) -> int:
@@ -68,6 +71,8 @@ class BatchBounds:
     """
     sequences: bool = False
     """Requests are steps of sequences, each of which waits for the one before it."""
+    delays: bool = False
+    """Requests may have to wait behind all others once they have waited for a while."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.monitoring.phases import Execution, Phases
 
 log = logging.getLogger(__name__)
+NEVER = float("inf")
 
 
 class LocalSender:
@@ -115,6 +116,11 @@ class Job(ABC):
     @abstractmethod
     def _refuse(self, error: InferdError) -> None:
         """Answer with an error."""
+
+    @property
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+        return NEVER
 
     @property
     def answered(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -171,8 +172,8 @@ class BatchQueue(Generic[W]):
         self._limits = limits
         self._clock = clock
         self._inlet = NoInlet() if inlet is None else inlet
-        # Of each priority, in order of arrival.
-        self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels)]
+        # Of each priority, in order of arrival; then those that wait behind all others, if any may.
+        self._levels: list[dict[int, W]] = [{} for _ in range(limits.levels + limits.delays)]
         self._shares: StreamShares[W] = StreamShares()
         # Sequences of which a request was taken that is not answered yet.
         self._at_work: set[int] = set()
@@ -340,9 +341,22 @@ class BatchQueue(Generic[W]):
             self._inlet.changed(self)
 
     def _ordered(self) -> Iterable[W]:
-        return in_order([level.values() for level in self._levels], self._limits.head_start)
+        levels = [level.values() for level in self._levels]
+        if not self._limits.delays:
+            return in_order(levels, self._limits.head_start)
+        return chain(in_order(levels[:-1], self._limits.head_start), levels[-1])
+
+    def _delay(self, now: float) -> None:
+        """Let requests wait behind all others that have waited for as long as they should."""
+        last = len(self._levels) - 1
+        for level in self._levels[:last]:
+            for request in [request for request in level.values() if now >= request.delay_at]:
+                self._levels[last][id(request)] = level.pop(id(request))
+                request.level = last
 
     def _decide(self, now: float) -> Decision[W]:
+        if self._limits.delays:
+            self._delay(now)
         waiting = self._ordered()
         if self._limits.sequences:
             waiting = next_steps(waiting, self._at_work)

@@ -9,7 +9,7 @@ from functools import partial
 
 from inferd.tensors import Array
 
-from inferd_server.batching.job import Job
+from inferd_server.batching.job import NEVER, Job
 from inferd_server.batching.latency import Promise
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
@@ -88,6 +88,12 @@ class InferRequest(Job):
         self.promise: Promise | None = None
         """What it was told at the door, if its deadline is close."""
         self._answering = answering
+
+    @property
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+        delay = self.plan.urgency.delay
+        return NEVER if delay is None else self.started + delay
 
     def _succeed(self, outputs: Mapping[str, Array], phases: Phases, here: bool = False) -> None:
         """Send the outputs; a response that cannot be made is an error of this request alone."""

@@ -47,6 +47,8 @@ class ModelBounds:
     """Bounds of priorities in rows, by level from 0."""
     sequences: bool = False
     """Requests are steps of sequences."""
+    delays: bool = False
+    """Requests may have to wait behind all others."""
 
     @property
     def limits(self) -> BatchBounds:
@@ -59,6 +61,7 @@ class ModelBounds:
             self.levels,
             self.head_start,
             self.sequences,
+            self.delays,
         )
 
 
@@ -84,6 +87,7 @@ def bounds_of(
         head_start=config.priority_head_start_ms / 1000,
         level_rows={level - 1: rows for level, rows in config.priority_queue_rows.items()},
         sequences=config.sequence is not None,
+        delays=config.delays,
     )
 
 

@@ -17,6 +17,7 @@ class Request:
     deadline: float | None = None
     level: int = 0
     sequence: int = 0
+    delay_at: float = float("inf")
     cancelled: bool = False
     stream: object | None = None
 

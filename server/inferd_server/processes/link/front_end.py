@@ -299,7 +299,7 @@ class FrontLink:
             self._memory.bytes,
             self._submissions + self._submitted % self._size * SUBMISSION.size,
             *(ticket, rows.lane, rows.block, job.sequence),
-            *(job.arrived, NEVER if job.deadline is None else job.deadline),
+            *(job.arrived, NEVER if job.deadline is None else job.deadline, job.delay_at),
             *(target.number, job.slot.start, job.rows, job.level),
         )
         self._submitted += 1

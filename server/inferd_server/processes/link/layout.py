@@ -76,8 +76,9 @@ TICKET = 8
 MODELS = 1024
 """Places for models; the number of one, and its rows, share 8 bytes that are written at once."""
 MOST_ROWS = 2**32 - 1
-SUBMISSION = struct.Struct("=QQQQddIIII")
-"""A request: ticket, lane, block, sequence, arrived, deadline, model, first row, rows, level."""
+SUBMISSION = struct.Struct("=QQQQdddIIII")
+"""A request: ticket, lane, block, sequence, arrived, deadline, when it waits behind all others,
+model, first row, rows, level."""
 COMPLETION = struct.Struct("=QQddddIII4x")
 """An answer: ticket, part, seconds of queue, delay, gathering and computing, status, first row,
 rows of the batch."""

@@ -61,8 +61,8 @@ class LinkRequest:
     """A request of a front, as it waits and runs in the worker."""
 
     __slots__ = (
-        "arrays", "arrived", "deadline", "epoch", "key", "level", "model", "place", "refused",
-        "rows", "sender", "sequence", "start", "ticket",
+        "arrays", "arrived", "deadline", "delay_at", "epoch", "key", "level", "model", "place",
+        "refused", "rows", "sender", "sequence", "start", "ticket",
     )  # fmt: skip
 
     stream = None
@@ -82,6 +82,7 @@ class LinkRequest:
         deadline: float,
         level: int,
         sequence: int = 0,
+        delay_at: float = float("inf"),
     ) -> None:
         """Keep a record of the ring.
 
@@ -99,6 +100,7 @@ class LinkRequest:
             deadline: monotonic seconds; infinite without one.
             level: priority; 0 is the highest.
             sequence: that it is a step of; 0: of none.
+            delay_at: monotonic seconds, from when on it waits behind all others; infinite: never.
         """
         self.sender = sender
         self.epoch = epoch
@@ -113,6 +115,7 @@ class LinkRequest:
         self.deadline = deadline
         self.level = level
         self.sequence = sequence
+        self.delay_at = delay_at
         self.refused = False
         """True once an error took the place of its outputs."""
 
@@ -235,12 +238,13 @@ class WorkerLink:
         found: list[LinkRequest] = []
         epoch, size, lanes = self.epoch, self._size, self._lanes
         for record in self._records(self._taken, submitted):
-            ticket, lane, block, sequence, arrived, deadline, model, start, rows, level = record
+            ticket, lane, block, sequence, arrived, deadline, delay_at, *rest = record
+            model, start, rows, level = rest
             arrays, key = lanes.get(lane) or self._read(lane, block, dtypes.get(model))
             found.append(
                 LinkRequest(
                     self, epoch, ticket, ticket % size, model, arrays, key, start, rows, arrived,
-                    deadline, level, sequence,
+                    deadline, level, sequence, delay_at,
                 )
             )  # fmt: skip
         self._taken = submitted

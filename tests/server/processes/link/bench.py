@@ -59,9 +59,16 @@ class Front:
         self._thread = threading.Thread(target=self._consume, daemon=True)
         self._thread.start()
 
-    def send(self, target: Target, *values: float, deadline: float | None = None) -> Caller:
+    def send(
+        self,
+        target: Target,
+        *values: float,
+        deadline: float | None = None,
+        delay_at: float = float("inf"),
+    ) -> Caller:
         caller = Caller()
         job = job_of(self.arena, values, caller, arrived=time.monotonic(), deadline=deadline)
+        job.delay_at = delay_at
         if not self.link.submit(job, target):
             job.slot.free()
             raise AssertionError("the target is closed")
@@ -106,11 +113,12 @@ class Bench:
         *engines: Engine,
         max_rows: int = 32,
         sequences: bool = False,
+        delays: bool = False,
         share: FairShare | None = None,
     ) -> Target:
         """Run a model on some engines from now on."""
         dtypes = [tensor.dtype for tensor in engines[0].signature.inputs]
-        queue = self.inbox.open(dtypes, BatchBounds(max_rows, sequences=sequences))
+        queue = self.inbox.open(dtypes, BatchBounds(max_rows, sequences=sequences, delays=delays))
         self.queues.append(queue)
         member, clock = Member(1.0), time.monotonic
         for engine in engines:

@@ -252,6 +252,22 @@ def test_requests_of_several_fronts_run_in_the_order_of_their_arrival() -> None:
         assert ran == [0.0, 5.0, 1.0, 3.0, 2.0, 4.0]
 
 
+def test_who_waited_for_long_enough_waits_behind_the_requests_of_all_fronts() -> None:
+    engine = FakeEngine()
+    with bench(2) as made:
+        target = made.serve(engine, max_rows=1, delays=True)
+        engine.hold()
+        callers = [made.fronts[0].send(target, 0.0)]
+        assert engine.running.wait(ANSWERED_WITHIN)
+        callers.append(made.fronts[0].send(target, 1.0, delay_at=0.0))
+        callers += [made.fronts[n % 2].send(target, float(n)) for n in (2, 3)]
+        engine.release()
+        for caller in callers:
+            caller.wait()
+        ran = [batch.inputs["INPUT0"][0, 0] for batch in engine.batches]
+        assert ran == [0.0, 2.0, 3.0, 1.0]
+
+
 def test_neighbours_of_one_front_run_where_they_lie_and_others_are_put_together() -> None:
     inside: list[bool] = []
 
