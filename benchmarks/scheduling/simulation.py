@@ -51,7 +51,8 @@ class Waiter:
     rows: int
     trial: bool = False
     cancelled: bool = False
-    ordered: bool = False
+    sequence: int = 0
+    delay_at: float = NEVER
     stream: object | None = None
 
 
@@ -76,7 +77,6 @@ class Simulation:
         """Requests that were let in and did not run."""
         self._takes = takes
         self._instances = instances
-        self._split = split
         self._running = 0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -154,11 +154,9 @@ class Simulation:
         rows = rows_of(run)
         self.queue.costs.learn(run[0].key, rows, took, self.now)
         # No two runs of an engine take exactly as long.
-        told = Execution(
-            rows, 0.0, next(self._order) * 1e-12, took, self.queue.rows if self._split else 0
-        )
+        told = Execution(rows, 0.0, next(self._order) * 1e-12, took)
         for waiter in run:
-            self._forecast.learn(waiter.key, told, self._arena.rows, self.now)
+            self._forecast.learn(waiter.key, told, self.now)
             waiter.slot.free()
             self.outcome.end(waiter.arrival, self.now)
 

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from inferd_server.batching.decision import BatchBounds
-from inferd_server.batching.run_costs import FRESH_S, RunCosts
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.monitoring.phases import Execution
 
 
@@ -47,25 +47,15 @@ class Forecast:
         self._learns = costs is None
         self._most = limits.max_rows
         self._instances = instances
-        # Rows of other processes that waited when the worker last told.
-        self._others = 0
         # When a run ended or the first of several requests came: what runs, began after it.
-        self._since = self._told = float("-inf")
+        self._since = float("-inf")
 
-    def learn(self, shape: Hashable, run: Execution, held: int, now: float) -> None:
-        """Take in the run of an answer; answers of one run are told one after the other.
-
-        Args:
-            shape: of the rows that ran.
-            run: the run.
-            held: rows that wait or run, as far as this process knows.
-            now: monotonic seconds.
-        """
+    def learn(self, shape: Hashable, run: Execution, now: float) -> None:
+        """Take in the run of an answer; answers of one run are told one after the other."""
         last, self.last = self.last, run
         if last is not None and same_run(last, run):
             return
-        self._others = max(0, run.behind - held)
-        self._since = self._told = now
+        self._since = now
         if self._learns:
             self.costs.learn(shape, run.rows, run.gather + run.compute, now)
 
@@ -78,9 +68,9 @@ class Forecast:
 
         Args:
             slack: seconds.
-            held: rows that wait or run before it, as far as this process knows.
+            held: rows that wait or run before it.
         """
-        return slack < self.costs.longest * ((held + self._others) // self._most + 2)
+        return slack < self.costs.longest * (held // self._most + 2)
 
     def quickest(self, shape: Hashable, rows: int, now: float) -> float:
         """Return the seconds of the quickest plausible run of a request; 0 in doubt."""
@@ -88,28 +78,35 @@ class Forecast:
         return known.least(rows) if known.certain(now) else 0.0
 
     def expect(
-        self, shape: Hashable, rows: int, held: Mapping[Hashable, int], part: float, now: float
+        self,
+        shape: Hashable,
+        rows: int,
+        held: Mapping[Hashable, int],
+        others: int,
+        part: float,
+        now: float,
     ) -> Expected:
         """Forecast a request.
 
         Args:
             shape: of its rows.
             rows: how many.
-            held: rows that wait or run, by shape, as far as this process knows.
-            part: of those, that which goes before the request.
+            held: rows of this process that wait or run, by shape.
+            others: rows that wait and are of other processes, in which they are held to be alike.
+            part: of all those, that which goes before the request.
             now: monotonic seconds.
         """
         before = {other: int(count * part) for other, count in held.items()}
-        wait = self._until_free(held, before, now)
-        same = before.pop(shape, 0)
+        wait = 0.0
+        if sum(held.values()) + others < self._instances:
+            before.clear()
+        elif held:
+            wait = self._until_free(held, before, now)
+        same = before.pop(shape, 0) + int(others * part)
         costs, last = self.costs.of(shape), (same + rows - 1) % self._most + 1
         run = costs.least(max(rows, last))
         wait += self._work(shape, same + rows) - costs.least(last)
         wait += sum(self._work(other, count) for other, count in before.items())
-        told = now - self._told
-        if self._others and told <= FRESH_S:
-            # What others sent waits no longer than it takes to run.
-            wait += max(0.0, self._work(shape, int(part * self._others)) - told)
         return Expected(max(0.0, wait) / self._instances, run)
 
     def _until_free(
@@ -119,9 +116,6 @@ class Forecast:
 
         Nobody tells what runs: the dearest shape, of which most is over by now.
         """
-        if sum(held.values()) < self._instances:
-            before.clear()
-            return 0.0
         ends = {other: self.costs.of(other).least(min(n, self._most)) for other, n in held.items()}
         shape = max(ends, key=lambda other: ends[other])
         before[shape] = max(0, before[shape] - self._most * self._instances)

@@ -34,7 +34,7 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
     """
     if deadline is not None and now >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
-    forecast, held = plan.handle.forecast, plan.arena.rows
+    forecast, held = plan.handle.forecast, plan.arena.wanted + elsewhere(plan)
     if not held:
         forecast.begin(now)
     slack = float("inf") if deadline is None else deadline - now
@@ -58,17 +58,23 @@ def check_closely(plan: Plan, slack: float, now: float) -> None:
             f"{milliseconds(slack)}",
             reason="DEADLINE_TOO_SHORT",
         )
-    part = arena.part_before(plan.urgency.level)
-    expected = forecast.expect(plan.specs, plan.rows, arena.by_shape, part, now)
+    part, others = arena.part_before(plan.urgency.level), elsewhere(plan)
+    expected = forecast.expect(plan.specs, plan.rows, arena.by_shape, others, part, now)
     late = expected.total * EASE > slack
     if expected.wait and (late or (most_wait and expected.wait > most_wait)):
         bound = "the deadline is in" if late else "max_queue_wait_ms allows"
         raise WouldBeLate(
-            f"{model} has {arena.rows} rows in work: the request would wait for about "
+            f"{model} has {arena.wanted + others} rows in work: the request would wait for about "
             f"{milliseconds(expected.wait)} and run for {milliseconds(expected.run)}, and {bound} "
             f"{milliseconds(slack if late else most_wait)}",
             retry_after=expected.wait,
         )
+
+
+def elsewhere(plan: Plan) -> int:
+    """Return the rows that wait and are of other processes."""
+    # The queue counts those of this process, too, until whoever runs them lets them go.
+    return max(0, plan.handle.queue.rows - plan.arena.rows)
 
 
 def queue_full(plan: Plan, now: float, bound: Bound) -> QueueFull:

@@ -40,6 +40,7 @@ from inferd_server.processes.link.layout import (
 )
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.outputs import read_part
+from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
 NEVER = float("inf")
@@ -62,8 +63,8 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
     Status.NO_SEQUENCE: (
         SequenceNotFound,
-        "the sequence is not known: it never started, it ended, one of its requests failed, or it "
-        "was silent for too long; begin anew with sequence_start",
+        "the sequence is not known: it never started, it ended, one of its requests was not "
+        f"answered, or it was silent for too long; {ANEW}",
     ),
     Status.MANY_SEQUENCES: (
         TooManySequences,
@@ -203,12 +204,21 @@ class FrontLink:
         )
         return True
 
+    def waiting_rows(self, model: int) -> int:
+        """Return how many rows of all fronts wait for the model of a number."""
+        return self._memory.waiting(model)
+
     def cancel(self, job: Job) -> None:
         """Tell the worker that a caller went away."""
         with self._submitting:
             place = self._places.get(id(job))
-            if place is not None:
-                self._memory.marks[place] |= CANCELLED
+            if place is None:
+                return
+            self._memory.marks[place] |= CANCELLED
+            pending = self._pending[place]
+            if pending is not None and self._memory.begun[place] != pending.ticket:
+                # Nobody waits for it, though the worker lets it go with its next batch alone.
+                job.slot.give_up()
 
     def consume(self) -> bool:
         """Answer what the worker completed; True if there was anything."""
@@ -292,8 +302,8 @@ class FrontLink:
         SUBMISSION.pack_into(
             self._memory.bytes,
             self._submissions + self._submitted % self._size * SUBMISSION.size,
-            *(ticket, rows.lane, rows.block),
-            *(job.arrived, NEVER if job.deadline is None else job.deadline),
+            *(ticket, rows.lane, rows.block, job.sequence),
+            *(job.arrived, NEVER if job.deadline is None else job.deadline, job.delay_at),
             *(target.number, job.slot.start, job.rows, job.level),
         )
         self._submitted += 1
@@ -314,18 +324,16 @@ class FrontLink:
             os.eventfd_write(self._wake_worker, 1)
 
     def _consume(self, place: int) -> None:
-        ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
-            COMPLETION.unpack_from(
-                self._memory.bytes,
-                self._completions + place * COMPLETION.size,
-            )
+        ticket, part, queue, waited, gather, compute, status, row, rows = COMPLETION.unpack_from(
+            self._memory.bytes,
+            self._completions + place * COMPLETION.size,
         )
         pending = self._pending[ticket % self._size]
         if pending is None or pending.ticket != ticket:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
-        run = Execution(rows, waited, gather, compute, behind)
+        run = Execution(rows, waited, gather, compute)
         self._answer(pending, status, part, row, Phases(queue, run))
         if pending.job.stream is not None:
             pending.target.left(pending.job)
