@@ -34,7 +34,7 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
     """
     if deadline is not None and now >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
-    forecast, held = plan.handle.forecast, plan.arena.wanted + elsewhere(plan)
+    forecast, held = plan.handle.forecast, rows_before(plan)
     if not held:
         forecast.begin(now)
     slack = float("inf") if deadline is None else deadline - now
@@ -64,11 +64,16 @@ def check_closely(plan: Plan, slack: float, now: float) -> None:
     if expected.wait and (late or (most_wait and expected.wait > most_wait)):
         bound = "the deadline is in" if late else "max_queue_wait_ms allows"
         raise WouldBeLate(
-            f"{model} has {arena.wanted + others} rows in work: the request would wait for about "
+            f"{model} has {rows_before(plan)} rows in work: the request would wait for about "
             f"{milliseconds(expected.wait)} and run for {milliseconds(expected.run)}, and {bound} "
             f"{milliseconds(slack if late else most_wait)}",
             retry_after=expected.wait,
         )
+
+
+def rows_before(plan: Plan) -> int:
+    """Return the rows that wait or run and are wanted, those of other processes among them."""
+    return plan.arena.wanted + elsewhere(plan)
 
 
 def elsewhere(plan: Plan) -> int:
