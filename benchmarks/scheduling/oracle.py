@@ -60,7 +60,7 @@ def ideal(cell: Cell, arrivals: Sequence[Arrival], policy: str) -> Outcome:
             made, who cannot be in time is dropped; "arrival": and whoever the backlog makes late
             is refused on arrival.
     """
-    takes, most, found = cell.takes(), cell.engine.most, Outcome(len(arrivals))
+    takes, found = cell.takes(), Outcome(len(arrivals))
     queue: list[Arrival] = []
     now, speed, index = 0.0, 1.0, 0
     while index < len(arrivals) or queue:
@@ -75,18 +75,7 @@ def ideal(cell: Cell, arrivals: Sequence[Arrival], policy: str) -> Outcome:
             else:
                 queue.append(arrival)
         queue = [arrival for arrival in queue if arrival.deadline > now]
-        batch = queue[:1]
-        while queue:
-            batch = [arrival for arrival in queue if arrival.shape == queue[0].shape][:most]
-            rows = fits = len(batch)
-            shape, time = batch[0].shape, batch[0].deadline - now
-            while policy != "none" and fits and speed * cell.cost(shape, fits) > time:
-                fits -= 1
-            if 2 * fits >= rows:
-                batch = batch[:fits]
-                break
-            batch = []
-            queue.pop(0)
+        batch = chosen(cell, queue, now, speed if policy != "none" else 0.0)
         if not batch:
             continue
         queue = [arrival for arrival in queue if arrival not in batch]
@@ -96,6 +85,19 @@ def ideal(cell: Cell, arrivals: Sequence[Arrival], policy: str) -> Outcome:
         for arrival in batch:
             found.end(arrival, now)
     return found
+
+
+def chosen(cell: Cell, queue: list[Arrival], now: float, speed: float) -> list[Arrival]:
+    """Return the next batch; who cannot be in time is taken out of the queue."""
+    while queue:
+        batch = [arrival for arrival in queue if arrival.shape == queue[0].shape]
+        rows = fits = min(len(batch), cell.engine.most)
+        while fits and speed * cell.cost(batch[0].shape, fits) > batch[0].deadline - now:
+            fits -= 1
+        if 2 * fits >= rows:
+            return batch[:fits]
+        queue.pop(0)
+    return []
 
 
 def work(cell: Cell, waiting: Sequence[Arrival]) -> float:

@@ -295,11 +295,7 @@ class BatchQueue(Generic[W]):
             return True
 
     def take_full(self, free_at: float = 0.0) -> Decision[W] | None:
-        """Return a batch to follow the last one; None if there is none that is full.
-
-        Args:
-            free_at: when the engine is expected to be done with that one, in monotonic seconds.
-        """
+        """Return a full batch of those in time behind a run that ends then; None without one."""
         with self._lock:
             self._inlet.collect()
             if self._rows < self._limits.max_rows:

@@ -7,7 +7,6 @@ front process (`processes/link/worker_end.py`).
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,7 +18,6 @@ from inferd_engines.engine import Engine, EngineError, Overlapping
 from inferd_server.batching.decision import Decision, Waiting, expired
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
-from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.run_costs import RunCosts
 from inferd_server.errors import (
     NOTHING,
@@ -134,8 +132,7 @@ class Runner(Generic[R]):
             observer: told of every batch that ran.
             clock: monotonic seconds.
             about: what the log says of the model.
-            turn: taken for each run, the first of a decision before that is taken; None: all may
-                run at a time.
+            turn: taken for each run, the first one's before its decision; None: all may run.
             end: called with an error after which the engine can run nothing more.
             costs: learns what runs take; None: nobody does.
             finished: called with the requests of sequences once they are answered.
@@ -394,55 +391,6 @@ class Runner(Generic[R]):
         if requests:
             for sender, own in by_sender(requests):
                 sender.fail(own, error)
-
-
-class Overlap:
-    """Runs a queue until it ends, with up to two batches under way.
-
-    A second one begins early only if it is full: what is not will grow while the first one runs.
-    """
-
-    def __init__(self, queue: BatchQueue[R], runner: Runner[R], turn: Turn | None = None) -> None:
-        """Prepare.
-
-        Args:
-            queue: what waits.
-            runner: of an engine that overlaps.
-            turn: the runner's; None: all engines may run at a time.
-        """
-        self._queue: BatchQueue[Any] = queue
-        self._runner: Runner[Any] = runner
-        self._turn = turn
-        self._begun: deque[Batch[Any]] = deque()
-
-    def run(self) -> None:
-        """Return once the queue is closed and empty.
-
-        Raises:
-            EngineError: a fatal one, after every request that was taken was answered.
-        """
-        try:
-            while (decision := self._queue.take(turn=self._turn)) is not None:
-                self._begin(decision)
-                while self._begun:
-                    self._advance()
-        except BaseException:
-            for batch in self._begun:
-                self._runner.abandon(batch)
-            raise
-
-    def _advance(self) -> None:
-        following = None
-        if self._turn is None or not self._turn.contended():
-            following = self._queue.take_full(self._runner.ends(self._begun[-1]))
-        if following is not None:
-            self._begin(following)
-        self._runner.finish(self._begun.popleft())
-
-    def _begin(self, decision: Decision[Any]) -> None:
-        batch = self._runner.begin(decision)
-        if batch is not None:
-            self._begun.append(batch)
 
 
 def without(

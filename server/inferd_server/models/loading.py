@@ -20,8 +20,9 @@ from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.inline import MOST_TEXT, InlineLoop, longest, why_not_inline
 from inferd_server.batching.instance import Instance, Work
 from inferd_server.batching.lanes import LanePool
+from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue, Queues
-from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge, rows_with_room
