@@ -169,9 +169,10 @@ class FrontLink:
         self._submitted = 0
         self._consumed = 0
         self._part: tuple[int, Sequence[Array]] = (-1, ())
-        # The thread that calls `turn`, and whether it is going to.
+        # The thread that calls `turn`, and what it is going to do there: look, wake the worker.
         self._poller = 0
         self._looks = False
+        self._wakes = False
         self._submitting = threading.Lock()
         self._consuming = threading.Lock()
 
@@ -234,7 +235,7 @@ class FrontLink:
         return count > 0
 
     def turn(self) -> float | None:
-        """Answer what the worker completed; before the thread that polls for events sleeps.
+        """Wake the worker, and answer what it completed; before the polling thread sleeps.
 
         From the first request that this thread sends until then, the worker wakes nobody for an
         answer.
@@ -242,6 +243,9 @@ class FrontLink:
         Returns:
             Seconds after which to look again should nobody wake it; None if nothing is awaited.
         """
+        if self._wakes:
+            self._wakes = False
+            self._wake()
         self.answer()
         self._poller = self._poller or threading.get_ident()
         if self._looks:
@@ -304,11 +308,20 @@ class FrontLink:
         )
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
-        if self._memory.read(Counter.WORKER_SLEEPS):
-            os.eventfd_write(self._wake_worker, 1)
-        if not self._looks and threading.get_ident() == self._poller:
+        polls = threading.get_ident() == self._poller
+        if polls and self.in_flight > 1:
+            # What is there by then makes one batch, for one wake-up.
+            self._wakes = True
+        else:
+            self._wake()
+        if polls and not self._looks:
             self._looks = True
             self._memory.tell(Counter.FRONT_LOOKS, True)
+
+    def _wake(self) -> None:
+        """Wake the worker, if it sleeps."""
+        if self._memory.read(Counter.WORKER_SLEEPS):
+            os.eventfd_write(self._wake_worker, 1)
 
     def _consume(self, place: int) -> None:
         ticket, part, queue, waited, gather, compute, status, row, rows = COMPLETION.unpack_from(
