@@ -107,6 +107,7 @@ class Repository:
         progress: Callable[[str], None] = lambda _: None,
         unloaded: Collection[str] = (),
         left_out: Collection[str] = (),
+        held: Collection[str] | None = None,
     ) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
 
@@ -115,12 +116,14 @@ class Repository:
             progress: told which model is loaded, in words; "" at the end.
             unloaded: models that are left as they were before this process began.
             left_out: models that fail without a try.
+            held: of all models, those that this process is to have; None: all.
 
         Raises:
             SettingsError: the folder cannot be read.
         """
         try:
             found = frozenset(model_names(self._folder))
+            found = found if held is None else found.intersection(held)
         except SettingsError as error:
             self._want(expected)
             for name in expected:

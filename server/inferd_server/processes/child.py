@@ -17,7 +17,7 @@ from inferd_server.environment import collect_seldom
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.channel import Channel, receive
 from inferd_server.processes.format import Told
-from inferd_server.processes.messages import ProcessPlace
+from inferd_server.processes.messages import Ending, ProcessPlace
 
 if TYPE_CHECKING:
     from inferd_engines.standard import Engines
@@ -47,7 +47,7 @@ def main(arguments: list[str], engines: Callable[[ProcessPlace], Engines] | None
     assert isinstance(told, Told)
     place = told.body
     assert isinstance(place, ProcessPlace)
-    name = role if role == "worker" else f"{role}-{place.index}"
+    name = role if role == "worker" and place.alone else f"{role}-{place.index}"
     os.set_inheritable(log_descriptor, False)
     stream = os.fdopen(log_descriptor, "w", encoding="utf-8")
     logs = LogControl(place.settings.log, stream, part=name)
@@ -75,9 +75,18 @@ def run(
 ) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
+        from inferd_engines.devices import DeviceProblem
+
         from inferd_server.processes.worker import WorkerProcess
 
-        engines = engines_for(place)
+        try:
+            engines = engines_for(place)
+        except DeviceProblem as problem:
+            # Another GPU may be better: the supervisor decides.
+            channel.tell(Ending(f"GPU {place.device} cannot be used: {problem}"))
+            channel.close()
+            channel.read(lambda _: None)
+            return
         worker = WorkerProcess(place, channel, engines.opener, logs)
         engines.when_ended(worker.reload)
         worker.run()
@@ -121,12 +130,17 @@ def run_endpoint(
 
 
 def engines_of(place: ProcessPlace) -> Engines:
-    """Return the engines of a worker or a replica."""
-    from inferd_engines.standard import cpu_engines, standard_engines
+    """Return the engines of a worker or a replica.
+
+    Raises:
+        DeviceProblem: the GPU that it has for itself does not work.
+    """
+    from inferd_engines.standard import cpu_engines, engines_on
 
     if place.without_gpu:
         return cpu_engines(place.without_gpu)
-    return standard_engines(place.settings.engine.plan_store)
+    wanted = place.settings.engine
+    return engines_on(wanted.plan_store, wanted.gpu_wait, place.device)
 
 
 def die_with(parent: int) -> None:

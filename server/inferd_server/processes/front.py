@@ -1,11 +1,11 @@
-"""A front process: transport and admission; its requests run in the worker."""
+"""A front process: transport and admission; its requests run in the workers."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
@@ -14,6 +14,7 @@ from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.endpoint_process import EndpointProcess
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.polling import AnswerPoll
@@ -50,13 +51,14 @@ class FrontProcess(EndpointProcess):
             poll: that the transport's thread does between events; None: a thread answers alone.
         """
         super().__init__(place, channel, transport, logs)
-        self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
+        links = links_of(place)
+        self._links = FrontLinks(links)
         if poll is not None:
-            poll.watch(self._link)
+            poll.watch(links)
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._retrying = RetryingLink(
-            self._link,
+            self._links,
             self._quarantine,
             survival.retry_wait_s,
             time.monotonic,
@@ -83,10 +85,10 @@ class FrontProcess(EndpointProcess):
         self._channel.read(self._handle)
 
     def _answer(self) -> None:
-        """Answer requests as the worker completes them."""
+        """Answer requests as the workers complete them."""
         while True:
             os.eventfd_read(self._place.wake_fronts[0])
-            self._link.answer()
+            self._links.answer()
 
     def _handle(self, message: object) -> object:
         match message:
@@ -94,8 +96,8 @@ class FrontProcess(EndpointProcess):
                 self._remote_models.update(records, settled)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
-            case messages.WorkerGone(reason):
-                self._lose(reason)
+            case messages.WorkerGone(reason, worker):
+                self._lose(reason, worker)
             case messages.Condition():
                 self._handle_common(message)
                 # Regions and models were told before.
@@ -104,11 +106,13 @@ class FrontProcess(EndpointProcess):
                 return self._handle_common(message)
         return None
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, worker: int) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
-        self._remote_models.lose(reason)
-        ran = self._retrying.lose(reason)
-        self._channel.tell(messages.Disconnected(ran))
+        self._remote_models.lose(reason, worker)
+        ran = self._retrying.lose(reason, worker)
+        self._channel.tell(messages.Disconnected(ran, worker))
+        # What another worker serves, too, goes there at once.
+        self._retrying.settle(self._remote_models.successor)
 
     def _give_back(self) -> None:
         # A GPU's driver may know the pages by their place in memory, and those stay.
@@ -124,12 +128,12 @@ class FrontProcess(EndpointProcess):
         )
 
     def _close_models(self) -> None:
-        """Do nothing: they are the worker's."""
+        """Do nothing: they are the workers'."""
 
     def _gauges(self) -> Mapping[str, float]:
         return {
-            "inferd_slots_in_use": self._link.in_flight,
-            "inferd_input_bytes_held": self._link.inputs.held,
+            "inferd_slots_in_use": self._links.in_flight,
+            "inferd_input_bytes_held": self._links.inputs.held,
             "inferd_requests_held": self._retrying.held,
             **self._remote_models.gauges(),
         }
@@ -137,3 +141,12 @@ class FrontProcess(EndpointProcess):
     def _changed(self) -> None:
         self._endpoint.models_changed()
         self._retrying.settle(self._remote_models.successor)
+
+
+def links_of(place: messages.ProcessPlace) -> Sequence[FrontLink]:
+    """Return the links of a front, one to each worker, which share the memory for inputs."""
+    layout, links = place.layout, list[FrontLink]()
+    for memory, inputs, wake in zip(place.links, place.inputs, place.wake_workers, strict=True):
+        shared = links[0].inputs if links else None
+        links.append(FrontLink(LinkMemory(memory, layout, inputs), wake, shared))
+    return links

@@ -195,13 +195,14 @@ def has_gpu(providers: Sequence[str]) -> bool:
     return any(not provider.upper().startswith("CPU") for provider in providers)
 
 
-def restart_delay(failures: int) -> float | None:
+def restart_delay(failures: int, limit: int = LIMIT) -> float | None:
     """Return the seconds to wait before the next start; None to give up.
 
     Args:
         failures: starts in a row that ended before the process was of any use.
+        limit: of these.
     """
-    if failures > LIMIT:
+    if failures > limit:
         return None
     return 0.0 if failures < 2 else min(LONGEST_S, FIRST_S * 2.0 ** (failures - 2))
 

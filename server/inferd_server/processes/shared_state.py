@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
@@ -12,18 +12,16 @@ from prometheus_client import CollectorRegistry
 from inferd_server.errors import AlreadyExists, InferdError, InvalidInput, ShuttingDown
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.series import COMPUTE
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.monitoring.statistics import merge as merge_statistics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
-from inferd_server.processes.children import Children
+from inferd_server.processes.children import ANSWER_S, Children
 from inferd_server.processes.holders import Holders
 from inferd_server.processes.messages import Measured, NoRegion, NoRegions, RegisterRegion
-from inferd_server.processes.spawn import REPLICA, Child
-
-ANSWER_S = 5.0
-"""Seconds that a process gets to do what takes milliseconds."""
+from inferd_server.processes.spawn import REPLICA, WORKER, Child
 
 
 class SharedState:
@@ -69,8 +67,7 @@ class SharedState:
 
     def catch_up(self) -> None:
         """Wait until every process that takes calls knows what it was told."""
-        endpoints = self._children.live_endpoints()
-        answers([child.channel.ask(messages.Caught()) for child in endpoints], ANSWER_S)
+        self._children.catch_up()
 
     def _change_logs(self, change: messages.LogChange) -> None:
         """Change what every process logs, or nothing."""
@@ -93,10 +90,6 @@ class SharedState:
             self._holders.unload(message)
         self._totals.forget(message.name)
         self.catch_up()
-
-
-log = logging.getLogger(__name__)
-"""Seconds that a process gets to open a region."""
 
 
 class Registry:
@@ -160,16 +153,23 @@ class Totals:
     """Asks every process when somebody wants to know. Any thread may call any method."""
 
     def __init__(
-        self, everyone: Callable[[], Sequence[Child]], own: Callable[[], MetricsSnapshot]
+        self,
+        everyone: Callable[[], Sequence[Child]],
+        own: Callable[[], MetricsSnapshot],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin at zero.
 
         Args:
             everyone: returns the processes that live.
             own: returns what this process says of the server.
+            clock: seconds.
         """
         self._everyone = everyone
         self._own = own
+        self._clock = clock
+        # When a process answered first.
+        self._since: dict[Child, float] = {}
         self._latest: dict[Child, Measured] = {}
         # Of those that still owe an answer: they are stopped, most likely, and not waited for.
         self._owed: dict[Child, Future[Measured]] = {}
@@ -198,17 +198,36 @@ class Totals:
             {version: merge_statistics(found) for version, found in statistics.items()},
         )
 
+    def busy(self) -> Mapping[int, float]:
+        """Return the part of the time for which the engines of each worker ran, by its index."""
+        self._ask()
+        now = self._clock()
+        with self._lock:
+            return {
+                child.index: run_seconds(one.metrics) / max(1.0, now - self._since[child])
+                for child, one in self._latest.items()
+                if child.role == WORKER
+            }
+
     def ended(self, child: Child) -> None:
         """Keep what a process counted that is gone, as far as it was ever asked."""
         with self._lock:
             last = self._latest.pop(child, None)
+            self._since.pop(child, None)
             self._owed.pop(child, None)
             if last is None:
                 return
             self._ended = merge([self._ended, without_gauges(last.metrics)])
-            if child.role == REPLICA:
-                # Its models go on in others; those of a worker begin anew with the next one.
-                self._keep(last.statistics)
+            # What goes on in others; the rest of a worker's begins anew with the next one.
+            others = [one.statistics for c, one in self._latest.items() if c.role == WORKER]
+            known = set().union(*others)
+            self._keep(
+                {
+                    version: found
+                    for version, found in last.statistics.items()
+                    if child.role == REPLICA or (child.role == WORKER and version in known)
+                }
+            )
 
     def forget(self, model: str) -> None:
         """Forget what dead processes counted for a model: it was loaded anew, or unloaded."""
@@ -240,3 +259,9 @@ class Totals:
                 del self._owed[child]
                 if future.exception() is None:
                     self._latest[child] = future.result()
+                    self._since.setdefault(child, self._clock())
+
+
+def run_seconds(metrics: MetricsSnapshot) -> float:
+    """Return the seconds for which engines ran."""
+    return sum(series.histograms[COMPUTE].total for series in metrics.series.values())

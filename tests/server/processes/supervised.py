@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
+from inferd_engines.devices import Device
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
 from inferd_server.processes.spawn import Child
-from inferd_server.processes.supervisor import Supervisor
+from inferd_server.processes.supervisor import ServerPlan, Supervisor
 from inferd_server.settings.sources import load_settings
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild
@@ -36,15 +37,22 @@ class Speaking(FakeChannel):
 class Bench:
     """A supervisor, and the processes that it starts."""
 
-    def __init__(self, folder: Path, fronts: int = 1, replicas: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        fronts: int = 1,
+        replicas: int = 0,
+        devices: Sequence[Device] = (),
+        **settings: str,
+    ) -> None:
         self.spawned: SimpleQueue[tuple[FakeChild, messages.ProcessPlace]] = SimpleQueue()
         self.made: list[FakeChild] = []
+        self.failed = threading.Event()
         flags = {"model_repository": str(folder), "grpc_port": "0", "metrics_port": "0"}
-        settings = load_settings(flags, {})
-        logs = LogControl(settings.log, io.StringIO())
-        self.supervisor = Supervisor(
-            settings, logs, fronts, lambda: None, self.spawn, replicas=replicas
-        )
+        loaded = load_settings(flags | settings, {})
+        logs = LogControl(loaded.log, io.StringIO())
+        plan = ServerPlan(fronts, replicas, devices)
+        self.supervisor = Supervisor(loaded, logs, plan, self.failed.set, self.spawn)
         self.supervisor.start()
 
     def spawn(self, role: str, place: messages.ProcessPlace, inherited: Sequence[int]) -> Child:
@@ -53,7 +61,13 @@ class Bench:
         channel = Speaking()
         channel.reply = lambda _: None
         made.channel = channel
-        made.child = Child(role, place.index, made.process, channel)  # type: ignore[arg-type]
+        made.child = Child(  # type: ignore[call-arg]
+            role,
+            place.index,
+            made.process,
+            channel,
+            alone=place.alone,  # type: ignore[arg-type]
+        )
         self.made.append(made)
         self.spawned.put((made, place))
         return made.child

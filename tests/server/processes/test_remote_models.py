@@ -13,6 +13,7 @@ from inferd_server.inference.cacheable import owners
 from inferd_server.models.config import ModelConfig, SequenceConfig
 from inferd_server.models.entries import State
 from inferd_server.models.version import Description, ModelBounds
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
@@ -45,7 +46,7 @@ def record(
     about = None
     if number is not None:
         about = Description(name, 1, config, signature, BOUNDS, "fake", "", "", number=number)
-    return ModelRecord(name, 1, state, reason, about)
+    return ModelRecord(name, 1, state, reason, about, {} if number is None else {0: number})
 
 
 def small(told: ModelRecord) -> ModelRecord:
@@ -64,7 +65,8 @@ def dispatch_of(wait_s: float) -> RetryingLink:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     link = FrontLink(LinkMemory(create(LAYOUT), LAYOUT), wake)
     quarantine = Quarantine(60.0, FakeClock())
-    return RetryingLink(link, quarantine, wait_s, FakeClock(), lambda _seconds, _task: None)
+    links = FrontLinks([link])
+    return RetryingLink(links, quarantine, wait_s, FakeClock(), lambda _seconds, _task: None)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ is woken; the second thread is for answers that come while it sleeps (docs/bench
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from inferd_server.processes.link.front_end import FrontLink
 
@@ -26,26 +26,25 @@ class AnswerPoll:
         """
         self._spin_s = spin_s
         self._clock = clock
-        self._link: FrontLink | None = None
+        self._links: Sequence[FrontLink] = ()
         self._in_flight = 0
         self._until = 0.0
 
-    def watch(self, link: FrontLink) -> None:
-        """Take the answers of a link from now on."""
-        self._link = link
+    def watch(self, links: Sequence[FrontLink]) -> None:
+        """Take the answers of these links from now on."""
+        self._links = links
 
     def turn(self) -> float | None:
         """Answer what is completed; return 0 to be called again at once, None after an event."""
-        link = self._link
-        if link is None or not self._spin_s:
+        if not self._links or not self._spin_s:
             return None
-        return 0.0 if link.look(self._spins) else None
+        # Every link is looked at, so no `any` that stops at the first.
+        again = [link.look(self._spins) for link in self._links]
+        return 0.0 if True in again else None
 
     def _spins(self) -> bool:
         """True while the next answer may be near."""
-        link = self._link
-        assert link is not None
-        now, in_flight = self._clock(), link.in_flight
+        now, in_flight = self._clock(), sum(link.in_flight for link in self._links)
         if in_flight != self._in_flight:
             self._in_flight, self._until = in_flight, now + self._spin_s
         return now < self._until

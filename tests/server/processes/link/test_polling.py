@@ -118,7 +118,7 @@ def test_somebody_is_woken_where_no_thread_polls(ends: Ends) -> None:
 
 def test_the_polling_thread_looks_again_for_as_long_as_it_spins(ends: Ends) -> None:
     poll = AnswerPoll(SPIN_S, ends.clock)
-    poll.watch(ends.front)
+    poll.watch([ends.front])
     poll.turn()
     caller = ends.send(1.0)
     assert poll.turn() == 0.0
@@ -139,7 +139,7 @@ def test_the_polling_thread_looks_again_for_as_long_as_it_spins(ends: Ends) -> N
 
 def test_a_polling_thread_that_does_not_spin_leaves_answers_to_the_other_one(ends: Ends) -> None:
     poll = AnswerPoll(0.0, ends.clock)
-    poll.watch(ends.front)
+    poll.watch([ends.front])
     assert poll.turn() is None
     ends.send(1.0)
     ends.answer()
