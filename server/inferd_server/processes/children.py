@@ -82,6 +82,7 @@ class Children:
         # The processes that take calls.
         self.endpoints: dict[int, Child] = {}
         self.restarts: Counter[str] = Counter()
+        self.worker_restarts: Counter[int] = Counter()
         self._failures: Counter[str] = Counter()
         # Why processes end that were told to, or that said so, as far as it is known.
         self._reasons: dict[Child, str] = {}
@@ -229,6 +230,7 @@ class Children:
             if self._stopping:
                 return
             self.restarts[child.role] += 1
+            self.worker_restarts[child.index] += child.role == WORKER
             self._useful.discard(child)
         where = {"child": child.name, "pid": child.process.pid, "code": code}
         log.error("lost", extra={**where, "cause": why})

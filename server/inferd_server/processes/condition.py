@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Sources:
     """Where the condition of a server is known from."""
 
     children: Children
@@ -44,7 +44,7 @@ class ServerCondition:
     def __init__(
         self,
         settings: Settings,
-        known: Known,
+        known: Sources,
         lock: AbstractContextManager[object],
         role: str,
         count: int,

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 
 from inferd_server.errors import InferdError, ModelNotReady
 from inferd_server.models.entries import State
@@ -17,6 +16,7 @@ from inferd_server.processes.children import WORKER_LOST
 from inferd_server.processes.placement import Placements
 from inferd_server.processes.spawn import WORKER, Child
 from inferd_server.processes.together import (
+    Held,
     Together,
     Version,
     Workers,
@@ -30,22 +30,6 @@ from inferd_server.processes.vote import Vote
 
 log = logging.getLogger(__name__)
 NOBODY = "no process has loaded its models yet; try again"
-
-
-@dataclass(slots=True)
-class Held:
-    """What is known of one process that holds the models."""
-
-    counts: bool
-    """It takes calls, or is asked by those who do."""
-    missed: set[str]
-    """Models that were changed elsewhere since it began, while it was loading."""
-    joined: bool = False
-    """It has loaded what there is, and takes part in every change."""
-    models: messages.ModelRecords | None = None
-    """None until it told of them."""
-    failed: frozenset[str] | None = None
-    """Models that it could not load; None until it tried all."""
 
 
 class Holders:
@@ -73,8 +57,9 @@ class Holders:
         self._busy = busy
         # Of workers that are gone, or have not tried everything yet.
         self._gone: dict[int, messages.ModelRecords] = {}
-        # Workers that tried everything once.
+        # Workers that tried everything once, and those whose models move to others.
         self._once: set[int] = set()
+        self._moving: set[int] = set()
         self._held: dict[Child, Held] = {}
         self._together = Together(messages.ModelRecords((), settled=False))
         self._overrides: dict[str, Override] = {}
@@ -102,7 +87,13 @@ class Holders:
             tried = [held.failed is not None for held in self._held.values() if held.counts]
             if self._placements is None:
                 return bool(tried) and all(tried)
-            return any(tried) and self._once.issuperset(self._placements.workers)
+            return any(tried) and self._once >= {*self._placements.workers, *self._moving}
+
+    @property
+    def working(self) -> frozenset[int]:
+        """Indexes of the processes that tried to load everything, and live."""
+        with self._lock:
+            return frozenset(c.index for c, held in self._held.items() if held.failed is not None)
 
     @property
     def overrides(self) -> Mapping[str, Override]:
@@ -180,6 +171,8 @@ class Holders:
         Raises:
             InferdError: none of them could.
         """
+        if self._refused(message.name):
+            return
         with self._change(message.name) as children:
             futures = [child.channel.ask(message) for child in children]
             wait(futures)
@@ -191,10 +184,20 @@ class Holders:
                 with self._lock:
                     self._placements.forget(message.name)
 
+    def _refused(self, name: str) -> bool:
+        """Forget a model that has no place, and that no process has; False for any other."""
+        with self._lock:
+            if self._placements is None or name not in self._placements.refused:
+                return False
+            self._placements.forget(name)
+            self._look()
+            return True
+
     def move(self, worker: int, why: str) -> None:
         """Load the models of a worker that is given up in others, as far as they may go there."""
         assert self._placements is not None
         with self._lock:
+            self._moving.add(worker)
             names = self._placements.give_up(worker, why)
             self._look()
         for name in names:
@@ -207,6 +210,7 @@ class Holders:
                     self._placements.refuse(name, str(error))
         with self._lock:
             self._gone.pop(worker, None)
+            self._moving.discard(worker)
             self._look()
 
     def agree(self, child: Child, message: messages.Opened | messages.Taking) -> None:
@@ -267,7 +271,8 @@ class Holders:
                         held.missed.add(name)
             try:
                 if not children:
-                    raise ModelNotReady(NOBODY if self._held else WORKER_LOST)
+                    replicas = self._placements is None and self._held
+                    raise ModelNotReady(NOBODY if replicas else WORKER_LOST)
                 yield children
             finally:
                 with self._lock:
@@ -293,7 +298,8 @@ class Holders:
                 placements.restore(name, before)
             raise
         with self._lock:
-            gone = [c for c in self.joined() if c.index in before and not self._holds(c, name)]
+            left = placements.leave(name)
+            gone = [child for child in self.joined() if child.index in left]
             for worker, models in list(self._gone.items()):
                 self._gone[worker] = without(models, name)
         wait([child.channel.ask(messages.Unload(name)) for child in gone])
@@ -386,4 +392,4 @@ class Holders:
             if held.models is not None
         }
         refused = placements.refused
-        return Workers(placements.workers, told, self._gone, placements.holds, refused)
+        return Workers(placements.workers, told, self._gone, placements.serves, refused)

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferd_engines.engine import EngineError
@@ -23,6 +23,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.messages import Measured
+from inferd_server.processes.totals import counted_on
 from inferd_server.threads import after
 
 log = logging.getLogger(__name__)
@@ -106,8 +107,11 @@ class ModelHost:
     def measure(self) -> Measured:
         """Return what was counted so far."""
         handles = [entry.handle for entry in self.repository.entries()]
+        metrics = self._metrics.snapshot()
+        if self._place.device:
+            metrics = replace(metrics, devices=counted_on(self._place.device, metrics))
         return Measured(
-            self._metrics.snapshot(),
+            metrics,
             {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
 

@@ -101,6 +101,8 @@ class Placements:
         self._usable = set(range(max(1, len(devices))))
         self._places: dict[str, frozenset[int]] = {}
         self._needs: dict[str, Need] = {}
+        # Workers that serve a model until it serves elsewhere.
+        self._leaving: dict[str, frozenset[int]] = {}
         self._given_up: dict[int, str] = {}
         self.refused: dict[str, str] = {}
         """Models that no worker may have, and why not."""
@@ -116,8 +118,12 @@ class Placements:
         return frozenset(self._usable)
 
     def holds(self, worker: int, name: str) -> bool:
-        """True if a worker is to have a model."""
-        return self.alone or worker in self._places.get(name, ())
+        """True if a worker is to have a model, as any may that has no place."""
+        return self.alone or worker in self._places.get(name, self._usable)
+
+    def serves(self, worker: int, name: str) -> bool:
+        """True if a worker is to have a model, or has it until another one does."""
+        return self.holds(worker, name) or worker in self._leaving.get(name, ())
 
     def names_of(self, worker: int) -> frozenset[str] | None:
         """Return the models that a worker is to have; None: all that there are."""
@@ -145,7 +151,8 @@ class Placements:
     def decide(self, name: str, need: Need, busy: Mapping[int, float]) -> frozenset[int]:
         """Give a model that is loaded its place, and return where it was before.
 
-        What has a place keeps it, unless its model.yaml names others now.
+        What has a place keeps it, unless its model.yaml names others now; `leave` or `restore`
+        follows.
 
         Args:
             name: of the model.
@@ -159,10 +166,16 @@ class Placements:
         if not self.alone:
             stays = before & self._usable if need.gpus is None else frozenset()
             self._place(name, need, busy, stays)
+            self._leaving[name] = before - self._places[name]
         return before
+
+    def leave(self, name: str) -> frozenset[int]:
+        """Return the workers that have a model no more, now that it serves where it was to go."""
+        return self._leaving.pop(name, frozenset())
 
     def restore(self, name: str, before: frozenset[int]) -> None:
         """Put a model back where it was, because it could not be loaded where it was to go."""
+        self._leaving.pop(name, None)
         if before:
             self._places[name] = before
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from inferd_engines.devices import Device, DeviceProblem, chosen, found
@@ -19,10 +19,15 @@ from inferd_server.settings.model import ALL, Settings
 from inferd_server.signals import StopSignals
 
 log = logging.getLogger(__name__)
+Find = Callable[[Mapping[str, str]], Sequence[Device]]
 
 
 def serve_processes(
-    settings: Settings, logs: LogControl, arrangement: Arrangement, module: str = MODULE
+    settings: Settings,
+    logs: LogControl,
+    arrangement: Arrangement,
+    module: str = MODULE,
+    find: Find = found,
 ) -> int:
     """Start every process, wait for a signal, drain; return the exit code.
 
@@ -31,6 +36,7 @@ def serve_processes(
         logs: started.
         arrangement: which processes.
         module: that the processes run.
+        find: returns the GPUs of this host.
 
     Raises:
         StartupError: the server cannot start.
@@ -39,7 +45,9 @@ def serve_processes(
     signals = StopSignals()
     signals.install()
     start = partial(spawn, module=module)
-    plan = ServerPlan(arrangement.fronts, arrangement.replicas, devices_for(settings, arrangement))
+    plan = ServerPlan(
+        arrangement.fronts, arrangement.replicas, devices_for(settings, arrangement, find)
+    )
     supervisor = Supervisor(settings, logs, plan, signals.wake, start, manager.ready)
     try:
         supervisor.start()
@@ -56,7 +64,7 @@ def serve_processes(
     return 0
 
 
-def devices_for(settings: Settings, arrangement: Arrangement) -> Sequence[Device]:
+def devices_for(settings: Settings, arrangement: Arrangement, find: Find) -> Sequence[Device]:
     """Return the GPUs that each get a worker; none: one worker takes what it finds, as ever.
 
     Raises:
@@ -67,7 +75,7 @@ def devices_for(settings: Settings, arrangement: Arrangement) -> Sequence[Device
         return ()
     everything = engine.gpus == (ALL,)
     try:
-        devices = chosen(engine.gpus, found(os.environ))
+        devices = chosen(engine.gpus, find(os.environ))
     except DeviceProblem as problem:
         if not everything:
             raise StartupError(f"gpus: {problem}") from problem

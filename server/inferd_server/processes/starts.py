@@ -27,7 +27,7 @@ SpawnChild = Callable[[str, messages.ProcessPlace, Sequence[int]], Child]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ServerParts:
     """What a new process is told of."""
 
     settings: Settings
@@ -43,11 +43,11 @@ class Told:
 
 
 class Starts:
-    """Starts processes. Every method is called under the lock of what is told."""
+    """Starts processes. Every method is called under the lock of the parts."""
 
     def __init__(
         self,
-        told: Told,
+        parts: ServerParts,
         spawn_child: SpawnChild,
         failures: Callable[[str], int],
         condition: Callable[[], messages.Condition],
@@ -56,13 +56,13 @@ class Starts:
         """Begin without any.
 
         Args:
-            told: what a new process is told of.
+            parts: what a new process is told of.
             spawn_child: starts a process of a role, given its place and what it inherits.
             failures: returns how often in a row a process ended before it was of any use.
             condition: returns what is true of the whole server.
             taking_calls: tells whether any process takes calls.
         """
-        self._told = told
+        self._parts = parts
         self._spawn_child = spawn_child
         self._failures = failures
         self._condition = condition
@@ -81,9 +81,9 @@ class Starts:
         return bool(self._without_gpu.get(child.name))
 
     def _worker(self, index: int) -> Child:
-        told, placements = self._told, self._told.placements
+        parts, placements = self._parts, self._parts.placements
         placements.survey()
-        place, inherited = told.links.for_worker(told.settings, told.ports.address, index)
+        place, inherited = parts.links.for_worker(parts.settings, parts.ports.address, index)
         device = placements.devices[index].uuid if placements.devices else ""
         place = replace(
             place, device=device, held=placements.names_of(index), alone=placements.alone
@@ -91,10 +91,10 @@ class Starts:
         return self._holder(WORKER, place, inherited, counts=True)
 
     def _replica(self, index: int) -> Child:
-        told = self._told
-        settings = for_replica(told.settings, told.replicas, usable_cores())
-        ports = told.ports
-        place = told.links.for_replica(index, settings, ports.address, ports.probe_address)
+        parts = self._parts
+        settings = for_replica(parts.settings, parts.replicas, usable_cores())
+        ports = parts.ports
+        place = parts.links.for_replica(index, settings, ports.address, ports.probe_address)
         # Beside others that take calls it is to have what they have.
         alone = not self._taking_calls()
         child = self._holder(REPLICA, place, (), counts=alone)
@@ -104,27 +104,27 @@ class Starts:
         return child
 
     def _front(self, index: int) -> Child:
-        told, ports = self._told, self._told.ports
-        place, inherited = told.links.for_front(
-            index, told.settings, ports.address, ports.probe_address
+        parts, ports = self._parts, self._parts.ports
+        place, inherited = parts.links.for_front(
+            index, parts.settings, ports.address, ports.probe_address
         )
-        child = self._spawn_child(FRONT, replace(place, logs=told.logs.read()), inherited)
-        child.channel.tell(messages.Quarantined(tuple(told.quarantine.marks())))
-        child.channel.tell(told.holders.models)
+        child = self._spawn_child(FRONT, replace(place, logs=parts.logs.read()), inherited)
+        child.channel.tell(messages.Quarantined(tuple(parts.quarantine.marks())))
+        child.channel.tell(parts.holders.models)
         # The last, because the front listens as soon as it knows the condition.
         self._tell_endpoint(child)
         return child
 
     def _tell_endpoint(self, child: Child) -> None:
-        self._told.regions.tell(child)
+        self._parts.regions.tell(child)
         child.channel.tell(self._condition())
 
     def _holder(
         self, role: str, place: messages.ProcessPlace, inherited: Sequence[int], counts: bool
     ) -> Child:
         """Start a process that is to load what the ones before it had."""
-        told, models = self._told, self._told.holders.models
-        engine, name = told.settings.engine, name_of(role, place.index, place.alone)
+        parts, models = self._parts, self._parts.holders.models
+        engine, name = parts.settings.engine, name_of(role, place.index, place.alone)
         why = without_gpu(engine.cpu_fallback, wants_gpu(engine), self._failures(name))
         if why:
             log.error("the next worker leaves the GPU alone", extra={"why": why})
@@ -132,21 +132,21 @@ class Starts:
         held = place.held
         overrides = {
             name: override
-            for name, override in told.holders.overrides.items()
+            for name, override in parts.holders.overrides.items()
             if held is None or name in held
         }
         place = replace(
             place,
             without_gpu=why,
             awaits_overrides=bool(overrides),
-            logs=told.logs.read(),
+            logs=parts.logs.read(),
             wanted=models.wanted if held is None else models.wanted & held,
             unloaded=unloaded(models),
-            left_out=told.deaths.left_out,
-            batch_limits=told.deaths.batch_limits,
+            left_out=parts.deaths.left_out,
+            batch_limits=parts.deaths.batch_limits,
         )
         child = self._spawn_child(role, place, inherited)
-        told.holders.begin(child, counts)
+        parts.holders.begin(child, counts)
         if overrides:
             child.channel.tell(messages.ModelOverrides(overrides))
         return child

@@ -21,7 +21,7 @@ from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
 from inferd_server.processes.children import ANSWER_S, Children, Events
-from inferd_server.processes.condition import Known, ServerCondition
+from inferd_server.processes.condition import ServerCondition, Sources
 from inferd_server.processes.holders import Holders
 from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.links import Links
@@ -29,9 +29,10 @@ from inferd_server.processes.placement import Placements
 from inferd_server.processes.policy import FAILURES_ON_GPU, LIMIT, wants_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.shared_state import Registry, SharedState, Totals
+from inferd_server.processes.shared_state import Registry, SharedState
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, spawn
-from inferd_server.processes.starts import SpawnChild, Starts, Told
+from inferd_server.processes.starts import ServerParts, SpawnChild, Starts
+from inferd_server.processes.totals import Totals, states_of
 from inferd_server.processes.watchdog import TICK_S, Watchdog
 from inferd_server.processes.worker_deaths import WorkerDeaths
 from inferd_server.settings.model import Settings
@@ -131,7 +132,7 @@ class Supervisor:
             self._children, self._regions, logs, self._totals, self._holders
         )
         self._starts = Starts(
-            Told(
+            ServerParts(
                 *(settings, links, self._ports, logs, self._holders, placements, self._deaths),
                 *(self._quarantine, self._regions, plan.replicas),
             ),
@@ -166,7 +167,7 @@ class Supervisor:
         )
 
     def _condition_of(self, started: Callable[[], None]) -> ServerCondition:
-        known = Known(self._children, self._holders, self._vigil, self._metrics, self._where)
+        known = Sources(self._children, self._holders, self._vigil, self._metrics, self._where)
         count = self._plan.replicas or self._plan.fronts
         return ServerCondition(self._settings, known, self._lock, self._plan.role, count, started)
 
@@ -338,7 +339,14 @@ class Supervisor:
         processes = {"inferd_processes": 1.0 + len(self._children.everyone())}
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
-        return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)
+        devices = states_of(
+            self._plan.devices,
+            self._holders.models.records,
+            self._holders.working,
+            self._children.worker_restarts,
+        )
+        now = self._metrics.snapshot()
+        return replace(now, gauges=processes, restarts=restarts, devices=devices)
 
     def _limit(self, role: str) -> int:
         """Return how many starts in a row of a process may fail."""

@@ -16,6 +16,22 @@ Version = tuple[str, int]
 """Name and version of a model."""
 
 
+@dataclass(slots=True)
+class Held:
+    """What is known of one process that holds the models."""
+
+    counts: bool
+    """It takes calls, or is asked by those who do."""
+    missed: set[str]
+    """Models that were changed elsewhere since it began, while it was loading."""
+    joined: bool = False
+    """It has loaded what there is, and takes part in every change."""
+    models: ModelRecords | None = None
+    """None until it told of them."""
+    failed: frozenset[str] | None = None
+    """Models that it could not load; None until it tried all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Together:
     """What processes that hold the same models have in common."""

@@ -6,9 +6,9 @@ import pytest
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.monitoring.statistics import Duration, Statistics
-from inferd_server.processes import shared_state as totals
+from inferd_server.processes import totals
 from inferd_server.processes.messages import Measured
-from inferd_server.processes.shared_state import Totals
+from inferd_server.processes.totals import Totals
 
 from tests.fakes.child import FakeChild
 
