@@ -20,7 +20,9 @@ from inferd_server.processes.together import (
     Together,
     Version,
     Workers,
+    differing,
     lost,
+    names,
     served,
     together,
     united,
@@ -352,18 +354,17 @@ class Holders:
         """Return the models that a process has otherwise than another one that has joined."""
         with self._lock:
             held = self._held.get(child)
-            others = [
-                (one, other.models)
-                for one, other in self._held.items()
-                if one is not child and other.joined
-            ]
-            if held is None:
+            others = [one for one in self._held.values() if one is not held and one.joined]
+            if not others or held is None:
                 return []
-            ours, names = served(held.models), set[str]()
-            for other, models in others if self._placements else others[:1]:
-                differing = {name for name, _ in dict(ours.items() ^ served(models).items())}
-                names |= {n for n in differing if self._holds(child, n) and self._holds(other, n)}
-        return sorted(names)
+            if self._placements is None:
+                return differing(held.models, others[0].models)
+            tried = [one.models for one in others if one.failed is not None]
+            return sorted({
+                name
+                for models in tried
+                for name in set(differing(held.models, models)) & names(models) & names(held.models)
+            })  # fmt: skip
 
     def _admit(self, child: Child) -> None:
         """Let a process count that has all that the others have. With the lock held."""

@@ -51,6 +51,16 @@ def served(models: ModelRecords | None) -> dict[Version, str]:
     }
 
 
+def names(models: ModelRecords | None) -> set[str]:
+    """Return the models of which a version serves."""
+    return {name for name, _ in served(models)}
+
+
+def differing(ours: ModelRecords | None, theirs: ModelRecords | None) -> list[str]:
+    """Return the models of which one process has other versions than another, sorted."""
+    return sorted({name for name, _ in dict(served(ours).items() ^ served(theirs).items())})
+
+
 def made_of(about: Description | None) -> str:
     """Return what tells two versions of the same name and number apart."""
     return "" if about is None else repr((about.config, about.signature))

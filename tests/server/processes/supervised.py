@@ -9,7 +9,9 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from inferd_engines.devices import Device
+from inferd_server.errors import InferdError
 from inferd_server.monitoring.logs import LogControl
+from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import messages
 from inferd_server.processes.spawn import Child
 from inferd_server.processes.supervisor import ServerPlan, Supervisor
@@ -24,6 +26,7 @@ class Speaking(FakeChannel):
     def __init__(self) -> None:
         super().__init__()
         self.says: SimpleQueue[object] = SimpleQueue()
+        self.refusals: SimpleQueue[InferdError] = SimpleQueue()
 
     def read(self, handle: Callable[[object], object]) -> None:
         threading.Thread(target=self._say, args=(handle,), daemon=True).start()
@@ -31,7 +34,10 @@ class Speaking(FakeChannel):
 
     def _say(self, handle: Callable[[object], object]) -> None:
         while True:
-            handle(self.says.get())
+            try:
+                handle(self.says.get())
+            except InferdError as error:
+                self.refusals.put(error)
 
 
 class Bench:
@@ -59,7 +65,7 @@ class Bench:
         del inherited
         made = FakeChild(role, place.index)
         channel = Speaking()
-        channel.reply = lambda _: None
+        channel.reply = reply
         made.channel = channel
         made.child = Child(  # type: ignore[call-arg]
             role,
@@ -82,6 +88,12 @@ class Bench:
         for child in self.made:
             child.process.kill()
         self.supervisor.end()
+
+
+def reply(message: object) -> object:
+    """Answer as a process that has counted nothing and does whatever it is asked."""
+    counts = isinstance(message, messages.Measurements)
+    return messages.Measured(MetricsSnapshot(), {}) if counts else None
 
 
 def hears(child: FakeChild, *kinds: type) -> object:
