@@ -151,7 +151,8 @@ __attribute__((constructor)) static void read_environment(void) {
         char *copy = strdup(text), *rest = copy, *one;
         while ((one = strsep(&rest, ",")) && count < devices) {
             // GPU-00000000-0000-0000-0000-00000000000N
-            int index = strncmp(one, "GPU-", 4) ? atoi(one) : (int)strtol(one + strlen(one) - 1, 0, 16);
+            bool uuid = !strncmp(one, "GPU-", 4) || !strncmp(one, "MIG-", 4);
+            int index = uuid ? (int)strtol(one + strlen(one) - 1, 0, 16) : atoi(one);
             if (!*one || index < 0 || index >= devices) break;
             visible[count++] = index;
         }
@@ -175,7 +176,11 @@ int cuDeviceGet(int *device, int index) {
     *device = index;
     return end(SUCCESS);
 }
-int cuDeviceGetName(char *name, int size, int device) { (void)device; snprintf(name, size, "Fake GPU"); return SUCCESS; }
+int cuDeviceGetName(char *name, int size, int device) {
+    (void)device;
+    snprintf(name, size, "%s", getenv("STANDIN_NAME") ? getenv("STANDIN_NAME") : "Fake GPU");
+    return SUCCESS;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = memory_limit; return SUCCESS; }
 int cuDeviceComputeCapability(int *major, int *minor, int device) {
     (void)device;
