@@ -99,12 +99,12 @@ def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
 
 def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
     """Write what is known of each GPU."""
-    for texts, kind, end in ((DEVICE_GAUGES, "gauge", ""), (DEVICE_COUNTERS, "counter", "_total")):
+    for texts, kind in ((DEVICE_GAUGES, "gauge"), (DEVICE_COUNTERS, "counter")):
         for name, text in texts.items():
-            metric = Metric(name, text, kind)
+            metric = Metric(name.removesuffix("_total"), text, kind)
             for (found, device), value in sorted(values.items()):
                 if found == name:
-                    metric.add_sample(name + end, {"device": device}, value)
+                    metric.add_sample(name, {"device": device}, value)
             if metric.samples:
                 yield metric
 

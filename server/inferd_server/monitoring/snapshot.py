@@ -36,9 +36,9 @@ DEVICE_GAUGES: Mapping[str, str] = {
 }
 """Names and texts of gauges of each GPU, where several have a worker each."""
 DEVICE_COUNTERS: Mapping[str, str] = {
-    "inferd_device_run_seconds": "Time that engines ran on a GPU, of all its models",
-    "inferd_device_rows": "Rows that ran on a GPU",
-    "inferd_device_restarts": "Worker processes of a GPU that were started again",
+    "inferd_device_run_seconds_total": "Time that engines ran on a GPU, of all its models",
+    "inferd_device_rows_total": "Rows that ran on a GPU",
+    "inferd_device_restarts_total": "Worker processes of a GPU that were started again",
 }
 """Likewise, of counters."""
 EARLIEST: Mapping[str, str] = {

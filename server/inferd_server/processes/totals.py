@@ -144,8 +144,8 @@ def counted_on(device: str, metrics: MetricsSnapshot) -> Mapping[tuple[str, str]
     """Return what ran on the GPU that a process has for itself, by name of the metric and UUID."""
     rows = sum(series.histograms[BATCH].total for series in metrics.series.values())
     return {
-        ("inferd_device_run_seconds", device): run_seconds(metrics),
-        ("inferd_device_rows", device): rows,
+        ("inferd_device_run_seconds_total", device): run_seconds(metrics),
+        ("inferd_device_rows_total", device): rows,
     }
 
 
@@ -168,5 +168,5 @@ def states_of(
     for index, device in enumerate(devices):
         found["inferd_device_up", device.uuid] = float(index in up)
         found["inferd_device_models", device.uuid] = sum(index in where for where in serving)
-        found["inferd_device_restarts", device.uuid] = restarts.get(index, 0)
+        found["inferd_device_restarts_total", device.uuid] = restarts.get(index, 0)
     return found
