@@ -104,7 +104,7 @@ def run_endpoint(
     """Put the parts of a process together that takes calls."""
     from inferd_server.batching.inline import InlineLoop
     from inferd_server.processes.front import FrontProcess
-    from inferd_server.processes.link.polling import AnswerPoll
+    from inferd_server.processes.front_links import links_of
     from inferd_server.processes.replica import ReplicaProcess
     from inferd_server.security.opening import await_files, credentials_of
     from inferd_server.transport.making import COMPLETION_QUEUE, choose_transport, for_probes, make
@@ -117,9 +117,9 @@ def run_endpoint(
     probe = make(name, for_probes(options)) if place.probe_address else None
     gauges = dict if credentials is None else credentials.gauges
     if role == "front":
-        poll = AnswerPoll(place.settings.split.answer_spin_us / 1e6, time.monotonic)
-        transport = make(name, options, poll)
-        FrontProcess(place, channel, transport, logs, probe, gauges, poll).run()
+        links = links_of(place)
+        transport = make(name, options, links)
+        FrontProcess(place, channel, transport, logs, links, probe, gauges).run()
         return
     inline, engines = InlineLoop(time.monotonic), engines_for(place)
     transport = make(name, options, inline)

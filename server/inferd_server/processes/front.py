@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from inferd_server.memory import give_back
 from inferd_server.monitoring.logs import LogControl
@@ -15,9 +16,6 @@ from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.endpoint_process import EndpointProcess
 from inferd_server.processes.front_links import FrontLinks
-from inferd_server.processes.link.front_end import FrontLink
-from inferd_server.processes.link.memory import LinkMemory
-from inferd_server.processes.link.polling import AnswerPoll
 from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.remote_models import RemoteModels
@@ -35,26 +33,25 @@ class FrontProcess(EndpointProcess):
         channel: Channel,
         transport: Transport,
         logs: LogControl,
+        links: FrontLinks,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
-        poll: AnswerPoll | None = None,
     ) -> None:
         """Put the parts together; nothing listens.
 
         Args:
             place: what it is.
             channel: to the supervisor.
-            transport: not started.
+            transport: not started; its work between events is the links' `turn`.
             logs: started.
+            links: to the workers.
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
-            poll: that the transport's thread does between events; None: a thread answers alone.
         """
         super().__init__(place, channel, transport, logs)
-        links = links_of(place)
-        self._links = FrontLinks(links)
-        if poll is not None:
-            poll.watch(links)
+        self._links = links
+        # Two transports share what core sleeps on: neither would hear of all that is its own.
+        self._alone = probe is None
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._retrying = RetryingLink(
@@ -81,13 +78,19 @@ class FrontProcess(EndpointProcess):
 
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
-        threading.Thread(target=self._answer, name="answers", daemon=True).start()
         self._channel.read(self._handle)
+
+    def _await_answers(self) -> None:
+        """Have answers sent: by the transport's own thread, or by another one where it cannot."""
+        if not (self._alone and self._transport.wake_by(self._place.wake_fronts[0])):
+            threading.Thread(target=self._answer, name="answers", daemon=True).start()
 
     def _answer(self) -> None:
         """Answer requests as the workers complete them."""
+        wake = self._place.wake_fronts[0]
         while True:
-            os.eventfd_read(self._place.wake_fronts[0])
+            select.select([wake], [], [])
+            os.eventfd_read(wake)
             self._links.answer()
 
     def _handle(self, message: object) -> object:
@@ -101,7 +104,8 @@ class FrontProcess(EndpointProcess):
             case messages.Condition():
                 self._handle_common(message)
                 # Regions and models were told before.
-                self._listen()
+                if self._listen():
+                    self._await_answers()
             case _:
                 return self._handle_common(message)
         return None
@@ -141,12 +145,3 @@ class FrontProcess(EndpointProcess):
     def _changed(self) -> None:
         self._endpoint.models_changed()
         self._retrying.settle(self._remote_models.successor)
-
-
-def links_of(place: messages.ProcessPlace) -> Sequence[FrontLink]:
-    """Return the links of a front, one to each worker, which share the memory for inputs."""
-    layout, links = place.layout, list[FrontLink]()
-    for memory, inputs, wake in zip(place.links, place.inputs, place.wake_workers, strict=True):
-        shared = links[0].inputs if links else None
-        links.append(FrontLink(LinkMemory(memory, layout, inputs), wake, shared))
-    return links

@@ -9,6 +9,8 @@ from typing import Protocol, cast
 from inferd_server.batching.job import Job
 from inferd_server.processes.link.front_end import NEW, FrontLink, History, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
+from inferd_server.processes.link.memory import LinkMemory
+from inferd_server.processes.messages import ProcessPlace
 
 
 class Target(LinkTarget, Protocol):
@@ -71,6 +73,15 @@ class FrontLinks:
             replace(lost, target=line_of(lost.target)) for lost in self._links[worker].take_back()
         ]
 
+    def turn(self) -> float | None:
+        """Answer what the workers completed; before the thread that polls for events sleeps.
+
+        Returns:
+            Seconds after which to look again should nobody wake it; None if nothing is awaited.
+        """
+        waits = [link.turn() for link in self._links]
+        return min((wait for wait in waits if wait is not None), default=None)
+
     def answer(self) -> None:
         """Answer what the workers completed."""
         for link in self._links:
@@ -78,6 +89,15 @@ class FrontLinks:
 
     def _least_first(self, targets: Sequence[Target]) -> Sequence[Target]:
         return sorted(targets, key=lambda target: self._links[target.worker].in_flight)
+
+
+def links_of(place: ProcessPlace) -> FrontLinks:
+    """Return the links of a front, one to each worker."""
+    links: list[FrontLink] = []
+    for memory, inputs, wake in zip(place.links, place.inputs, place.wake_workers, strict=True):
+        shared = links[0].inputs if links else None
+        links.append(FrontLink(LinkMemory(memory, place.layout, inputs), wake, shared))
+    return FrontLinks(links)
 
 
 def line_of(target: LinkTarget) -> Line:

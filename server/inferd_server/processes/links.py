@@ -28,7 +28,7 @@ class Links:
         self._layout = layout
         self._memories = {pair: create(layout) for pair in product(range(fronts), range(workers))}
         self._mapped = {pair: LinkMemory(one, layout) for pair, one in self._memories.items()}
-        self._wake_fronts = tuple(os.eventfd(0) for _ in range(fronts))
+        self._wake_fronts = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _ in range(fronts))
         # Not blocking: several threads of a worker may read what one of them was woken for.
         self._wake_workers = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _ in range(workers))
 

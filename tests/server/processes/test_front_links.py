@@ -17,7 +17,7 @@ from inferd_server.batching.slots import Arena
 from inferd_server.errors import Cancelled
 from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.inbox import Inbox
-from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.link.front_end import LOOK_AGAIN_S, FrontLink
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
@@ -206,3 +206,14 @@ def test_who_goes_away_is_told_to_the_worker_that_has_the_request(rig: Rig) -> N
     assert not rig.retrying.withdraw(job)
     rig.workers[worker].engine.release()
     assert isinstance(caller.wait().error, Cancelled)
+
+
+def test_a_front_looks_at_every_link_before_it_sleeps(rig: Rig) -> None:
+    assert rig.links.turn() is None
+    callers = held(rig)
+    assert rig.links.turn() == LOOK_AGAIN_S
+    for worker in rig.workers:
+        worker.engine.release()
+    for caller in callers:
+        caller.wait()
+    assert rig.links.turn() is None
