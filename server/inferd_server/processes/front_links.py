@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Protocol, cast
 
 from inferd_server.batching.job import Job
@@ -40,6 +41,7 @@ class FrontLinks:
         """Take links that share their inputs; one at least, by the index of the worker."""
         self._links = links
         self.inputs: InputMemory = links[0].inputs
+        self._turns = count()
 
     @property
     def size(self) -> int:
@@ -52,7 +54,7 @@ class FrontLinks:
         return sum(link.in_flight for link in self._links)
 
     def submit(self, job: Job, line: Line, history: History = NEW) -> bool:
-        """Send a request to the worker that has the fewest; False if none serves its model."""
+        """Send a request to a worker that has the fewest; False if none serves its model."""
         tried: Sequence[Target] | None = None
         while (targets := line.targets) is not tried:
             # Once more if it was replaced, or lost, meanwhile.
@@ -88,7 +90,10 @@ class FrontLinks:
             link.answer()
 
     def _least_first(self, targets: Sequence[Target]) -> Sequence[Target]:
-        return sorted(targets, key=lambda target: self._links[target.worker].in_flight)
+        # Of those that have as few, one after the other: a front with one caller uses all.
+        first = next(self._turns) % len(targets)
+        turned = (*targets[first:], *targets[:first])
+        return sorted(turned, key=lambda target: self._links[target.worker].in_flight)
 
 
 def links_of(place: ProcessPlace) -> FrontLinks:

@@ -217,3 +217,9 @@ def test_a_front_looks_at_every_link_before_it_sleeps(rig: Rig) -> None:
     for caller in callers:
         caller.wait()
     assert rig.links.turn() is None
+
+
+def test_a_caller_who_waits_for_each_answer_uses_all_workers(rig: Rig) -> None:
+    for number in range(4):
+        rig.send(float(number)).wait()
+    assert [len(worker.engine.batches) for worker in rig.workers] == [2, 2]
