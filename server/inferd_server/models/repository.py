@@ -122,8 +122,7 @@ class Repository:
             SettingsError: the folder cannot be read.
         """
         try:
-            found = frozenset(model_names(self._folder))
-            found = found if held is None else found.intersection(held)
+            found = self._found(held)
         except SettingsError as error:
             self._want(expected)
             for name in expected:
@@ -140,16 +139,18 @@ class Repository:
             self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
             for index, name in enumerate(names, 1):
-                if name in failed:
-                    continue
                 progress(f"loading {index} of {len(names)}: {name}")
-                if not self._load_at_start(name, name in expected):
+                if name not in failed and not self._load_at_start(name, name in expected):
                     failed.add(name)
         except ShuttingDown:
             pass
         finally:
             progress("")
         return frozenset(failed)
+
+    def _found(self, held: Collection[str] | None) -> frozenset[str]:
+        names = frozenset(model_names(self._folder))
+        return names if held is None else names.intersection(held)
 
     def load(
         self, name: str, override: Override | None = None, agreement: Agreement | None = None

@@ -64,13 +64,18 @@ class FrontProcess(EndpointProcess):
         )
         self._remote_models = RemoteModels(self._retrying, self._changed)
         self._metrics = Metrics()
-        self._endpoint = Endpoint(
-            place.settings,
-            transport,
+        self._endpoint = self._endpoint_with(probe, certificates)
+
+    def _endpoint_with(
+        self, probe: Transport | None, certificates: Callable[[], Mapping[str, float]]
+    ) -> Endpoint:
+        return Endpoint(
+            self._place.settings,
+            self._transport,
             self._remote_models,
             self._metrics,
             lambda: self._condition,
-            channel.tell,
+            self._channel.tell,
             self._give_back,
             lambda: {**self._gauges(), **certificates()},
             probe,

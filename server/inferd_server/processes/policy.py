@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inferd_engines.devices import Device
+
 from inferd_server.settings.model import EngineSettings, Settings
 
 FIRST_S, LONGEST_S = 0.1, 5.0
@@ -45,6 +47,27 @@ class Arrangement:
         if not self.fronts:
             return "one process"
         return f"{self.fronts} front process{'es' if self.fronts > 1 else ''} and a worker process"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """The processes of a server: fronts and workers, or replicas."""
+
+    fronts: int
+    """0 where there are replicas."""
+    replicas: int = 0
+    devices: Sequence[Device] = ()
+    """GPUs that each have a worker; none: there is one worker, for whatever there is."""
+
+    @property
+    def role(self) -> str:
+        """Of the processes that take calls."""
+        return "replica" if self.replicas else "front"
+
+    @property
+    def workers(self) -> int:
+        """How many."""
+        return max(1, len(self.devices))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from inferd_engines.devices import Device, DeviceProblem, chosen, found
 
 from inferd_server.errors import StartupError
 from inferd_server.monitoring.logs import LogControl
-from inferd_server.processes.policy import Arrangement, wants_gpu
+from inferd_server.processes.policy import Arrangement, ServerPlan, wants_gpu
 from inferd_server.processes.spawn import MODULE, spawn
-from inferd_server.processes.supervisor import ServerPlan, Supervisor
+from inferd_server.processes.supervisor import Supervisor
 from inferd_server.service_manager import taken_from
 from inferd_server.settings.model import ALL, Settings
 from inferd_server.signals import StopSignals

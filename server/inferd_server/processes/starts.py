@@ -35,7 +35,8 @@ class ServerParts:
     ports: Ports
     logs: LogControl
     holders: Holders
-    placements: Placements
+    placements: Placements | None
+    """None where there are replicas."""
     deaths: WorkerDeaths
     quarantine: Quarantine
     regions: Registry
@@ -82,6 +83,7 @@ class Starts:
 
     def _worker(self, index: int) -> Child:
         parts, placements = self._parts, self._parts.placements
+        assert placements is not None
         placements.survey()
         place, inherited = parts.links.for_worker(parts.settings, parts.ports.address, index)
         device = placements.devices[index].uuid if placements.devices else ""

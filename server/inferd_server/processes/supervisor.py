@@ -6,9 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-
-from inferd_engines.devices import Device
+from dataclasses import replace
 
 from inferd_server.address import beside
 from inferd_server.errors import PermissionDenied
@@ -26,7 +24,7 @@ from inferd_server.processes.holders import Holders
 from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.links import Links
 from inferd_server.processes.placement import Placements
-from inferd_server.processes.policy import FAILURES_ON_GPU, LIMIT, wants_gpu
+from inferd_server.processes.policy import FAILURES_ON_GPU, LIMIT, ServerPlan, wants_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.shared_state import Registry, SharedState
@@ -64,27 +62,6 @@ HURRY_S = 1.0
 """As ANSWER_S, when there is no time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerPlan:
-    """The processes of a server: fronts and workers, or replicas."""
-
-    fronts: int
-    """0 where there are replicas."""
-    replicas: int = 0
-    devices: Sequence[Device] = ()
-    """GPUs that each have a worker; none: there is one worker, for whatever there is."""
-
-    @property
-    def role(self) -> str:
-        """Of the processes that take calls."""
-        return REPLICA if self.replicas else FRONT
-
-    @property
-    def workers(self) -> int:
-        """How many."""
-        return max(1, len(self.devices))
-
-
 class Supervisor:
     """Speaks for the processes of one server. Any thread may call any method."""
 
@@ -107,9 +84,10 @@ class Supervisor:
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
         """
-        self._plan = plan
         self.failure = ""
+        self._plan = plan
         self._settings = settings
+        self._logs = logs
         self._told_failure = failed
         self._ports = Ports(settings)
         self._metrics = Metrics()
@@ -119,27 +97,48 @@ class Supervisor:
         self._ended = threading.Event()
         self._metrics_port = 0
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
-        links = Links(plan.fronts, layout_of(settings.split), plan.workers)
-        self._children = Children(links, self._lock, self._events(), replicas=plan.replicas)
+        self._hold_models()
+        self._follow(started)
+        self._starts = Starts(
+            self._parts(),
+            spawn_child,
+            self._children.failures,
+            lambda: self._condition.now,
+            lambda: self._condition.taking_calls,
+        )
+
+    def _hold_models(self) -> None:
+        """Make what knows the processes and their models."""
+        plan, settings = self._plan, self._settings
+        self._links = Links(plan.fronts, layout_of(settings.split), plan.workers)
+        self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
         self._holders = Holders(self._lock, self._placements, self._totals.busy)
-        self._vigil = self._watchdog()
+
+    def _follow(self, started: Callable[[], None]) -> None:
+        """Make what follows the processes, and answers for all of them."""
+        settings, endpoints = self._settings.survival, self._children.live_endpoints
+        self._vigil = Watchdog(settings, time.monotonic, endpoints, bool(self._plan.replicas))
         self._condition = self._condition_of(started)
         self._shared_state = SharedState(
-            self._children, self._regions, logs, self._totals, self._holders
+            self._children, self._regions, self._logs, self._totals, self._holders
         )
-        self._starts = Starts(
-            ServerParts(
-                *(settings, links, self._ports, logs, self._holders, placements, self._deaths),
-                *(self._quarantine, self._regions, plan.replicas),
-            ),
-            spawn_child,
-            self._children.failures,
-            lambda: self._condition.now,
-            lambda: self._condition.taking_calls,
+
+    def _parts(self) -> ServerParts:
+        return ServerParts(
+            self._settings,
+            self._links,
+            self._ports,
+            self._logs,
+            self._holders,
+            self._placements,
+            self._deaths,
+            self._quarantine,
+            self._regions,
+            self._plan.replicas,
         )
 
     def _events(self) -> Events:
@@ -157,14 +156,6 @@ class Supervisor:
 
     def _changed(self) -> None:
         self._condition.update()
-
-    def _watchdog(self) -> Watchdog:
-        return Watchdog(
-            self._settings.survival,
-            time.monotonic,
-            self._children.live_endpoints,
-            bool(self._plan.replicas),
-        )
 
     def _condition_of(self, started: Callable[[], None]) -> ServerCondition:
         known = Sources(self._children, self._holders, self._vigil, self._metrics, self._where)

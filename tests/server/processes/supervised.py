@@ -13,8 +13,9 @@ from inferd_server.errors import InferdError
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import messages
+from inferd_server.processes.policy import ServerPlan
 from inferd_server.processes.spawn import Child
-from inferd_server.processes.supervisor import ServerPlan, Supervisor
+from inferd_server.processes.supervisor import Supervisor
 from inferd_server.settings.sources import load_settings
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild

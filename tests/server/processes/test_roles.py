@@ -11,8 +11,9 @@ import pytest
 from inferd_server.errors import PermissionDenied
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
+from inferd_server.processes.policy import ServerPlan
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child
-from inferd_server.processes.supervisor import ServerPlan, Supervisor
+from inferd_server.processes.supervisor import Supervisor
 from inferd_server.settings.sources import load_settings
 
 from tests.fakes.child import WITHIN, FakeChannel, FakeChild
