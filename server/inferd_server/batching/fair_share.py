@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-KEPT_S = 0.005
-"""Seconds for which the place of a model is kept whose run has ended, while others wait."""
+KEPT_S, KEPT_PART = 0.01, 0.5
+"""Seconds, and part of its last run, for which a model's place is kept at most."""
+MISSES = 3
+"""Times in a row that a model came back too late, after which its place is not kept."""
 
 
 @dataclass(slots=True, eq=False)
@@ -26,20 +28,22 @@ class Member:
     """Engines of it that wait for a turn."""
     ended: float = float("-inf")
     """When its last run ended, in monotonic seconds."""
+    keeps: float = 0.0
+    """Seconds from then on in which it should be back."""
     kept: float = float("-inf")
     """Until when it counts as waiting though no engine of it does, in monotonic seconds."""
     stays: bool = False
     """Requests waited for it when its last run ended, so that it never left the line."""
-    prompt: bool = True
-    """It came back within KEPT_S the last time."""
+    misses: int = 0
+    """Times in a row that it came back too late."""
 
 
 class FairShare:
     """Lets so many models run at a time; who used least of its share goes next.
 
     Who did nothing for a while has saved nothing: it starts where the others are. Who has just
-    ended a run is in line again: at once if requests wait for it, and else for KEPT_S if it came
-    back as quickly the last time, as a model does whose callers send when they have their answers.
+    ended a run is in line again: for sure if requests wait for it, and else for a moment if it
+    tends to be back by then, as a model is whose callers send when they have their answers.
     """
 
     def __init__(self, concurrent: int, clock: Callable[[], float]) -> None:
@@ -88,7 +92,7 @@ class FairShare:
             member.spent += seconds / member.weight
             if not member.running:
                 self._running -= 1
-                self._end(member, more)
+                self._end(member, seconds, more)
             self._changed.notify_all()
 
     def put_back(self, member: Member) -> None:
@@ -108,7 +112,8 @@ class FairShare:
         """Put a member in line; under the lock."""
         now = self._clock()
         if not (member.running or member.waiting or member.stays):
-            member.prompt = now - member.ended <= KEPT_S
+            late = now - member.ended > member.keeps
+            member.misses = member.misses + 1 if late else 0
             if now > member.kept:
                 member.spent = max(member.spent, self._spent)
         member.waiting += 1
@@ -131,12 +136,13 @@ class FairShare:
             self._line.pop(member)
         member.stays = False
 
-    def _end(self, member: Member, more: bool) -> None:
+    def _end(self, member: Member, seconds: float, more: bool) -> None:
         """Keep the place of a member that runs no more, if it is expected back."""
         member.ended = self._clock()
         member.stays = more
-        if more or member.prompt:
-            member.kept = member.ended + KEPT_S
+        member.keeps = KEPT_S if more else min(KEPT_S, seconds * KEPT_PART)
+        if more or member.misses < MISSES:
+            member.kept = member.ended + member.keeps
             self._line.setdefault(member)
 
     def _before(self, member: Member, now: float) -> int:
