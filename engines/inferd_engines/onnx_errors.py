@@ -52,6 +52,7 @@ MAKERS: Mapping[str, str] = {
 }
 """What a file is and what to do with it, by its suffix or name."""
 MARKS: Sequence[tuple[bytes, str]] = (
+    (b"inferd seal ", "sealed, and its seal.json is not beside it: copy the whole folder"),
     (b"version https://git-lfs", "a pointer of Git LFS and not the model: run git lfs pull"),
     (b"PK\x03\x04", f"PyTorch's or Keras', whatever its name: {_EXPORT}"),
     (b"\x89HDF", f"TensorFlow's or Keras', whatever its name: {_EXPORT}"),

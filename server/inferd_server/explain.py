@@ -14,6 +14,7 @@ from inferd_engines.cores import usable_cores
 from inferd_server import environment
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.models.layout import model_names
+from inferd_server.models.trust import check_trust
 from inferd_server.processes.policy import Arrangement
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
@@ -123,6 +124,7 @@ def problems_of(settings: Settings) -> list[str]:
         lambda: check_host(settings.listen.host),
         lambda: model_names(settings.repository.model_repository),
         lambda: check_security(settings),
+        lambda: check_trust(settings.seal),
         lambda: check_readable(settings),
     )
     return [problem for problem in map(_problem, checks) if problem]

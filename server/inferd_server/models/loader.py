@@ -24,9 +24,11 @@ from inferd_server.models.digest import answers_digest
 from inferd_server.models.files import link_roots
 from inferd_server.models.loading import Loading, Lost, Surroundings
 from inferd_server.models.row_trials import RowTrials
+from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
+from inferd_server.settings.seal import SealSettings
 
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "
@@ -52,6 +54,7 @@ class Loader:
         memory: MemoryGauge | None = None,
         end: End = go_on,
         replicated: bool = False,
+        trust: SealSettings | None = None,
     ) -> None:
         """Keep how to load.
 
@@ -69,8 +72,10 @@ class Loader:
             memory: tells of this process's memory; None: it is asked.
             end: called with an error after which an engine can run nothing more.
             replicated: other processes have the same models, and get some of the requests.
+            trust: what is demanded of files; None: nothing.
         """
         self._replicated = replicated
+        self._trust = trust or SealSettings()
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
@@ -108,11 +113,13 @@ class Loader:
 
         Raises:
             EngineError: the model cannot be served.
+            UntrustedFiles: its files are not what was sealed or signed.
         """
         if self._replicated and config.sequence is not None:
             raise EngineError(NO_SEQUENCES)
         # Read once for all instances, which are of one model then.
-        files = ModelFiles(path, self._roots(path), self._memory.headroom)
+        reader = reader_of(self._trust, name, version, path)
+        files = ModelFiles(path, self._roots(path), self._memory.headroom, reader)
         options = EngineOptions(
             self._engine.engine_threads,
             self._engine.engine_providers,
@@ -204,6 +211,7 @@ def loader_of(
         roots=partial(link_roots, models.model_repository, models.link_folders),
         end=end,
         replicated=replicated,
+        trust=settings.seal,
     )
 
 

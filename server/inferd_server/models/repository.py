@@ -10,11 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from inferd_engines.engine import UntrustedFiles
+
 from inferd_server.errors import (
     InferdError,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
+    ModelUntrusted,
     SettingsError,
     ShuttingDown,
 )
@@ -32,6 +35,7 @@ from inferd_server.models.load_marks import LoadMarks
 from inferd_server.models.loader import Loader, unexpected
 from inferd_server.models.overrides import Override, Overrides, Placed
 from inferd_server.models.readiness import Agreement
+from inferd_server.models.recovery import PASSING
 from inferd_server.models.under_way import UnderWay
 from inferd_server.models.version import Handle
 
@@ -166,6 +170,7 @@ class Repository:
             MemoryBudgetExceeded: the files of the override are too large.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
+            ModelUntrusted: its files are not what was sealed or signed.
             ShuttingDown: the repository is being closed.
         """
         with self._under_way.alone(name):
@@ -296,7 +301,7 @@ class Repository:
         except Exception as error:
             where = {"model": name, "error": str(error)}
             log.error("a model failed to load", extra=where, exc_info=unexpected(error))
-            absent = isinstance(error, InferdError) and error.reason == FILES_ABSENT
+            absent = isinstance(error, InferdError) and error.reason in PASSING
             if expected or absent:
                 self._is_missing(name)
             return False
@@ -442,10 +447,13 @@ class Repository:
             self._loader.unload(handle, None)
             self._refused(source.name, handle.version, f"not loaded, {why}")
 
-    def _refusal(self, source: ModelSource, version: int, error: Exception) -> ModelNotReady:
+    def _refusal(self, source: ModelSource, version: int, error: Exception) -> InferdError:
         """Return why a load is refused, in the words and with the reason that callers get."""
         name, path = source.name, source.versions[version]
         text = f"version {version} of model {name!r} cannot be loaded: {error}"
+        if isinstance(error, UntrustedFiles):
+            kind = ModelNotReady if error.reason in PASSING else ModelUntrusted
+            return kind(text, reason=error.reason)
         if not self._files.missing(name, version, path):
             return ModelNotReady(text)
         return ModelNotReady(text, reason=FILES_ABSENT)

@@ -1,0 +1,1 @@
+"""What `inferd models` can do with sealed folders."""
