@@ -23,6 +23,7 @@ from inferd_seal.keys import unwrap
 from inferd_seal.signature import SIGNATURE_FILE, read_signature, signed_digests
 from inferd_seal.stream import CHUNK, MAGIC, Header, is_sealed, read_header, unseal
 
+NO_SEAL = f"it has no {SEAL_FILE}, without which no model is taken here: inferd models seal"
 Demand = Literal["any", "signed", "sealed"]
 
 
@@ -53,6 +54,8 @@ class VersionReader:
             SealError: it is not what is demanded, or not this version.
         """
         self._folder = folder
+        if trust.demand == "sealed" and read_seal(folder) is None:
+            raise NotSealed(NO_SEAL)
         self._signed = signed_files(folder, trust)
         self.seal = self._checked_seal(name, version, trust)
         self.key = b""
@@ -112,9 +115,7 @@ class VersionReader:
         content = read_seal(self._folder)
         if content is None:
             if trust.demand != "any":
-                raise NotSealed(
-                    f"it has no {SEAL_FILE}, and models must be {trust.demand}: inferd models seal"
-                )
+                raise NotSealed(NO_SEAL)
             return None
         if self._signed is not None:
             self._check_signed(SEAL_FILE, hashlib.sha256(content).hexdigest())

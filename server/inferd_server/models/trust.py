@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,11 +96,22 @@ def reader_of(trust: SealSettings, name: str, version: int, model: Path) -> File
         text = f"it is sealed or signed, and {error.name} is missing: {CURE}"
         raise UntrustedFiles(text, NOT_INSTALLED) from error
     try:
-        return TrustedFiles(
-            VersionReader(folder, name, version, trust_of(trust)), folder, strict=strict
-        )
+        version_files = VersionReader(folder, name, version, trust_of(trust))
     except SealError as error:
         raise UntrustedFiles(str(error), error.reason) from error
+    if version_files.sealed:
+        leave_no_core()
+    return TrustedFiles(version_files, folder, strict=strict)
+
+
+def leave_no_core() -> None:
+    """Have this process write no memory to a disk when it ends badly.
+
+    A limit of 1 is too little for a file, and the kernel sends no pipe a core then: core(5).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    least = 1 if most == resource.RLIM_INFINITY else min(1, most)
+    resource.setrlimit(resource.RLIMIT_CORE, (least, most))
 
 
 def trust_of(settings: SealSettings) -> Trust:
