@@ -24,6 +24,7 @@ from inferd_server.models.digest import answers_digest
 from inferd_server.models.files import link_roots
 from inferd_server.models.loading import Loading, Lost, Surroundings
 from inferd_server.models.row_trials import RowTrials
+from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
@@ -99,7 +100,15 @@ class Loader:
             end,
         )
 
-    def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
+    def load(
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        config: ModelConfig,
+        lost: Lost,
+        declared: tuple[DeclaredTensor, ...] = (),
+    ) -> Handle:
         """Open every instance and return once all are ready; blocks.
 
         The first instance opens alone: what it finds out shapes queue and slots.
@@ -110,6 +119,7 @@ class Loader:
             path: its file.
             config: its model.yaml.
             lost: called after the handle lost an engine; it serves no more then.
+            declared: what its config.pbtxt says of inputs and outputs.
 
         Raises:
             EngineError: the model cannot be served.
@@ -129,7 +139,9 @@ class Loader:
             self._engine.cores,
         )
         most_rows = self._batch_limits.get((name, version))
-        loading = Loading(name, version, files, config, self._surroundings, lost, most_rows)
+        loading = Loading(
+            name, version, files, config, self._surroundings, lost, most_rows, declared
+        )
         instances = [
             Instance(
                 f"{name}-{version}-{index}",

@@ -326,6 +326,9 @@ class Repository:
             agreement: with other processes that load it, too; None: there are none.
         """
         source = self._read(name, placed)
+        if source.without_effect:
+            told = {"model": name, "fields": ", ".join(source.without_effect)}
+            log.warning("config.pbtxt says what has no effect here", extra=told)
         changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
         with self._under_way.loading(), self._marks.loading(name):
             loaded, failures = self._open(source, changed, whole)
@@ -369,7 +372,8 @@ class Repository:
         if entry is None or entry.handle is None or entry.state is not State.READY:
             return False
         same = self._files.unchanged(source.name, version, source.versions[version])
-        return same and entry.handle.config == source.config
+        before = (entry.handle.config, entry.handle.declared)
+        return same and before == (source.config, source.declared)
 
     def _open(
         self, source: ModelSource, versions: Iterable[int], whole: bool
@@ -407,7 +411,12 @@ class Repository:
         states = self._files.look(source.versions[version])
         try:
             handle = self._loader.load(
-                name, version, source.versions[version], source.config, self._lost
+                name,
+                version,
+                source.versions[version],
+                source.config,
+                self._lost,
+                source.declared,
             )
         except Exception as error:
             self._refused(name, version, str(error))
