@@ -27,7 +27,9 @@ from pydantic import BaseModel
 from .pages import PAGES, blocks, quoted, tables
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / name for name in ("server/inferd_server", "engines/inferd_engines")]
+SOURCES = [
+    ROOT / name for name in ("server/inferd_server", "engines/inferd_engines", "seal/inferd_seal")
+]
 CLIENT = ROOT / "client/inferd_client"
 each_page = pytest.mark.parametrize("page", PAGES)
 # The others name much of other programs: of exporters, of TensorRT and of Triton.
@@ -127,7 +129,8 @@ def error_classes() -> list[type[errors.InferdError]]:
 def flags() -> frozenset[str]:
     """Return the flags of every command."""
     found: set[str] = set()
-    for entry in entry_points(group="inferd.commands"):
+    groups = ("inferd.commands", "inferd.models.commands")
+    for entry in [entry for group in groups for entry in entry_points(group=group)]:
         parser = argparse.ArgumentParser()
         entry.load().configure(parser)
         found |= set(parser._option_string_actions)
