@@ -14,6 +14,9 @@ from typing import NamedTuple, Protocol
 
 from inferd_engines.engine import EngineError
 
+SEALED = b"inferd seal "
+"""How the files of sealed models begin."""
+
 
 class FileState(NamedTuple):
     """A file as it was at one moment: another content has another state."""
@@ -39,6 +42,16 @@ class FileReader(Protocol):
             UntrustedFiles: it is not what it must be.
         """
 
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return what may be kept on a disk of something that was made of the files."""
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under that name.
+
+        Raises:
+            UntrustedFiles: it is something else.
+        """
+
 
 class PlainReader:
     """Reads files as they lie there."""
@@ -54,6 +67,16 @@ class PlainReader:
         with path.open("rb") as file:
             state = state_of(os.fstat(file.fileno()))
             return file.read(), state
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return the data, of which nothing is secret."""
+        del name
+        return data
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return the data."""
+        del name
+        return data
 
 
 class ModelFiles:
@@ -90,6 +113,27 @@ class ModelFiles:
     def sealed(self) -> bool:
         """True if the contents must not get to a disk."""
         return self._reader.sealed
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return what may be kept on a disk of something that was made of the files.
+
+        Args:
+            name: by which it is kept.
+            data: it.
+        """
+        return self._reader.protect(name, data)
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under that name.
+
+        Raises:
+            UntrustedFiles: it is something else.
+        """
+        return self._reader.reveal(name, data)
+
+    def again(self) -> ModelFiles:
+        """Return the same files, not read yet, for another thread."""
+        return ModelFiles(self.model, self._roots, self._room, self._reader)
 
     def content(self) -> bytes:
         """Return the bytes of the model file.
@@ -184,6 +228,16 @@ class ModelFiles:
                     f"{self.model.parent / name} changed while the model was loaded: write new "
                     "files beside the old ones, rename them, and load the model again"
                 )
+
+
+def is_sealed(path: Path) -> bool:
+    """Tell whether a file is one of a sealed model, as it lies there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(SEALED)) == SEALED
 
 
 def folder_states(folder: Path) -> dict[str, FileState]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,20 @@ from inferd_seal.errors import (
 from inferd_seal.folder import SEAL_FILE, Seal, decode_seal, read_seal, read_wrapped
 from inferd_seal.keys import unwrap
 from inferd_seal.signature import SIGNATURE_FILE, read_signature, signed_digests
-from inferd_seal.stream import CHUNK, MAGIC, Header, is_sealed, read_header, unseal
+from inferd_seal.stream import (
+    CHUNK,
+    MAGIC,
+    Header,
+    is_sealed,
+    new_header,
+    read_header,
+    seal_stream,
+    unseal,
+)
 
 NO_SEAL = f"it has no {SEAL_FILE}, without which no model is taken here: inferd models seal"
+MADE = ".made"
+"""Folder, as a header names it, of what is made of a model; none of the model's own files."""
 Demand = Literal["any", "signed", "sealed"]
 
 
@@ -89,6 +101,30 @@ class VersionReader:
         if self._signed is not None:
             self._check_signed(name, source.digest())
         return content
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Seal something that was made of the files, such as a plan; of a sealed version only.
+
+        Args:
+            name: by which it is kept.
+            data: it.
+        """
+        assert self.seal is not None
+        seal = self.seal
+        header = new_header(seal.model, seal.version, f"{MADE}/{name}", len(data), seal.seal)
+        return b"".join(seal_stream(io.BytesIO(data), header, self.key))
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under a name.
+
+        Raises:
+            SealError: it is something else, or was changed.
+        """
+        assert self.seal is not None
+        source = io.BytesIO(data)
+        header = read_header(source, name)
+        check_header(header, self.seal, f"{MADE}/{name}")
+        return unseal(source, header, self.key)
 
     def _content(self, name: str, source: HashedFile) -> bytes:
         begin = source.begin(len(MAGIC))

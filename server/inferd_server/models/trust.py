@@ -64,6 +64,25 @@ class TrustedFiles:
             except SealError as error:
                 raise UntrustedFiles(str(error), error.reason) from error
 
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return what may be kept on a disk of something that was made of the files."""
+        return self._version.protect(name, data) if self.sealed else data
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under that name.
+
+        Raises:
+            UntrustedFiles: it is something else.
+        """
+        from inferd_seal.errors import SealError
+
+        if not self.sealed:
+            return data
+        try:
+            return self._version.reveal(name, data)
+        except SealError as error:
+            raise UntrustedFiles(str(error), error.reason) from error
+
     def _outside(self, path: Path) -> tuple[bytes, FileState]:
         """Read a file that belongs to all versions of a model, such as a library of operators."""
         if self._strict:
