@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -184,30 +186,67 @@ def seal_folder(
     name, version = place_of(folder)
     if folder.is_symlink():
         raise Unusable(f"{folder} is a link: give the folder that it leads to")
-    before = seal_of(folder)
-    if before is not None and sources:
-        raise Unusable(f"{folder} is sealed already; `inferd models rotate` changes its keys")
-    if before is not None and signer is None:
-        raise Unusable(f"{folder} is sealed already, and nobody is to sign it")
-    keys = [read_key(source) for source in sources]
-    made = folder.parent / f".{folder.name}.sealing-{secrets.token_hex(4)}"
-    try:
-        if before is not None:
-            shutil.copytree(folder, made)
-            seal = before
-        else:
-            files = tuple(model_files(folder))
-            seal = Seal(name, version, secrets.token_hex(16), bool(keys), files)
-            _write_sealed(folder, made, seal, keys, progress)
-        if signer is not None:
-            write_signature(made, name, signer)
-        # What is replaced goes at once.
-        sync(made)
-        exchange(made, folder)
-        sync(folder.parent, inside=False)
-    finally:
+    with alone_in(folder.parent):
+        made = folder.parent / f".{folder.name}.sealing"
+        # Left by one that was killed; the clear, perhaps.
         shutil.rmtree(made, ignore_errors=True)
+        before = seal_of(folder)
+        seal = _to_seal(folder, name, version, before, sources, signer)
+        try:
+            if before is None:
+                keys = [read_key(source) for source in sources]
+                _write_sealed(folder, made, seal, keys, progress)
+            else:
+                shutil.copytree(folder, made)
+            if signer is not None:
+                write_signature(made, name, signer)
+            # What is replaced goes at once.
+            sync(made)
+            exchange(made, folder)
+            sync(folder.parent, inside=False)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
     return seal
+
+
+def _to_seal(
+    folder: Path,
+    name: str,
+    version: int,
+    before: Seal | None,
+    sources: Sequence[str],
+    signer: ec.EllipticCurvePrivateKey | None,
+) -> Seal:
+    """Return the seal that a version gets, or has already and keeps.
+
+    Raises:
+        Unusable: there is nothing to do, or nothing that it could be done to.
+    """
+    if before is None:
+        files = tuple(model_files(folder))
+        return Seal(name, version, secrets.token_hex(16), bool(sources), files)
+    if sources:
+        raise Unusable(f"{folder} is sealed already; `inferd models rotate` changes its keys")
+    if signer is None:
+        raise Unusable(f"{folder} is sealed already, and nobody is to sign it")
+    return before
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Be the only one that seals anything in a folder.
+
+    Raises:
+        Unusable: somebody else does.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise Unusable(f"another process seals something in {folder}") from error
+    finally:
+        os.close(descriptor)
 
 
 def _write_sealed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from inferd_seal import errors
-from inferd_seal.folder import rotate, seal_folder, seal_of
+from inferd_seal.folder import alone_in, rotate, seal_folder, seal_of
 from inferd_seal.reader import Trust, VersionReader, verify_folder
 from inferd_seal.signature import read_private_key, read_public_key
 
@@ -47,6 +48,54 @@ def test_what_fails_while_it_is_sealed_leaves_the_folder_as_it_was(
         keys.seal(folder)
     assert seal_of(folder) is None
     assert sorted(path.name for path in folder.parent.iterdir()) == ["1"]
+
+
+def test_what_a_killed_command_left_in_the_clear_goes_with_the_next(
+    keys: Keys, tmp_path: Path
+) -> None:
+    folder = keys.seal(plain_folder(tmp_path))
+    (folder.parent / ".1.sealing").mkdir()
+    (folder.parent / ".1.sealing/model.onnx").write_bytes(b"in the clear")
+    with pytest.raises(errors.Unusable, match="sealed already"):
+        keys.seal(folder)
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["1"]
+
+
+def test_two_commands_do_not_seal_one_model_at_a_time(keys: Keys, tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path)
+    with alone_in(folder.parent), pytest.raises(errors.Unusable, match="another process seals"):
+        keys.seal(folder)
+    keys.seal(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["seal", "rotate"])
+def test_a_command_that_is_killed_leaves_a_whole_version(
+    keys: Keys, tmp_path: Path, command: str
+) -> None:
+    other, chance = make_keys(tmp_path, "other-"), random.Random(command)
+    whole = plain_folder(tmp_path / "whole", content=bytes(20 << 20))
+    before = (whole / "model.onnx").read_bytes()
+    both, ends = Trust((keys.key, other.key)), set()
+    for attempt in range(100):
+        folder = tmp_path / str(attempt) / "m/1"
+        shutil.copytree(whole, folder)
+        words = ["seal", str(folder), "--key", keys.key]
+        if command == "rotate":
+            keys.seal(folder)
+            words = ["rotate", str(folder), "--key", keys.key, "--new-key", other.key]
+        running = subprocess.Popen([sys.executable, "-m", "inferd_client", "models", *words])
+        try:
+            running.wait(chance.uniform(0.05, 0.5))
+        except subprocess.TimeoutExpired:
+            running.kill()
+        running.wait()
+        sealed = seal_of(folder)
+        ends.add((sealed is not None, running.returncode))
+        found = (folder / "model.onnx").read_bytes()
+        assert (content(folder, both) if sealed is not None else found) == before
+        shutil.rmtree(folder)
+    assert len(ends) > 1
 
 
 def tampered(folder: Path) -> None:
