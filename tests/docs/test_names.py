@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2, model_config_pb2
 from inferd.v1 import server_pb2
+from inferd_client.cli import flags_of, operations_of
 from inferd_server import errors
 from inferd_server.models.config import ModelConfig
 from inferd_server.security.identities_file import IdentitiesFile
@@ -129,11 +130,11 @@ def error_classes() -> list[type[errors.InferdError]]:
 def flags() -> frozenset[str]:
     """Return the flags of every command."""
     found: set[str] = set()
-    groups = ("inferd.commands", "inferd.models.commands")
-    for entry in [entry for group in groups for entry in entry_points(group=group)]:
+    for entry in entry_points(group="inferd.commands"):
         parser = argparse.ArgumentParser()
         entry.load().configure(parser)
-        found |= set(parser._option_string_actions)
+        for each in (parser, *operations_of(parser).values()):
+            found |= set(flags_of(each))
     return frozenset(found)
 
 

@@ -11,13 +11,12 @@ from importlib.metadata import entry_points
 from inferd_client import tables
 from inferd_client.client import Client
 from inferd_client.commands import connect
-from inferd_client.discovery import load
 from inferd_client.errors import Unimplemented
 from inferd_client.information import ModelState, ModelVersionStatus
 
-HELP = "list the models of a server; seal, verify and rotate those of a folder"
-GROUP = "inferd.models.commands"
-"""Entry points of what can be done besides, each a module like that of a command."""
+HELP = "list the models of a server; seal and verify those of a folder"
+GROUP = "inferd.models"
+"""Entry points: modules whose `configure` adds operations."""
 
 HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON", "BATCHING")
 
@@ -26,15 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     connect.configure(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    inner = parser.add_subparsers(title="with a folder of models", metavar="COMMAND")
-    for command in map(load, sorted(entry_points(group=GROUP), key=lambda entry: entry.name)):
-        child = inner.add_parser(
-            command.name, help=command.help, description=command.help, allow_abbrev=False
-        )
-        child.set_defaults(parser=child)
-        if command.module is not None:
-            command.module.configure(child)
-            child.set_defaults(run=command.module.run)
+    parsers = parser.add_subparsers(title="operations", metavar="OPERATION", dest="operation")
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        entry.load().configure(parsers)
 
 
 def run(arguments: argparse.Namespace) -> int:
