@@ -18,7 +18,7 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from inferd_seal.errors import Tampered, Unusable
 from inferd_seal.keys import (
-    SealName,
     WrappedKey,
     decode_wrapped,
     encode_wrapped,
@@ -40,6 +39,8 @@ from inferd_seal.stream import CHUNK, KEY, new_header, seal_stream
 SEAL_FILE, KEYS_FILE = "seal.json", "seal.keys"
 OWN = frozenset({SEAL_FILE, KEYS_FILE, SIGNATURE_FILE})
 """Files that are no part of the model."""
+SETTINGS = frozenset({"model.yaml"})
+"""Files that are read before a key is asked for; they are signed, and left in the clear."""
 FORMAT = 1
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Source: renameat2(2)."""
@@ -55,11 +56,13 @@ class Seal:
     """Random, for this sealing."""
     encrypted: bool
     files: tuple[str, ...]
+    plain: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of files that are left in the clear, by name."""
 
     @property
-    def name(self) -> SealName:
-        """What the data key belongs to."""
-        return SealName(self.model, self.version, self.seal)
+    def bound(self) -> bytes:
+        """All of it, which the data key is bound to."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
 
 
 def read_seal(folder: Path) -> bytes | None:
@@ -100,7 +103,11 @@ def decode_seal(content: bytes) -> Seal:
         seal = Seal(**{**told, "files": tuple(map(str, told["files"]))})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Tampered(f"{SEAL_FILE} was changed") from error
-    if not (isinstance(seal.model, str) and isinstance(seal.version, int)):
+    if not (
+        isinstance(seal.model, str)
+        and isinstance(seal.version, int)
+        and isinstance(seal.plain, dict)
+    ):
         raise Tampered(f"{SEAL_FILE} was changed")
     return seal
 
@@ -223,8 +230,9 @@ def _to_seal(
         Unusable: there is nothing to do, or nothing that it could be done to.
     """
     if before is None:
-        files = tuple(model_files(folder))
-        return Seal(name, version, secrets.token_hex(16), bool(sources), files)
+        files = tuple(file for file in model_files(folder) if file not in SETTINGS)
+        plain = {file: file_digest(folder / file) for file in SETTINGS if (folder / file).exists()}
+        return Seal(name, version, secrets.token_hex(16), bool(sources), files, plain)
     if sources:
         raise Unusable(f"{folder} is sealed already; `inferd models rotate` changes its keys")
     if signer is None:
@@ -253,6 +261,9 @@ def _write_sealed(
     folder: Path, made: Path, seal: Seal, keys: Sequence[bytes], progress: Callable[[float], object]
 ) -> None:
     data_key = secrets.token_bytes(KEY)
+    for file in seal.plain:
+        made.mkdir(exist_ok=True)
+        shutil.copyfile(folder / file, made / file)
     for file in seal.files:
         (made / file).parent.mkdir(parents=True, exist_ok=True)
         with (folder / file).open("rb") as source, (made / file).open("xb") as target:
@@ -267,7 +278,7 @@ def _write_sealed(
                 progress(target.write(piece))
     (made / SEAL_FILE).write_bytes(encode_seal(seal))
     if keys:
-        wrapped = [wrap(data_key, key, seal.name) for key in keys]
+        wrapped = [wrap(data_key, key, seal.bound) for key in keys]
         (made / KEYS_FILE).write_bytes(encode_wrapped(wrapped))
     made.chmod(folder.stat().st_mode & 0o7777)
 
@@ -298,8 +309,8 @@ def rotate(folder: Path, old: Sequence[str], new: Sequence[str]) -> Mapping[str,
     if seal is None or not seal.encrypted:
         raise Unusable(f"{folder} is not sealed")
     before = read_wrapped(folder)
-    data_key = unwrap(before, old, seal.name)
-    after = [wrap(data_key, read_key(source), seal.name) for source in new]
+    data_key = unwrap(before, old, seal.bound)
+    after = [wrap(data_key, read_key(source), seal.bound) for source in new]
     replaced = folder / f".{KEYS_FILE}.{secrets.token_hex(4)}"
     try:
         replaced.write_bytes(encode_wrapped(after))

@@ -40,19 +40,6 @@ class WrappedKey:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class SealName:
-    """What a data key belongs to; it opens for nothing else."""
-
-    model: str
-    version: int
-    seal: str
-
-    def encoded(self) -> bytes:
-        """Return the bytes that the wrapped key is bound to."""
-        return json.dumps([self.model, self.version, self.seal]).encode()
-
-
 def parse_source(source: str) -> tuple[str, str]:
     """Return the kind and the place of a key; what names no kind is the path of a file.
 
@@ -114,19 +101,19 @@ def key_id(key: bytes) -> str:
     return hashlib.sha256(b"inferd key id\n" + key).hexdigest()[:16]
 
 
-def wrap(data_key: bytes, key: bytes, name: SealName) -> WrappedKey:
-    """Encrypt a data key."""
+def wrap(data_key: bytes, key: bytes, bound: bytes) -> WrappedKey:
+    """Encrypt a data key; `bound` is what it opens for, and for nothing else."""
     nonce = secrets.token_bytes(NONCE)
-    return WrappedKey(key_id(key), nonce, AESGCM(key).encrypt(nonce, data_key, name.encoded()))
+    return WrappedKey(key_id(key), nonce, AESGCM(key).encrypt(nonce, data_key, bound))
 
 
-def unwrap(wrapped: Sequence[WrappedKey], sources: Sequence[str], name: SealName) -> bytes:
+def unwrap(wrapped: Sequence[WrappedKey], sources: Sequence[str], bound: bytes) -> bytes:
     """Return the data key of a model.
 
     Args:
         wrapped: it, with one key or several.
         sources: where keys are; those that cannot be had matter only if no other one fits.
-        name: what it belongs to.
+        bound: what it was wrapped for.
 
     Raises:
         WrongKey: it is wrapped with another key.
@@ -145,18 +132,20 @@ def unwrap(wrapped: Sequence[WrappedKey], sources: Sequence[str], name: SealName
         given.append(key_id(key))
         for one in wrapped:
             if one.key == given[-1]:
-                return _unwrapped(one, key, name)
+                return _unwrapped(one, key, bound)
     if missing:
         raise missing[0]
     wanted = " or ".join(one.key for one in wrapped)
     raise WrongKey(f"it is sealed with the key {wanted}, and given is {', '.join(given)}")
 
 
-def _unwrapped(wrapped: WrappedKey, key: bytes, name: SealName) -> bytes:
+def _unwrapped(wrapped: WrappedKey, key: bytes, bound: bytes) -> bytes:
     try:
-        return AESGCM(key).decrypt(wrapped.nonce, wrapped.data, name.encoded())
+        return AESGCM(key).decrypt(wrapped.nonce, wrapped.data, bound)
     except (InvalidTag, ValueError) as error:
-        raise Tampered("its wrapped key was changed, or is that of another model") from error
+        raise Tampered(
+            "its wrapped key was changed, or its seal, or they are of two models"
+        ) from error
 
 
 def encode_wrapped(wrapped: Sequence[WrappedKey]) -> bytes:

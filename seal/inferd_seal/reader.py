@@ -19,7 +19,15 @@ from inferd_seal.errors import (
     Tampered,
     Unusable,
 )
-from inferd_seal.folder import SEAL_FILE, Seal, decode_seal, read_seal, read_wrapped
+from inferd_seal.folder import (
+    SEAL_FILE,
+    SETTINGS,
+    Seal,
+    decode_seal,
+    file_digest,
+    read_seal,
+    read_wrapped,
+)
 from inferd_seal.keys import unwrap
 from inferd_seal.signature import SIGNATURE_FILE, read_signature, signed_digests
 from inferd_seal.stream import (
@@ -72,7 +80,9 @@ class VersionReader:
         self.seal = self._checked_seal(name, version, trust)
         self.key = b""
         if self.seal is not None and self.seal.encrypted:
-            self.key = unwrap(read_wrapped(folder), trust.keys, self.seal.name)
+            self.key = unwrap(read_wrapped(folder), trust.keys, self.seal.bound)
+
+        self._check_plain()
 
     @property
     def sealed(self) -> bool:
@@ -139,6 +149,16 @@ class VersionReader:
         header = read_header(source, name)
         check_header(header, self.seal, name)
         return unseal(source, header, self.key)
+
+    def _check_plain(self) -> None:
+        """Refuse settings that are not those that were sealed."""
+        for name in SETTINGS if self.seal is not None else ():
+            assert self.seal is not None
+            there = (self._folder / name).exists()
+            if there != (name in self.seal.plain):
+                raise Tampered(f"{name} is {'new' if there else 'gone'} since it was sealed")
+            if there and file_digest(self._folder / name) != self.seal.plain[name]:
+                raise Tampered(f"{name} is not the file that was sealed")
 
     def _check_signed(self, name: str, digest: str) -> None:
         assert self._signed is not None

@@ -98,6 +98,23 @@ def test_a_command_that_is_killed_leaves_a_whole_version(
     assert len(ends) > 1
 
 
+def test_settings_in_the_folder_are_left_to_be_read_and_not_to_be_changed(
+    keys: Keys, tmp_path: Path
+) -> None:
+    folder = plain_folder(tmp_path)
+    (folder / "model.yaml").write_text("instances: 2")
+    seal_folder(folder, [keys.key], None)
+    assert (folder / "model.yaml").read_text() == "instances: 2"
+    trust = Trust((keys.key,))
+    assert content(folder, trust)
+    (folder / "model.yaml").write_text("instances: 3")
+    with pytest.raises(errors.Tampered, match=r"model\.yaml is not the file that was sealed"):
+        content(folder, trust)
+    (folder / "model.yaml").unlink()
+    with pytest.raises(errors.Tampered, match="is gone since"):
+        content(folder, trust)
+
+
 def tampered(folder: Path) -> None:
     model = bytearray((folder / "model.onnx").read_bytes())
     model[-20] ^= 1

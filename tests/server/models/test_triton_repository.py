@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd_server.errors import SettingsError
 from inferd_server.explain import triton_models
@@ -66,6 +70,11 @@ max_batch_size: 8
 input { name: "INPUT0" data_type: TYPE_STRING dims: 16 }
 output { name: "OUTPUT0" data_type: TYPE_STRING dims: 16 }
 """
+WORDS = (
+    *("name", "input", "max_batch_size", "dynamic_batching", "instance_group", "parameters"),
+    *("version_policy", "latest", "priority_levels", "count", "key", "value", "dims"),
+    *("{", "}", "[", "]", ":", ",", "-1", "0", "8", "99999999999999999999", '"m"', "true", "1e9"),
+)
 SCALARS = """
 max_batch_size: 8
 input { name: "INPUT0" data_type: TYPE_FP32 reshape { shape: [ 1 ] } }
@@ -359,6 +368,14 @@ def test_what_is_no_pbtxt_is_refused_with_its_line(tmp_path: Path, text: str, li
         read(tmp_path, text)
 
 
+@given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
+def test_whatever_a_pbtxt_holds_it_is_taken_or_refused_with_a_sentence(text: str) -> None:
+    with TemporaryDirectory() as folder:
+        # Anything else that is raised fails the test.
+        with suppress(SettingsError):
+            read(Path(folder), text)
+
+
 def test_a_pbtxt_that_is_no_text_is_refused(tmp_path: Path) -> None:
     folder = put(tmp_path, "m", "")
     (folder / "config.pbtxt").write_bytes(b"\xff\xfe")
@@ -401,6 +418,23 @@ def test_tensors_that_the_model_lacks_are_told_when_it_is_loaded(
     with running(tmp_path) as server:
         (one,) = server.stub.RepositoryIndex(oip.RepositoryIndexRequest()).models
         assert (one.state, why in one.reason) == ("UNAVAILABLE", True)
+
+
+REST = (
+    'input { name: "INPUT0" dims: 4 reshape { shape: [1, 4] } } '
+    'output { name: "OUTPUT0" dims: 4 reshape { shape: [1, 4] } }'
+)
+
+
+def test_who_loads_with_a_configuration_of_their_own_keeps_name_and_shapes(tmp_path: Path) -> None:
+    text = f'default_model_filename: "net.onnx" max_batch_size: 8 {REST}'
+    put(tmp_path, "m", text, models.identity("FP32", dims=("batch", 1, 4)), "net.onnx")
+    with running(tmp_path) as server:
+        request = oip.RepositoryModelLoadRequest(model_name="m")
+        request.parameters["config"].string_param = '{"max_batch_size": 2}'
+        server.stub.RepositoryModelLoad(request)
+        told = server.stub.ModelConfig(oip.ModelConfigRequest(name="m")).config
+        assert (told.max_batch_size, list(told.input[0].dims)) == (2, [4])
 
 
 def test_a_changed_pbtxt_counts_for_the_next_load(tmp_path: Path) -> None:
