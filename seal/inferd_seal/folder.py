@@ -201,16 +201,12 @@ def seal_folder(
         seal = _to_seal(folder, name, version, before, sources, signer)
         try:
             if before is None:
-                keys = [read_key(source) for source in sources]
-                _write_sealed(folder, made, seal, keys, progress)
+                _write_sealed(folder, made, seal, list(map(read_key, sources)), progress)
             else:
                 shutil.copytree(folder, made)
             if signer is not None:
                 write_signature(made, name, signer)
-            # What is replaced goes at once.
-            sync(made)
-            exchange(made, folder)
-            sync(folder.parent, inside=False)
+            replace(made, folder)
         finally:
             shutil.rmtree(made, ignore_errors=True)
     return seal
@@ -347,6 +343,13 @@ def sync(folder: Path, *, inside: bool = True) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def replace(made: Path, folder: Path) -> None:
+    """Put a folder in the place of another, which may go at once then."""
+    sync(made)
+    exchange(made, folder)
+    sync(folder.parent, inside=False)
 
 
 def exchange(made: Path, folder: Path) -> None:

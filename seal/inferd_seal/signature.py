@@ -91,26 +91,7 @@ def sign(
         key: of the signer.
         ignored: paths of files that are not signed.
     """
-    statement = {
-        "_type": STATEMENT,
-        "subject": [
-            {"name": name, "digest": {"sha256": _root(digests[n] for n in sorted(digests))}}
-        ],
-        "predicateType": PREDICATE,
-        "predicate": {
-            "serialization": {
-                "method": "files",
-                "hash_type": "sha256",
-                "allow_symlinks": False,
-                "ignore_paths": [SIGNATURE_FILE, *ignored],
-            },
-            "resources": [
-                {"name": name, "algorithm": "sha256", "digest": digests[name]}
-                for name in sorted(digests)
-            ],
-        },
-    }
-    payload = json.dumps(statement, indent=2).encode()
+    payload = json.dumps(_statement(name, digests, ignored), indent=2).encode()
     signed = key.sign(_encoded(payload), ec.ECDSA(_hash_of(key.curve)))
     bundle = {
         "mediaType": BUNDLE,
@@ -125,6 +106,25 @@ def sign(
         },
     }
     return json.dumps(bundle).encode() + b"\n"
+
+
+def _statement(name: str, digests: Mapping[str, str], ignored: Sequence[str]) -> Mapping[str, Any]:
+    root = _root(digests[file] for file in sorted(digests))
+    resources = [
+        {"name": file, "algorithm": "sha256", "digest": digests[file]} for file in sorted(digests)
+    ]
+    serialization = {
+        "method": "files",
+        "hash_type": "sha256",
+        "allow_symlinks": False,
+        "ignore_paths": [SIGNATURE_FILE, *ignored],
+    }
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": {"sha256": root}}],
+        "predicateType": PREDICATE,
+        "predicate": {"serialization": serialization, "resources": resources},
+    }
 
 
 def signed_digests(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from inferd_engines.tensorrt.cache_store import attach, combined, timing_cache
 from inferd_engines.tensorrt.errors import BuildCancelled, BuildFailed
 from inferd_engines.tensorrt.key import Host, PlanKey
 from inferd_engines.tensorrt.options import CURRENT, BuildOptions
-from inferd_engines.tensorrt.precision import check_in_memory, in_precision
+from inferd_engines.tensorrt.precision import in_precision
 from inferd_engines.tensorrt.profiles import Profile, profiles_for
 from inferd_engines.tensorrt.progress import Build, monitor_of
 from inferd_engines.tensorrt.recording import Recording, listeners_of, logger_of
@@ -72,11 +71,7 @@ class Builder:
         """
         build = build or Build()
         check_datatypes(model.read_bytes() if content is None else content)
-        if content is not None:
-            check_in_memory(content, options.precision, model.name)
-        # The file of a sealed model is looked at by nobody.
-        kept = nullcontext(model) if content is not None else in_precision(model, options.precision)
-        with kept as file:
+        with in_precision(model, options.precision, content) as file:
             builder = self._begin()
             network = self._parse(builder, file, content)
             config = self._configure(builder, network, options, build)

@@ -115,15 +115,7 @@ class TensorRTOpener:
         plan = self._stored(wanted)
         if plan is None:
             raise self._missing(wanted)
-        reference = self._reference(
-            path,
-            EngineOptions(
-                options.threads,
-                libraries=options.libraries,
-                files=options.files,
-                cores=options.cores,
-            ),
-        )
+        reference = self._reference(path, reference_options(options))
         if folder_states(path.parent) != before:
             reference.close()
             raise PlanRefused(f"the files in {path.parent} changed while the model was loaded")
@@ -216,6 +208,13 @@ class OnDevice(Delegate):
             self._engine.close()
         finally:
             device.leave()
+
+
+def reference_options(options: EngineOptions) -> EngineOptions:
+    """Return what the engine is opened with that a plan is compared with."""
+    return EngineOptions(
+        options.threads, libraries=options.libraries, files=options.files, cores=options.cores
+    )
 
 
 def check_sealed(content: bytes, options: BuildOptions, name: str) -> None:

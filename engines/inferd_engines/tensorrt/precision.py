@@ -16,8 +16,13 @@ QUANTISED = "DequantizeLinear"
 
 
 @contextmanager
-def in_precision(model: Path, precision: str) -> Iterator[Path]:
+def in_precision(model: Path, precision: str, content: bytes | None = None) -> Iterator[Path]:
     """Give a file with the graph in this precision; inputs and outputs keep their types.
+
+    Args:
+        model: ONNX file.
+        precision: of its graph.
+        content: of a file that must not get to a disk, which is only looked at; None: read it.
 
     Sources: `onnxruntime.transformers.float16` for fp16, ModelOpt's AutoCast for bf16.
 
@@ -25,6 +30,10 @@ def in_precision(model: Path, precision: str) -> Iterator[Path]:
         BuildFailed: the package that converts is not installed, or int8 or fp8 is asked of a
             graph without Q/DQ nodes.
     """
+    if content is not None:
+        check_in_memory(content, precision, model.name)
+        yield model
+        return
     if precision in {"fp32", "tf32"}:
         yield model
         return

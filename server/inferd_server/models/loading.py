@@ -135,8 +135,7 @@ class Loading:
         sequences = self._sequences()
         served = self._served(engine, bounds, sequences)
         signature = self._told(told(served), warm_up, bounds)
-        check_formats(config.format, signature, batched=batching.max_batch_size > 0)
-        check_declared(self._declared, signature, batched=batching.max_batch_size > 0)
+        self._check_told(signature, batched=batching.max_batch_size > 0)
         dtypes = [tensor.dtype for tensor in served.signature.inputs]
         queue = self._queue = around.queues.open(dtypes, bounds.limits)
         self._handle = Handle(
@@ -235,6 +234,15 @@ class Loading:
             raise EngineError(
                 f"the inputs of one row take {least} bytes, and max_queue_bytes is {most}"
             )
+
+    def _check_told(self, signature: Signature, *, batched: bool) -> None:
+        """Refuse a model that has not what its settings say of inputs and outputs.
+
+        Raises:
+            EngineError: it has not.
+        """
+        check_formats(self._config.format, signature, batched=batched)
+        check_declared(self._declared, signature, batched=batched)
 
     def _batching(self, engine: Engine) -> Batching:
         """Find out how to batch, and say so where that is not proven or cannot be."""

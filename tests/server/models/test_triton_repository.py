@@ -370,10 +370,9 @@ def test_what_is_no_pbtxt_is_refused_with_its_line(tmp_path: Path, text: str, li
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join))
 def test_whatever_a_pbtxt_holds_it_is_taken_or_refused_with_a_sentence(text: str) -> None:
-    with TemporaryDirectory() as folder:
-        # Anything else that is raised fails the test.
-        with suppress(SettingsError):
-            read(Path(folder), text)
+    # Anything else that is raised fails the test.
+    with TemporaryDirectory() as folder, suppress(SettingsError):
+        read(Path(folder), text)
 
 
 def test_a_pbtxt_that_is_no_text_is_refused(tmp_path: Path) -> None:
