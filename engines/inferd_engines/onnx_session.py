@@ -194,7 +194,7 @@ def register_libraries(source: Source, asked: SessionOptions) -> None:
         for package in source.packages:
             asked.register_custom_ops_library(package)
         for content in source.libraries:
-            # Code is no secret of a sealed model, which has none of its own.
+            # It is in the clear beside a sealed model, too.
             with TemporaryDirectory(prefix="inferd-ops-") as folder:
                 copy = Path(folder) / f"ops{LIBRARY}"
                 copy.write_bytes(content)

@@ -40,7 +40,9 @@ SEAL_FILE, KEYS_FILE = "seal.json", "seal.keys"
 OWN = frozenset({SEAL_FILE, KEYS_FILE, SIGNATURE_FILE})
 """Files that are no part of the model."""
 SETTINGS = frozenset({"model.yaml"})
-"""Files that are read before a key is asked for; they are signed, and left in the clear."""
+"""Files that are read before a key is asked for."""
+PLAIN_SUFFIXES = (".so", ".npz")
+"""Of what is opened by its path: libraries of operators, and inputs to warm up with."""
 FORMAT = 1
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
 """Source: renameat2(2)."""
@@ -154,6 +156,11 @@ def versions_in(folder: Path) -> list[Path]:
     return inner
 
 
+def stays_plain(name: str) -> bool:
+    """True for a file that is bound to the seal and not encrypted: it is no part of the model."""
+    return name in SETTINGS or name.endswith(PLAIN_SUFFIXES)
+
+
 def model_files(folder: Path) -> list[str]:
     """Return the files of a version, relative to its folder, sorted.
 
@@ -226,8 +233,9 @@ def _to_seal(
         Unusable: there is nothing to do, or nothing that it could be done to.
     """
     if before is None:
-        files = tuple(file for file in model_files(folder) if file not in SETTINGS)
-        plain = {file: file_digest(folder / file) for file in SETTINGS if (folder / file).exists()}
+        names = model_files(folder)
+        plain = {file: file_digest(folder / file) for file in names if stays_plain(file)}
+        files = tuple(file for file in names if file not in plain)
         return Seal(name, version, secrets.token_hex(16), bool(sources), files, plain)
     if sources:
         raise Unusable(f"{folder} is sealed already; `inferd models rotate` changes its keys")
@@ -258,7 +266,7 @@ def _write_sealed(
 ) -> None:
     data_key = secrets.token_bytes(KEY)
     for file in seal.plain:
-        made.mkdir(exist_ok=True)
+        (made / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / file, made / file)
     for file in seal.files:
         (made / file).parent.mkdir(parents=True, exist_ok=True)

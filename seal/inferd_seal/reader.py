@@ -142,6 +142,10 @@ class VersionReader:
             if is_sealed(begin):
                 raise Tampered(f"{name} is sealed, and {SEAL_FILE} does not say so")
             return source.read()
+        if name in self.seal.plain:
+            content = source.read()
+            self._check_digest(name, source.digest(), self.seal.plain[name])
+            return content
         if name not in self.seal.files:
             raise NotSealed(f"{name} is not among the files that were sealed")
         if not is_sealed(begin):
@@ -151,14 +155,18 @@ class VersionReader:
         return unseal(source, header, self.key)
 
     def _check_plain(self) -> None:
-        """Refuse settings that are not those that were sealed."""
-        for name in SETTINGS if self.seal is not None else ():
-            assert self.seal is not None
+        """Refuse what is in the clear, and not as it was when the rest was sealed."""
+        plain = self.seal.plain if self.seal is not None else {}
+        for name in SETTINGS.union(plain) if self.seal is not None else ():
             there = (self._folder / name).exists()
-            if there != (name in self.seal.plain):
+            if there != (name in plain):
                 raise Tampered(f"{name} is {'new' if there else 'gone'} since it was sealed")
-            if there and file_digest(self._folder / name) != self.seal.plain[name]:
-                raise Tampered(f"{name} is not the file that was sealed")
+            if there:
+                self._check_digest(name, file_digest(self._folder / name), plain[name])
+
+    def _check_digest(self, name: str, digest: str, expected: str) -> None:
+        if digest != expected:
+            raise Tampered(f"{name} is not the file that was sealed")
 
     def _check_signed(self, name: str, digest: str) -> None:
         assert self._signed is not None

@@ -115,6 +115,22 @@ def test_settings_in_the_folder_are_left_to_be_read_and_not_to_be_changed(
         content(folder, trust)
 
 
+def test_a_library_in_the_folder_is_left_in_the_clear_and_not_to_be_changed(
+    keys: Keys, tmp_path: Path
+) -> None:
+    folder = plain_folder(tmp_path)
+    (folder / "parts/ops.so").write_bytes(b"code")
+    seal_folder(folder, [keys.key], None)
+    reader = VersionReader(folder, "m", 1, Trust((keys.key,)))
+    with (folder / "parts/ops.so").open("rb") as file:
+        assert reader.read("parts/ops.so", file) == b"code"
+    (folder / "parts/ops.so").write_bytes(b"evil")
+    with (folder / "parts/ops.so").open("rb") as file, pytest.raises(errors.Tampered):
+        reader.read("parts/ops.so", file)
+    with pytest.raises(errors.Tampered, match=r"ops\.so is not the file that was sealed"):
+        content(folder, Trust((keys.key,)))
+
+
 def tampered(folder: Path) -> None:
     model = bytearray((folder / "model.onnx").read_bytes())
     model[-20] ^= 1
