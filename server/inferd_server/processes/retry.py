@@ -18,11 +18,13 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     QueueFull,
+    SequenceNotFound,
     WorkerLost,
 )
 from inferd_server.processes.link.front_end import NEW, FrontLink, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
 from inferd_server.processes.quarantine import Quarantine, fingerprint, quarantined
+from inferd_server.sequences.store import ANEW
 
 START_S = 1.0
 """What a worker takes to start at least: a deadline before that is not waited for."""
@@ -39,6 +41,7 @@ class Fate(Enum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     POISON = "poison"
+    STATELESS = "stateless"
     LOST = "lost"
 
 
@@ -46,7 +49,7 @@ def fate(lost: Lost, now: float, wait_s: float) -> Fate:
     """Decide what becomes of a request whose worker died.
 
     It may begin to run twice. The second time it runs alone, so that a worker that dies then died
-    of it.
+    of it. A step of a sequence runs once: what it built on died with the worker.
 
     Args:
         lost: the request, and how often it was sent and began to run.
@@ -60,6 +63,8 @@ def fate(lost: Lost, now: float, wait_s: float) -> Fate:
         return Fate.CANCELLED
     if expired(job, now):
         return Fate.EXPIRED
+    if job.sequence:
+        return Fate.STATELESS
     late = job.deadline is not None and job.deadline < now + START_S
     return Fate.LOST if late or not wait_s or history.sent >= SENDS else Fate.RETRY
 
@@ -152,6 +157,10 @@ class RetryingLink:
     def held(self) -> int:
         """Requests that wait for the next worker."""
         return len(self._held)
+
+    def waiting_rows(self, line: LinkTarget) -> int:
+        """Return how many rows of all fronts wait in the worker for a model."""
+        return 0 if line.closed else self._link.waiting_rows(line.number)
 
     def submit(self, job: Job, line: LinkTarget) -> bool:
         """Send a request to the worker; False if its model is closed, True if it is answered."""
@@ -264,6 +273,8 @@ class RetryingLink:
             job.fail(DeadlinePassed("the deadline passed, and the worker process was lost"))
         elif what is Fate.POISON:
             self._refuse(lost)
+        elif what is Fate.STATELESS:
+            job.fail(SequenceNotFound(f"{reason}, and the sequence with it; {ANEW}"))
         else:
             job.fail(worker_lost(reason, lost, "no time is left to try again"))
 
