@@ -44,8 +44,14 @@ TAKEN = frozenset({
     "dynamic_batching", "dynamic_batching.preferred_batch_size",
     "dynamic_batching.max_queue_delay_microseconds", "dynamic_batching.priority_levels",
     "dynamic_batching.default_priority_level",
-    "dynamic_batching.default_queue_policy.max_queue_size",
-    "dynamic_batching.priority_queue_policy.max_queue_size",
+    *(
+        f"dynamic_batching.{policy}.{field}"
+        for policy in ("default_queue_policy", "priority_queue_policy")
+        for field in (
+            "max_queue_size", "timeout_action", "default_timeout_microseconds",
+            "allow_timeout_override",
+        )
+    ),
     "sequence_batching", "sequence_batching.max_sequence_idle_microseconds",
     "sequence_batching.control_input.name", "sequence_batching.control_input.control",
     "sequence_batching.control_input.control.kind",

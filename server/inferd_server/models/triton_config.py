@@ -100,18 +100,40 @@ def _scheduling(found: triton.ModelConfig) -> dict[str, Any]:
         settings["priority_levels"] = batching.priority_levels
     if batching.default_priority_level:
         settings["default_priority"] = batching.default_priority_level
-    # Those bound what waits, in requests of any size; ours, rows that wait or run.
-    running = max(1, found.max_batch_size)
+    return settings | _queue(batching, max(1, found.max_batch_size))
+
+
+def _queue(batching: triton.ModelDynamicBatching, running: int) -> dict[str, Any]:
+    """Return the bounds and policies of queues.
+
+    Triton's bounds are of requests that wait, of any size; ours of rows that wait or run.
+    """
+    settings: dict[str, Any] = {}
+    by_priority = batching.priority_queue_policy
+    if batching.HasField("default_queue_policy"):
+        settings["queue_policy"] = _policy(batching.default_queue_policy)
     if most := batching.default_queue_policy.max_queue_size:
         settings["max_queue_rows"] = most + running
-    by_level = {
-        level: policy.max_queue_size + running
-        for level, policy in batching.priority_queue_policy.items()
-        if policy.max_queue_size
-    }
-    if by_level:
-        settings["priority_queue_rows"] = by_level
+    if by_priority:
+        settings["priority_queue_policy"] = {n: _policy(by_priority[n]) for n in by_priority}
+    bounded = [level for level in by_priority if by_priority[level].max_queue_size]
+    if bounded:
+        settings["priority_queue_rows"] = {
+            level: by_priority[level].max_queue_size + running for level in bounded
+        }
     return settings
+
+
+def _policy(policy: triton.ModelQueuePolicy) -> dict[str, Any]:
+    """Return a policy, of which each field that is left out is Triton's default and not ours."""
+    delays = policy.timeout_action == triton.ModelQueuePolicy.DELAY
+    told: dict[str, Any] = {
+        "timeout_action": "delay" if delays else "refuse",
+        "allow_timeout_override": policy.allow_timeout_override,
+    }
+    if policy.default_timeout_microseconds:
+        told["default_timeout_ms"] = policy.default_timeout_microseconds / 1000
+    return told
 
 
 def _delays(preferred: Sequence[int], microseconds: int) -> dict[str, Any]:
@@ -150,11 +172,9 @@ def _control(control: triton.ModelSequenceBatching.Control) -> dict[str, Any]:
 
 
 def _instances(found: triton.ModelConfig) -> dict[str, Any]:
-    """Return the number of instances; requests of a sequence share one."""
+    """Return the number of instances."""
     counts = [max(1, group.count) for group in found.instance_group if not group.passive]
-    if not counts or found.WhichOneof("scheduling_choice") == "sequence_batching":
-        return {}
-    return {"instances": sum(counts)}
+    return {"instances": sum(counts)} if counts else {}
 
 
 def _versions(found: triton.ModelConfig, there: Sequence[int]) -> dict[str, Any]:

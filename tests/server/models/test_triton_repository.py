@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd_server.errors import SettingsError
 from inferd_server.explain import triton_models
-from inferd_server.models.config import ResponseCacheConfig
+from inferd_server.models.config import QueuePolicyConfig, ResponseCacheConfig
 from inferd_server.models.layout import ModelSource, read_source
 from onnx import helper
 
@@ -232,6 +232,20 @@ def read(tmp_path: Path, text: str, *, yaml: str = "", versions: int = 1) -> Mod
             "priority_queue_rows",
             {2: 6},
         ),
+        (
+            "dynamic_batching { default_queue_policy "
+            "{ timeout_action: DELAY default_timeout_microseconds: 1500 } }",
+            "queue_policy",
+            QueuePolicyConfig(
+                default_timeout_ms=1.5, timeout_action="delay", allow_timeout_override=False
+            ),
+        ),
+        (
+            "dynamic_batching { priority_levels: 2 priority_queue_policy "
+            "{ key: 1 value { allow_timeout_override: true } } }",
+            "priority_queue_policy",
+            {1: QueuePolicyConfig()},
+        ),
         ('instance_group [ { count: 2 }, { name: "b" } ]', "instances", 3),
         ("version_policy { all {} }", "versions", "all"),
         ("version_policy { latest { num_versions: 2 } }", "versions", [2, 3]),
@@ -282,7 +296,7 @@ def test_sequences_are_taken_with_their_controls_and_states(tmp_path: Path) -> N
     ]  # fmt: skip
     assert [(one.input, one.output) for one in sequence.states] == [("S_IN", "S_OUT")]
     assert (sequence.idle_s, sequence.max_sequences) == (5.0, 4)
-    assert source.config.max_queue_delay_ms == 0.1
+    assert (source.config.max_queue_delay_ms, source.config.instances) == (0.1, 2)
 
 
 @pytest.mark.parametrize(
