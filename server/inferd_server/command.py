@@ -17,7 +17,7 @@ from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
-from inferd_server.models.layout import model_names, read_source
+from inferd_server.models.layout import bytes_of, model_names, read_source
 from inferd_server.models.trust import check_trust
 from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
@@ -163,12 +163,6 @@ def model_facts(repository: Path) -> ModelFacts:
         if source.config.sequence is not None:
             sequences = name
     return ModelFacts(nbytes, sequences, known)
-
-
-def bytes_of(model: Path, repository: Path) -> int:
-    """Return the bytes of a model's file and, in a repository, of its weights beside it."""
-    files = [model] if model == repository else model.parent.iterdir()
-    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def gpu() -> bool:

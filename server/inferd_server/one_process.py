@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from inferd_engines.standard import Engines, standard_engines
+from inferd_engines.standard import Engines, engines_on
 
 from inferd_server.address import is_unix
 from inferd_server.batching.fatal import end_process
@@ -42,7 +42,8 @@ def serve(settings: Settings, logs: LogControl, engines: Engines | None = None) 
     manager = taken_from(os.environ)
     signals = StopSignals()
     signals.install()
-    server = build(settings, logs, engines or standard_engines(settings.engine.plan_store))
+    wanted = settings.engine
+    server = build(settings, logs, engines or engines_on(wanted.plan_store, wanted.gpu_wait))
     port, metrics_port = server.start()
     grpc_port = {} if is_unix(settings.listen.host) else {"grpc_port": port}
     where = {"host": settings.listen.host, **grpc_port, "metrics_port": metrics_port}

@@ -24,9 +24,13 @@ from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
 MOST = 2**31 - 1
+Gpus: TypeAlias = Literal["all"] | Sequence[int | str] | None
+"""GPUs of a server, by index or UUID."""
 ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Uuid = Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F/-]+$")]
+"""Of a GPU or a slice of one; the first digits are enough."""
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
 """Name of a file beside model.yaml, with an array for each input."""
 EXTENSIONS = "onnxruntime_extensions"
@@ -35,6 +39,7 @@ MEANT = {
     "warm_up": "Input should be a list of batch sizes from 1, or the name of an .npz file beside "
     "model.yaml",
     "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
+    "gpus": "Input should be all, or a list of indexes and UUIDs of this server's GPUs",
     "versions": "Input should be latest, all, or a list of version numbers",
 }
 """What is said of settings that may be of several types."""
@@ -153,6 +158,10 @@ class ModelConfig(BaseModel):
     """For a model whose requests build on each other."""
     instances: Annotated[int, Field(ge=1, le=256)] = 1
     """Engines of this model, each with a thread."""
+    gpus: Literal["all"] | Annotated[Sequence[NonNegative | Uuid], Field(min_length=1)] | None = (
+        None
+    )
+    """GPUs that have a copy of this model, where the server uses several; None: it chooses one."""
     warm_up: WarmUpFile | Sequence[Positive] | None = None
     """Batch sizes to run once before serving ([] for none), or a file of inputs to run."""
     labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
@@ -211,6 +220,8 @@ class ModelConfig(BaseModel):
             raise PydanticCustomError(
                 "sequence", "a model with sequences has one priority, and delays no request"
             )
+        if self.sequence is not None and (self.gpus == "all" or len(self.gpus or ()) > 1):
+            raise PydanticCustomError("sequence", "a model with sequences is on one GPU")
         return self
 
     @field_validator(*MEANT, mode="wrap")

@@ -19,7 +19,14 @@ from inferd_server.monitoring.series import (
     SeriesSnapshot,
     add_counts,
 )
-from inferd_server.monitoring.snapshot import EARLIEST, GAUGES, MODEL_GAUGES, MetricsSnapshot
+from inferd_server.monitoring.snapshot import (
+    DEVICE_COUNTERS,
+    DEVICE_GAUGES,
+    EARLIEST,
+    GAUGES,
+    MODEL_GAUGES,
+    MetricsSnapshot,
+)
 
 HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (
@@ -67,6 +74,7 @@ class SnapshotCollector(Collector):
             gauge.add_sample(name, {}, value)
             yield gauge
         yield from of_models(now.models)
+        yield from of_devices(now.devices)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -87,6 +95,18 @@ def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
                 metric.add_sample(name, labels_of(model, version), value)
         if metric.samples:
             yield metric
+
+
+def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
+    """Write what is known of each GPU."""
+    for texts, kind in ((DEVICE_GAUGES, "gauge"), (DEVICE_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, device), value in sorted(values.items()):
+                if found == name:
+                    metric.add_sample(name, {"device": device}, value)
+            if metric.samples:
+                yield metric
 
 
 def restarted(restarts: Mapping[str, int]) -> Metric:

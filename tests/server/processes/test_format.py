@@ -196,8 +196,8 @@ def test_what_counts_is_a_plain_number_on_its_way() -> None:
 
 def test_numbers_of_numpy_are_plain_numbers_on_their_way() -> None:
     layout = Layout(np.int64(8), np.int32(4096), np.uint8(64))
-    assert unpack(pack(Told(ProcessPlace(Settings(), 0, layout, (), (), 1, "")))) == Told(
-        ProcessPlace(Settings(), 0, Layout(8, 4096, 64), (), (), 1, "")
+    assert unpack(pack(Told(ProcessPlace(Settings(), 0, layout, (), (), (1,), "")))) == Told(
+        ProcessPlace(Settings(), 0, Layout(8, 4096, 64), (), (), (1,), "")
     )
 
 

@@ -20,6 +20,7 @@ from inferd_server.errors import (
     WorkerLost,
 )
 from inferd_server.inference.infer_request import cancel
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.quarantine import Quarantine, fingerprint
 from inferd_server.processes.retry import RetryingLink
 
@@ -53,7 +54,7 @@ class Rig:
         self.engines: list[FakeEngine] = []
         self.jobs: dict[int, Job] = {}
         self.retrying = RetryingLink(
-            self.front.link,
+            FrontLinks([self.front.link]),
             self.quarantine,
             wait_s,
             lambda: time.monotonic() + self.passed,

@@ -149,14 +149,17 @@ class Lost:
 class FrontLink:
     """One link. Any thread may call any method."""
 
-    def __init__(self, memory: LinkMemory, wake_worker: int) -> None:
+    def __init__(
+        self, memory: LinkMemory, wake_worker: int, inputs: InputMemory | None = None
+    ) -> None:
         """Begin with nothing in flight.
 
         Args:
             memory: mapped, reset.
             wake_worker: eventfd that the worker waits on.
+            inputs: of the front's link to another worker, which has the same; None: its own.
         """
-        self.inputs = InputMemory(memory.inputs, memory.forget_inputs)
+        self.inputs = inputs or InputMemory(memory.inputs, memory.forget_inputs)
         self._memory = memory
         self._wake_worker = wake_worker
         self._size = memory.layout.requests

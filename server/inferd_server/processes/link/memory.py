@@ -35,16 +35,26 @@ def create(layout: Layout) -> int:
 class LinkMemory:
     """The memory of one link, as either side sees it."""
 
-    def __init__(self, descriptor: int, layout: Layout) -> None:
+    def __init__(self, descriptor: int, layout: Layout, inputs: int | None = None) -> None:
+        """Map it.
+
+        Args:
+            descriptor: of the link's own memory.
+            layout: of both.
+            inputs: descriptor of the memory whose inputs are this link's, too: a front has one for
+                its links to all workers. None: the link's own.
+        """
         self.layout = layout
         self._map = mmap.mmap(descriptor, layout.size)
+        own = inputs is None or inputs == descriptor
+        self._rows = self._map if own else mmap.mmap(inputs or 0, layout.size)
         whole = memoryview(self._map)
         self.bytes = whole
         self._counters = whole[: layout.submissions].cast("Q")
         self.marks = whole[layout.marks : layout.marks + layout.requests]
         self.begun = whole[layout.begun : layout.begun + layout.requests * TICKET].cast("Q")
         self._waiting = whole[layout.waiting : layout.waiting + MODELS * 8].cast("Q")
-        self.inputs = np.frombuffer(whole, np.uint8, layout.input_room, layout.inputs)
+        self.inputs = np.frombuffer(self._rows, np.uint8, layout.input_room, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
         self._fence = threading.Lock()
 
@@ -74,7 +84,7 @@ class LinkMemory:
         start = page(self.layout.inputs + offset)
         end = (self.layout.inputs + offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end:
-            self._map.madvise(mmap.MADV_REMOVE, start, end - start)
+            self._rows.madvise(mmap.MADV_REMOVE, start, end - start)
 
     def forget_answers(self) -> None:
         """Return all pages of the answers to the system, of which none may be in use."""

@@ -37,10 +37,21 @@ class Target:
     number: int
     name: str = "m"
     version: int = 1
+    worker: int = 0
     closed: bool = False
     returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        """As the only one of a line."""
+        return () if self.closed else (self,)
+
+    @property
+    def line(self) -> Target:
+        """As of a target."""
+        return self
 
     def left(self, request: Job) -> None:
         """Do nothing."""
