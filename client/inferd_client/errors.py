@@ -20,6 +20,7 @@ InferdError
 ├── Unauthenticated         UNAUTHENTICATED
 ├── PermissionDenied        PERMISSION_DENIED
 ├── Unimplemented           UNIMPLEMENTED
+├── ModelUntrusted          FAILED_PRECONDITION  its files are not what was sealed or signed
 ├── EngineFailure           INTERNAL             the server failed; its log says why
 └── InvalidResponse         DATA_LOSS            the answer contradicts itself (found by the client)
 
@@ -146,6 +147,12 @@ class Unimplemented(InferdError):
     code = "UNIMPLEMENTED"
 
 
+class ModelUntrusted(InferdError):
+    """The model's files are not what was sealed or signed, or not as the server demands."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class EngineFailure(InferdError):
     """The server or its engine failed."""
 
@@ -170,6 +177,7 @@ PARENTS: Mapping[str, type[InferdError]] = {
         Unauthenticated,
         PermissionDenied,
         Unimplemented,
+        ModelUntrusted,
         EngineFailure,
     )
 }

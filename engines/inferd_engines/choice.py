@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Engine, EngineError, EngineOptions, Opener, PlanState
+from inferd_engines.engine import (
+    Engine,
+    EngineError,
+    EngineOptions,
+    Opener,
+    PlanState,
+    UntrustedFiles,
+)
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +30,7 @@ class FirstOf:
         """Open the first engine that can be; its reason tells of those that could not.
 
         Raises:
-            EngineError: none can, or one failed so that this process must not go on.
+            EngineError: none can, or one failed so that this process must not go on, or any would.
         """
         refusals: list[str] = []
         state = PlanState.NONE
@@ -31,7 +38,7 @@ class FirstOf:
             try:
                 engine = opener(path, options)
             except EngineError as error:
-                if error.fatal:
+                if error.fatal or isinstance(error, UntrustedFiles):
                     raise
                 log.warning("an engine refused", extra={"engine": name, "why": str(error)})
                 refusals.append(f"{name}: {error}")

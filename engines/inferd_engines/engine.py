@@ -230,3 +230,15 @@ class EngineError(Exception):
         super().__init__(message)
         self.fatal = fatal
         self.bad_input = bad_input
+
+
+class UntrustedFiles(EngineError):
+    """A model's files are not what they must be: every engine would be given the same.
+
+    Attributes:
+        reason: which way, for machines.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason

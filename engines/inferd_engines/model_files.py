@@ -10,9 +10,12 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from inferd_engines.engine import EngineError
+
+SEALED = b"inferd seal "
+"""How the files of sealed models begin."""
 
 
 class FileState(NamedTuple):
@@ -24,6 +27,58 @@ class FileState(NamedTuple):
     inode: int
 
 
+class FileReader(Protocol):
+    """Reads the files of a model: as they lie there, or as somebody vouches for them."""
+
+    @property
+    def sealed(self) -> bool:
+        """True if what it reads must not get to a disk."""
+
+    def __call__(self, path: Path) -> tuple[bytes, FileState]:
+        """Return the content of a file, and which state of it that was.
+
+        Raises:
+            OSError: it cannot be read.
+            UntrustedFiles: it is not what it must be.
+        """
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return what may be kept on a disk of something that was made of the files."""
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under that name.
+
+        Raises:
+            UntrustedFiles: it is something else.
+        """
+
+
+class PlainReader:
+    """Reads files as they lie there."""
+
+    sealed = False
+
+    def __call__(self, path: Path) -> tuple[bytes, FileState]:
+        """Return the content of a file, and which state of it that was.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with path.open("rb") as file:
+            state = state_of(os.fstat(file.fileno()))
+            return file.read(), state
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return the data, of which nothing is secret."""
+        del name
+        return data
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return the data."""
+        del name
+        return data
+
+
 class ModelFiles:
     """A model file and what lies beside it. Used by one thread at a time."""
 
@@ -32,6 +87,7 @@ class ModelFiles:
         model: Path,
         roots: Sequence[Path] = (),
         room: Callable[[], int | None] = lambda: None,
+        reader: FileReader | None = None,
     ) -> None:
         """Read nothing yet.
 
@@ -39,10 +95,12 @@ class ModelFiles:
             model: the model file; others are found relative to its folder.
             roots: folders, without links in their paths, that links may lead into; none: anywhere.
             room: returns the bytes of memory that this process can still take; None: unknown.
+            reader: of the files; None: as they lie there.
         """
         self.model = model
         self._roots = roots
         self._room = room
+        self._reader = reader or PlainReader()
         self._contents: dict[str, bytes] = {}
         self._states: dict[str, FileState] = {}
 
@@ -50,6 +108,32 @@ class ModelFiles:
     def nbytes(self) -> int:
         """Bytes of all files that were read."""
         return sum(state.size for state in self._states.values())
+
+    @property
+    def sealed(self) -> bool:
+        """True if the contents must not get to a disk."""
+        return self._reader.sealed
+
+    def protect(self, name: str, data: bytes) -> bytes:
+        """Return what may be kept on a disk of something that was made of the files.
+
+        Args:
+            name: by which it is kept.
+            data: it.
+        """
+        return self._reader.protect(name, data)
+
+    def reveal(self, name: str, data: bytes) -> bytes:
+        """Return what was protected under that name.
+
+        Raises:
+            UntrustedFiles: it is something else.
+        """
+        return self._reader.reveal(name, data)
+
+    def again(self) -> ModelFiles:
+        """Return the same files, not read yet, for another thread."""
+        return ModelFiles(self.model, self._roots, self._room, self._reader)
 
     def content(self) -> bytes:
         """Return the bytes of the model file.
@@ -72,7 +156,7 @@ class ModelFiles:
             self._check_place(self.model.parent / name)
             self._check_room(self.model.parent / name)
             try:
-                self._contents[name], self._states[name] = read_whole(self.model.parent / name)
+                self._contents[name], self._states[name] = self._reader(self.model.parent / name)
             except OSError as error:
                 raise EngineError(
                     f"{self.model.parent / name} cannot be read: {error.strerror}"
@@ -146,6 +230,16 @@ class ModelFiles:
                 )
 
 
+def is_sealed(path: Path) -> bool:
+    """Tell whether a file is one of a sealed model, as it lies there.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(len(SEALED)) == SEALED
+
+
 def folder_states(folder: Path) -> dict[str, FileState]:
     """Return the state of every file in a folder, by its name.
 
@@ -153,17 +247,6 @@ def folder_states(folder: Path) -> dict[str, FileState]:
         OSError: the folder cannot be read.
     """
     return {path.name: state_of(path.stat()) for path in folder.iterdir() if path.is_file()}
-
-
-def read_whole(path: Path) -> tuple[bytes, FileState]:
-    """Read a file, and tell which state of it that was.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        state = state_of(os.fstat(file.fileno()))
-        return file.read(), state
 
 
 def state_of(status: os.stat_result) -> FileState:

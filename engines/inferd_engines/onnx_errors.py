@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from inferd_engines.engine import Array
+from inferd_engines.model_files import SEALED
 
 LIMIT = 300
 """Characters of a message that are kept."""
@@ -52,6 +53,7 @@ MAKERS: Mapping[str, str] = {
 }
 """What a file is and what to do with it, by its suffix or name."""
 MARKS: Sequence[tuple[bytes, str]] = (
+    (SEALED, "sealed, and its seal.json is not beside it: copy the whole folder"),
     (b"version https://git-lfs", "a pointer of Git LFS and not the model: run git lfs pull"),
     (b"PK\x03\x04", f"PyTorch's or Keras', whatever its name: {_EXPORT}"),
     (b"\x89HDF", f"TensorFlow's or Keras', whatever its name: {_EXPORT}"),

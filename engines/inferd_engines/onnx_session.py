@@ -30,6 +30,12 @@ EXTENSIONS = "onnxruntime_extensions"
 PROTOBUF_RUNTIME = "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"
 LIBRARY = ".so"
 
+SEALED_MISSING = "the model is sealed, and names weights that are not among its files: {}"
+SEALED_BRANCH = (
+    "the model is sealed, and ONNX Runtime takes the weights of a branch or loop from a disk only: "
+    "save the model as one file (onnx.save without external data), and seal that"
+)
+
 SILENT = 4
 """Log severity "fatal": what goes wrong is raised, so nothing needs printing."""
 
@@ -58,6 +64,8 @@ class Source:
     """Paths of libraries that Python packages bring."""
     libraries: tuple[bytes, ...] = ()
     """The contents of other libraries."""
+    sealed: bool = False
+    """True if none of it may get to a disk."""
 
 
 def read_source(path: Path, options: EngineOptions) -> Source:
@@ -78,7 +86,9 @@ def read_source(path: Path, options: EngineOptions) -> Source:
     own = [name for name in options.libraries if name.endswith(LIBRARY)]
     packages = tuple(package_library(name) for name in options.libraries if name not in own)
     libraries = tuple(files.read(os.path.relpath(name, path.parent)) for name in own)
-    return Source(path, content, beside, missing, packages, libraries)
+    if files.sealed and missing:
+        raise EngineError(SEALED_MISSING.format(", ".join(missing)))
+    return Source(path, content, beside, missing, packages, libraries, files.sealed)
 
 
 def is_inside(name: str) -> bool:
@@ -157,9 +167,14 @@ def create_from_copy(
 
     ONNX Runtime takes the weights of a branch or a loop from files only. It maps them, and what is
     mapped stays after the file has gone.
+
+    Raises:
+        EngineError: the model is sealed.
     """
     from onnxruntime import InferenceSession
 
+    if source.sealed:
+        raise EngineError(SEALED_BRANCH)
     with TemporaryDirectory(prefix="inferd-model-") as folder:
         model = Path(folder) / source.path.name
         model.write_bytes(source.content)
@@ -179,6 +194,7 @@ def register_libraries(source: Source, asked: SessionOptions) -> None:
         for package in source.packages:
             asked.register_custom_ops_library(package)
         for content in source.libraries:
+            # It is in the clear beside a sealed model, too.
             with TemporaryDirectory(prefix="inferd-ops-") as folder:
                 copy = Path(folder) / f"ops{LIBRARY}"
                 copy.write_bytes(content)

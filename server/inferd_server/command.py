@@ -18,6 +18,7 @@ from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
 from inferd_server.models.layout import bytes_of, model_names, read_source
+from inferd_server.models.trust import check_trust
 from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.policy import Arrangement, Host, ModelFacts, Wish, arrange
@@ -79,6 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         # Before any process starts that would find the same.
         check_security(settings)
+        check_trust(settings.seal)
         return serve(settings, logs, arrangement)
     except StartupError as error:
         log.error("cannot start", extra={"error": str(error)})

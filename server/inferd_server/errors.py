@@ -24,6 +24,7 @@ InferdError
 ├── Unauthenticated
 ├── PermissionDenied
 ├── Unimplemented
+├── ModelUntrusted          its files are not what was sealed or signed; reasons SEAL_...
 ├── EngineFailure           fixed text; the details are in the log only
 └── StartupError            never sent: the command ends with it
     ├── SettingsError
@@ -154,6 +155,10 @@ class PermissionDenied(InferdError):
 
 class Unimplemented(InferdError):
     """This server does not do that."""
+
+
+class ModelUntrusted(InferdError):
+    """A model's files are not what was sealed or signed, or not as this server demands."""
 
 
 class EngineFailure(InferdError):

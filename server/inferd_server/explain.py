@@ -13,7 +13,9 @@ from inferd_engines.cores import usable_cores
 
 from inferd_server import environment
 from inferd_server.errors import SettingsError, StartupError
-from inferd_server.models.layout import model_names
+from inferd_server.models.layout import model_names, read_source
+from inferd_server.models.pbtxt import PBTXT_FILE
+from inferd_server.models.trust import check_trust
 from inferd_server.processes.policy import Arrangement
 from inferd_server.security.opening import check_security
 from inferd_server.settings.model import Settings
@@ -57,6 +59,8 @@ class HostFacts:
     cores: int
     affinity: int
     """Cores that the scheduler allows, before the container's limit."""
+    triton: Sequence[tuple[str, str, str]] = ()
+    """Models with a config.pbtxt: name, settings, and what has no effect or is wrong."""
 
 
 def explain(facts: HostFacts) -> list[str]:
@@ -80,6 +84,7 @@ def explain(facts: HostFacts) -> list[str]:
         "",
         "Cores",
         *aligned([(str(facts.cores), seen(facts))]),
+        *(["", "Models with a config.pbtxt", *aligned(facts.triton)] if facts.triton else []),
     ]
 
 
@@ -123,6 +128,7 @@ def problems_of(settings: Settings) -> list[str]:
         lambda: check_host(settings.listen.host),
         lambda: model_names(settings.repository.model_repository),
         lambda: check_security(settings),
+        lambda: check_trust(settings.seal),
         lambda: check_readable(settings),
     )
     return [problem for problem in map(_problem, checks) if problem]
@@ -174,5 +180,28 @@ def explanation(
         arrangement_reason=arrangement.reason,
         cores=settings.engine.cores or usable_cores(),
         affinity=len(os.sched_getaffinity(0)),
+        triton=triton_models(settings.repository.model_repository),
     )
     return explain(facts)
+
+
+def triton_models(repository: Path) -> list[tuple[str, str, str]]:
+    """Return what is made of every config.pbtxt: name, settings, what has no effect or is wrong."""
+    try:
+        names = model_names(repository)
+    except SettingsError:
+        # Said among the problems.
+        return []
+    return [triton_model(repository, n) for n in names if (repository / n / PBTXT_FILE).exists()]
+
+
+def triton_model(repository: Path, name: str) -> tuple[str, str, str]:
+    """Return what is made of a model's config.pbtxt."""
+    try:
+        source = read_source(repository, name)
+    except SettingsError as error:
+        return name, "not served", str(error)
+    taken = source.config.model_dump(include=source.config.model_fields_set)
+    settings = ", ".join(f"{key}: {value}" for key, value in taken.items())
+    passed_over = ", ".join(source.without_effect)
+    return name, settings, f"without effect: {passed_over}" if passed_over else ""

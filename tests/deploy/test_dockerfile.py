@@ -12,7 +12,7 @@ import pytest
 from tests.deploy.helm import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile.gpu"
-SOURCES = {"client", "engines", "proto", "server"}
+SOURCES = {"client", "engines", "proto", "seal", "server"}
 
 
 def instructions() -> list[list[str]]:

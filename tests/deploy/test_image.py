@@ -69,11 +69,13 @@ def test_only_tmp_can_be_written(store: Store) -> None:
 def test_the_runtime_and_every_package_of_ours_import_from_bytecode(store: Store) -> None:
     program = """
 import importlib, pathlib, grpc, numpy, onnxruntime
-for name in ("inferd", "inferd_client", "inferd_engines", "inferd_server", "onnxruntime"):
+for name in (
+    "inferd", "inferd_client", "inferd_engines", "inferd_seal", "inferd_server", "onnxruntime",
+):
     print(name, pathlib.Path(importlib.import_module(name).__spec__.cached).exists())
 """
     told = shell(store, f"python -W error -c {shlex.quote(program)}")
-    assert [line.split()[1] for line in told.splitlines()] == ["True"] * 5
+    assert [line.split()[1] for line in told.splitlines()] == ["True"] * 6
 
 
 def test_plans_are_built_in_it_and_the_missing_driver_is_named(store: Store) -> None:

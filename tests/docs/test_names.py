@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2, model_config_pb2
 from inferd.v1 import server_pb2
+from inferd_client.cli import flags_of, operations_of
 from inferd_server import errors
 from inferd_server.models.config import ModelConfig
 from inferd_server.security.identities_file import IdentitiesFile
@@ -27,7 +28,9 @@ from pydantic import BaseModel
 from .pages import PAGES, blocks, quoted, tables
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / name for name in ("server/inferd_server", "engines/inferd_engines")]
+SOURCES = [
+    ROOT / name for name in ("server/inferd_server", "engines/inferd_engines", "seal/inferd_seal")
+]
 CLIENT = ROOT / "client/inferd_client"
 each_page = pytest.mark.parametrize("page", PAGES)
 # The others name much of other programs: of exporters, of TensorRT and of Triton.
@@ -130,7 +133,8 @@ def flags() -> frozenset[str]:
     for entry in entry_points(group="inferd.commands"):
         parser = argparse.ArgumentParser()
         entry.load().configure(parser)
-        found |= set(parser._option_string_actions)
+        for each in (parser, *operations_of(parser).values()):
+            found |= set(flags_of(each))
     return frozenset(found)
 
 

@@ -16,8 +16,9 @@ from inferd_server.errors import Cancelled, EngineFailure, InferdError, QueueFul
 from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import STATUSES, LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import STATUSES, WorkerLink
 
 from tests.fuzz.operations import Choices
 from tests.fuzz.parties import FLOAT, MODELS, TEXT, Caller

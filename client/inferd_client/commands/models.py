@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import entry_points
 
 from inferd_client import tables
 from inferd_client.client import Client
@@ -13,7 +14,9 @@ from inferd_client.commands import connect
 from inferd_client.errors import Unimplemented
 from inferd_client.information import ModelState, ModelVersionStatus
 
-HELP = "list the models of a server"
+HELP = "list the models of a server; seal and verify those of a folder"
+GROUP = "inferd.models"
+"""Entry points: modules whose `configure` adds operations."""
 
 HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON", "BATCHING")
 
@@ -22,6 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     connect.configure(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parsers = parser.add_subparsers(title="operations", metavar="OPERATION", dest="operation")
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        entry.load().configure(parsers)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -12,9 +12,11 @@ from enum import Enum
 from pathlib import Path
 from queue import SimpleQueue
 
+from inferd_engines.model_files import ModelFiles
 from inferd_engines.tensorrt.errors import BuildFailed, PlanMissing, TensorRTError
 from inferd_engines.tensorrt.opener import Wanted
 from inferd_engines.tensorrt.options import flags_of
+from inferd_engines.tensorrt.store import PlanStore
 
 log = logging.getLogger(__name__)
 SAID = 2000
@@ -100,9 +102,38 @@ def build_apart(store: Path, wanted: Wanted) -> None:
     Raises:
         BuildFailed: it ended without a plan; with what it said last.
     """
+    if wanted.files is not None:
+        build_sealed(store, wanted, wanted.files)
+        return
     done = subprocess.run(build_command(store, wanted), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildFailed(reason_of(done.returncode, done.stderr))
+
+
+def build_sealed(store: Path, wanted: Wanted, files: ModelFiles) -> None:
+    """Build the plan of a sealed model in a process of its own, through pipes, and seal it.
+
+    Args:
+        store: where it is kept.
+        wanted: which.
+        files: of the model.
+
+    Raises:
+        BuildFailed: it ended without a plan; with what it said last.
+    """
+    plans = PlanStore(store)
+    command = [*build_command(store, wanted), "--through-pipes"]
+    with plans.building(wanted.key):
+        if plans.find(wanted.key) is not None:
+            return
+        try:
+            done = subprocess.run(command, input=files.content(), capture_output=True, check=False)
+        finally:
+            files.drop()
+        if done.returncode:
+            raise BuildFailed(reason_of(done.returncode, done.stderr.decode(errors="replace")))
+        plan = files.protect(wanted.key.digest, done.stdout)
+        plans.publish(wanted.key, plan, {"precision": wanted.options.precision, "sealed": True})
 
 
 def reason_of(code: int, said: str) -> str:

@@ -50,6 +50,7 @@ class Builder:
         options: BuildOptions,
         build: Build | None = None,
         timing_cache: bytes = b"",
+        content: bytes | None = None,
     ) -> tuple[bytes, bytes]:
         """Build a plan; blocks, for seconds to many minutes.
 
@@ -58,6 +59,7 @@ class Builder:
             options: how.
             build: tells how far it is, and may cancel.
             timing_cache: of an earlier build with the same TensorRT; empty for none.
+            content: of the file, in one, where it must not get to a disk; None: it is read.
 
         Returns:
             The plan, and the timing cache as it is now (empty where the flavour has none).
@@ -68,10 +70,10 @@ class Builder:
             PlanRefused: TensorRT has no such datatype.
         """
         build = build or Build()
-        check_datatypes(model)
-        with in_precision(model, options.precision) as file:
+        check_datatypes(model.read_bytes() if content is None else content)
+        with in_precision(model, options.precision, content) as file:
             builder = self._begin()
-            network = self._parse(builder, file)
+            network = self._parse(builder, file, content)
             config = self._configure(builder, network, options, build)
             cache = attach(self.library, config, timing_cache)
             plan = self._serialize(builder, network, config, build)
@@ -109,7 +111,7 @@ class Builder:
             self._trt.Builder(self._logger), "make a builder", self._recording, BuildFailed
         )
 
-    def _parse(self, builder: Any, file: Path) -> Any:
+    def _parse(self, builder: Any, file: Path, content: bytes | None = None) -> Any:
         flags = 0
         if self.library.weakly_typed:
             # Precision is a property of the graph everywhere, and of nothing else.
@@ -118,8 +120,9 @@ class Builder:
             builder.create_network(flags), "make a network", self._recording, BuildFailed
         )
         parser = self._trt.OnnxParser(network, self._logger)
-        # By its name, because weights may be in files beside it.
-        if not parser.parse_from_file(str(file)):
+        # By its name where that may be, because weights may be in files beside it.
+        read = parser.parse_from_file(str(file)) if content is None else parser.parse(content)
+        if not read:
             errors = [parser.get_error(index) for index in range(parser.num_errors)]
             raise BuildFailed(self._unread(file.name, errors))
         return network
@@ -272,8 +275,35 @@ def add_plan(
         BuildFailed: the model cannot be read, or does not fit the options; or it was cancelled.
         OSError: the plan cannot be written.
     """
+    plan = make_plan(folder, model, library, host, options, build)
+    PlanStore(folder).publish(key, plan, {"precision": options.precision})
+
+
+def make_plan(
+    folder: Path,
+    model: Path,
+    library: Library,
+    host: Host,
+    options: BuildOptions,
+    build: Build | None = None,
+    content: bytes | None = None,
+) -> bytes:
+    """Build a plan and return it; of the store, only what builds measured is used.
+
+    Args:
+        folder: of the store.
+        model: ONNX file.
+        library: that builds.
+        host: that builds.
+        options: how.
+        build: tells how far it is, and may cancel.
+        content: of the file, where it must not get to a disk.
+
+    Raises:
+        BuildFailed: the model cannot be read, or does not fit the options; or it was cancelled.
+    """
     builder, cache = Builder(library), timing_cache(folder, host, options.targets)
     before = cache.read() if library.timing_cache else b""
-    plan, after = builder.build(model, options, build, before)
-    PlanStore(folder).publish(key, plan, {"precision": options.precision})
+    plan, after = builder.build(model, options, build, before, content)
     cache.keep(before, after, builder.combined)
+    return plan

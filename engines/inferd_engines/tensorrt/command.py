@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inferd_engines.engine import EngineError
-from inferd_engines.tensorrt.builder import add_plan
+from inferd_engines.model_files import is_sealed
+from inferd_engines.tensorrt.builder import add_plan, make_plan
 from inferd_engines.tensorrt.errors import BuildFailed
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import compatible, key_of
@@ -60,12 +62,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--version-compatible", action="store_true", help="the plan carries code; see docs"
     )
     parser.add_argument("--hardware-compatibility", choices=COMPATIBILITIES, default="none")
+    # For a server that has the key of a sealed model, and seals its plan.
+    parser.add_argument("--through-pipes", action="store_true", help=argparse.SUPPRESS)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Build, unless the store has the plan; print where it is and return the exit code."""
     try:
-        print(build(arguments))
+        if arguments.through_pipes:
+            build_through_pipes(arguments)
+        else:
+            print(build(arguments))
     except (EngineError, OSError) as error:
         # One line, the last one: who started this process tells people that.
         print(" ".join(str(error).split()), file=sys.stderr)
@@ -78,6 +85,8 @@ def build(arguments: argparse.Namespace) -> Path:
     options = options_of(arguments)
     if not arguments.model.is_file():
         raise BuildFailed(f"{arguments.model} does not exist or is not a file")
+    if is_sealed(arguments.model):
+        raise BuildFailed(f"{arguments.model} is sealed: a server that has its key builds the plan")
     model, folder, library = arguments.model, arguments.output, find()
     host = host_of(library, options)
     key = key_of(model, compatible(host, options), options)
@@ -88,6 +97,19 @@ def build(arguments: argparse.Namespace) -> Path:
                 add_plan(folder, key, model, library, host, options, under_way)
     found: Path = folder / key.digest
     return found
+
+
+def build_through_pipes(arguments: argparse.Namespace) -> None:
+    """Read the model from standard input, and write its plan to standard output: on no disk."""
+    options, library = options_of(arguments), find()
+    # What else is written there, by whomever, must not be taken for the plan.
+    with os.fdopen(os.dup(1), "wb") as target:
+        os.dup2(2, 1)
+        content = sys.stdin.buffer.read()
+        folder, host = arguments.output, host_of(library, options)
+        with interrupt() as interrupted, bar(interrupted) as under_way:
+            plan = make_plan(folder, arguments.model, library, host, options, under_way, content)
+        target.write(plan)
 
 
 def options_of(arguments: argparse.Namespace) -> BuildOptions:

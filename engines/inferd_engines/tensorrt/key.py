@@ -11,6 +11,8 @@ from typing import Any
 
 from inferd_engines.tensorrt.options import BuildOptions
 
+WRAPPED = "seal.keys"
+"""What opens a sealed model; another key opens the same one."""
 RECIPE = 2
 """Of the builder, higher by one whenever it builds the same options in another way."""
 
@@ -80,9 +82,10 @@ def key_of(model: Path, host: Host, options: BuildOptions) -> PlanKey:
 
 
 def digest_of(model: Path) -> str:
-    """Return the SHA-256 of a model file and all files beside it, names included."""
+    """Return the SHA-256 of a model file and all files beside it, names included, as they lie."""
     whole = hashlib.sha256()
-    for path in sorted(path for path in model.parent.iterdir() if path.is_file()):
+    files = [path for path in model.parent.iterdir() if path.is_file() and path.name != WRAPPED]
+    for path in sorted(files):
         # The model by its role and the rest by their names, which the model refers to.
         name = b"" if path == model else path.name.encode()
         whole.update(len(name).to_bytes(4, "little") + name + file_digest(path))

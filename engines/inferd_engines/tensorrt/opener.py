@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,8 @@ from inferd_engines.engine import (
     Opener,
     Overridable,
 )
-from inferd_engines.model_files import folder_states
-from inferd_engines.onnx_file import ORT_SUFFIX
+from inferd_engines.model_files import ModelFiles, folder_states
+from inferd_engines.onnx_file import ORT_SUFFIX, external_names
 from inferd_engines.tensorrt.cache_store import runtime_cache
 from inferd_engines.tensorrt.device import Device, load_driver, open_device
 from inferd_engines.tensorrt.engine import Pending, TensorRTEngine
@@ -28,9 +29,12 @@ from inferd_engines.tensorrt.judge import Judge, Latency, latencies_in
 from inferd_engines.tensorrt.key import PlanKey, compatible, key_of
 from inferd_engines.tensorrt.loading import load
 from inferd_engines.tensorrt.options import CURRENT, BuildOptions, blocks, options_from
+from inferd_engines.tensorrt.precision import check_in_memory
 from inferd_engines.tensorrt.shim import Library, find
 from inferd_engines.tensorrt.store import PlanStore, StoredPlan
 from inferd_engines.tensorrt.tensors import check_datatypes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Wanted:
     model: Path
     key: PlanKey
     options: BuildOptions
+    files: ModelFiles | None = None
+    """Of a sealed model, which no other process can read, and whose plans are sealed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +109,16 @@ class TensorRTOpener:
         gpu = self._found()
         before = folder_states(path.parent)
         block = blocks(options.extra, self._block)
+        files = options.files or ModelFiles(path)
         wanted = wanted_on(gpu, path, options_from(options.extra))
-        check_datatypes(path)
-        plan = self._store.find(wanted.key)
+        check_datatypes(files.content())
+        if files.sealed:
+            check_sealed(files.content(), wanted.options, path.name)
+            wanted = replace(wanted, files=files.again())
+        plan = self._stored(wanted)
         if plan is None:
             raise self._missing(wanted)
-        reference = self._reference(
-            path,
-            EngineOptions(
-                options.threads,
-                libraries=options.libraries,
-                files=options.files,
-                cores=options.cores,
-            ),
-        )
+        reference = self._reference(path, reference_options(options))
         if folder_states(path.parent) != before:
             reference.close()
             raise PlanRefused(f"the files in {path.parent} changed while the model was loaded")
@@ -130,6 +132,18 @@ class TensorRTOpener:
             reference.close()
         return engine
 
+    def _stored(self, wanted: Wanted) -> StoredPlan | None:
+        """Return a plan of the store; one that is not sealed as it must be is removed."""
+        plan = self._store.find(wanted.key)
+        if plan is None or wanted.files is None:
+            return plan
+        try:
+            return replace(plan, data=wanted.files.reveal(wanted.key.digest, plan.data))
+        except EngineError as error:
+            log.warning("a plan cannot be used and is removed", extra={"why": str(error)})
+            self._store.forget(wanted.key)
+            return None
+
     def _found(self) -> Gpu:
         with self._lock:
             if self._gpu is None:
@@ -142,7 +156,9 @@ class TensorRTOpener:
         signature, options = reference.signature, wanted.options
         refuse_optional(reference)
         cache = runtime_cache(self._store.folder, wanted.key, gpu.device.gpu, cuda_version())
-        before = cache.read() if gpu.library.ahead_of_time else b""
+        # What is compiled is made of the plan, and is kept in the clear.
+        cached = gpu.library.ahead_of_time and wanted.files is None
+        before = cache.read() if cached else b""
         engine = load(
             gpu.library,
             gpu.device,
@@ -154,7 +170,8 @@ class TensorRTOpener:
         )
         try:
             report = self._judge.report(engine, reference, wanted.key, wanted.model, options)
-            cache.keep(before, engine.runtime_cache())
+            if wanted.files is None:
+                cache.keep(before, engine.runtime_cache())
         except EngineError as error:
             if not error.fatal:
                 engine.close()
@@ -194,6 +211,27 @@ class OnDevice(Delegate):
             self._engine.close()
         finally:
             device.leave()
+
+
+def reference_options(options: EngineOptions) -> EngineOptions:
+    """Return what the engine is opened with that a plan is compared with."""
+    return EngineOptions(
+        options.threads, libraries=options.libraries, files=options.files, cores=options.cores
+    )
+
+
+def check_sealed(content: bytes, options: BuildOptions, name: str) -> None:
+    """Refuse a sealed model that a plan could be made of on a disk only.
+
+    Raises:
+        PlanRefused: its weights are beside it.
+        BuildFailed: it is to have another precision.
+    """
+    if external_names(content):
+        raise PlanRefused(
+            f"{name} is sealed and keeps weights beside it, which TensorRT reads from a disk only"
+        )
+    check_in_memory(content, options.precision, name)
 
 
 def refuse_optional(reference: Engine) -> None:

@@ -11,12 +11,18 @@ from typing import Any
 
 from inferd_engines.tensorrt.errors import BuildFailed
 
+QUANTISED_TYPES = frozenset({"int8", "fp8"})
 QUANTISED = "DequantizeLinear"
 
 
 @contextmanager
-def in_precision(model: Path, precision: str) -> Iterator[Path]:
+def in_precision(model: Path, precision: str, content: bytes | None = None) -> Iterator[Path]:
     """Give a file with the graph in this precision; inputs and outputs keep their types.
+
+    Args:
+        model: ONNX file.
+        precision: of its graph.
+        content: of a file that must not get to a disk, which is only looked at; None: read it.
 
     Sources: `onnxruntime.transformers.float16` for fp16, ModelOpt's AutoCast for bf16.
 
@@ -24,11 +30,15 @@ def in_precision(model: Path, precision: str) -> Iterator[Path]:
         BuildFailed: the package that converts is not installed, or int8 or fp8 is asked of a
             graph without Q/DQ nodes.
     """
+    if content is not None:
+        check_in_memory(content, precision, model.name)
+        yield model
+        return
     if precision in {"fp32", "tf32"}:
         yield model
         return
-    if precision in {"int8", "fp8"}:
-        check_quantised(model, precision)
+    if precision in QUANTISED_TYPES:
+        check_quantised(model.read_bytes(), precision, model.name)
         yield model
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -36,6 +46,26 @@ def in_precision(model: Path, precision: str) -> Iterator[Path]:
         convert = half if precision == "fp16" else brain
         convert(model, target)
         yield target
+
+
+def check_in_memory(content: bytes, precision: str, name: str) -> None:
+    """Refuse a precision that a model cannot have without a disk; a sealed one must do without.
+
+    Args:
+        content: of an ONNX file.
+        precision: that is asked of it.
+        name: of the file.
+
+    Raises:
+        BuildFailed: it has not that precision already.
+    """
+    if precision in QUANTISED_TYPES:
+        check_quantised(content, precision, name)
+    elif precision not in {"fp32", "tf32"}:
+        raise BuildFailed(
+            f"{name} is sealed, and is converted to {precision} on a disk only: convert it before "
+            "it is sealed"
+        )
 
 
 def half(model: Path, target: Path) -> None:
@@ -65,17 +95,22 @@ def brain(model: Path, target: Path) -> None:
     onnx.save(converted, str(target))
 
 
-def check_quantised(model: Path, precision: str) -> None:
+def check_quantised(content: bytes, precision: str, name: str) -> None:
     """Refuse a graph whose weights and activations nobody quantised.
+
+    Args:
+        content: of an ONNX file.
+        precision: that is asked of it.
+        name: of the file.
 
     Raises:
         BuildFailed: it has no Q/DQ nodes.
     """
     onnx = needed("onnx", precision)
-    loaded = onnx.load(str(model), load_external_data=False)
+    loaded = onnx.load_from_string(content)
     if not any(node.op_type == QUANTISED for node in loaded.graph.node):
         raise BuildFailed(
-            f"{model.name} has no Q/DQ nodes, which {precision} comes from: quantise it first"
+            f"{name} has no Q/DQ nodes, which {precision} comes from: quantise it first"
         )
 
 

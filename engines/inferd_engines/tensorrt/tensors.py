@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -49,18 +48,18 @@ def tensor_of(trt: Any, name: str, datatype: Any, shape: tuple[int, ...]) -> Ten
     return Tensor(name, dtype_of(trt, datatype), sizes)
 
 
-def check_datatypes(model: Path) -> None:
+def check_datatypes(content: bytes) -> None:
     """Refuse a model with inputs or outputs that TensorRT has no datatype for.
 
     It would build such a model with other datatypes than the model's.
 
     Args:
-        model: ONNX file; one that cannot be read is for others to refuse.
+        content: of an ONNX file; what is none is for others to refuse.
 
     Raises:
         PlanRefused: it has one.
     """
-    found = read_model(model.read_bytes())
+    found = read_model(content)
     graph = Graph() if found is None else found.graph
     for side, tensors in (("input", graph.inputs), ("output", graph.results)):
         for tensor in tensors:

@@ -11,6 +11,9 @@ from inferd_engines.onnx_errors import maker_of
 
 from inferd_server.errors import SettingsError
 from inferd_server.models.config import ModelConfig, read_model_config
+from inferd_server.models.pbtxt import PBTXT_FILE
+from inferd_server.models.triton_config import DeclaredTensor, TritonModel, read_triton
+from inferd_server.settings.reading import read_mapping, validated
 
 log = logging.getLogger(__name__)
 MODEL_FILES = ("model.onnx", "model.ort")
@@ -35,6 +38,10 @@ class ModelSource:
     name: str
     config: ModelConfig
     versions: Mapping[int, Path]
+    declared: tuple[DeclaredTensor, ...] = ()
+    """What its config.pbtxt says of inputs and outputs; the file alone knows the rest."""
+    without_effect: tuple[str, ...] = ()
+    """Fields of its config.pbtxt that say what is not done here."""
 
 
 def model_names(repository: Path) -> tuple[str, ...]:
@@ -68,21 +75,23 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
     Args:
         repository: its folder.
         name: of the model.
-        config: in place of model.yaml.
+        config: in place of model.yaml and of what config.pbtxt says of the same.
 
     Raises:
-        SettingsError: it cannot be read, its model.yaml is wrong, or it holds no version,
+        SettingsError: it cannot be read, a file of its settings is wrong, or it holds no version,
             or not one that is asked for.
     """
     if is_model_file(repository):
         return ModelSource(name, ModelConfig(), {single(repository)[1]: repository})
     folder = repository / name
-    config = config or read_model_config(folder / CONFIG_FILE)
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     except OSError as error:
         raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
-    versions = {int(name): model_file(folder / name) for name in names if is_version(name)}
+    numbers = [int(name) for name in names if is_version(name)]
+    triton = read_triton(folder, numbers) or TritonModel({})
+    config = config or read_folder_config(folder, triton)
+    versions = {number: model_file(folder / str(number), triton.file_name) for number in numbers}
     nearly = [name for name in names if name.isdigit() and not is_version(name)]
     if not versions:
         found = f", not {nearly[0]!r}" if nearly else ""
@@ -92,13 +101,41 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
         passed_over = {"model": name, "passed_over": ", ".join(nearly)}
         log.warning("versions are named 1, 2, ... without a zero before them", extra=passed_over)
     wanted = select_versions(list(versions), config.versions)
-    return ModelSource(name, config, {version: versions[version] for version in wanted})
+    return ModelSource(
+        name,
+        config,
+        {version: versions[version] for version in wanted},
+        triton.declared,
+        triton.without_effect,
+    )
 
 
-def model_file(version: Path) -> Path:
-    """Return the model file of a version's folder; the first name where there is none."""
-    there = (version / name for name in MODEL_FILES if (version / name).is_file())
-    return next(there, version / MODEL_FILES[0])
+def read_folder_config(folder: Path, triton: TritonModel) -> ModelConfig:
+    """Return the settings of a folder: those of model.yaml, and for what it leaves out, Triton's.
+
+    Raises:
+        SettingsError: one of them cannot be read, or says something unknown or impossible.
+    """
+    path = folder / CONFIG_FILE
+    if not triton.settings:
+        return read_model_config(path)
+    # A link that leads nowhere is a mistake, not an empty file.
+    there = path.exists() or path.is_symlink()
+    values = {**triton.settings, **(read_mapping(path) if there else {})}
+    source = f"{folder / PBTXT_FILE} and {CONFIG_FILE}" if there else str(folder / PBTXT_FILE)
+    return validated(ModelConfig, values, source)
+
+
+def model_file(version: Path, name: str = "") -> Path:
+    """Return the model file of a version's folder; the first name where there is none.
+
+    Args:
+        version: the folder.
+        name: of the file; "": the usual ones.
+    """
+    names = (name,) if name else MODEL_FILES
+    there = (version / name for name in names if (version / name).is_file())
+    return next(there, version / names[0])
 
 
 def _misplaced(folder: Path) -> str:

@@ -24,9 +24,12 @@ from inferd_server.models.digest import answers_digest
 from inferd_server.models.files import link_roots
 from inferd_server.models.loading import Loading, Lost, Surroundings
 from inferd_server.models.row_trials import RowTrials
+from inferd_server.models.triton_config import DeclaredTensor
+from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
+from inferd_server.settings.seal import SealSettings
 
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "
@@ -52,6 +55,7 @@ class Loader:
         memory: MemoryGauge | None = None,
         end: End = go_on,
         replicated: bool = False,
+        trust: SealSettings | None = None,
     ) -> None:
         """Keep how to load.
 
@@ -69,8 +73,10 @@ class Loader:
             memory: tells of this process's memory; None: it is asked.
             end: called with an error after which an engine can run nothing more.
             replicated: other processes have the same models, and get some of the requests.
+            trust: what is demanded of files; None: nothing.
         """
         self._replicated = replicated
+        self._trust = trust or SealSettings()
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
@@ -94,7 +100,15 @@ class Loader:
             end,
         )
 
-    def load(self, name: str, version: int, path: Path, config: ModelConfig, lost: Lost) -> Handle:
+    def load(
+        self,
+        name: str,
+        version: int,
+        path: Path,
+        config: ModelConfig,
+        lost: Lost,
+        declared: tuple[DeclaredTensor, ...] = (),
+    ) -> Handle:
         """Open every instance and return once all are ready; blocks.
 
         The first instance opens alone: what it finds out shapes queue and slots.
@@ -105,14 +119,17 @@ class Loader:
             path: its file.
             config: its model.yaml.
             lost: called after the handle lost an engine; it serves no more then.
+            declared: what its config.pbtxt says of inputs and outputs.
 
         Raises:
             EngineError: the model cannot be served.
+            UntrustedFiles: its files are not what was sealed or signed.
         """
         if self._replicated and config.sequence is not None:
             raise EngineError(NO_SEQUENCES)
         # Read once for all instances, which are of one model then.
-        files = ModelFiles(path, self._roots(path), self._memory.headroom)
+        reader = reader_of(self._trust, name, version, path)
+        files = ModelFiles(path, self._roots(path), self._memory.headroom, reader)
         options = EngineOptions(
             self._engine.engine_threads,
             self._engine.engine_providers,
@@ -122,7 +139,9 @@ class Loader:
             self._engine.cores,
         )
         most_rows = self._batch_limits.get((name, version))
-        loading = Loading(name, version, files, config, self._surroundings, lost, most_rows)
+        loading = Loading(
+            name, version, files, config, self._surroundings, lost, most_rows, declared
+        )
         instances = [
             Instance(
                 f"{name}-{version}-{index}",
@@ -204,6 +223,7 @@ def loader_of(
         roots=partial(link_roots, models.model_repository, models.link_folders),
         end=end,
         replicated=replicated,
+        trust=settings.seal,
     )
 
 

@@ -40,8 +40,10 @@ from inferd_server.models.observing import Observing
 from inferd_server.models.optional_inputs import with_optional_inputs
 from inferd_server.models.output_shapes import as_seen
 from inferd_server.models.remarks import remarks
+from inferd_server.models.reshaping import reshaping
 from inferd_server.models.row_trials import SPARE_WARM, RowTrials
 from inferd_server.models.shrinking import shrinking
+from inferd_server.models.triton_config import DeclaredTensor, check_declared
 from inferd_server.models.version import Handle, ModelBounds, bounds_of
 from inferd_server.models.warmup import (
     WarmUp,
@@ -101,6 +103,7 @@ class Loading:
         around: Surroundings,
         lost: Lost,
         most_rows: int | None = None,
+        declared: tuple[DeclaredTensor, ...] = (),
     ) -> None:
         self._name = name
         self._version = version
@@ -112,6 +115,7 @@ class Loading:
         self._around = around
         self._lost = lost
         self._most_rows = most_rows
+        self._declared = declared
         self._handle: Handle | None = None
         self._queue: BatchQueue[Any] | None = None
         self._observing = Observing(name, version, around.metrics)
@@ -132,7 +136,7 @@ class Loading:
         sequences = self._sequences()
         served = self._served(engine, bounds, sequences)
         signature = self._told(told(served), warm_up, bounds)
-        check_formats(config.format, signature, batched=batching.max_batch_size > 0)
+        self._check_told(signature, batched=batching.max_batch_size > 0)
         dtypes = [tensor.dtype for tensor in served.signature.inputs]
         queue = self._queue = around.queues.open(dtypes, bounds.limits)
         self._handle = Handle(
@@ -159,6 +163,7 @@ class Loading:
             file_name=self._files.model.name,
             largest_sequence_id=largest_sequence_id(served),
             sequences=sequences,
+            declared=self._declared,
         )
         self._observing.begin(self._handle)
         return self._work(engine, served, warm_up)
@@ -169,7 +174,9 @@ class Loading:
         signature = batched_signature(signature) if batched else signature
         if self._config.warm_up == [] or not self._fits(signature):
             return signature
-        seen, differing = as_seen(signature, warm_up.outputs(), batched=batched)
+        reshaped = {one.name for one in self._declared if one.reshape is not None}
+        outputs = {n: seen for n, seen in warm_up.outputs().items() if n not in reshaped}
+        seen, differing = as_seen(signature, outputs, batched=batched)
         for why in differing:
             where = {"model": self._name, "version": self._version, "why": why}
             log.warning("an output is not as the model declares it", extra=where)
@@ -231,6 +238,15 @@ class Loading:
             raise EngineError(
                 f"the inputs of one row take {least} bytes, and max_queue_bytes is {most}"
             )
+
+    def _check_told(self, signature: Signature, *, batched: bool) -> None:
+        """Refuse a model that has not what its settings say of inputs and outputs.
+
+        Raises:
+            EngineError: it has not.
+        """
+        check_formats(self._config.format, signature, batched=batched)
+        check_declared(self._declared, signature, batched=batched)
 
     def _batching(self, engine: Engine) -> Batching:
         """Find out how to batch, and say so where that is not proven or cannot be."""
@@ -353,6 +369,7 @@ class Loading:
         rows = bounds.limits.max_rows * row_bytes(engine.signature)
         if rows >= LARGE_BATCH or free_dimensions(engine.signature, bounds.max_batch_size > 0):
             engine = shrinking(engine, self._around.clock, give_back)
+        engine = reshaping(engine, self._declared, batched=bounds.max_batch_size > 0)
         if sequence is None or kept is None:
             return engine
         batched = bounds.max_batch_size > 0

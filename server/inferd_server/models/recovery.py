@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from inferd_server.errors import InferdError, NotFound, ShuttingDown
 from inferd_server.models.layout import FILES_ABSENT
+from inferd_server.models.trust import KEY_UNAVAILABLE
 from inferd_server.models.version import Handle
 
 log = logging.getLogger(__name__)
@@ -16,6 +17,8 @@ LIMIT = 8
 """Losses in a row after which a model stays as it is."""
 FORGIVEN_S = 300.0
 """Seconds without a loss after which those before are forgotten."""
+PASSING = frozenset({FILES_ABSENT, KEY_UNAVAILABLE})
+"""Reasons that may pass by themselves, so that a load is tried again."""
 MOST_DOUBLED = 16
 """Times, so that the delay stays a number."""
 
@@ -72,7 +75,7 @@ class Recovery:
         self._again(handle.name)
 
     def missing(self, name: str) -> None:
-        """Load a model again later whose files are not there, ever later and without an end.
+        """Load a model again later whose files or key are not there, ever later, without an end.
 
         That is no loss: no other process would find more.
         """
@@ -107,7 +110,7 @@ class Recovery:
             return
         except InferdError as error:
             log.error("a model failed to load again", extra={"model": name, "error": str(error)})
-            if error.reason == FILES_ABSENT or name in self._missing:
+            if error.reason in PASSING or name in self._missing:
                 self.missing(name)
             elif not isinstance(error, NotFound):
                 self._again(name)

@@ -10,11 +10,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from inferd_engines.engine import UntrustedFiles
+
 from inferd_server.errors import (
     InferdError,
     InvalidInput,
     ModelNotFound,
     ModelNotReady,
+    ModelUntrusted,
     SettingsError,
     ShuttingDown,
 )
@@ -32,6 +35,7 @@ from inferd_server.models.load_marks import LoadMarks
 from inferd_server.models.loader import Loader, unexpected
 from inferd_server.models.overrides import Override, Overrides, Placed
 from inferd_server.models.readiness import Agreement
+from inferd_server.models.recovery import PASSING
 from inferd_server.models.under_way import UnderWay
 from inferd_server.models.version import Handle
 
@@ -170,6 +174,7 @@ class Repository:
             MemoryBudgetExceeded: the files of the override are too large.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
+            ModelUntrusted: its files are not what was sealed or signed.
             ShuttingDown: the repository is being closed.
         """
         with self._under_way.alone(name):
@@ -300,7 +305,7 @@ class Repository:
         except Exception as error:
             where = {"model": name, "error": str(error)}
             log.error("a model failed to load", extra=where, exc_info=unexpected(error))
-            absent = isinstance(error, InferdError) and error.reason == FILES_ABSENT
+            absent = isinstance(error, InferdError) and error.reason in PASSING
             if expected or absent:
                 self._is_missing(name)
             return False
@@ -325,6 +330,9 @@ class Repository:
             agreement: with other processes that load it, too; None: there are none.
         """
         source = self._read(name, placed)
+        if source.without_effect:
+            told = {"model": name, "fields": ", ".join(source.without_effect)}
+            log.warning("config.pbtxt says what has no effect here", extra=told)
         changed = [v for v in source.versions if anew or not self._unchanged(source, v)]
         with self._under_way.loading(), self._marks.loading(name):
             loaded, failures = self._open(source, changed, whole)
@@ -368,7 +376,8 @@ class Repository:
         if entry is None or entry.handle is None or entry.state is not State.READY:
             return False
         same = self._files.unchanged(source.name, version, source.versions[version])
-        return same and entry.handle.config == source.config
+        before = (entry.handle.config, entry.handle.declared)
+        return same and before == (source.config, source.declared)
 
     def _open(
         self, source: ModelSource, versions: Iterable[int], whole: bool
@@ -406,7 +415,12 @@ class Repository:
         states = self._files.look(source.versions[version])
         try:
             handle = self._loader.load(
-                name, version, source.versions[version], source.config, self._lost
+                name,
+                version,
+                source.versions[version],
+                source.config,
+                self._lost,
+                source.declared,
             )
         except Exception as error:
             self._refused(name, version, str(error))
@@ -446,10 +460,13 @@ class Repository:
             self._loader.unload(handle, None)
             self._refused(source.name, handle.version, f"not loaded, {why}")
 
-    def _refusal(self, source: ModelSource, version: int, error: Exception) -> ModelNotReady:
+    def _refusal(self, source: ModelSource, version: int, error: Exception) -> InferdError:
         """Return why a load is refused, in the words and with the reason that callers get."""
         name, path = source.name, source.versions[version]
         text = f"version {version} of model {name!r} cannot be loaded: {error}"
+        if isinstance(error, UntrustedFiles):
+            kind = ModelNotReady if error.reason in PASSING else ModelUntrusted
+            return kind(text, reason=error.reason)
         if not self._files.missing(name, version, path):
             return ModelNotReady(text)
         return ModelNotReady(text, reason=FILES_ABSENT)

@@ -17,6 +17,7 @@ from inferd_server.errors import ShuttingDown, WorkerLost
 from inferd_server.models.batchable import Batching
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.last_request import LastRequest
+from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.sequences.steps import LARGEST_KEY
 from inferd_server.sequences.store import Sequences
@@ -160,6 +161,8 @@ class Handle(Description):
     arena: Arena
     statistics: Statistics
     forecast: Forecast
+    declared: tuple[DeclaredTensor, ...] = field(default=(), kw_only=True)
+    """What its config.pbtxt says of inputs and outputs."""
     instances: Sequence[Instance] = field(default_factory=tuple)
     last_request: LastRequest | None = None
     """For trials of a model that takes no zeros; None where zeros do."""

@@ -20,7 +20,8 @@ from inferd.tensors import Array
 from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.queue import BatchQueue, Sleepers
 from inferd_server.errors import HandleRetired
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.link_request import LinkRequest
+from inferd_server.processes.link.worker_end import WorkerLink
 
 BACKLOG_S = 0.05
 """Seconds between looks at answers that wait for room, should a front not tell."""

@@ -14,6 +14,7 @@ from inferd_server.errors import (
     MemoryBudgetExceeded,
     ModelNotFound,
     ModelNotReady,
+    ModelUntrusted,
     PermissionDenied,
     RegionNotFound,
     Unimplemented,
@@ -37,6 +38,10 @@ TRACE = {
 }
 
 
+REFUSALS = (InvalidInput, MemoryBudgetExceeded, ModelNotFound, ModelNotReady, ModelUntrusted)
+"""Of a load."""
+
+
 class Loads(Protocol):
     """Loads and unloads models, here or in another process; both methods block."""
 
@@ -51,6 +56,7 @@ class Loads(Protocol):
             InvalidInput: it cannot be loaded with that override, with the reason.
             ModelNotFound: no folder of that name.
             ModelNotReady: it cannot be loaded, with the reason.
+            ModelUntrusted: its files are not what was sealed or signed.
         """
 
     def unload(self, name: str) -> None:
@@ -113,9 +119,10 @@ class ModelControl:
         name = request.model_name
         try:
             self._repository.load(name, override_of(request.parameters))
-        except (InvalidInput, MemoryBudgetExceeded, ModelNotFound, ModelNotReady) as error:
+        except REFUSALS as error:
             # Programs look for these words of Triton's.
-            raise type(error)(f"failed to load {name!r}: {error}") from error
+            text = f"failed to load {name!r}: {error}"
+            raise type(error)(text, reason=error.reason) from error
         return oip.RepositoryModelLoadResponse()
 
     def unload(

@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
 from inferd_server.settings.reading import HIDDEN
+from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
 
@@ -395,6 +396,7 @@ class Settings(Section):
     listen: ListenSettings = ListenSettings()
     security: SecuritySettings = SecuritySettings()
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
+    seal: SealSettings = SealSettings()
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()

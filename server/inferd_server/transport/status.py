@@ -25,6 +25,7 @@ CODES: dict[type[InferdError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
     errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
+    errors.ModelUntrusted: grpc.StatusCode.FAILED_PRECONDITION,
     errors.EngineFailure: grpc.StatusCode.INTERNAL,
 }
 

@@ -68,6 +68,7 @@ SETTINGS: Mapping[str, Sequence[object]] = {
 LEFT_OUT = {
     *("tls_certificate", "tls_private_key", "tls_client_ca", "identities_file"),
     *("model_repository", "link_folders", "plan_store", "verdict_store"),
+    *("model_keys", "model_signers", "require_models"),
     "cache_redis_password_file",
     *("grpc_port", "metrics_port", "log_format"),
 }

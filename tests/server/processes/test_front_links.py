@@ -19,8 +19,9 @@ from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.front_end import LOOK_AGAIN_S, FrontLink
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import WorkerLink
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.retry import RetryingLink
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from inferd_server.batching.decision import BatchBounds
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import WorkerLink
 
 from tests.fakes.clock import FakeClock
 

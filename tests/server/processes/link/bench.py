@@ -22,8 +22,9 @@ from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.inbox import Inbox
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import WorkerLink
 
 from tests.server.callers import ANSWERED_WITHIN, Caller, job_of
 

@@ -10,7 +10,7 @@ from inferd.tensors import Array
 from inferd_server.batching.decision import BatchBounds
 from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.runner import Runner
-from inferd_server.processes.link.worker_end import LinkRequest
+from inferd_server.processes.link.link_request import LinkRequest
 
 from tests.engines.tensorrt.bench import Bench as Gpu
 from tests.fakes.engine import DOUBLING, double

@@ -12,8 +12,9 @@ from inferd_server.batching.slots import Arena
 from inferd_server.errors import Cancelled, EngineFailure
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.inputs import SharedRows
+from inferd_server.processes.link.link_request import LinkRequest
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
+from inferd_server.processes.link.worker_end import WorkerLink
 
 from tests.server.callers import job_of, rows_of
 from tests.server.processes.link.bench import LAYOUT, Target

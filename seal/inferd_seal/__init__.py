@@ -1,0 +1,1 @@
+"""Sealed models: encrypted and signed files, and the keys that open them."""
