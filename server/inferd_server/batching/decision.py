@@ -243,13 +243,18 @@ def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequen
     """Return those of a group that should run, and those to be dropped, where some may be late.
 
     Nobody is dropped in doubt: as few run as let the first deadline be met, if that can be.
-    Whoever is alone, or has nobody in time beside him, is dropped only if no run is that quick.
+    Where nobody is likely to be in time, they are dropped only if none of the last runs was quick
+    enough for any of them.
     """
     if not costs.certain(now):
         time = min(map(must_end, requests)) - now
         return requests[: max(1, fitting(rows_up_to(requests), time, costs.likely))], ()
     run, late = in_time(requests, now, costs.likely)
-    return (run, late) if run else in_time(requests, now, costs.least)
+    if run:
+        return run, late
+    run, late = in_time(requests, now, costs.least)
+    # One is enough to see whether runs are still so slow.
+    return run[:1], () if run else late
 
 
 def rows_up_to(requests: Sequence[Waiting]) -> list[int]:

@@ -15,7 +15,7 @@ RUNS = 8
 """Runs of a shape that tell how fast the engine is now."""
 CHANGED = 2.0
 """A run that takes so many times as long as those before, or as little, is of another kind."""
-STEP = 0.2
+STEP = 0.1
 """Part of a surprise that is held to come from the number of rows, not from the engine's speed."""
 TRIED = 2
 """Beyond the most rows that ran, so many times as many are tried as if they cost no more."""
@@ -42,13 +42,17 @@ class ShapeCosts:
         # Numbers of rows in rising order, and their weights: replaced together.
         self._known: tuple[list[int], list[float]] = [], []
         self._speeds: list[float] = []
+        self._rows = 0
+        # Of the last runs, whatever kind they are of.
+        self._all: list[float] = []
         self._learned = float("-inf")
         self._suspect: float | None = None
 
     def learn(self, rows: int, seconds: float, now: float) -> None:
         """Take in a run that has just ended; one thread at a time."""
-        self._note(self._speed(rows + padding(rows, self._sizes), max(seconds, SHORTEST_S)))
-        self._learned = now
+        rows += padding(rows, self._sizes)
+        self._note(self._speed(rows, max(seconds, SHORTEST_S)))
+        self._rows, self._learned = rows, now
 
     def _speed(self, rows: int, seconds: float) -> float:
         """Return the speed of a run, and correct what its number of rows weighs."""
@@ -62,8 +66,10 @@ class ShapeCosts:
             self._known = [*numbers[:at], rows, *numbers[at:]], weights
             return seconds / weights[at]
         speed = seconds / weights[at]
-        if speed != usual:
-            weights[at] *= min(CHANGED, max(1 / CHANGED, speed / usual)) ** STEP
+        if rows != self._rows:
+            # Beside the last run: equal ones tell nothing of what other numbers of rows weigh.
+            surprise = speed / self._all[-1]
+            weights[at] *= min(CHANGED, max(1 / CHANGED, surprise)) ** STEP
             weights[at] = between(weights, at)
         return speed
 
@@ -72,10 +78,10 @@ class ShapeCosts:
         return now - self._learned <= FRESH_S and self._suspect is None and len(self._speeds) > 1
 
     def least(self, rows: int) -> float:
-        """Return the seconds of the quickest plausible run of so many rows."""
+        """Return the seconds of the quickest of the last runs, for so many rows; 0 in doubt."""
         if len(self._speeds) < 2:
             return 0.0
-        return min(self._speeds) * self._weight(rows, growing=False)
+        return min(self._all) * self._weight(rows, growing=False)
 
     def likely(self, rows: int) -> float:
         """Return the seconds within which a run of so many rows ends, nearly always."""
@@ -104,6 +110,7 @@ class ShapeCosts:
     def _note(self, speed: float) -> None:
         """Keep a speed, and none from before a change; one slow run alone is none."""
         speeds, suspect, self._suspect = self._speeds, self._suspect, None
+        self._all = [*self._all[1 - RUNS :], speed]
         if not speeds or speed * CHANGED < min(speeds):
             self._speeds = [speed]
         elif speed <= CHANGED * max(speeds):

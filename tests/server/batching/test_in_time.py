@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from inferd_server.batching.batch_size import NEVER, in_time, must_end
 from inferd_server.batching.decision import BatchBounds, next_batch
 from inferd_server.batching.queue import BatchQueue
-from inferd_server.batching.run_costs import FRESH_S, RunCosts
+from inferd_server.batching.run_costs import FRESH_S, RUNS, RunCosts
 
 from tests.fakes.clock import FakeClock
 from tests.server.batching.requests import Request
@@ -91,7 +91,8 @@ def test_nobody_is_dropped_for_one_slow_run_and_few_run_until_it_is_clear() -> N
     requests = due(9.0, 20.0, 20.0, 20.0)
     decision = next_batch(requests, NOW, BatchBounds(8), costs)
     assert (decision.run, decision.drop) == ((requests[0],), ())
-    costs.learn("a", 1, 36.0, NOW)
+    for _ in range(RUNS):
+        costs.learn("a", 1, 48.0, NOW)
     dropped = next_batch(requests, NOW, BatchBounds(8), costs).drop
     assert set(dropped) == set(requests)
 

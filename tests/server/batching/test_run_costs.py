@@ -42,7 +42,9 @@ def test_one_slow_run_among_many_makes_doubtful_and_the_next_one_certain_again()
 def test_two_slow_runs_are_a_change_and_one_quick_one_ends_it() -> None:
     costs = learned(*[(4, 0.1)] * 5, (4, 0.8), (4, 0.8))
     assert costs.certain(0.0)
-    assert costs.least(4) == pytest.approx(0.8, rel=0.4)
+    assert costs.likely(4) == pytest.approx(0.8, rel=0.4)
+    # Nobody is refused on arrival before the quick runs are far enough behind.
+    assert costs.least(4) < 0.2
     costs.learn(4, 0.1, 0.0)
     assert costs.least(4) == 0.0
 
