@@ -179,6 +179,23 @@ def summing(datatype: str = "FP32", dims: Dims = ("batch", 4)) -> ModelProto:
 SUMMING = "sequence:\n  states: [{input: SUM_IN, output: SUM_OUT}]\n  max_sequences: 64\n"
 
 
+def counting(datatype: str) -> ModelProto:
+    """OUTPUT0 FP32 [batch, 1] is how many elements INPUT0 [batch, n] had in a sequence so far."""
+    one = numpy_helper.from_array(np.array([[1.0]], dtype=np.float32), "one")
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    nodes = [
+        helper.make_node("Equal", ["INPUT0", "INPUT0"], ["SAME"]),
+        helper.make_node("Cast", ["SAME"], ["ONES"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["ONES", "axes"], ["COUNT"], keepdims=1),
+        helper.make_node("Mul", ["COUNT", "one"], ["MORE"]),
+        helper.make_node("Add", ["MORE", "SUM_IN"], ["OUTPUT0"]),
+        helper.make_node("Identity", ["OUTPUT0"], ["SUM_OUT"]),
+    ]
+    inputs = [tensor("INPUT0", datatype, ("batch", "n")), tensor("SUM_IN", "FP32", ("batch", 1))]
+    outputs = [tensor(name, "FP32", ("batch", 1)) for name in ("OUTPUT0", "SUM_OUT")]
+    return model(nodes, inputs, outputs, [one, axes])
+
+
 def image_classes() -> ModelProto:
     """The mean of each channel of INPUT0 FP32 [batch, 3, 8, 8] is OUTPUT0 [batch, 3, 1, 1]."""
     node = helper.make_node("GlobalAveragePool", ["INPUT0"], ["OUTPUT0"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import accumulate
@@ -33,13 +33,16 @@ class Waiting(Protocol):
     def cancelled(self) -> bool:
         """The caller went away."""
 
-    @property
-    def level(self) -> int:
-        """Priority; 0 is the highest."""
+    level: int
+    """Priority; 0 is the highest."""
 
     @property
-    def ordered(self) -> bool:
-        """It belongs to a sequence."""
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+
+    @property
+    def sequence(self) -> int:
+        """The sequence that it is a step of; 0: of none."""
 
     @property
     def stream(self) -> object | None:
@@ -66,6 +69,10 @@ class BatchBounds:
 
     So nobody waits for ever: who has waited that much longer goes first.
     """
+    sequences: bool = False
+    """Requests are steps of sequences, each of which waits for the one before it."""
+    delays: bool = False
+    """Requests may have to wait behind all others once they have waited for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,20 @@ def next_batch(waiting: Iterable[W], now: float, limits: BatchBounds) -> Decisio
             del run[worth_running(rows_up_to, limits.sizes) :]
         return Decision(run=tuple(run), drop=tuple(drop), full=full)
     return Decision(drop=tuple(drop), wake=ripe)
+
+
+def next_steps(waiting: Iterable[W], at_work: Collection[int]) -> Iterator[W]:
+    """Yield the next step of each sequence, and none of one that is at work.
+
+    Args:
+        waiting: steps in the order in which they are due.
+        at_work: sequences of which a step was taken that is not answered yet.
+    """
+    passed = set(at_work)
+    for request in waiting:
+        if request.sequence not in passed:
+            passed.add(request.sequence)
+            yield request
 
 
 def expired(request: Waiting, now: float) -> bool:

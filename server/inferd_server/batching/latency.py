@@ -52,7 +52,6 @@ class Forecast:
         self._instances = instances
         self._costs = Costs()
         self._learned = float("-inf")
-        self._behind = 0
         self.last: Execution | None = None
         """What was learned last: nothing more can be learned from it."""
         self._stretch = START
@@ -68,7 +67,6 @@ class Forecast:
             return
         with self._lock:
             self._costs.learn(run.rows, seconds)
-            self._behind = run.behind
             self._learned = now
             self._longest = self._costs.seconds(self._most)
 
@@ -77,10 +75,9 @@ class Forecast:
 
         Args:
             slack: seconds.
-            held: rows that wait or run before it, as far as this process knows.
+            held: rows that wait or run before it.
         """
-        ahead = max(held, self._behind + self._most)
-        return slack < self._longest * (ahead // self._most + 2) * self._stretch
+        return slack < self._longest * (held // self._most + 2) * self._stretch
 
     def kept(self, expected: float, took: float) -> None:
         """Learn from a request that was near its deadline: how long it took, in seconds."""
@@ -93,22 +90,20 @@ class Forecast:
 
         Args:
             rows: of the request.
-            held: rows that wait or run before it, as far as this process knows.
+            held: rows that wait or run before it.
             now: monotonic seconds.
         """
         costs, most = self._costs, self._most
         passed = now - self._learned
         if passed > max(PROBE_S, 10 * self._longest):
             return None
-        # Other processes' rows, as the worker told with its last answer.
-        ahead = max(held, self._behind + most) if self._behind else held
-        full, rest = divmod(ahead, most)
+        full, rest = divmod(held, most)
         work = full * costs.seconds(most) + costs.seconds(rest)
         # What runs began with the last answer at the latest.
-        done = min(passed, costs.seconds(min(ahead, most)))
+        done = min(passed, costs.seconds(min(held, most)))
         return Expected(
             max(0.0, work - done) / self._instances,
-            costs.seconds(min(most, max(rows, ahead))),
+            costs.seconds(min(most, max(rows, held))),
             self._stretch,
         )
 

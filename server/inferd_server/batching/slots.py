@@ -24,7 +24,10 @@ NO_BOUNDS: Mapping[int, int] = MappingProxyType({})
 class Slot:
     """Rows reserved for one request."""
 
-    __slots__ = ("_arena", "_inputs", "freed", "lane", "level", "nbytes", "place", "rows", "start")
+    __slots__ = (
+        "_arena", "_inputs", "freed", "given_up", "lane", "level", "nbytes", "place", "rows",
+        "start",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Slot:
         self.nbytes = nbytes
         self.level = level
         self.freed = False
+        self.given_up = False
 
     @property
     def inputs(self) -> tuple[Array, ...]:
@@ -69,6 +73,10 @@ class Slot:
             found = None if whole is None else whole[start : start + self.rows * size]
         assert found is not None
         return found
+
+    def give_up(self) -> None:
+        """Note that nobody waits for the answer any more; the rows stay until they are freed."""
+        self._arena.give_up(self)
 
     def free(self) -> None:
         """Give the rows back. Safe to call twice: they may be another request's by then."""
@@ -119,6 +127,8 @@ class Arena:
         # The lane used last and its specs, which most requests share.
         self._latest: tuple[tuple[RowSpec, ...], Lane] | None = None
         self._rows = 0
+        # Of those, rows for whose answers nobody waits.
+        self._unwanted = 0
         self._bytes = 0
         self._lock = self._pool.lock
 
@@ -126,6 +136,11 @@ class Arena:
     def rows(self) -> int:
         """Rows held now."""
         return self._rows
+
+    @property
+    def wanted(self) -> int:
+        """Rows held now for whose answers somebody waits."""
+        return self._rows - self._unwanted
 
     @property
     def nbytes(self) -> int:
@@ -172,12 +187,21 @@ class Arena:
         """True if the memory could hold such a request, were it empty."""
         return self._pool.memory.fits(specs, rows, nbytes)
 
+    def give_up(self, slot: Slot) -> None:
+        """Note that nobody waits for the answer to a slot, which stays held until it is let go."""
+        with self._lock:
+            if not (slot.freed or slot.given_up):
+                slot.given_up = True
+                self._unwanted += slot.rows
+
     def release(self, slot: Slot) -> None:
         """Give a slot back."""
         with self._lock:
             if slot.freed:
                 return
             slot.freed = True
+            if slot.given_up:
+                self._unwanted -= slot.rows
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
             if slot.level in self._held:

@@ -36,7 +36,7 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> Promise | None
     forecast, most_wait = handle.forecast, handle.bounds.max_queue_wait
     if deadline is not None and now >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
-    held = plan.arena.rows
+    held = rows_before(plan)
     slack = float("inf") if deadline is None else deadline - now
     if not most_wait and not forecast.presses(slack, held):
         return None
@@ -62,10 +62,17 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> Promise | None
     return None if deadline is None else Promise(forecast, expected.total, deadline)
 
 
+def rows_before(plan: Plan) -> int:
+    """Return the rows that wait or run before a request, those of other processes among them."""
+    arena = plan.arena
+    # The queue counts those of this process, too, until whoever runs them lets them go.
+    return arena.wanted + max(0, plan.handle.queue.rows - arena.rows)
+
+
 def queue_full(plan: Plan, now: float, bound: Bound) -> QueueFull:
     """Say which bound a request met, and when there may be room."""
     handle = plan.handle
-    expected = handle.forecast.expect(plan.rows, plan.arena.rows, now)
+    expected = handle.forecast.expect(plan.rows, rows_before(plan), now)
     request = f"{plan.rows} rows of {plan.nbytes} bytes in all"
     return QueueFull(
         f"model {handle.name!r} has no room for {request}: {met(plan, bound)}",

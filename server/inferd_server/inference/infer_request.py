@@ -9,7 +9,7 @@ from functools import partial
 
 from inferd.tensors import Array
 
-from inferd_server.batching.job import Job
+from inferd_server.batching.job import NEVER, Job
 from inferd_server.batching.latency import Promise
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
@@ -19,12 +19,14 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     InvalidInput,
+    SequenceNotFound,
 )
 from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
+from inferd_server.sequences.store import ANEW
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -87,6 +89,12 @@ class InferRequest(Job):
         """What it was told at the door, if its deadline is close."""
         self._answering = answering
 
+    @property
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+        delay = self.plan.urgency.delay
+        return NEVER if delay is None else self.started + delay
+
     def _succeed(self, outputs: Mapping[str, Array], phases: Phases, here: bool = False) -> None:
         """Send the outputs; a response that cannot be made is an error of this request alone."""
         plan = self.plan
@@ -137,12 +145,20 @@ class InferRequest(Job):
             promise.answered(total)
 
     def _refuse(self, error: InferdError) -> None:
-        """Send an error; a request whose model was replaced before it ran is admitted anew."""
+        """Send an error; a request whose model was replaced before it ran is admitted anew.
+
+        Not one of a sequence: a later one may have come to the new model before it.
+        """
         answering, plan = self._answering, self.plan
-        if isinstance(error, HandleRetired) and self.attempt < SWAPS:
-            plan.series.withdrawn()
-            answering.again(self)
-            return
+        if isinstance(error, HandleRetired):
+            if self.sequence:
+                error = SequenceNotFound(f"{error}, and its sequence ended; {ANEW}")
+            elif self.attempt < SWAPS:
+                plan.series.withdrawn()
+                answering.again(self)
+                return
+        # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
+        self.cancelled = True
         now = answering.telemetry.clock()
         total = now - self.started
         if self.promise is not None and isinstance(error, Cancelled | DeadlinePassed):
@@ -182,6 +198,7 @@ def expire(queue: RequestQueue, job: Job) -> None:
     error = DeadlinePassed("the deadline passed before the request was answered")
     if queue.withdraw(job):
         job.fail(error)
-    else:
-        # Its rows are in use until the engine is done with them.
+    elif not job.answered:
+        # Its rows are in use until the engine is done with them, and what it left is for nobody.
+        job.cancelled = True
         job.fail_early(error)

@@ -56,6 +56,26 @@ class ResponseCacheConfig(BaseModel):
     """Of the answers kept in each process; None: as many as the server keeps in all."""
 
 
+class QueuePolicyConfig(BaseModel):
+    """What becomes of requests that are not answered for a while; the names are Triton's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    default_timeout_ms: Annotated[float, Field(gt=0, le=86_400_000)] | None = None
+    """From a request's arrival, for those that name no `timeout`; None: without an end."""
+    timeout_action: Literal["refuse", "delay"] = "refuse"
+    """Answer it with an error, or let it wait behind all others."""
+    allow_timeout_override: bool = True
+    """Requests may name a shorter `timeout`; false: what they name is passed over."""
+
+    def timeout(self, asked: float | None) -> float | None:
+        """Return the seconds that a request has, which asks for so many; None: no end."""
+        default = self.default_timeout_ms and self.default_timeout_ms / 1000
+        if asked is None or not self.allow_timeout_override:
+            return default
+        return asked if default is None else min(asked, default)
+
+
 class StateConfig(BaseModel):
     """An output that is an input of the sequence's next request."""
 
@@ -126,6 +146,10 @@ class ModelConfig(BaseModel):
     """By how much a request goes before one of the next lower priority that came as early."""
     priority_queue_rows: Mapping[Positive, Positive] = Field(default_factory=dict)
     """Rows that may wait or run at a time, by priority."""
+    queue_policy: QueuePolicyConfig = QueuePolicyConfig()
+    """What becomes of requests that are not answered for a while."""
+    priority_queue_policy: Mapping[Positive, QueuePolicyConfig] = Field(default_factory=dict)
+    """The same by priority, in place of `queue_policy`."""
     target_p99_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
     """Batch size and delay are steered so that the slowest hundredth is answered by then."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
@@ -166,6 +190,16 @@ class ModelConfig(BaseModel):
         """The priority of requests that name none."""
         return self.default_priority or (self.priority_levels + 1) // 2
 
+    def policy_of(self, priority: int) -> QueuePolicyConfig:
+        """Return what becomes of requests of a priority that are not answered for a while."""
+        return self.priority_queue_policy.get(priority, self.queue_policy)
+
+    @property
+    def delays(self) -> bool:
+        """True if requests may have to wait behind all others."""
+        policies = (self.queue_policy, *self.priority_queue_policy.values())
+        return any(policy.timeout_action == "delay" for policy in policies)
+
     @model_validator(mode="after")
     def _priorities(self) -> Self:
         """Refuse priorities that there are not."""
@@ -173,17 +207,18 @@ class ModelConfig(BaseModel):
         if (self.default_priority or 1) > levels:
             text = f"default_priority is {self.default_priority}, and priority_levels {levels}"
             raise PydanticCustomError("priorities", text)
-        if strange := [level for level in self.priority_queue_rows if level > levels]:
-            text = f"priority_queue_rows names {strange[0]}, and priority_levels is {levels}"
-            raise PydanticCustomError("priorities", text)
+        for name in ("priority_queue_rows", "priority_queue_policy"):
+            if strange := [level for level in getattr(self, name) if level > levels]:
+                text = f"{name} names {strange[0]}, and priority_levels is {levels}"
+                raise PydanticCustomError("priorities", text)
         return self
 
     @model_validator(mode="after")
     def _sequences(self) -> Self:
         """Refuse what would take the requests of a sequence out of their order."""
-        if self.sequence is not None and (self.instances > 1 or self.priority_levels > 1):
+        if self.sequence is not None and (self.priority_levels > 1 or self.delays):
             raise PydanticCustomError(
-                "sequence", "a model with sequences has one instance and one priority"
+                "sequence", "a model with sequences has one priority, and delays no request"
             )
         if self.sequence is not None and (self.gpus == "all" or len(self.gpus or ()) > 1):
             raise PydanticCustomError("sequence", "a model with sequences is on one GPU")

@@ -186,8 +186,7 @@ class Loading:
         self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
-        # A model with sequences has one instance.
-        return self._work(engine, self._served(engine, bounds, None), warm_up)
+        return self._work(engine, self._served(engine, bounds, self._made().sequences), warm_up)
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -299,19 +298,22 @@ class Loading:
             self._before,
             SPARE_WARM,
         )
-        queue, turn = self._queue, self._turn()
+        queue = self._queue
         assert queue is not None
+        turn = self._turn(queue)
         runner = self._runner(served, queue, turn)
         loop = None
         if isinstance(served, Overlapping):
-            loop = Overlap(queue, runner, lambda: turn is None or not turn.contended()).run
+            loop = Overlap(queue, runner, turn).run
         parks = host is None and loop is None and CPU in engine.name
-        return Work(queue, runner, host, loop, parks)
+        return Work(queue, runner, host, loop, turn, parks)
 
-    def _turn(self) -> Turn | None:
+    def _turn(self, queue: BatchQueue[Any]) -> Turn | None:
         """Return what an engine takes for each run; None where all may run at a time."""
         share, clock = self._around.share, self._around.clock
-        return Turn(share, self._member, clock) if share.concurrent else None
+        if not share.concurrent:
+            return None
+        return Turn(share, self._member, clock, lambda: queue.rows > 0)
 
     def _runner(self, engine: Engine, queue: BatchQueue[Any], turn: Turn | None) -> Runner[Any]:
         """Return what runs the batches of a queue on an engine, which reads rows in place."""
@@ -326,10 +328,9 @@ class Loading:
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
-            # Callers of this process count what they have sent themselves.
-            behind=(lambda: queue.rows) if remote else lambda: 0,
             turn=turn,
             end=around.end,
+            finished=queue.finished,
         )
 
     def _sequences(self) -> Sequences | None:

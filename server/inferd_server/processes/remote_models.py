@@ -80,6 +80,11 @@ class RemoteLine:
         """Requests of streams that are not sent yet; all others wait in a worker."""
         return self._share.behind
 
+    @property
+    def rows(self) -> int:
+        """Rows that wait in the worker now, of all fronts."""
+        return self._retrying.waiting_rows(self)
+
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
         if request.stream is None:

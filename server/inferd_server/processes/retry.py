@@ -19,12 +19,14 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     QueueFull,
+    SequenceNotFound,
     WorkerLost,
 )
 from inferd_server.processes.front_links import FrontLinks, Line
 from inferd_server.processes.link.front_end import NEW, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
 from inferd_server.processes.quarantine import Quarantine, fingerprint, quarantined
+from inferd_server.sequences.store import ANEW
 
 START_S = 1.0
 """What a worker takes to start at least: a deadline before that is not waited for."""
@@ -41,6 +43,7 @@ class Fate(Enum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     POISON = "poison"
+    STATELESS = "stateless"
     LOST = "lost"
 
 
@@ -48,7 +51,7 @@ def fate(lost: Lost, now: float, wait_s: float, elsewhere: bool = False) -> Fate
     """Decide what becomes of a request whose worker died.
 
     It may begin to run twice. The second time it runs alone, so that a worker that dies then died
-    of it.
+    of it. A step of a sequence runs once: what it built on died with the worker.
 
     Args:
         lost: the request, and how often it was sent and began to run.
@@ -63,6 +66,8 @@ def fate(lost: Lost, now: float, wait_s: float, elsewhere: bool = False) -> Fate
         return Fate.CANCELLED
     if expired(job, now):
         return Fate.EXPIRED
+    if job.sequence:
+        return Fate.STATELESS
     late = not elsewhere and job.deadline is not None and job.deadline < now + START_S
     return Fate.LOST if late or not wait_s or history.sent >= SENDS else Fate.RETRY
 
@@ -155,6 +160,10 @@ class RetryingLink:
     def held(self) -> int:
         """Requests that wait for the next worker."""
         return len(self._held)
+
+    def waiting_rows(self, line: Line) -> int:
+        """Return how many rows of all fronts wait for a model, where the fewest do."""
+        return 0 if line.closed else self._link.waiting_rows(line)
 
     def submit(self, job: Job, line: Line) -> bool:
         """Send a request to a worker; False if its model is closed, True if it is answered."""
@@ -272,6 +281,8 @@ class RetryingLink:
             return DeadlinePassed("the deadline passed, and the worker process was lost")
         if what is Fate.POISON:
             return self._refusal(lost)
+        if what is Fate.STATELESS:
+            return SequenceNotFound(f"{reason}, and the sequence with it; {ANEW}")
         return worker_lost(reason, lost, "no time is left to try again")
 
     def _refusal(self, lost: Lost) -> InferdError:

@@ -16,7 +16,8 @@ class Request:
     arrived: float = 0.0
     deadline: float | None = None
     level: int = 0
-    ordered: bool = False
+    sequence: int = 0
+    delay_at: float = float("inf")
     cancelled: bool = False
     stream: object | None = None
 

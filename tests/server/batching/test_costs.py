@@ -44,17 +44,17 @@ def test_more_rows_never_take_less(runs: list[tuple[int, float]]) -> None:
     assert times == sorted(times)
 
 
-def run_of(rows: int, seconds: float, behind: int = 0) -> Execution:
-    return Execution(rows, 0.0, 0.0, seconds, behind)
+def run_of(rows: int, seconds: float) -> Execution:
+    return Execution(rows, 0.0, 0.0, seconds)
 
 
 class Known:
     """A forecast of batches of 4 rows that take 1 s, learned at 100 s."""
 
-    def __init__(self, instances: int = 1, behind: int = 0) -> None:
+    def __init__(self, instances: int = 1) -> None:
         self.forecast = Forecast(4, instances)
         self.forecast.learn(run_of(1, 0.4), 99.0)
-        self.forecast.learn(run_of(4, 1.0, behind), 100.0)
+        self.forecast.learn(run_of(4, 1.0), 100.0)
 
     def expect(self, rows: int, held: int, now: float = 100.0) -> tuple[float, float]:
         found = self.forecast.expect(rows, held, now)
@@ -77,11 +77,6 @@ def test_the_batch_that_runs_has_been_at_it_for_a_while() -> None:
     assert Known().expect(1, 4, now=108.0) == (0.0, 1.0)
 
 
-def test_rows_of_other_processes_count() -> None:
-    # Eight waited when the last batch ended, and another batch began.
-    assert Known(behind=8).expect(1, 1) == (3.0, 1.0)
-
-
 def test_what_was_learned_long_ago_refuses_nobody() -> None:
     known = Known()
     assert known.forecast.expect(1, 400, 100.0 + max(PROBE_S, 10.0) + 0.1) is None
@@ -100,17 +95,17 @@ def test_a_run_is_learned_once_however_many_requests_it_answered() -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 2.0), st.integers(0, 20)), min_size=1),
+    st.lists(st.tuples(st.integers(1, 8), st.floats(0.001, 2.0)), min_size=1),
     st.integers(1, 8),
     st.integers(0, 60),
     st.floats(0.0, 60.0),
 )
 def test_the_first_look_lets_nobody_through_whom_the_second_would_refuse(
-    runs: list[tuple[int, float, int]], rows: int, held: int, slack: float
+    runs: list[tuple[int, float]], rows: int, held: int, slack: float
 ) -> None:
     forecast = Forecast(8)
-    for size, seconds, behind in runs:
-        forecast.learn(run_of(size, seconds, behind), 5.0)
+    for size, seconds in runs:
+        forecast.learn(run_of(size, seconds), 5.0)
     expected = forecast.expect(rows, held, 5.0)
     assert expected is not None
     if expected.latest > slack:

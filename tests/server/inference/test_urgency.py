@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -113,19 +114,19 @@ def test_a_timeout_of_ages_does_not_keep_others_from_theirs(held: Held) -> None:
 def test_priorities_decide_who_is_next(held: Held) -> None:
     busy = occupy(held.server, held.engine)
     sent = []
-    for value, priority in ((3.0, 3), (2.0, 2), (1.0, 1), (2.5, 0)):
+    for value, priority in ((3.0, 3), (2.0, 2), (1.0, 1), (2.5, 0), (2.7, 4)):
         sent.append(held.send(request_of(value, priority=priority)))
         waiting(held.server, len(sent))
     held.engine.release()
     for call in (busy, *sent):
         call.result(PATIENCE)
-    # 0 stands for the middle one.
-    assert held.values() == [1.0, 2.0, 2.5, 3.0]
+    # 0, and what the model does not have, stand for the middle one.
+    assert held.values() == [1.0, 2.0, 2.5, np.float32(2.7), 3.0]
 
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
-    [({"priority": 4}, "priority is 4; the model has 3"), ({"timeout": -1}, "timeout is -1")],
+    [({"priority": -1}, "priority is -1"), ({"timeout": -1}, "timeout is -1")],
 )
 def test_what_cannot_be_meant_is_refused(
     held: Held, parameters: dict[str, int], words: str

@@ -42,6 +42,8 @@ CONFIGS = [
             "priority_queue_rows": {1: 4},
             "versions": [1, 7],
             "labels": {"OUTPUT0": ["a", "b"]},
+            "queue_policy": {"default_timeout_ms": 2.5, "allow_timeout_override": False},
+            "priority_queue_policy": {3: {"timeout_action": "delay"}},
             "sequence": None,
             "response_cache": {"ttl_s": 1.5},
             "warm_up": [],

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.processes.link.layout import LINE, TICKET, Counter, Layout, page
+from inferd_server.processes.link.layout import (
+    LINE,
+    MODELS,
+    MOST_ROWS,
+    TICKET,
+    Counter,
+    Layout,
+    page,
+)
 
 
 def create(layout: Layout) -> int:
@@ -45,6 +53,7 @@ class LinkMemory:
         self._counters = whole[: layout.submissions].cast("Q")
         self.marks = whole[layout.marks : layout.marks + layout.requests]
         self.begun = whole[layout.begun : layout.begun + layout.requests * TICKET].cast("Q")
+        self._waiting = whole[layout.waiting : layout.waiting + MODELS * 8].cast("Q")
         self.inputs = np.frombuffer(self._rows, np.uint8, layout.input_room, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
         self._fence = threading.Lock()
@@ -60,6 +69,15 @@ class LinkMemory:
         self._order()
         self._counters[counter * LINE // 8] += count
         self._order()
+
+    def tell_waiting(self, model: int, rows: int) -> None:
+        """Tell how many rows wait for the model of a number."""
+        self._waiting[model % MODELS] = model << 32 | min(rows, MOST_ROWS)
+
+    def waiting(self, model: int) -> int:
+        """Return how many rows wait for the model of a number; 0 if that is not told."""
+        number, rows = divmod(self._waiting[model % MODELS], MOST_ROWS + 1)
+        return rows if number == model else 0
 
     def forget_inputs(self, offset: int, size: int) -> None:
         """Return whole pages of inputs to the system; they read as zeros then, on both sides."""
@@ -83,6 +101,7 @@ class LinkMemory:
             self._counters[counter * LINE // 8] = 0
         self.marks[:] = bytes(len(self.marks))
         self.begun[:] = memoryview(bytes(self.begun.nbytes)).cast("Q")
+        self._waiting[:] = memoryview(bytes(self._waiting.nbytes)).cast("Q")
 
     def _order(self) -> None:
         # Taking and releasing a lock keeps weakly ordered processors from swapping the two.
