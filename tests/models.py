@@ -111,6 +111,25 @@ def slow_add(times: int) -> ModelProto:
     return model(nodes, given, [tensor("OUTPUT0", "INT32", dims)], [rounds])
 
 
+def rounds() -> ModelProto:
+    """Without a batch dimension: as many rounds of nothing as ROUNDS says, 0.5 us each."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"next_{name}"]) for name in ("go_on", "state")],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT64, None),
+        ],
+        [
+            helper.make_tensor_value_info("next_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_state", TensorProto.INT64, None),
+        ],
+    )
+    nodes = [helper.make_node("Loop", ["ROUNDS", "", "ROUNDS"], ["OUTPUT0"], body=body)]
+    return model(nodes, [tensor("ROUNDS", "INT64", (1,))], [tensor("OUTPUT0", "INT64", (1,))])
+
+
 def strings() -> ModelProto:
     """INPUT0 BYTES [batch, 2] comes back as OUTPUT0 BYTES [batch, 2], unchanged."""
     return identity("BYTES", dims=("batch", 2))

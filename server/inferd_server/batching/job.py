@@ -117,6 +117,9 @@ class Job(ABC):
     def _refuse(self, error: InferdError) -> None:
         """Answer with an error."""
 
+    def _overdue(self, phases: Phases) -> None:  # noqa: B027
+        """Note the run of a request that was answered before it ended; most have no use for it."""
+
     @property
     def delay_at(self) -> float:
         """Monotonic seconds, from when on it waits behind all others; infinite: never."""
@@ -150,6 +153,7 @@ class Job(ABC):
         else:
             # Answered early; only now is nobody at work on its rows.
             self.slot.free()
+            self._overdue(phases)
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""

@@ -21,6 +21,7 @@ from inferd_server.batching.decision import (
 )
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.job import Job
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.batching.stream_share import StreamShares
 
 W = TypeVar("W", bound=Waiting)
@@ -169,6 +170,8 @@ class BatchQueue(Generic[W]):
             number: by which other processes know the queue; 0: none does.
         """
         self.number = number
+        self.costs = RunCosts(limits.sizes)
+        """What runs took, as whoever runs batches tells."""
         self._limits = limits
         self._clock = clock
         self._inlet = NoInlet() if inlet is None else inlet
@@ -291,14 +294,14 @@ class BatchQueue(Generic[W]):
             self._inlet.hand_over()
             return True
 
-    def take_full(self) -> Decision[W] | None:
-        """Return a batch that more requests would not make larger; None if there is none now."""
+    def take_full(self, free_at: float = 0.0) -> Decision[W] | None:
+        """Return a full batch of those in time behind a run that ends then; None without one."""
         with self._lock:
             self._inlet.collect()
             if self._rows < self._limits.max_rows:
                 return None
-            decision = self._decide(self._clock())
-            if not decision.full:
+            decision = self._decide(max(self._clock(), free_at))
+            if not (decision.full and decision.run):
                 return None
             self._leave(decision)
             return decision
@@ -360,7 +363,7 @@ class BatchQueue(Generic[W]):
         waiting = self._ordered()
         if self._limits.sequences:
             waiting = next_steps(waiting, self._at_work)
-        return next_batch(waiting, now, self._limits)
+        return next_batch(waiting, now, self._limits, self.costs)
 
     def _close(self) -> None:
         self._closed = True

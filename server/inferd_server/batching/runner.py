@@ -7,7 +7,6 @@ front process (`processes/link/worker_end.py`).
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
@@ -19,7 +18,7 @@ from inferd_engines.engine import Engine, EngineError, Overlapping
 from inferd_server.batching.decision import Decision, Waiting, expired
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
-from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.errors import (
     NOTHING,
     Cancelled,
@@ -122,6 +121,7 @@ class Runner(Generic[R]):
         about: Mapping[str, object] = NOTHING,
         turn: Turn | None = None,
         end: End = go_on,
+        costs: RunCosts | None = None,
         finished: Callable[[Sequence[R]], None] = lambda _: None,
     ) -> None:
         """Run on an engine.
@@ -132,11 +132,14 @@ class Runner(Generic[R]):
             observer: told of every batch that ran.
             clock: monotonic seconds.
             about: what the log says of the model.
-            turn: taken for each run, the first of a decision before that is taken; None: all may
-                run at a time.
+            turn: taken for each run, the first one's before its decision; None: all may run.
             end: called with an error after which the engine can run nothing more.
+            costs: learns what runs take; None: nobody does.
             finished: called with the requests of sequences once they are answered.
         """
+        self._costs = RunCosts() if costs is None else costs
+        # When the engine was done with the last batch.
+        self._ended_at = float("-inf")
         self._engine = engine
         self._about = about
         self._failures = BoundedLog(log, clock)
@@ -218,6 +221,10 @@ class Runner(Generic[R]):
             return
         self._answer(batch, outputs, run)
 
+    def ends(self, batch: Batch[R]) -> float:
+        """Return when a batch that was begun is expected to end, in monotonic seconds."""
+        return batch.taken + self._costs.of(batch.requests[0].key).likely(batch.rows)
+
     def abandon(self, batch: Batch[R]) -> None:
         """Answer a batch that nobody can wait for any more."""
         self._leave()
@@ -284,7 +291,11 @@ class Runner(Generic[R]):
         if self._batched:
             check_rows(outputs, batch.rows)
         ordered = {name: outputs[name] for name in self._outputs}
-        compute = self._clock() - batch.gathered
+        now = self._clock()
+        compute = now - batch.gathered
+        # Not the time for which it stood behind another one that was under way.
+        seconds, self._ended_at = now - max(batch.taken, self._ended_at), now
+        self._costs.learn(batch.requests[0].key, batch.rows, seconds, now)
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.requests[0].arrived
         run = Execution(batch.rows, batch.waited, gather, compute, queued)
         # Trials come one by one: the first request tells most.
@@ -371,9 +382,7 @@ class Runner(Generic[R]):
         for request in requests:
             (gone if request.cancelled else late).append(request)
         self._fail(gone, Cancelled("the caller went away while the request waited"))
-        self._fail(
-            late, DeadlinePassed("the deadline passed while the request waited for its batch")
-        )
+        self._fail(late, DeadlinePassed("no run could have ended before the deadline any more"))
 
     def _fail(self, requests: Sequence[R], error: InferdError) -> None:
         if self._stateful is not None:
@@ -382,54 +391,6 @@ class Runner(Generic[R]):
         if requests:
             for sender, own in by_sender(requests):
                 sender.fail(own, error)
-
-
-class Overlap:
-    """Runs a queue until it ends, with up to two batches under way.
-
-    A second one begins early only if it is full: what is not will grow while the first one runs.
-    """
-
-    def __init__(self, queue: BatchQueue[R], runner: Runner[R], turn: Turn | None = None) -> None:
-        """Prepare.
-
-        Args:
-            queue: what waits.
-            runner: of an engine that overlaps.
-            turn: the runner's; None: all engines may run at a time.
-        """
-        self._queue: BatchQueue[Any] = queue
-        self._runner: Runner[Any] = runner
-        self._turn = turn
-        self._begun: deque[Batch[Any]] = deque()
-
-    def run(self) -> None:
-        """Return once the queue is closed and empty.
-
-        Raises:
-            EngineError: a fatal one, after every request that was taken was answered.
-        """
-        try:
-            while (decision := self._queue.take(turn=self._turn)) is not None:
-                self._begin(decision)
-                while self._begun:
-                    self._advance()
-        except BaseException:
-            for batch in self._begun:
-                self._runner.abandon(batch)
-            raise
-
-    def _advance(self) -> None:
-        early = self._turn is None or not self._turn.contended()
-        following = self._queue.take_full() if early else None
-        if following is not None:
-            self._begin(following)
-        self._runner.finish(self._begun.popleft())
-
-    def _begin(self, decision: Decision[Any]) -> None:
-        batch = self._runner.begin(decision)
-        if batch is not None:
-            self._begun.append(batch)
 
 
 def without(

@@ -6,7 +6,7 @@ after the other are neighbours there, so that their batch is a view.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 
@@ -109,6 +109,7 @@ class Arena:
         max_bytes: int,
         lanes: LanePool | None = None,
         level_rows: Mapping[int, int] = NO_BOUNDS,
+        levels: int = 1,
     ) -> None:
         """Hold nothing.
 
@@ -117,9 +118,12 @@ class Arena:
             max_bytes: of inputs that may be held.
             lanes: of all models of the process; None: of this one alone.
             level_rows: rows that requests of a priority may hold, where less than all.
+            levels: priorities that there are.
         """
-        self._level_rows = level_rows
-        self._held = dict.fromkeys(level_rows, 0)
+        several = range(levels) if levels > 1 else ()
+        # Of each priority, where there are several or it has a bound: what it may hold, and does.
+        self._level_rows = dict.fromkeys(several, max_rows) | dict(level_rows)
+        self._held = dict.fromkeys(self._level_rows, 0)
         self._pool = LanePool() if lanes is None else lanes
         self._closed = False
         self._max_rows = max_rows
@@ -146,6 +150,22 @@ class Arena:
     def nbytes(self) -> int:
         """Bytes of inputs held now."""
         return self._bytes
+
+    @property
+    def by_shape(self) -> Mapping[Hashable, int]:
+        """Rows held now of each shape that has a lane."""
+        with self._lock:
+            return self._pool.held(self)
+
+    def part_before(self, level: int) -> float:
+        """Return which part of the rows held now is wanted, and of a priority or of higher ones."""
+        with self._lock:
+            rows = self._rows
+            wanted = self.wanted / rows if rows else 1.0
+            if level not in self._held:
+                return wanted
+            before = sum(held for own, held in self._held.items() if own <= level)
+            return before / rows * wanted if rows else 0.0
 
     def reserve(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int = 0) -> Slot:
         """Return a slot for `rows` rows of these shapes.

@@ -186,7 +186,7 @@ class Infer:
         handle, urgency, step, alone = plan.handle, plan.urgency, plan.step, plan.alone
         if handle.last_request is not None and not alone:
             handle.last_request.keep(slot)
-        key = plan.specs if plan.batched and not alone else id(slot)
+        key = id(slot) if alone else plan.specs
         # Sequences keep the order of their steps.
         sequence, stream = (0, call.stream) if step is None else (step.key, None)
         deadline = request.deadline
@@ -243,7 +243,7 @@ def reserve(request: InferRequest) -> Slot:
     plan, started = request.plan, request.started
     deadline = request.deadline = earliest(request.call.deadline, started, plan.urgency.timeout)
     if deadline is not None or plan.handle.bounds.max_queue_wait:
-        request.promise = check_time(plan, deadline, started)
+        check_time(plan, deadline, started)
     try:
         return plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
     except NoRoom as full:

@@ -10,7 +10,6 @@ from functools import partial
 from inferd.tensors import Array
 
 from inferd_server.batching.job import NEVER, Job
-from inferd_server.batching.latency import Promise
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
     Cancelled,
@@ -64,7 +63,7 @@ class InferRequest(Job):
     """A request for an inference: who asked what, and what becomes of it."""
 
     __slots__ = (
-        "_answering", "attempt", "call", "identity", "plan", "promise", "started",
+        "_answering", "attempt", "call", "identity", "plan", "started",
     )  # fmt: skip
 
     identity: bytes
@@ -85,8 +84,6 @@ class InferRequest(Job):
         self.call = call
         self.started = started
         self.attempt = attempt
-        self.promise: Promise | None = None
-        """What it was told at the door, if its deadline is close."""
         self._answering = answering
 
     @property
@@ -132,17 +129,12 @@ class InferRequest(Job):
         )
         plan.series.succeeded(total, phases.queue)
         if handle.forecast.last is not phases.run:
-            handle.forecast.learn(phases.run, now)
-        if self.promise is not None:
-            self._settle(self.promise, total, now)
+            handle.forecast.learn(plan.specs, phases.run, now)
 
-    def _settle(self, promise: Promise, total: float, now: float) -> None:
-        """Tell whether a request was answered in time that was near its deadline."""
-        if self.call.cancelled:
-            # The caller's own clock ran out first.
-            promise.ended(total, now)
-        else:
-            promise.answered(total)
+    def _overdue(self, phases: Phases) -> None:
+        """Learn from a run whose answer came too late to be sent."""
+        plan, now = self.plan, self._answering.telemetry.clock()
+        plan.handle.forecast.learn(plan.specs, phases.run, now)
 
     def _refuse(self, error: InferdError) -> None:
         """Send an error; a request whose model was replaced before it ran is admitted anew.
@@ -159,10 +151,7 @@ class InferRequest(Job):
                 return
         # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
         self.cancelled = True
-        now = answering.telemetry.clock()
-        total = now - self.started
-        if self.promise is not None and isinstance(error, Cancelled | DeadlinePassed):
-            self.promise.ended(total, now)
+        total = answering.telemetry.clock() - self.started
         plan.handle.statistics.failed(total)
         if isinstance(error, EngineFailure | InvalidInput):
             self._tell(error)

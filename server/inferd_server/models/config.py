@@ -150,8 +150,6 @@ class ModelConfig(BaseModel):
     """What becomes of requests that are not answered for a while."""
     priority_queue_policy: Mapping[Positive, QueuePolicyConfig] = Field(default_factory=dict)
     """The same by priority, in place of `queue_policy`."""
-    target_p99_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
-    """Batch size and delay are steered so that the slowest hundredth is answered by then."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
     sequence: SequenceConfig | None = None

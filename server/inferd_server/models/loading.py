@@ -16,12 +16,13 @@ from inferd_engines.onnx_values import ModelFacts, read_facts
 
 from inferd_server.batching.fair_share import FairShare, Member, Turn
 from inferd_server.batching.fatal import End
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.inline import MOST_TEXT, InlineLoop, longest, why_not_inline
 from inferd_server.batching.instance import Instance, Work
 from inferd_server.batching.lanes import LanePool
-from inferd_server.batching.latency import Forecast
+from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue, Queues
-from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge, rows_with_room
@@ -113,7 +114,7 @@ class Loading:
         self._most_rows = most_rows
         self._handle: Handle | None = None
         self._queue: BatchQueue[Any] | None = None
-        self._observing = Observing(name, version, around.metrics, around.clock)
+        self._observing = Observing(name, version, around.metrics)
         self._member = Member(config.weight)
 
     def first(self, engine: Engine) -> Work:
@@ -145,10 +146,14 @@ class Loading:
             batch_reason=batching.reason,
             queue=queue,
             arena=Arena(
-                bounds.max_queue_rows, bounds.max_queue_bytes, around.lanes, bounds.level_rows
+                bounds.max_queue_rows,
+                bounds.max_queue_bytes,
+                around.lanes,
+                bounds.level_rows,
+                bounds.levels,
             ),
             statistics=Statistics(),
-            forecast=Forecast(bounds.limits.max_rows, config.instances),
+            forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,
             file_name=self._files.model.name,
@@ -330,6 +335,7 @@ class Loading:
             about={"model": self._name, "version": self._version},
             turn=turn,
             end=around.end,
+            costs=queue.costs,
             finished=queue.finished,
         )
 

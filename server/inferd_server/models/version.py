@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from inferd_engines.engine import Signature
 
 from inferd_server.batching.decision import BatchBounds
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.instance import Instance
-from inferd_server.batching.latency import Forecast
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import ShuttingDown, WorkerLost

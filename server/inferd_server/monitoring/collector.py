@@ -62,7 +62,6 @@ class SnapshotCollector(Collector):
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
         yield in_flight
         yield padded(now)
-        yield from steered(now)
         yield marked("inferd_engine", "1 for the engine that serves", "engine", now.engines)
         if now.plans:
             yield marked("inferd_plan_state", "1 for where a plan stands", "state", now.plans)
@@ -115,17 +114,6 @@ def restarted(restarts: Mapping[str, int]) -> Metric:
     for process, count in restarts.items():
         metric.add_sample("inferd_restarts_total", {"process": process}, count)
     return metric
-
-
-def steered(now: MetricsSnapshot) -> Iterator[Metric]:
-    """Write what target latencies have led to, of the models that have one."""
-    rows = Metric("inferd_steered_batch_rows", "Rows of a batch, for the target latency", "gauge")
-    delay = Metric("inferd_steered_delay_seconds", "Delay, for the target latency", "gauge")
-    for model, series in now.series.items():
-        if series.steered is not None:
-            rows.add_sample(rows.name, labels_of(*model), series.steered[0])
-            delay.add_sample(delay.name, labels_of(*model), series.steered[1])
-    yield from (metric for metric in (rows, delay) if metric.samples)
 
 
 def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:

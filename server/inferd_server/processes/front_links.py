@@ -65,9 +65,9 @@ class FrontLinks:
         return False
 
     def waiting_rows(self, line: Line) -> int:
-        """Return how many rows of all fronts wait for a model, where the fewest do."""
-        rows = (self._links[one.worker].waiting_rows(one.number) for one in line.targets)
-        return min(rows, default=0)
+        """Return how many rows of all fronts wait for a version, where they are fewest."""
+        waiting = (self._links[one.worker].waiting_rows(one.number) for one in line.targets)
+        return min(waiting, default=0)
 
     def cancel(self, job: Job) -> None:
         """Tell whichever worker has a request that its caller went away."""

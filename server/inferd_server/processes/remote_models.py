@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
-from inferd_server.batching.latency import Forecast
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
 from inferd_server.models.entries import Entries, ModelEntry, State
@@ -313,9 +313,10 @@ class RemoteModels:
                 min(bounds.max_queue_bytes, self._retrying.inputs.size),
                 self._lanes,
                 level_rows=bounds.level_rows,
+                levels=bounds.levels,
             ),
             statistics=Statistics(),
-            forecast=Forecast(bounds.limits.max_rows, about.config.instances),
+            forecast=Forecast(bounds.limits, instances=about.config.instances),
             last_request=LastRequest() if about.warm_reason else None,
         )
 

@@ -162,7 +162,7 @@ class RetryingLink:
         return len(self._held)
 
     def waiting_rows(self, line: Line) -> int:
-        """Return how many rows of all fronts wait for a model, where the fewest do."""
+        """Return how many rows of all fronts wait for a model, where they are fewest."""
         return 0 if line.closed else self._link.waiting_rows(line)
 
     def submit(self, job: Job, line: Line) -> bool:

@@ -19,6 +19,7 @@ class Request:
     sequence: int = 0
     delay_at: float = float("inf")
     cancelled: bool = False
+    trial: bool = False
     stream: object | None = None
 
 

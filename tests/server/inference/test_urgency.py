@@ -13,7 +13,6 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.monitoring.phases import Execution
 
 from tests import models
 from tests.fakes.engine import FakeEngine
@@ -30,6 +29,10 @@ from tests.server.serving import (
 )
 
 LONG = 3600.0
+FAKE_ROW = ((np.dtype(np.float32), (4,)),)
+SLOW = 400_000
+"""Rounds that take more than SHORT seconds anywhere."""
+SHORT = 0.1
 
 
 def request_of(value: float, **parameters: int) -> ModelInferRequest:
@@ -55,10 +58,11 @@ class Held:
         return [float(row[0]) for inputs in ran for row in inputs if row[0] >= 0]
 
     def knows(self, rows: int, seconds: float) -> None:
-        """Let the server have learned what runs take."""
+        """Let the server have learned what runs take, from two of them."""
         assert self.server.server is not None
         handle = self.server.server.repository.resolve("fake", "")
-        handle.forecast.learn(Execution(rows, 0.0, 0.0, seconds), time.monotonic())
+        for _ in range(2):
+            handle.forecast.costs.learn(FAKE_ROW, rows, seconds, time.monotonic())
 
 
 @pytest.fixture
@@ -198,3 +202,46 @@ def test_requests_with_timeouts_and_priorities_are_answered_everywhere(
             caller.start()
         done.wait()
     assert found == {1.0: 2.0, 2.0: 4.0, 3.0: 6.0}
+
+
+@pytest.fixture(scope="module", params=[running, running_split], ids=["one process", "split"])
+def rounds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A model whose requests say how long they take."""
+    yaml = {"rounds": "max_batch_size: 0\n"}
+    folder = tmp_path_factory.mktemp("models")
+    with request.param(models.repository(folder, {"rounds": models.rounds()}, yaml)) as server:
+        yield server
+
+
+def rounds_of(count: int, **parameters: int) -> ModelInferRequest:
+    request = infer_request("rounds", {"ROUNDS": np.array([count], np.int64)})
+    for name, number in parameters.items():
+        request.parameters[name].int64_param = number
+    return request
+
+
+def test_slow_runs_that_are_over_refuse_nobody_for_long(rounds: Running) -> None:
+    for _ in range(3):
+        rounds.infer(rounds_of(SLOW))
+    until, served = time.monotonic() + PATIENCE, 0
+    while served < 3:
+        call = rounds.stub.ModelInfer.future(rounds_of(1), timeout=SHORT)
+        error = call.exception(PATIENCE)
+        served = 0 if error else served + 1
+        assert time.monotonic() < until, "refused for ever"
+
+
+@pytest.mark.parametrize("of", ["call", "request"])
+def test_a_deadline_teaches_what_runs_take_whoever_sets_it(rounds: Running, of: str) -> None:
+    until, reason = time.monotonic() + PATIENCE, ""
+    while reason != "DEADLINE_TOO_SHORT":
+        request = rounds_of(SLOW, **({} if of == "call" else {"timeout": int(SHORT * 1e6)}))
+        call = rounds.stub.ModelInfer.future(request, timeout=SHORT if of == "call" else PATIENCE)
+        error = call.exception(PATIENCE)
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or "wait" in error.details()
+        # What ended here by itself has no details of the server's.
+        told = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+        reason = details(error)[0].reason if told else ""
+        assert time.monotonic() < until, "nobody is refused"

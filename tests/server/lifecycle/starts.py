@@ -81,7 +81,6 @@ MODEL_SETTINGS: Sequence[str] = (
     "priority_levels: 16\npriority_head_start_ms: 0\npriority_queue_rows: {16: 64}",
     "priority_levels: 3\ndefault_priority: 3",
     "queue_policy: {default_timeout_ms: 3600000, timeout_action: delay}",
-    "target_p99_ms: 0.5",
     "weight: 0.001",
     "instances: 3",
     "warm_up: []",

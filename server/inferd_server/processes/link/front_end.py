@@ -50,7 +50,7 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
     Status.EXPIRED: (
         DeadlinePassed,
-        "the deadline passed while the request waited for its batch",
+        "no run could have ended before the deadline any more",
     ),
     Status.FAILED: (EngineFailure, ""),
     Status.LOST: (WorkerLost, "the engine of the model was lost"),
