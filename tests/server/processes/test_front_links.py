@@ -224,3 +224,21 @@ def test_a_caller_who_waits_for_each_answer_uses_all_workers(rig: Rig) -> None:
     for number in range(4):
         rig.send(float(number)).wait()
     assert [len(worker.engine.batches) for worker in rig.workers] == [2, 2]
+
+
+class Counting:
+    """A link to a worker in which as many rows wait as the number of the model says."""
+
+    inputs = None
+
+    def waiting_rows(self, number: int) -> int:
+        return number
+
+
+def test_what_waits_for_a_model_is_what_waits_where_the_fewest_do() -> None:
+    links = FrontLinks([Counting(), Counting()])  # type: ignore[list-item]
+    line = FakeLine()
+    line.targets = [FakeTarget(line, 0, 7), FakeTarget(line, 1, 3)]
+    assert links.waiting_rows(line) == 3  # type: ignore[arg-type]
+    line.targets = []
+    assert links.waiting_rows(line) == 0  # type: ignore[arg-type]

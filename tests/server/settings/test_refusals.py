@@ -255,6 +255,14 @@ def test_settings_of_processes_that_there_are_not_are_told() -> None:
     assert remarks(Settings(), ["fronts"], {}, 2) == []
 
 
+def test_gpus_that_no_process_is_going_to_use_are_told() -> None:
+    told = ["gpus has no effect without processes: split, and plan_store or engine_providers"]
+    assert remarks(load_settings({"gpus": "0"}, {}), ["gpus"], {}, 2) == told
+    found = load_settings({"gpus": "0", "plan_store": "/plans"}, {})
+    assert remarks(found, ["gpus"], {}, 0) == told
+    assert remarks(found, ["gpus"], {}, 2) == []
+
+
 def test_a_password_of_no_redis_is_told() -> None:
     settings = load_settings({"cache_redis_password_file": "/secret"}, {})
     expected = "cache_redis_password_file has no effect without cache_redis_url"
