@@ -50,8 +50,9 @@ class FrontProcess(EndpointProcess):
         """
         super().__init__(place, channel, transport, logs)
         self._links = links
-        # Two transports share what core sleeps on: neither would hear of all that is its own.
-        self._alone = probe is None
+        if probe is None:
+            # Two transports share what core sleeps on: neither would hear of all that is its own.
+            transport.wake_by(place.wake_fronts[0])
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._retrying = RetryingLink(
@@ -87,7 +88,7 @@ class FrontProcess(EndpointProcess):
 
     def _await_answers(self) -> None:
         """Have answers sent: by the transport's own thread, or by another one where it cannot."""
-        if not (self._alone and self._transport.wake_by(self._place.wake_fronts[0])):
+        if not self._transport.woken:
             threading.Thread(target=self._answer, name="answers", daemon=True).start()
 
     def _answer(self) -> None:

@@ -44,6 +44,8 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "replicas": (1, 2),
     "cores": (1, 2, 3),
     "engine_threads": (1, 2),
+    "gpus": ("all",),
+    "gpu_wait": ("spin", "block"),
     "concurrent_runs": (1, 2, 1024),
     "engine_providers": ("CPUExecutionProvider", "CUDAExecutionProvider,CPUExecutionProvider"),
     "cpu_fallback": ("false",),

@@ -76,10 +76,10 @@ class AioTransport:
         self._place = place_of(address, port)
         return port
 
-    def wake_by(self, descriptor: int) -> bool:
-        """Return False: no work is done between the events of an event loop."""
-        del descriptor
-        return False
+    woken = False
+
+    def wake_by(self, descriptor: int) -> None:
+        """Do nothing: no work is done between the events of an event loop."""
 
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.

@@ -75,6 +75,7 @@ class CompletionQueueTransport:
         self.bounds = bounds_of(options)
         self._core: CoreServer | None = None
         self._place: Place = 0
+        self._wakes = -1
         self._sleep: Sleep | None = None
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
@@ -108,23 +109,22 @@ class CompletionQueueTransport:
                 core.accept(path, unary[path])
         for _ in range(READY_OTHERS):
             core.accept(None, lambda event, gate: self._accepted(event, gate, routes, unary))
+        if self._wakes >= 0:
+            self._sleep = self._open_sleep()
         self._thread.start()
         return port
 
-    def wake_by(self, descriptor: int) -> bool:
+    def wake_by(self, descriptor: int) -> None:
         """End the polling thread's sleep, for a turn, whenever an eventfd is written to.
 
-        After `start`, where this process has no other transport. The eventfd does not block.
-
-        Returns:
-            False if this cannot be done: somebody else has to wait for the eventfd.
+        Before `start`, where this process has no other transport. The eventfd does not block.
         """
-        core = core_descriptor(self._place)
-        if core is None:
-            log.warning("answers take a thread of their own: gRPC's descriptor was not found")
-            return False
-        self._sleep = Sleep(core, descriptor)
-        return True
+        self._wakes = descriptor
+
+    @property
+    def woken(self) -> bool:
+        """True if `wake_by` works; else somebody else has to wait for the eventfd."""
+        return self._sleep is not None
 
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
@@ -228,6 +228,13 @@ class CompletionQueueTransport:
                 if running is False:
                     running = self._rest(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
+
+    def _open_sleep(self) -> Sleep | None:
+        core = core_descriptor(self._place)
+        if core is None:
+            log.warning("answers take a thread of their own: gRPC's descriptor was not found")
+            return None
+        return Sleep(core, self._wakes)
 
     def _rest(self, seconds: float | None) -> bool | None:
         """Wait for an event, or what else ends it; None: the queue is over."""
