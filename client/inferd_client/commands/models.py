@@ -1,4 +1,4 @@
-"""inferd models: what a server has, in which state, on which engine."""
+"""inferd models: what a server has, in which state, on which engine; and what a store has."""
 
 from __future__ import annotations
 
@@ -6,26 +6,43 @@ import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import entry_points
 
 from inferd_client import tables
 from inferd_client.client import Client
-from inferd_client.commands import connect
+from inferd_client.commands import connect, releases
 from inferd_client.errors import Unimplemented
 from inferd_client.information import ModelState, ModelVersionStatus
 
-HELP = "list the models of a server"
+HELP = "list the models of a server; manage the releases of a store"
+GROUP = "inferd.models"
+"""Entry points: modules whose `configure` adds operations on a store."""
 
 HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON", "BATCHING")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags."""
+    """Add the command's flags, and the operations on a store."""
+    _configure_list(parser)
+    parsers = parser.add_subparsers(title="operations", metavar="OPERATION", dest="operation")
+    listed = parsers.add_parser(
+        "list", help="list the models of a server, or of a store", allow_abbrev=False
+    )
+    listed.set_defaults(parser=listed, run=run)
+    _configure_list(listed)
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
+        entry.load().configure(parsers)
+
+
+def _configure_list(parser: argparse.ArgumentParser) -> None:
     connect.configure(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    releases.configure_store(parser.add_argument)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line for every model version."""
+    """Print one line for every model version of a server, or every model of a store."""
+    if arguments.store:
+        return releases.guarded(releases.run_list)(arguments)
     with connect.client(arguments) as client:
         models = _models(client)
     if arguments.json:
