@@ -68,6 +68,7 @@ def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
     if len(commands) == 1 and commands[0].module is None:
         return _fail(commands[0].name, commands[0].help)
     try:
+        check_flags(parser(commands), arguments)
         parsed, unknown = parser(commands).parse_known_args(arguments)
         if unknown:
             _refuse(parsed.parser or parser(commands), unknown[0])
@@ -98,11 +99,38 @@ def parser(commands: Sequence[Command]) -> argparse.ArgumentParser:
     return whole
 
 
+def check_flags(command: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Refuse a flag that neither a command nor any of its operations has.
+
+    Where operations follow, argparse would take its value for one of them and say no more.
+    """
+    for name, inner in operations_of(command).items():
+        if operations_of(inner) and name in arguments:
+            known = {flag for one in operations_of(inner).values() for flag in flags_of(one)}
+            for argument in arguments[: (*arguments, "--").index("--")]:
+                flag = argument.partition("=")[0]
+                if flag.startswith("--") and flag not in {*known, *flags_of(inner)}:
+                    _refuse(inner, argument)
+
+
+def operations_of(command: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return what may follow a command, by name."""
+    found: dict[str, argparse.ArgumentParser] = {}
+    for action in command._actions:  # noqa: SLF001 there is no other way to learn them
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 likewise
+            found |= action.choices
+    return found
+
+
+def flags_of(command: argparse.ArgumentParser) -> list[str]:
+    """Return the flags of a command."""
+    return [option for action in command._actions for option in action.option_strings]  # noqa: SLF001 there is no other way to learn them
+
+
 def _refuse(command: argparse.ArgumentParser, unknown: str) -> NoReturn:
     """End with the usage of the command, and with the flag that was meant."""
     flag = unknown.partition("=")[0]
-    known = [option for action in command._actions for option in action.option_strings]  # noqa: SLF001 there is no other way to learn them
-    alike = difflib.get_close_matches(flag, known, 1)
+    alike = difflib.get_close_matches(flag, flags_of(command), 1)
     cure = f"; did you mean {alike[0]}?" if alike else ""
     command.error(f"unrecognized argument: {unknown}{cure}")
 

@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     listed.set_defaults(parser=listed, run=run)
     _configure_list(listed)
+    releases.store_of_environment(listed)
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         entry.load().configure(parsers)
 

@@ -71,11 +71,16 @@ def configure_store(add: Callable[..., Any]) -> None:
     """Add the flags by which every operation finds its store."""
     add(
         "--store",
-        default=os.environ.get(STORE, ""),
+        default="",
         metavar="FOLDER|URL",
-        help="a folder, s3://BUCKET/PATH, gs:// or az:// (INFERD_STORE sets it)",
+        help=f"a folder, s3://BUCKET/PATH, gs:// or az:// ({STORE} sets it)",
     )
     add("--json", action="store_true", help="print JSON")
+
+
+def store_of_environment(parser: argparse.ArgumentParser) -> None:
+    """Let an operation take its store from the environment where no flag names one."""
+    parser.set_defaults(store=os.environ.get(STORE, ""))
 
 
 def _operation(
@@ -85,6 +90,7 @@ def _operation(
     parser.set_defaults(parser=parser, run=guarded(run))
     add: Callable[..., Any] = parser.add_argument
     configure_store(add)
+    store_of_environment(parser)
     if name not in {"show", "diff", "log"}:
         add("--who", default="", help="who does this, for the audit log (default: your login)")
         add("--why", default="", metavar="TEXT", help="why, for the audit log")

@@ -1,16 +1,21 @@
-"""The repository on disk: NAME/VERSION/model.onnx, and NAME/model.yaml beside the versions."""
+"""The repository on disk: NAME/VERSION/model.onnx, and NAME/model.yaml beside the versions.
+
+A version's own model.yaml, in its folder, takes the place of that. What follows a store writes
+NAME/serving.json besides (`serving.py`), which says what serves, and under which labels.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferd_engines.onnx_errors import maker_of
 
 from inferd_server.errors import SettingsError
 from inferd_server.models.config import ModelConfig, read_model_config
+from inferd_server.models.serving import Serving, read_serving
 
 log = logging.getLogger(__name__)
 MODEL_FILES = ("model.onnx", "model.ort")
@@ -35,6 +40,16 @@ class ModelSource:
     name: str
     config: ModelConfig
     versions: Mapping[int, Path]
+    configs: Mapping[int, ModelConfig] = field(default_factory=dict)
+    """Of versions that have settings of their own."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Versions by label; "" is what serves requests that name none."""
+    left: frozenset[int] = frozenset()
+    """Versions that do not serve and should: why they do not is told on."""
+
+    def config_of(self, version: int) -> ModelConfig:
+        """Return the settings of a version."""
+        return self.configs.get(version, self.config)
 
 
 def model_names(repository: Path) -> tuple[str, ...]:
@@ -77,7 +92,7 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
     if is_model_file(repository):
         return ModelSource(name, ModelConfig(), {single(repository)[1]: repository})
     folder = repository / name
-    config = config or read_model_config(folder / CONFIG_FILE)
+    given, config = config, config or read_model_config(folder / CONFIG_FILE)
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_dir())
     except OSError as error:
@@ -91,8 +106,33 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
     if nearly:
         passed_over = {"model": name, "passed_over": ", ".join(nearly)}
         log.warning("versions are named 1, 2, ... without a zero before them", extra=passed_over)
-    wanted = select_versions(list(versions), config.versions)
-    return ModelSource(name, config, {version: versions[version] for version in wanted})
+    serving = read_serving(folder) or Serving(config.versions)
+    wanted = select_versions(list(versions), serving.versions)
+    files = {version: versions[version] for version in wanted}
+    own = {} if given else own_configs(files)
+    return ModelSource(name, config, files, own, serving.labels, frozenset(serving.left))
+
+
+def own_configs(versions: Mapping[int, Path]) -> dict[int, ModelConfig]:
+    """Read the model.yaml of versions that have one of their own.
+
+    Raises:
+        SettingsError: one is wrong.
+    """
+    return {
+        version: read_model_config(model.parent / CONFIG_FILE)
+        for version, model in versions.items()
+        if (model.parent / CONFIG_FILE).exists()
+    }
+
+
+def config_folder(model: Path) -> Path:
+    """Return where the model.yaml of a version is, and what it names lies beside.
+
+    Args:
+        model: the version's model file.
+    """
+    return model.parent if (model.parent / CONFIG_FILE).exists() else model.parents[1]
 
 
 def model_file(version: Path) -> Path:

@@ -18,7 +18,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, ModelEntry, State
+from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, Labels, ModelEntry, State
 from inferd_server.models.files import LoadedFiles
 from inferd_server.models.layout import (
     FILES_ABSENT,
@@ -281,6 +281,11 @@ class Repository:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
+    @property
+    def labels(self) -> Labels:
+        """Versions by label, of every model that has labels."""
+        return self._entries.labels
+
     def _want(self, names: Collection[str] = (), but: str | None = None) -> None:
         """Note models that should serve from now on, and one that should serve no more."""
         with self._lock:
@@ -334,7 +339,7 @@ class Repository:
             self._serve_all(source, loaded)
         for version, error in failures.items():
             raise self._refusal(source, version, error) from error
-        self._retire(name, set(self._entries.versions(name)) - set(source.versions))
+        self._retire(name, set(self._entries.versions(name)) - {*source.versions, *source.left})
         self._forget_gone(name)
 
     def _read(self, name: str, placed: Placed | None) -> ModelSource:
@@ -364,7 +369,7 @@ class Repository:
         if entry is None or entry.handle is None or entry.state is not State.READY:
             return False
         same = self._files.unchanged(source.name, version, source.versions[version])
-        return same and entry.handle.config == source.config
+        return same and entry.handle.config == source.config_of(version)
 
     def _open(
         self, source: ModelSource, versions: Iterable[int], whole: bool
@@ -402,7 +407,7 @@ class Repository:
         states = self._files.look(source.versions[version])
         try:
             handle = self._loader.load(
-                name, version, source.versions[version], source.config, self._lost
+                name, version, source.versions[version], source.config_of(version), self._lost
             )
         except Exception as error:
             self._refused(name, version, str(error))
@@ -455,6 +460,8 @@ class Repository:
         self._entries.note(source.name, "")
         for handle in loaded:
             self._serve(handle)
+        # The last, so that no label is at what does not serve yet.
+        self._entries.label(source.name, source.labels)
 
     def _serve(self, handle: Handle) -> None:
         """Send requests to a handle from now on, and let its predecessor finish."""

@@ -320,7 +320,9 @@ def together(told: Sequence[messages.ModelRecords]) -> Together:
             partial[version] = why
     wanted = frozenset().union(*(models.wanted for models in told))
     settled = all(models.settled for models in told)
-    return Together(messages.ModelRecords(tuple(records), settled, wanted), partial)
+    # Each process follows the same labels; for a moment one of them may be ahead.
+    labels = told[0].labels
+    return Together(messages.ModelRecords(tuple(records), settled, wanted, labels), partial)
 
 
 def common(

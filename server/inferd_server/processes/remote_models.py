@@ -13,7 +13,7 @@ from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.latency import Forecast
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
-from inferd_server.models.entries import Entries, ModelEntry, State
+from inferd_server.models.entries import Entries, Labels, ModelEntry, State
 from inferd_server.models.last_request import LastRequest
 from inferd_server.models.version import Description, Handle
 from inferd_server.monitoring.statistics import Statistics
@@ -111,12 +111,15 @@ class RemoteModels:
         # True once the worker has tried to load everything.
         self._settled = False
 
-    def update(self, records: Iterable[ModelRecord], settled: bool = True) -> None:
+    def update(
+        self, records: Iterable[ModelRecord], settled: bool = True, labels: Labels | None = None
+    ) -> None:
         """Take what the worker tells; versions that it replaced take no more requests.
 
         Args:
             records: every version that it has, or loads.
             settled: it has tried to load everything; before, what it says nothing of may come.
+            labels: of the models; None: as they were.
         """
         known = {h.number: h for e in self.entries() if (h := e.handle) and not e.returning}
         returning = {(e.name, e.version): e for e in self.entries() if e.returning}
@@ -125,7 +128,8 @@ class RemoteModels:
             before = returning.pop((record.name, record.version), None)
             entries.append(self._entry(record, known, before))
         self._settled = settled
-        self._know(entries if settled else [*entries, *returning.values()])
+        told = labels if settled or labels else None
+        self._know(entries if settled else [*entries, *returning.values()], told)
 
     def lose(self, reason: str) -> None:
         """Note that the worker is gone; what it served, the next one is expected to."""
@@ -183,10 +187,10 @@ class RemoteModels:
         """Return what lanes hold of the memory for inputs."""
         return self._lanes.gauges()
 
-    def _know(self, entries: list[ModelEntry]) -> None:
+    def _know(self, entries: list[ModelEntry], labels: Labels | None = None) -> None:
         """Keep these entries alone; the lines of all others take nothing more."""
         before = [entry.handle for entry in self.entries() if entry.handle is not None]
-        self._entries.set_all(entries)
+        self._entries.set_all(entries, labels)
         kept = {id(entry.handle) for entry in entries}
         for handle in before:
             if id(handle) not in kept:

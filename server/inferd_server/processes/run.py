@@ -6,6 +6,7 @@ import logging
 import os
 from functools import partial
 
+from inferd_server.models.following import FollowerThread
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.policy import Arrangement
 from inferd_server.processes.spawn import MODULE, spawn
@@ -18,7 +19,11 @@ log = logging.getLogger(__name__)
 
 
 def serve_processes(
-    settings: Settings, logs: LogControl, arrangement: Arrangement, module: str = MODULE
+    settings: Settings,
+    logs: LogControl,
+    arrangement: Arrangement,
+    module: str = MODULE,
+    store: FollowerThread | None = None,
 ) -> int:
     """Start every process, wait for a signal, drain; return the exit code.
 
@@ -27,6 +32,7 @@ def serve_processes(
         logs: started.
         arrangement: which processes.
         module: that the processes run.
+        store: to follow, whose releases are laid out; None: there is none.
 
     Raises:
         StartupError: the server cannot start.
@@ -43,9 +49,12 @@ def serve_processes(
         start,
         manager.ready,
         arrangement.replicas,
+        dict if store is None else store.follower.gauges,
     )
     try:
         supervisor.start()
+        if store is not None:
+            store.start(supervisor.models)
         signals.wait()
         manager.stopping()
         if not supervisor.failure:

@@ -27,7 +27,13 @@ from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.policy import for_replica, wants_gpu, without_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.shared_state import ANSWER_S, Registry, SharedState, Totals
+from inferd_server.processes.shared_state import (
+    ANSWER_S,
+    Registry,
+    SharedModels,
+    SharedState,
+    Totals,
+)
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, name_of, spawn
 from inferd_server.processes.watchdog import TICK_S, ServerFacts, Watchdog, diagnose
 from inferd_server.processes.worker_deaths import WorkerDeaths
@@ -70,6 +76,7 @@ class Supervisor:
         spawn_child: Callable[[str, messages.ProcessPlace, Sequence[int]], Child] = spawn,
         started: Callable[[], None] = lambda: None,
         replicas: int = 0,
+        gauges: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -81,7 +88,9 @@ class Supervisor:
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
             replicas: how many, instead of fronts and a worker.
+            gauges: returns what /metrics tells besides.
         """
+        self._gauges = gauges
         self._replicas = replicas
         self._count = replicas or fronts
         self._spawn_child = spawn_child
@@ -111,6 +120,7 @@ class Supervisor:
         self._shared_state = SharedState(
             self._children, self._regions, logs, self._totals, self._holders
         )
+        self.models = SharedModels(self._shared_state, self._holders)
         self._quarantine = Quarantine(settings.survival.quarantine_s, time.monotonic)
         self._transports: dict[Child, str] = {}
         self._condition = messages.Condition(ready=False, draining=False)
@@ -376,7 +386,7 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._children.everyone())}
+        processes = {"inferd_processes": 1.0 + len(self._children.everyone()), **self._gauges()}
         roles = (REPLICA,) if self._replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         return replace(self._metrics.snapshot(), gauges=processes, restarts=restarts)

@@ -17,6 +17,7 @@ from inferd_server.address import is_unix, socket_path
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
+from inferd_server.settings.store import StoreSettings
 
 PROVIDER = "ExecutionProvider"
 """The end of every name of a provider of ONNX Runtime."""
@@ -377,6 +378,7 @@ class Settings(Section):
     listen: ListenSettings = ListenSettings()
     security: SecuritySettings = SecuritySettings()
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
+    store: StoreSettings = StoreSettings()
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
@@ -395,6 +397,13 @@ class Settings(Section):
         home = environment.get("HOME", "")
         cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
         return Path(cache) / "inferd" / "rows" if cache else None
+
+    def store_folder(self, environment: Mapping[str, str]) -> Path:
+        """Return the folder of `store_cache`."""
+        if self.store.store_cache != "auto":
+            return Path(self.store.store_cache)
+        home = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "/tmp") + "/.cache"  # noqa: S108 where there is no home
+        return Path(home) / "inferd" / "store"
 
     def mark_folder(self, environment: Mapping[str, str]) -> Path | None:
         """Return the folder for marks of models that are being loaded, beside the verdicts."""

@@ -16,7 +16,8 @@ from typing import Any
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[3]
-SOURCES = os.pathsep.join(str(ROOT / name) for name in ("", "client", "engines", "server", "proto"))
+FOLDERS = ("", "client", "engines", "store", "server", "proto")
+SOURCES = os.pathsep.join(str(ROOT / name) for name in FOLDERS)
 
 
 class Process:
