@@ -30,6 +30,8 @@ TIMEOUT = timedelta(seconds=30)
 CONNECT_TIMEOUT = timedelta(seconds=5)
 RETRIES: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=15)}
 NOT_ALLOWED = "the credentials do not allow"
+METADATA_SERVICE = "169.254.169.254"
+"""Where cloud hosts are asked for credentials, after the environment."""
 SENTENCES: tuple[tuple[str, type[StoreError], str], ...] = (
     ("NoSuchBucket", NotAStore, "there is no such bucket"),
     ("RequestTimeTooSkewed", AccessDenied, "this host's clock is wrong; set it, and try again"),
@@ -68,7 +70,8 @@ class RemoteObjects:
             ) from error
         self._api = obstore
         self._url = url.rstrip("/")
-        options: Any = {"timeout": TIMEOUT, "connect_timeout": CONNECT_TIMEOUT}
+        # Only where an endpoint that the operator names says http://.
+        options: Any = {"timeout": TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": True}
         with self._telling("", changing=False):
             self._store = from_url(self._url, client_options=options, retry_config=RETRIES)
 
@@ -169,6 +172,8 @@ class RemoteObjects:
     def _told(self, error: Exception) -> StoreError | None:
         """Return what the answer's own code means; None where it has none that is known."""
         text = str(error)
+        if METADATA_SERVICE in text:
+            return AccessDenied(f"{self._url}: no credentials were found in the environment")
         for code, kind, sentence in SENTENCES:
             if f"<Code>{code}</Code>" in text:
                 return kind(f"{self._url}: {sentence}")
@@ -189,6 +194,6 @@ def parts_of(file: BinaryIO, progress: Progress) -> Iterator[bytes]:
 
 
 def brief(error: Exception) -> str:
-    """Return the first line of what a library says, without its inner structure."""
-    text = str(error).partition("\n")[0]
-    return text.partition("Debug source")[0].strip()[:300]
+    """Return what a library says without its inner structure, and without what it was doing."""
+    text = str(error).partition("Debug source")[0].partition("\n")[0]
+    return text.rpartition(" - ")[2].strip()[:300]

@@ -22,9 +22,9 @@ from tests.store.releases import BY, CONTENTS
 FACTORS = {"1": 2.0, "2": 3.0, "3": 5.0}
 
 
-def store_of(folder: Path, name: str = "m") -> Store:
+def store_of(folder: Path, name: str = "m", address: str = "") -> Store:
     """Return a store of one model, whose first version is in production."""
-    store = open_store(str(folder / "store"), create=True)
+    store = open_store(address or str(folder / "store"), create=True)
     for version, factor in FACTORS.items():
         path = models.save(models.scale(factor), folder / version / "model.onnx")
         sources = Sources(draft_of(path))
