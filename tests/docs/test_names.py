@@ -17,6 +17,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2, model_config_pb2
 from inferd.v1 import server_pb2
+from inferd_client.cli import flags_of, operations_of
 from inferd_server import errors
 from inferd_server.models.config import ModelConfig
 from inferd_server.security.identities_file import IdentitiesFile
@@ -27,14 +28,18 @@ from pydantic import BaseModel
 from .pages import PAGES, blocks, quoted, tables
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [ROOT / name for name in ("server/inferd_server", "engines/inferd_engines")]
+PACKAGES = ("server/inferd_server", "engines/inferd_engines", "store/inferd_store")
+SOURCES = [ROOT / name for name in PACKAGES]
 CLIENT = ROOT / "client/inferd_client"
 each_page = pytest.mark.parametrize("page", PAGES)
 # The others name much of other programs: of exporters, of TensorRT and of Triton.
 each_of_ours = pytest.mark.parametrize(
     "page", sorted(PAGES.keys() - {"benchmarks", "exporting", "gpu", "triton"})
 )
-OTHER_VARIABLES = {"BASE_IMAGE", "NOT_READY"}
+OTHER_VARIABLES = {
+    *("BASE_IMAGE", "NOT_READY"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"),
+}
 OTHER_FLAGS = {"--format"}
 
 
@@ -130,7 +135,8 @@ def flags() -> frozenset[str]:
     for entry in entry_points(group="inferd.commands"):
         parser = argparse.ArgumentParser()
         entry.load().configure(parser)
-        found |= set(parser._option_string_actions)
+        for each in (parser, *operations_of(parser).values()):
+            found |= set(flags_of(each))
     return frozenset(found)
 
 
