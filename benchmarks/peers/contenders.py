@@ -48,6 +48,10 @@ def _inferd(*flags: str) -> Callable[[Place], Sequence[str]]:
     return command
 
 
+def _split(fronts: int) -> Callable[[Place], Sequence[str]]:
+    return _inferd("--processes", "split", "--fronts", str(fronts))
+
+
 def _triton(delay_us: int) -> Callable[[Place], Sequence[str]]:
     def command(place: Place) -> Sequence[str]:
         repository = triton.write(place.folder, place.model, place.root, delay_us)
@@ -82,6 +86,14 @@ def _embedded_python() -> Mapping[str, str]:
 _ALL = (
     Contender("inferd", "inferd", _inferd("--transport", "auto")),
     Contender("aio", "inferd, aio", _inferd("--transport", "aio")),
+    Contender("threads", "inferd, threads", _inferd("--processes", "threads")),
+    Contender("split-1", "inferd, split, 1 front", _split(1)),
+    Contender("split-2", "inferd, split, 2 fronts", _split(2)),
+    Contender(
+        "replicas-2",
+        "inferd, 2 replicas",
+        _inferd("--processes", "replicas", "--replicas", "2"),
+    ),
     Contender("triton-0", "Triton, 0 ms", _triton(0), environment=_embedded_python()),
     Contender("triton-1", "Triton, 1 ms", _triton(1000), environment=_embedded_python()),
     Contender(

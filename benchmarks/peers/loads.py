@@ -23,6 +23,7 @@ class Load:
 
 _ALL = (
     Load("digits-1", "digits", 1),
+    Load("digits-8", "digits", 8),
     Load("digits-32", "digits", 32),
     Load("digits-stream-32", "digits", 32, stream=True),
     Load("mean-32", "mean", 32),

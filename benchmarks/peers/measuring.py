@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
+from inferd.oip.v2 import inference_pb2 as pb
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_engines.engine import EngineOptions
 from inferd_engines.onnx import open_onnx
 
+from benchmarks.overhead import cpu_seconds
 from benchmarks.peers import answers
 from benchmarks.peers.analyzer import WINDOWS, Analyzer
 from benchmarks.peers.contenders import Contender
@@ -84,10 +89,33 @@ class Measuring:
         model, seconds = MODELS[load.model], self._seconds * load.times
         warm_up = max(seconds * _WARM_UP, load.times * _SHORTEST)
         self._analyzer.measure(server.url, model, load, warm_up)
+        before = usage(server, model.name)
         found = self._analyzer.measure(server.url, model, load, seconds)
+        after = usage(server, model.name)
         self.results.add(load.name, "per_s", contender.name, found.per_s)
         self.results.add(load.name, "p50_ms", contender.name, found.p50_ms)
         self.results.add(load.name, "p99_ms", contender.name, found.p99_ms)
+        if before is not None and after is not None:
+            cost = (after.cpu_s - before.cpu_s) / (after.requests - before.requests) * 1e6
+            self.results.add(load.name, "cpu_us", contender.name, cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Seconds of processor time of a server so far, and the requests that it answered."""
+
+    cpu_s: float
+    requests: int
+
+
+def usage(server: Running, model: str) -> Usage | None:
+    """Return what a server used so far; None of one that counts no requests."""
+    stub = GRPCInferenceServiceStub(server.channel)  # type: ignore[no-untyped-call]
+    try:
+        found = stub.ModelStatistics(pb.ModelStatisticsRequest(name=model), timeout=10)
+    except grpc.RpcError:
+        return None
+    return Usage(cpu_seconds(server.pid), sum(one.inference_count for one in found.model_stats))
 
 
 def fits(contender: Contender, load: Load) -> bool:

@@ -13,6 +13,7 @@ FIGURES: Mapping[str, str] = {
     "per_s": "requests/s",
     "p50_ms": "p50, ms",
     "p99_ms": "p99, ms",
+    "cpu_us": "processor time a request, us (all processes of the server)",
     "start_s": "start to READY, s",
     "VmHWM": "peak memory, MiB (sum of VmHWM)",
     "PSS": "memory after the load, MiB (PSS)",

@@ -16,6 +16,7 @@ from inferd_engines.onnx_errors import brief, is_bad_input, is_fatal
 from inferd_engines.onnx_file import is_steady, needs_text
 from inferd_engines.onnx_overridable import overridable_inputs
 from inferd_engines.onnx_run import (
+    CONVERTED,
     refuse_unreadable,
     run_bound,
     run_plain,
@@ -116,6 +117,10 @@ class OnnxEngine:
         self.steady = steady
         self.overridable = overridable
         self.buckets: Sequence[int] = ()
+        tensors = (*signature.inputs, *signature.outputs, *overridable)
+        # Numbers as numpy has them: the runtime takes and gives such arrays as they are.
+        self._as_they_are = all(tensor.dtype not in CONVERTED for tensor in tensors)
+        self._outputs = [tensor.name for tensor in signature.outputs]
 
     def run(
         self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: int
@@ -139,9 +144,14 @@ class OnnxEngine:
             given = [tensor for tensor in self.overridable if tensor.name in inputs]
             signature = replace(signature, inputs=(*signature.inputs, *given))
         check_inputs(signature, inputs)
-        run = run_bound if wants_binding(signature, outputs) else run_plain
+        results: Mapping[str, Array]
         try:
-            results = run(self._session, signature, inputs, outputs)
+            if self._as_they_are and not outputs and len(inputs) == len(signature.inputs):
+                values = self._session.run(self._outputs, inputs)
+                results = dict(zip(self._outputs, values, strict=True))
+            else:
+                run = run_bound if wants_binding(signature, outputs) else run_plain
+                results = run(self._session, signature, inputs, outputs)
         except EngineError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no common base

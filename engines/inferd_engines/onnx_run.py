@@ -27,6 +27,8 @@ BFLOAT16 = 16
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
 STRING = np.dtype(np.object_)
+CONVERTED = (BF16, STRING)
+"""What the runtime takes and gives in another form than ours."""
 
 STAND_INS = range(0x10FF00, 0x110000)
 """Characters of Unicode's private use area, each of which stands for a byte."""

@@ -10,6 +10,7 @@ from inferd_server.batching.latency_target import Chosen, LatencyTarget
 from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Execution
+from inferd_server.monitoring.series import Series
 
 
 class Observing:
@@ -23,30 +24,35 @@ class Observing:
         self._metrics = metrics
         self._clock = clock
         self._handle: Handle | None = None
+        self._series: Series | None = None
         self._steering: LatencyTarget | None = None
         self._lock = threading.Lock()
 
     def begin(self, handle: Handle) -> None:
         """Note whose batches they are; before the first one."""
         self._handle = handle
+        self._series = self._metrics.of(self._name, self._version)
         self._steering = steering_of(handle.config.target_p99_ms, handle.bounds)
 
     def __call__(self, run: Execution) -> None:
         """Count a batch, and steer by it."""
-        handle = self._handle
+        handle, series = self._handle, self._series
         assert handle is not None
+        assert series is not None
         handle.statistics.executed(run)
-        padded = padding(run.rows, handle.bounds.sizes)
-        self._metrics.executed(self._name, self._version, run, padded)
+        sizes = handle.bounds.sizes
+        series.executed(run, padding(run.rows, sizes) if sizes else 0)
         if self._steering is not None:
-            self._steer(handle, self._steering, run)
+            self._steer(handle, series, self._steering, run)
 
-    def _steer(self, handle: Handle, steering: LatencyTarget, run: Execution) -> None:
+    def _steer(
+        self, handle: Handle, series: Series, steering: LatencyTarget, run: Execution
+    ) -> None:
         with self._lock:
             chosen = steering.observe(run, self._clock())
         if chosen is not None:
             handle.queue.limit(chosen.rows, chosen.delay)
-            self._metrics.steered(self._name, self._version, chosen.rows, chosen.delay)
+            series.steered(chosen.rows, chosen.delay)
 
 
 def steering_of(target_ms: float | None, bounds: ModelBounds) -> LatencyTarget | None:

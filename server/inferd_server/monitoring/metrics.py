@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
-from inferd_server.monitoring.phases import Execution
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 
@@ -99,14 +98,6 @@ class Metrics:
         """Count what a trial inference said, which is no caller's request."""
         with self._lock:
             self._trials[model, str(version), outcome] += 1
-
-    def executed(self, model: str, version: int, run: Execution, padding: int = 0) -> None:
-        """Count a batch, and the rows that it was padded with."""
-        self.of(model, version).executed(run, padding)
-
-    def steered(self, model: str, version: int, rows: int, delay: float) -> None:
-        """Tell which batch size and delay, in seconds, a target latency has led to."""
-        self.of(model, version).steered(rows, delay)
 
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""

@@ -1,4 +1,4 @@
-"""Numbers of requests that are added up together: one by one they cost several times as much."""
+"""Numbers of requests or batches, added up together: one by one they cost far more."""
 
 from __future__ import annotations
 
@@ -10,25 +10,21 @@ from typing import Generic, TypeVar
 R = TypeVar("R", bound=tuple[float, ...])
 
 MOST = 64
-"""Requests after which they are added up; reading adds them up, too."""
+"""How many are added up together; reading adds them up, too."""
 
 
 class PendingNumbers(Generic[R]):
-    """The numbers of requests that are not added up yet. Every method may be called anywhere."""
+    """Numbers that are not added up yet. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self._rows: deque[R] = deque()
-        self.add = self._rows.append
-        """Takes in the numbers of one request; needs no lock."""
-
-    @property
-    def full(self) -> bool:
-        """True once it is time to add them up."""
-        return len(self._rows) >= MOST
+        self.rows: deque[R] = deque()
+        """To be added up once there are MOST."""
+        self.add = self.rows.append
+        """Takes in the numbers of one request, or batch; needs no lock."""
 
     def take(self) -> list[R]:
         """Return what is there, oldest first, and forget it. One thread at a time."""
-        rows = self._rows
+        rows = self.rows
         return [rows.popleft() for _ in range(len(rows))]
 
 

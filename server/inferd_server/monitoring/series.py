@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from inferd_server.monitoring.pending import PendingNumbers, add_to_buckets
+from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
 from inferd_server.monitoring.phases import Execution
 
 SECONDS = (
@@ -77,6 +76,8 @@ class Series:
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
         # Of requests that succeeded: seconds in all, and those in the queue.
         self._pending: PendingNumbers[tuple[float, float]] = PendingNumbers()
+        # Of batches: rows, seconds of waiting, gathering and computing, rows of padding.
+        self._batches: PendingNumbers[tuple[int, float, float, float, int]] = PendingNumbers()
         self._lock = threading.Lock()
 
     def admitted(self) -> None:
@@ -92,7 +93,7 @@ class Series:
         """Count an admitted request out that ran, after waiting for `queued` of its seconds."""
         pending = self._pending
         pending.add((seconds, queued))
-        if pending.full:
+        if len(pending.rows) >= MOST:
             with self._lock:
                 self._add_up()
 
@@ -101,7 +102,7 @@ class Series:
         with self._lock:
             self._add_up()
             self._in_flight -= 1
-            self._observe(REQUEST, seconds)
+            self._observe((REQUEST,), ((seconds,),))
             self._count(code, 1)
 
     def cached(self, result: str) -> None:
@@ -111,12 +112,11 @@ class Series:
 
     def executed(self, run: Execution, padding: int = 0) -> None:
         """Count a batch, and the rows that it was padded with."""
-        with self._lock:
-            self._padding += padding
-            self._observe(BATCH, run.rows)
-            self._observe(WAITED, run.waited)
-            self._observe(GATHER, run.gather)
-            self._observe(COMPUTE, run.compute)
+        batches = self._batches
+        batches.add((run.rows, run.waited, run.gather, run.compute, padding))
+        if len(batches.rows) >= MOST:
+            with self._lock:
+                self._add_up()
 
     def steered(self, rows: int, delay: float) -> None:
         """Tell which batch size and delay, in seconds, a target latency has led to."""
@@ -146,9 +146,11 @@ class Series:
         self._in_flight += len(self._entered.take()) - len(found)
         if found:
             self._count("OK", len(found))
-            for which, values in zip((REQUEST, QUEUE), zip(*found, strict=True), strict=True):
-                add_to_buckets(self._counts[which], BOUNDS[which], values)
-                self._totals[which] += sum(values)
+            self._observe((REQUEST, QUEUE), zip(*found, strict=True))
+        if batches := self._batches.take():
+            *columns, padding = zip(*batches, strict=True)
+            self._observe((BATCH, WAITED, GATHER, COMPUTE), columns)
+            self._padding += sum(padding)
 
     def _count(self, code: str, count: int) -> None:
         if code not in self._codes:
@@ -156,9 +158,11 @@ class Series:
             self._codes[code] = 0
         self._codes[code] += count
 
-    def _observe(self, which: int, value: float) -> None:
-        self._counts[which][bisect_left(BOUNDS[which], value)] += 1
-        self._totals[which] += value
+    def _observe(self, histograms: Sequence[int], columns: Iterable[Sequence[float]]) -> None:
+        """Add to each of the histograms the values of one column."""
+        for which, values in zip(histograms, columns, strict=True):
+            add_to_buckets(self._counts[which], BOUNDS[which], values)
+            self._totals[which] += sum(values)
 
 
 def add_counts(first: Count, second: Count) -> Count:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from inferd_server.monitoring.pending import PendingNumbers
+from inferd_server.monitoring.pending import MOST, PendingNumbers
 from inferd_server.monitoring.phases import Execution, Phases
 
 
@@ -72,6 +72,8 @@ class Statistics:
         self._pending: PendingNumbers[tuple[int, float, float, float, float, float]] = (
             PendingNumbers()
         )
+        # Of batches: rows, gather, compute.
+        self._run: PendingNumbers[tuple[int, float, float]] = PendingNumbers()
         self._lock = threading.Lock()
 
     @property
@@ -95,7 +97,7 @@ class Statistics:
         """
         run, pending = phases.run, self._pending
         pending.add((rows, total, phases.queue, prepare + run.gather, run.compute, wall))
-        if pending.full:
+        if len(pending.rows) >= MOST:
             with self._lock:
                 self._add_up()
 
@@ -117,11 +119,11 @@ class Statistics:
 
     def executed(self, run: Execution) -> None:
         """Count a batch."""
-        with self._lock:
-            self._executions += 1
-            times = self._batches.setdefault(run.rows, BatchTimes())
-            times.gather.add(run.gather)
-            times.compute.add(run.compute)
+        pending = self._run
+        pending.add((run.rows, run.gather, run.compute))
+        if len(pending.rows) >= MOST:
+            with self._lock:
+                self._add_up()
 
     def read(self) -> Snapshot:
         """Return the counters; a copy as far as its numbers go."""
@@ -158,6 +160,11 @@ class Statistics:
             self._gather += sum(gathers)
             self._compute += sum(computes)
             self._last = max(self._last, walls[-1])
+        for size, gather, compute in self._run.take():
+            self._executions += 1
+            times = self._batches.setdefault(size, BatchTimes())
+            times.gather.add(gather)
+            times.compute.add(compute)
 
 
 def copied(duration: Duration) -> Duration:

@@ -95,7 +95,8 @@ def run_endpoint(
     """Put the parts of a process together that takes calls."""
     from inferd_server.batching.inline import InlineLoop
     from inferd_server.processes.front import FrontProcess
-    from inferd_server.processes.link.polling import AnswerPoll
+    from inferd_server.processes.link.front_end import FrontLink
+    from inferd_server.processes.link.memory import LinkMemory
     from inferd_server.processes.replica import ReplicaProcess
     from inferd_server.security.opening import await_files, credentials_of
     from inferd_server.transport.making import COMPLETION_QUEUE, choose_transport, for_probes, make
@@ -108,9 +109,9 @@ def run_endpoint(
     probe = make(name, for_probes(options)) if place.probe_address else None
     gauges = dict if credentials is None else credentials.gauges
     if role == "front":
-        poll = AnswerPoll(place.settings.split.answer_spin_us / 1e6, time.monotonic)
-        transport = make(name, options, poll)
-        FrontProcess(place, channel, transport, logs, probe, gauges, poll).run()
+        link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
+        transport = make(name, options, link)
+        FrontProcess(place, channel, transport, logs, link, probe, gauges).run()
         return
     inline, engines = InlineLoop(time.monotonic), engines_for(place)
     transport = make(name, options, inline)

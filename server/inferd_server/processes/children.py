@@ -294,7 +294,7 @@ class Links:
         self._layout = layout
         self._memories = tuple(create(layout) for _ in range(count))
         self._mapped = [LinkMemory(memory, layout) for memory in self._memories]
-        self._wake_fronts = tuple(os.eventfd(0) for _ in range(count))
+        self._wake_fronts = tuple(os.eventfd(0, os.EFD_NONBLOCK) for _ in range(count))
         # Not blocking: several threads of the worker may read what one of them was woken for.
         self._wake_worker = os.eventfd(0, os.EFD_NONBLOCK)
 

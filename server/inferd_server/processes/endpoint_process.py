@@ -47,10 +47,10 @@ class EndpointProcess(ABC):
         self._listening = False
         self._asking, self._trying = BlockingThread(), BlockingThread()
 
-    def _listen(self) -> None:
-        """Take calls, if that has not begun yet; the process ends if it cannot."""
+    def _listen(self) -> bool:
+        """Take calls; the process ends if it cannot. True if that begins now."""
         if self._listening:
-            return
+            return False
         place, regions = self._place, self._endpoint.regions
         changes = remote_changes(self._channel, regions, self._logs, self._asking.submit)
         try:
@@ -60,11 +60,12 @@ class EndpointProcess(ABC):
             log.error("cannot listen", exc_info=None if planned else error)
             self._channel.tell(messages.Ending(f"it cannot listen: {error}"))
             self._channel.close()
-            return
+            return False
         self._listening = True
         self._asking.start()
         self._trying.start()
         self._channel.tell(messages.Listening(self._transport.name))
+        return True
 
     def _handle_common(self, message: object) -> object:
         """Do or answer what every such process is told and asked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +16,6 @@ from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.endpoint_process import EndpointProcess
 from inferd_server.processes.link.front_end import FrontLink
-from inferd_server.processes.link.memory import LinkMemory
-from inferd_server.processes.link.polling import AnswerPoll
 from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.remote_models import RemoteModels
@@ -34,25 +33,25 @@ class FrontProcess(EndpointProcess):
         channel: Channel,
         transport: Transport,
         logs: LogControl,
+        link: FrontLink,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
-        poll: AnswerPoll | None = None,
     ) -> None:
         """Put the parts together; nothing listens.
 
         Args:
             place: what it is.
             channel: to the supervisor.
-            transport: not started.
+            transport: not started; its work between events is the link's `turn`.
             logs: started.
+            link: to the worker.
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
-            poll: that the transport's thread does between events; None: a thread answers alone.
         """
         super().__init__(place, channel, transport, logs)
-        self._link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
-        if poll is not None:
-            poll.watch(self._link)
+        self._link = link
+        # Two transports share what core sleeps on: neither would hear of all that is its own.
+        self._alone = probe is None
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._retrying = RetryingLink(
@@ -79,13 +78,19 @@ class FrontProcess(EndpointProcess):
 
     def run(self) -> None:
         """Serve, and do what is asked until the supervisor is gone."""
-        threading.Thread(target=self._answer, name="answers", daemon=True).start()
         self._channel.read(self._handle)
+
+    def _await_answers(self) -> None:
+        """Have answers sent: by the transport's own thread, or by another one where it cannot."""
+        if not (self._alone and self._transport.wake_by(self._place.wake_fronts[0])):
+            threading.Thread(target=self._answer, name="answers", daemon=True).start()
 
     def _answer(self) -> None:
         """Answer requests as the worker completes them."""
+        wake = self._place.wake_fronts[0]
         while True:
-            os.eventfd_read(self._place.wake_fronts[0])
+            select.select([wake], [], [])
+            os.eventfd_read(wake)
             self._link.answer()
 
     def _handle(self, message: object) -> object:
@@ -99,7 +104,8 @@ class FrontProcess(EndpointProcess):
             case messages.Condition():
                 self._handle_common(message)
                 # Regions and models were told before.
-                self._listen()
+                if self._listen():
+                    self._await_answers()
             case _:
                 return self._handle_common(message)
         return None

@@ -246,11 +246,6 @@ class SplitSettings(Section):
         128 * 1024 * 1024,
         description="memory of one front for outputs; outputs larger than that are refused",
     )
-    answer_spin_us: Annotated[float, Field(ge=0, le=10_000)] = Field(
-        0.0,
-        description="microseconds for which a front looks for answers before it sleeps: quicker "
-        "answers for a core that is busy meanwhile; 0: another thread wakes for each",
-    )
 
 
 class CacheSettings(Section):

@@ -175,6 +175,9 @@ class Transport(Protocol):
             AddressInUse: the address cannot be bound.
         """
 
+    def wake_by(self, descriptor: int) -> bool:
+        """Do the work between events whenever an eventfd is written to; False if it cannot."""
+
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
 

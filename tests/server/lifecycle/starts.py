@@ -51,7 +51,6 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "max_requests": (16, 2**16),
     "input_bytes": (2**18, 2**30),
     "answer_bytes": (2**16, 2**30),
-    "answer_spin_us": (0, 100, 10_000),
     "cache_bytes": (0, 1000, 2**40),
     "cache_max_waiting": (0, 2**20),
     "cache_redis_url": ("redis://127.0.0.1:1", "redis://127.0.0.1:1/3?socket_timeout=1"),

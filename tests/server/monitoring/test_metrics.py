@@ -74,7 +74,7 @@ def test_a_request_that_did_not_run_has_no_phases(metrics: Metrics) -> None:
 
 
 def test_a_batch_counts_once(metrics: Metrics) -> None:
-    metrics.executed("m", 1, RUN)
+    metrics.of("m", 1).executed(RUN)
     sums = {
         name: value(metrics, f"inferd_{name}_sum", **M1)
         for name in ("batch_rows", "batch_wait_seconds", "gather_seconds", "compute_seconds")
@@ -85,10 +85,10 @@ def test_a_batch_counts_once(metrics: Metrics) -> None:
 
 
 def test_rows_that_a_batch_was_padded_with_count(metrics: Metrics) -> None:
-    metrics.executed("m", 1, RUN)
+    metrics.of("m", 1).executed(RUN)
     assert value(metrics, "inferd_padding_rows_total", **M1) == 0
-    metrics.executed("m", 1, RUN, padding=4)
-    metrics.executed("m", 1, RUN, padding=3)
+    metrics.of("m", 1).executed(RUN, padding=4)
+    metrics.of("m", 1).executed(RUN, padding=3)
     assert value(metrics, "inferd_padding_rows_total", **M1) == 7
 
 

@@ -73,7 +73,6 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "max_requests": ("16", 16),
     "input_bytes": ("65536", 65536),
     "answer_bytes": ("65537", 65537),
-    "answer_spin_us": ("50", 50.0),
     "cache_bytes": ("17", 17),
     "cache_max_waiting": ("18", 18),
     "cache_redis_url": ("rediss://cache:6380/1", "rediss://cache:6380/1"),

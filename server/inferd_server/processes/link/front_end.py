@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -43,6 +43,8 @@ from inferd_server.processes.link.outputs import read_part
 
 log = logging.getLogger(__name__)
 NEVER = float("inf")
+LOOK_AGAIN_S = 1.0
+"""Seconds after which a front looks for answers unasked."""
 REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
     Status.EXPIRED: (
@@ -166,7 +168,7 @@ class FrontLink:
         self._submitted = 0
         self._consumed = 0
         self._part: tuple[int, Sequence[Array]] = (-1, ())
-        # The thread that looks for answers between events, and whether it is going to.
+        # The thread that calls `turn`, and whether it is going to.
         self._poller = 0
         self._looks = False
         self._submitting = threading.Lock()
@@ -221,29 +223,23 @@ class FrontLink:
                     os.eventfd_write(self._wake_worker, 1)
         return count > 0
 
-    def look(self, spin: Callable[[], bool]) -> bool:
-        """Answer what the worker completed, on the thread that polls for events.
+    def turn(self) -> float | None:
+        """Answer what the worker completed; before the thread that polls for events sleeps.
 
-        From the first request that this thread sends until it sleeps, the worker does not wake
-        anybody for an answer.
-
-        Args:
-            spin: returns True while it should look again soon.
+        From the first request that this thread sends until then, the worker wakes nobody for an
+        answer.
 
         Returns:
-            True if it has to look again, False if it may sleep.
+            Seconds after which to look again should nobody wake it; None if nothing is awaited.
         """
-        if not self._looks:
-            self._poller = threading.get_ident()
-            return False
         self.answer()
-        if self.in_flight and spin():
-            return True
-        self._looks = False
-        self._memory.tell(Counter.FRONT_LOOKS, False)
-        # Once more after saying so, lest an answer waits for the next event.
-        self.answer()
-        return False
+        self._poller = self._poller or threading.get_ident()
+        if self._looks:
+            self._looks = False
+            self._memory.tell(Counter.FRONT_LOOKS, False)
+            # Once more after saying so, lest an answer waits for the next event.
+            self.answer()
+        return LOOK_AGAIN_S if self.in_flight else None
 
     def answer(self) -> None:
         """Answer what the worker completed, and go on whatever becomes of that."""

@@ -76,6 +76,11 @@ class AioTransport:
         self._place = place_of(address, port)
         return port
 
+    def wake_by(self, descriptor: int) -> bool:
+        """Return False: no work is done between the events of an event loop."""
+        del descriptor
+        return False
+
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
 

@@ -15,6 +15,7 @@ from inferd_server.transport.call import Routes
 from inferd_server.transport.completion_queue.calls import QueueCall, UnaryService, admitted
 from inferd_server.transport.completion_queue.core import CoreCall, CoreServer, Event
 from inferd_server.transport.completion_queue.gate import Gate
+from inferd_server.transport.completion_queue.sleep import Sleep, core_descriptor
 from inferd_server.transport.completion_queue.streams import QueueStream
 from inferd_server.transport.completion_queue.unwatched import Unwatched
 from inferd_server.transport.ending import LOOK_S, Next, StopWait, take_in
@@ -74,6 +75,7 @@ class CompletionQueueTransport:
         self.bounds = bounds_of(options)
         self._core: CoreServer | None = None
         self._place: Place = 0
+        self._sleep: Sleep | None = None
         self._calls: Live[QueueCall] = Live()
         self._streams: Live[QueueStream] = Live()
         self._unwatched: Unwatched[QueueCall] = Unwatched(time.monotonic)
@@ -109,6 +111,21 @@ class CompletionQueueTransport:
         self._thread.start()
         return port
 
+    def wake_by(self, descriptor: int) -> bool:
+        """End the polling thread's sleep, for a turn, whenever an eventfd is written to.
+
+        After `start`, where this process has no other transport. The eventfd does not block.
+
+        Returns:
+            False if this cannot be done: somebody else has to wait for the eventfd.
+        """
+        core = core_descriptor(self._place)
+        if core is None:
+            log.warning("answers take a thread of their own: gRPC's descriptor was not found")
+            return False
+        self._sleep = Sleep(core, descriptor)
+        return True
+
     def stop(self, grace: float) -> None:
         """Refuse new calls, drain streams, give up what still runs after `grace` seconds.
 
@@ -120,6 +137,7 @@ class CompletionQueueTransport:
         first = self._stopping.acquire(blocking=False)
         if first:
             self._core.on_poller(self._shut)
+            self._wake()
         self._shutting.wait()
         if self._await_end(grace) is Next.GIVE_UP:
             self._calls.tell(QueueCall.give_up)
@@ -130,6 +148,7 @@ class CompletionQueueTransport:
             self._over.wait(GIVE_UP_S)
         if first:
             self._core.close()
+            self._wake()
         self._thread.join()
 
     def _await_end(self, grace: float) -> Next:
@@ -207,8 +226,21 @@ class CompletionQueueTransport:
                 wait = self._take_turn()
                 self._watch(self._unwatched.take())
                 if running is False:
-                    running = self._core.poll(self._unwatched.wait(wait))
+                    running = self._rest(self._unwatched.wait(wait))
         self._watch(self._unwatched.rest())
+
+    def _rest(self, seconds: float | None) -> bool | None:
+        """Wait for an event, or what else ends it; None: the queue is over."""
+        assert self._core is not None
+        if self._sleep is None:
+            return self._core.poll(seconds)
+        self._sleep(seconds)
+        return True
+
+    def _wake(self) -> None:
+        """End the polling thread's sleep for what another thread asked of core."""
+        if self._sleep is not None:
+            self._sleep.end()
 
     def _take_turn(self) -> float | None:
         try:

@@ -13,15 +13,12 @@ from inferd_server.batching.slots import Arena
 from inferd_server.monitoring.phases import Execution
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.memory import LinkMemory, create
-from inferd_server.processes.link.polling import AnswerPoll
 from inferd_server.processes.link.worker_end import WorkerLink
 
-from tests.fakes.clock import FakeClock
 from tests.server.callers import Caller, job_of, rows_of
 from tests.server.processes.link.bench import LAYOUT, Target
 
 FLOAT = {1: [np.dtype(np.float32)]}
-SPIN_S = 0.5
 
 
 class Ends:
@@ -33,12 +30,11 @@ class Ends:
         self.front = FrontLink(memory, self.wake_worker)
         self.worker = WorkerLink(0, memory, self.wake_front)
         self.worker.attach()
-        self.clock = FakeClock()
         self._arena = Arena(1000, 1 << 14, LanePool(self.front.inputs))
 
     def turn(self) -> None:
         """Let this thread look for answers once, as the one that polls, and then sleep."""
-        assert not self.front.look(lambda: False)
+        self.front.turn()
 
     def send(self, value: float) -> Caller:
         caller = Caller()
@@ -88,17 +84,32 @@ def test_an_answer_after_the_polling_thread_went_to_sleep_wakes_somebody(ends: E
     assert caller.output == rows_of(2.0)
 
 
-def test_an_answer_at_the_moment_the_polling_thread_goes_to_sleep_is_found(ends: Ends) -> None:
+def test_an_answer_at_the_moment_the_polling_thread_goes_to_sleep_is_found(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ends.turn()
     caller = ends.send(1.0)
+    consume = ends.front.consume
 
     def late() -> bool:
-        ends.answer()
-        return False
+        found = consume()
+        if not caller.answers:
+            ends.answer()
+        return found
 
-    assert not ends.front.look(late)
+    with monkeypatch.context() as patch:
+        patch.setattr(ends.front, "consume", late)
+        ends.turn()
     assert not woken(ends.wake_front)
     assert caller.output == rows_of(2.0)
+
+
+def test_a_front_that_awaits_answers_looks_again_unasked(ends: Ends) -> None:
+    assert ends.front.turn() is None
+    ends.send(1.0)
+    assert ends.front.turn() is not None
+    ends.answer()
+    assert ends.front.turn() is None
 
 
 def test_a_request_of_another_thread_does_not_count_on_the_polling_thread(ends: Ends) -> None:
@@ -111,36 +122,6 @@ def test_a_request_of_another_thread_does_not_count_on_the_polling_thread(ends: 
 
 
 def test_somebody_is_woken_where_no_thread_polls(ends: Ends) -> None:
-    ends.send(1.0)
-    ends.answer()
-    assert woken(ends.wake_front)
-
-
-def test_the_polling_thread_looks_again_for_as_long_as_it_spins(ends: Ends) -> None:
-    poll = AnswerPoll(SPIN_S, ends.clock)
-    poll.watch(ends.front)
-    poll.turn()
-    caller = ends.send(1.0)
-    assert poll.turn() == 0.0
-    ends.clock.advance(SPIN_S / 2)
-    assert poll.turn() == 0.0
-    ends.answer()
-    assert not woken(ends.wake_front)
-    # Nothing is in flight any more.
-    assert poll.turn() is None
-    assert caller.output == rows_of(2.0)
-    ends.send(2.0)
-    assert poll.turn() == 0.0
-    ends.clock.advance(SPIN_S)
-    assert poll.turn() is None
-    ends.answer()
-    assert woken(ends.wake_front)
-
-
-def test_a_polling_thread_that_does_not_spin_leaves_answers_to_the_other_one(ends: Ends) -> None:
-    poll = AnswerPoll(0.0, ends.clock)
-    poll.watch(ends.front)
-    assert poll.turn() is None
     ends.send(1.0)
     ends.answer()
     assert woken(ends.wake_front)
