@@ -19,19 +19,19 @@ from inferd_store.store import By, Store, nothing, timestamp
 from inferd_store.transfer import fetch
 
 
-def add(
-    store: Store,
-    name: str,
-    draft: Draft,
-    about: About,
-    by: By,
-    progress: Progress = nothing,
-    clock: Callable[[], float] = time.time,
-) -> int:
-    """Check what is to become a release, add it, and return its version.
+def checked(
+    name: str, draft: Draft, about: About, clock: Callable[[], float] = time.time
+) -> tuple[Release, Sources]:
+    """Return the release that files make, once they were tried, and where they are.
+
+    Args:
+        name: of the model.
+        draft: its files.
+        about: what is said of it.
+        clock: seconds since the epoch.
 
     Raises:
-        Refused: it cannot be one, with the reason; nothing was changed.
+        Refused: it cannot be one, with the reason.
     """
     check_name(name)
     sources = Sources(draft)
@@ -39,8 +39,7 @@ def add(
         model.check_golden(about.tolerance)
         contents = model.contents()
     sources.check()
-    release = sources.release(contents, about, timestamp(clock()))
-    return store.add(name, release, sources.files, by, progress, sources.check)
+    return sources.release(contents, about, timestamp(clock())), sources
 
 
 @contextmanager

@@ -129,8 +129,8 @@ class Store:
         by: By,
         progress: Progress = nothing,
         unchanged: Callable[[], None] = lambda: None,
-    ) -> int:
-        """Add a release that was checked, and return the version that it became.
+    ) -> Event:
+        """Add a release that was checked; the event has the version that it became.
 
         Nothing of it is visible before all of it is there.
 
@@ -161,7 +161,7 @@ class Store:
             following, number = record.added(version)
             return following, self._event(by, "add", name, number)
 
-        return self._change(name, change, new=True).version
+        return self._change(name, change, new=True)
 
     def _send(self, key: str, path: Path, progress: Progress) -> None:
         there = self.objects.look(key)

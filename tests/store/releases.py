@@ -23,7 +23,7 @@ def add(store: Store, folder: Path, content: bytes = b"a", name: str = "m") -> i
     model.write_bytes(content)
     sources = Sources(draft_of(model))
     release = sources.release(CONTENTS, About(author="ann"), "2026-01-01T00:00:00.000+00:00")
-    return store.add(name, release, sources.files, BY)
+    return store.add(name, release, sources.files, BY).version
 
 
 def whole(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -30,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     listed.set_defaults(parser=listed, run=run)
     _configure_list(listed)
-    releases.store_of_environment(listed)
+    listed.set_defaults(store=os.environ.get(releases.STORE, ""))
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         entry.load().configure(parsers)
 
@@ -43,6 +44,7 @@ def _configure_list(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print one line for every model version of a server, or every model of a store."""
     if arguments.store:
+        arguments.url = ""
         return releases.guarded(releases.run_list)(arguments)
     with connect.client(arguments) as client:
         models = _models(client)

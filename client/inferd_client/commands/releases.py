@@ -9,15 +9,16 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm import tqdm
 
 from inferd_client import tables
-
-if TYPE_CHECKING:
-    from inferd_store.store import By, Store
+from inferd_client.commands import connect
+from inferd_client.commands.own_releases import OwnReleases
+from inferd_client.releases import Event, NewRelease, Releases
 
 STORE = "INFERD_STORE"
 PRODUCTION = "production"
@@ -78,11 +79,6 @@ def configure_store(add: Callable[..., Any]) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def store_of_environment(parser: argparse.ArgumentParser) -> None:
-    """Let an operation take its store from the environment where no flag names one."""
-    parser.set_defaults(store=os.environ.get(STORE, ""))
-
-
 def _operation(
     parsers: Parsers, name: str, run: Callable[[argparse.Namespace], int], text: str
 ) -> Callable[..., Any]:
@@ -90,7 +86,8 @@ def _operation(
     parser.set_defaults(parser=parser, run=guarded(run))
     add: Callable[..., Any] = parser.add_argument
     configure_store(add)
-    store_of_environment(parser)
+    add("--url", default="", metavar="HOST:PORT", help="of a server that follows the store")
+    connect.configure_calls(parser)
     if name not in {"show", "diff", "log"}:
         add("--who", default="", help="who does this, for the audit log (default: your login)")
         add("--why", default="", metavar="TEXT", help="why, for the audit log")
@@ -115,9 +112,8 @@ def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Name
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print every model of a store."""
-    from inferd_store import views
-
-    found = views.models(store_of(arguments))
+    with _releases(arguments) as releases:
+        found = releases.models()
     rows = [
         (one["name"], ", ".join(map(str, one["versions"])), _labels(one["labels"])) for one in found
     ]
@@ -126,45 +122,34 @@ def run_list(arguments: argparse.Namespace) -> int:
 
 def run_add(arguments: argparse.Namespace) -> int:
     """Check a model, and add it."""
-    from inferd_store.adding import draft_of, pairs
-    from inferd_store.checking import read_bounds, read_number
-    from inferd_store.errors import Refused
-    from inferd_store.promoting import add
-    from inferd_store.record import VERSION, check_name
-    from inferd_store.release import About
+    from inferd_store.adding import draft_of
+    from inferd_store.record import check_name
 
     check_name(arguments.name)
-    if wrong := [one for one in arguments.parent if not VERSION.fullmatch(one)]:
-        raise Refused(f"--parent {wrong[0]}: the number of a version was expected")
-    by = by_of(arguments)
-    about = About(
-        author=by.who,
-        commit=arguments.commit,
-        notes=arguments.notes,
-        metrics={n: read_number(n, value) for n, value in pairs(arguments.metric).items()},
-        bounds=read_bounds(arguments.require),
-        parents=tuple(map(int, arguments.parent)),
-        tags=tuple(arguments.tag),
-        tolerance=read_number("--tolerance", arguments.tolerance),
-    )
     draft = draft_of(arguments.source, arguments.golden, arguments.config)
-    store = store_of(arguments, create=True)
+    new = NewRelease(
+        draft.files,
+        arguments.commit,
+        arguments.notes,
+        arguments.metric,
+        arguments.require,
+        arguments.parent,
+        arguments.tag,
+        arguments.tolerance,
+    )
     total = sum(path.stat().st_size for path in draft.files.values())
-    with _bar(total) as progress:
-        version = add(store, arguments.name, draft, about, by, progress)
-    text = f"{arguments.name} version {version} added"
-    return _print(arguments, {"name": arguments.name, "version": version}, text)
+    with _bar(total) as progress, _releases(arguments, progress) as releases:
+        event = releases.add(arguments.name, new)
+    return _print(arguments, event, f"{event['model']} version {event['version']} added")
 
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Print the versions of a model, or all that is known of one."""
-    from inferd_store import views
-
-    store = store_of(arguments)
-    if arguments.version:
-        one = views.version(store, arguments.name, arguments.version)
-        return _print(arguments, one, _version_text(one))
-    found = views.versions(store, arguments.name)
+    with _releases(arguments) as releases:
+        if arguments.version:
+            one = releases.version(arguments.name, arguments.version)
+            return _print(arguments, one, _version_text(one))
+        found = releases.versions(arguments.name)
     headers = ("VERSION", "LABELS", "ADDED", "AUTHOR", "SIZE", "METRICS", "TAGS", "NOTES")
     return _print(arguments, found, tables.render(headers, [_version_row(one) for one in found]))
 
@@ -214,9 +199,8 @@ def _plain(value: Any) -> str:
 
 def run_diff(arguments: argparse.Namespace) -> int:
     """Print in what two versions differ."""
-    from inferd_store import views
-
-    found = views.diff(store_of(arguments), arguments.name, arguments.before, arguments.after)
+    with _releases(arguments) as releases:
+        found = releases.diff(arguments.name, arguments.before, arguments.after)
     rows = [
         (name, *("" if value is None else _plain(value) for value in pair))
         for name, pair in found["differences"].items()
@@ -227,30 +211,26 @@ def run_diff(arguments: argparse.Namespace) -> int:
 
 def run_remove(arguments: argparse.Namespace) -> int:
     """Remove a version."""
-    event = store_of(arguments).remove(arguments.name, arguments.version, by_of(arguments))
-    return _print_event(arguments, event, f"{event.model} version {event.version} removed")
+    with _releases(arguments) as releases:
+        event = releases.remove(arguments.name, arguments.version)
+    return _print(arguments, event, f"{event['model']} version {event['version']} removed")
 
 
 def run_promote(arguments: argparse.Namespace) -> int:
     """Move a label to a version that passes."""
-    from inferd_store.checking import read_bounds
-    from inferd_store.promoting import promote
-
-    bounds = read_bounds(arguments.require)
-    store = store_of(arguments)
-    size = store.release(arguments.name, arguments.version)[1].size
-    with _bar(size) as progress:
-        event = promote(
-            store, arguments.name, arguments.version, arguments.to, by_of(arguments), bounds,
-            progress,
-        )  # fmt: skip
-    return _print_event(arguments, event, _moved(event))
+    name, version = arguments.name, arguments.version
+    with _releases(arguments) as releases:
+        size = releases.version(name, version)["size"]
+    with _bar(size) as progress, _releases(arguments, progress) as releases:
+        event = releases.promote(name, version, arguments.to, arguments.require)
+    return _print(arguments, event, _moved(event))
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
     """Move a label back to where it was before."""
-    event = store_of(arguments).rollback(arguments.name, arguments.label, by_of(arguments))
-    return _print_event(arguments, event, _moved(event))
+    with _releases(arguments) as releases:
+        event = releases.rollback(arguments.name, arguments.label)
+    return _print(arguments, event, _moved(event))
 
 
 def run_label(arguments: argparse.Namespace) -> int:
@@ -259,20 +239,19 @@ def run_label(arguments: argparse.Namespace) -> int:
 
     if arguments.remove == bool(arguments.version):
         raise Refused("a version was expected, or --remove")
-    store, by = store_of(arguments), by_of(arguments)
-    if arguments.remove:
-        event = store.unlabel(arguments.name, arguments.label, by)
-        text = f"{event.model}: label {event.label} removed from version {event.version}"
-        return _print_event(arguments, event, text)
-    event = store.move(arguments.name, arguments.label, arguments.version, by)
-    return _print_event(arguments, event, _moved(event))
+    with _releases(arguments) as releases:
+        if not arguments.remove:
+            event = releases.move(arguments.name, arguments.label, arguments.version)
+            return _print(arguments, event, _moved(event))
+        event = releases.unlabel(arguments.name, arguments.label)
+    text = f"{event['model']}: label {event['label']} removed from version {event['version']}"
+    return _print(arguments, event, text)
 
 
 def run_log(arguments: argparse.Namespace) -> int:
     """Print the audit log."""
-    from inferd_store import views
-
-    found = views.log(store_of(arguments), arguments.name)
+    with _releases(arguments) as releases:
+        found = releases.log(arguments.name)
     headers = ("TIME", "WHO", "WHAT", "MODEL", "VERSION", "LABEL", "BEFORE", "WHY")
     rows = [
         (
@@ -284,25 +263,30 @@ def run_log(arguments: argparse.Namespace) -> int:
     return _print(arguments, found, tables.render(headers, rows))
 
 
-def store_of(arguments: argparse.Namespace, create: bool = False) -> Store:
-    """Return the store that the flags name.
+@contextmanager
+def _releases(
+    arguments: argparse.Namespace,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Releases | OwnReleases]:
+    """Give the releases that the flags name: through a server, or in a store.
 
     Raises:
-        StoreError: there is none.
+        StoreError: there is no store.
     """
     from inferd_store.errors import NotAStore
-    from inferd_store.store import open_store
-
-    if not arguments.store:
-        raise NotAStore("which store? --store FOLDER or URL says it, or INFERD_STORE")
-    return open_store(arguments.store, create)
-
-
-def by_of(arguments: argparse.Namespace) -> By:
-    """Return who does this, and why."""
     from inferd_store.store import By
 
-    return By(arguments.who or _login(), arguments.why)
+    who, why = getattr(arguments, "who", "") or _login(), getattr(arguments, "why", "")
+    if arguments.store and arguments.url:
+        raise NotAStore("--store or --url says where the releases are, not both")
+    if arguments.url:
+        with connect.client(arguments) as client:
+            yield replace(client.releases, who=who, why=why, progress=progress)
+        return
+    address = arguments.store or os.environ.get(STORE, "")
+    if not address:
+        raise NotAStore("which store? --store FOLDER or URL says it, or INFERD_STORE, or --url")
+    yield OwnReleases(address, By(who, why), progress)
 
 
 def _login() -> str:
@@ -325,20 +309,14 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         yield progress
 
 
-def _print_event(arguments: argparse.Namespace, event: Any, text: str) -> int:
-    from dataclasses import asdict
-
-    return _print(arguments, asdict(event), text)
-
-
 def _print(arguments: argparse.Namespace, document: Any, text: str) -> int:
     print(json.dumps(document, indent=2) if arguments.json else text)
     return 0
 
 
-def _moved(event: Any) -> str:
-    before = f", before at {event.before}" if event.before else ""
-    return f"{event.model}: {event.label} is at version {event.version}{before}"
+def _moved(event: Event) -> str:
+    before = f", before at {event['before']}" if event["before"] else ""
+    return f"{event['model']}: {event['label']} is at version {event['version']}{before}"
 
 
 def _labels(labels: Mapping[str, int]) -> str:

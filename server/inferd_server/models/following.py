@@ -391,7 +391,8 @@ def follow(
         raise SettingsError(f"model_store: {error}") from error
     links = (*models.link_folders, mirror.links_into)
     laid_out = models.model_copy(update={"model_repository": folder, "link_folders": links})
+    named = given.model_copy(update={"model_store": store.address})
     return (
-        settings.model_copy(update={"repository": laid_out}),
+        settings.model_copy(update={"repository": laid_out, "store": named}),
         FollowerThread(follower, given.store_poll_s),
     )

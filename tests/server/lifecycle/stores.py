@@ -29,7 +29,7 @@ def store_of(folder: Path, name: str = "m", address: str = "") -> Store:
         path = models.save(models.scale(factor), folder / version / "model.onnx")
         sources = Sources(draft_of(path))
         release = sources.release(CONTENTS, About(), "2026-01-01T00:00:00.000+00:00")
-        assert str(store.add(name, release, sources.files, BY)) == version
+        assert str(store.add(name, release, sources.files, BY).version) == version
     store.move(name, "production", "1", BY)
     return store
 
