@@ -10,6 +10,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from inferd_server.errors import SettingsError
 from inferd_server.models.releases import Mirror
 from inferd_store.errors import (
     AccessDenied,
@@ -269,6 +270,24 @@ def test_a_server_follows_a_store_in_object_storage_and_outlives_it(
         follower.look(models_of(server))
         assert version() == "2"
         assert follower.gauges()["inferd_store_unreachable"] == 1
+
+
+def test_a_server_starts_with_what_it_knows_while_the_store_does_not_answer(
+    s3: S3Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = store_of(tmp_path, address=address)
+    store.move("m", "production", "2", BY)
+    with following(store, tmp_path):
+        pass
+    use(monkeypatch, s3, port=1)
+    with following(store, tmp_path) as (server, follower):
+        assert check(server.infer(infer_request("m", rows(7.0))), 7.0) == "2"
+        assert follower.gauges()["inferd_store_unreachable"] == 1
+    with (
+        pytest.raises(SettingsError, match="does not answer"),
+        following(store, tmp_path / "elsewhere"),
+    ):
+        pass
 
 
 def test_a_file_of_the_cache_that_was_changed_is_fetched_anew(address: str, tmp_path: Path) -> None:

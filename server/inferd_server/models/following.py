@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
-from inferd_store.errors import Damaged, NotThere, StoreError
+from inferd_store.errors import AccessDenied, Damaged, NotThere, StoreError, Unreachable
 from inferd_store.lease import Lease
-from inferd_store.objects import Progress
+from inferd_store.objects import Progress, open_objects
 from inferd_store.record import Record, read_record
 from inferd_store.store import Store, is_store, name_of, open_store
 
@@ -118,10 +118,12 @@ class Follower:
     def prepare(self, progress: Progress = nothing) -> None:
         """Lay out everything that should serve, before the server starts.
 
+        Where the store does not answer, what it said the last time is what serves.
+
         Raises:
             StoreError: the store cannot be read.
         """
-        for record in self._changed_records():
+        for record in self._records_of_start():
             model = self._models[record.name] = Model(record, wanted_of(record, self._terms))
             for version in model.wanted.versions:
                 try:
@@ -133,6 +135,17 @@ class Follower:
             model.labels = step(model.wanted, model.serving, {})
             self._write(record.name, model)
         self._lease()
+
+    def _records_of_start(self) -> list[Record]:
+        try:
+            return list(self._changed_records())
+        except (AccessDenied, Unreachable) as error:
+            records = self._mirror.remembered()
+            if not records:
+                raise
+            self._etags.clear()
+            self._tell_trouble(str(error))
+            return records
 
     def look(self, server: Served) -> None:
         """Look at the store once, and do what it asks for; errors are told, not raised."""
@@ -195,13 +208,15 @@ class Follower:
                 continue
             name = name_of(entry.key)
             try:
-                record = read_record(self._store.objects.get(entry.key).data, name)
+                data = self._store.objects.get(entry.key).data
+                record = read_record(data, name)
             except (Damaged, NotThere) as error:
                 # It keeps no other model from being followed.
                 log.error("a model does not follow", extra={"model": name, "error": str(error)})
                 self._etags[entry.key] = entry.etag
                 continue
             self._etags[entry.key] = entry.etag
+            self._mirror.remember(name, data)
             yield record
 
     def _follow(self, server: Served, name: str) -> None:
@@ -276,7 +291,7 @@ class Follower:
         self._mirror.forget(name)
 
     def _place(self, model: Model, version: int, progress: Progress = nothing) -> None:
-        release = self._store.read_release(model.record.versions[version].manifest)
+        release = self._mirror.release(model.record.versions[version].manifest)
         self._mirror.place(model.record.name, version, release, progress)
 
     def _write(self, name: str, model: Model) -> None:
@@ -364,6 +379,18 @@ class FollowerThread:
                 log.exception("a look at the store failed")
 
 
+def opened(address: str) -> Store:
+    """Return the store at an address, also one elsewhere that does not answer now.
+
+    Raises:
+        StoreError: there is none.
+    """
+    try:
+        return open_store(address)
+    except (AccessDenied, Unreachable):
+        return Store(open_objects(address))
+
+
 def follow(
     settings: Settings, environment: Mapping[str, str], progress: Progress = nothing
 ) -> tuple[Settings, FollowerThread | None]:
@@ -382,7 +409,7 @@ def follow(
     if not given.model_store and not is_store(address):
         return settings, None
     try:
-        store = open_store(address)
+        store = opened(address)
         folder = own_folder(Path(tempfile.gettempdir()), PREFIX)
         mirror = Mirror(folder, store, settings.store_folder(environment))
         follower = Follower(store, mirror, given.store_versions, given.store_keep_warm_s)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from inferd_store.errors import Damaged, NotThere
 from inferd_store.objects import Progress
-from inferd_store.record import Record
-from inferd_store.release import Release, StoredFile
+from inferd_store.record import Record, read_record
+from inferd_store.release import Release, StoredFile, digest_of, read_release
 from inferd_store.store import BLOBS, Store
 from inferd_store.transfer import fetch, verified
 
@@ -83,6 +85,15 @@ def step(wanted: Wanted, serving: Collection[int], before: Mapping[str, int]) ->
     }
 
 
+def keep(path: Path, data: bytes) -> None:
+    """Write a small file, all of it at once; where there is no room, it is not kept."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}")
+        beside.write_bytes(data)
+        beside.rename(path)
+
+
 class Mirror:
     """A folder laid out as a repository, of links to the files of a store. Used by one thread."""
 
@@ -98,6 +109,38 @@ class Mirror:
         self._store = store
         self._cache = cache
         self._checked: dict[str, tuple[int, int, int]] = {}
+
+    def release(self, manifest: str) -> Release:
+        """Return the release of a manifest, which is kept where the store is not on this host.
+
+        Raises:
+            StoreError: it cannot be had.
+        """
+        objects, kept = self._store.objects, self._cache / "blobs" / manifest
+        if objects.path("") is None and kept.is_file():
+            with suppress(Damaged):
+                return read_release(kept.read_bytes(), manifest)
+        data = objects.get(BLOBS + manifest).data
+        if objects.path("") is None:
+            keep(kept, data)
+        return read_release(data, manifest)
+
+    def remember(self, name: str, data: bytes) -> None:
+        """Keep a model's record for a start while a store elsewhere does not answer."""
+        if self._store.objects.path("") is None:
+            keep(self._records / f"{name}.json", data)
+
+    def remembered(self) -> list[Record]:
+        """Return the records that were kept; those that cannot be read are left out."""
+        found = []
+        for path in sorted(self._records.glob("*.json")):
+            with suppress(Damaged, OSError):
+                found.append(read_record(path.read_bytes(), path.stem))
+        return found
+
+    @property
+    def _records(self) -> Path:
+        return self._cache / "records" / digest_of(self._store.address.encode())
 
     @property
     def links_into(self) -> Path:
