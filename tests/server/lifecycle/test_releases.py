@@ -94,6 +94,23 @@ def test_a_release_that_cannot_be_loaded_is_told_and_the_one_before_serves(
         assert version_of(server, "m@staging") == "3"
 
 
+def test_a_version_that_was_unloaded_keeps_no_memory_for_requests(
+    store: Store, tmp_path: Path
+) -> None:
+    def lanes() -> str:
+        text = metrics_text(server.metrics_port)
+        return next(line for line in text.splitlines() if line.startswith("inferd_lane_bytes "))
+
+    with following(store, tmp_path, warm=0.0) as (server, follower):
+        version_of(server)
+        before = lanes()
+        for version in ("2", "3", "1"):
+            store.move("m", "production", version, BY)
+            follower.look(models_of(server))
+            assert version_of(server) == version
+        assert lanes() == before
+
+
 class Load:
     """Callers who ask for a model all the time; each answer is checked."""
 
