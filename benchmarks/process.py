@@ -24,7 +24,10 @@ class Serving:
 
 @contextmanager
 def serving(
-    repository: Path, flags: Sequence[str] = (), python: str = sys.executable
+    repository: Path,
+    flags: Sequence[str] = (),
+    python: str = sys.executable,
+    module: str = "inferd_server",
 ) -> Iterator[Serving]:
     """Start `inferd serve` on free ports, wait until it is ready, and stop it by its pid.
 
@@ -32,11 +35,12 @@ def serving(
         repository: the folder of models.
         flags: further flags.
         python: the interpreter whose environment has the server.
+        module: of the command.
 
     Raises:
         RuntimeError: it ended before it was ready.
     """
-    command = [python, "-m", "inferd_server", "--model-repository", str(repository)]
+    command = [python, "-m", module, "--model-repository", str(repository)]
     ports = ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
     server = subprocess.Popen([*command, *ports, *flags], stderr=subprocess.PIPE, text=True)
     try:

@@ -111,6 +111,25 @@ def slow_add(times: int) -> ModelProto:
     return model(nodes, given, [tensor("OUTPUT0", "INT32", dims)], [rounds])
 
 
+def rounds() -> ModelProto:
+    """Without a batch dimension: as many rounds of nothing as ROUNDS says, 0.5 us each."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"next_{name}"]) for name in ("go_on", "state")],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.INT64, None),
+        ],
+        [
+            helper.make_tensor_value_info("next_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_state", TensorProto.INT64, None),
+        ],
+    )
+    nodes = [helper.make_node("Loop", ["ROUNDS", "", "ROUNDS"], ["OUTPUT0"], body=body)]
+    return model(nodes, [tensor("ROUNDS", "INT64", (1,))], [tensor("OUTPUT0", "INT64", (1,))])
+
+
 def strings() -> ModelProto:
     """INPUT0 BYTES [batch, 2] comes back as OUTPUT0 BYTES [batch, 2], unchanged."""
     return identity("BYTES", dims=("batch", 2))
@@ -177,6 +196,23 @@ def summing(datatype: str = "FP32", dims: Dims = ("batch", 4)) -> ModelProto:
 
 
 SUMMING = "sequence:\n  states: [{input: SUM_IN, output: SUM_OUT}]\n  max_sequences: 64\n"
+
+
+def counting(datatype: str) -> ModelProto:
+    """OUTPUT0 FP32 [batch, 1] is how many elements INPUT0 [batch, n] had in a sequence so far."""
+    one = numpy_helper.from_array(np.array([[1.0]], dtype=np.float32), "one")
+    axes = numpy_helper.from_array(np.array([1], dtype=np.int64), "axes")
+    nodes = [
+        helper.make_node("Equal", ["INPUT0", "INPUT0"], ["SAME"]),
+        helper.make_node("Cast", ["SAME"], ["ONES"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["ONES", "axes"], ["COUNT"], keepdims=1),
+        helper.make_node("Mul", ["COUNT", "one"], ["MORE"]),
+        helper.make_node("Add", ["MORE", "SUM_IN"], ["OUTPUT0"]),
+        helper.make_node("Identity", ["OUTPUT0"], ["SUM_OUT"]),
+    ]
+    inputs = [tensor("INPUT0", datatype, ("batch", "n")), tensor("SUM_IN", "FP32", ("batch", 1))]
+    outputs = [tensor(name, "FP32", ("batch", 1)) for name in ("OUTPUT0", "SUM_OUT")]
+    return model(nodes, inputs, outputs, [one, axes])
 
 
 def image_classes() -> ModelProto:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inferd_engines.choice import FirstOf
+from inferd_engines.devices import DeviceProblem, claim
 from inferd_engines.engine import Engine, EngineOptions, Opener
 from inferd_engines.onnx import open_onnx
 from inferd_engines.tensorrt.options import others
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from inferd_engines.tensorrt.background import Builds
     from inferd_engines.tensorrt.opener import Gpu, Wanted
 
+log = logging.getLogger(__name__)
+AUTO, BLOCK = "auto", "block"
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
@@ -34,10 +38,32 @@ class Engines:
             self.builds.when_ended(then)
 
 
+def engines_on(plan_store: str, wait: str = AUTO, device: str = "") -> Engines:
+    """Return the engines of a process of `inferd serve`, after it took its GPU.
+
+    Args:
+        plan_store: folder of TensorRT plans; "" to leave TensorRT alone.
+        wait: for runs on the GPU, one of `devices.WAITS`.
+        device: the one that this process has for itself; "": whatever there is.
+
+    Raises:
+        DeviceProblem: that one does not work.
+    """
+    if device or (plan_store and wait != AUTO):
+        try:
+            claim(wait)
+        except DeviceProblem as problem:
+            if device:
+                raise
+            log.warning("how to wait for a GPU has no effect", extra={"why": str(problem)})
+    return standard_engines(plan_store, block=wait == BLOCK)
+
+
 def standard_engines(
     plan_store: str,
     find: Callable[[], Gpu] | None = None,
     build: Callable[[Path, Wanted], None] | None = None,
+    block: bool = False,
 ) -> Engines:
     """Return the engines of `inferd serve`.
 
@@ -45,6 +71,7 @@ def standard_engines(
         plan_store: folder of TensorRT plans; "" to leave TensorRT alone.
         find: looks for TensorRT and a GPU; default: on this host.
         build: puts a plan into a store; default: in a process of its own.
+        block: True to sleep while the GPU runs, unless a model says otherwise.
     """
     if not plan_store:
         return Engines(open_onnx_only, None)
@@ -56,7 +83,8 @@ def standard_engines(
     # A build runs in a process whose folder may be another one.
     folder = Path(plan_store).absolute()
     builds = Builds(partial(build or build_apart, folder))
-    plans = TensorRTOpener(PlanStore(folder), open_onnx_only, builds, find or find_gpu)
+    store = PlanStore(folder)
+    plans = TensorRTOpener(store, open_onnx_only, builds, find or find_gpu, block=block)
     return Engines(FirstOf([("TensorRT", plans), ("ONNX Runtime", open_onnx_best)]), builds)
 
 

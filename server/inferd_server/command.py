@@ -19,7 +19,7 @@ from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
 from inferd_server.models.following import FollowerThread, follow
-from inferd_server.models.layout import model_names, read_source
+from inferd_server.models.layout import bytes_of, model_names, read_source
 from inferd_server.monitoring.log_sink import never_wait
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.policy import Arrangement, Host, ModelFacts, Wish, arrange
@@ -168,12 +168,6 @@ def model_facts(repository: Path) -> ModelFacts:
         if any(source.config_of(version).sequence for version in source.versions):
             sequences = name
     return ModelFacts(nbytes, sequences, known)
-
-
-def bytes_of(model: Path, repository: Path) -> int:
-    """Return the bytes of a model's file and, in a repository, of its weights beside it."""
-    files = [model] if model == repository else model.parent.iterdir()
-    return sum(path.stat().st_size for path in files if path.is_file())
 
 
 def gpu() -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import NoReturn
 
-from inferd_engines.standard import Engines, standard_engines
+from inferd_engines.standard import Engines, engines_on
 
 from inferd_server.address import is_unix
 from inferd_server.batching.fatal import end_process
@@ -51,7 +51,8 @@ def serve(
     manager = taken_from(os.environ)
     signals = StopSignals()
     signals.install()
-    used = engines or standard_engines(settings.engine.plan_store)
+    wanted = settings.engine
+    used = engines or engines_on(wanted.plan_store, wanted.gpu_wait)
     server = build(settings, logs, used, dict if store is None else store.follower.gauges)
     port, metrics_port = server.start()
     grpc_port = {} if is_unix(settings.listen.host) else {"grpc_port": port}

@@ -126,6 +126,11 @@ class SideThread:
         self._thread: BlockingThread | None = None
         self._lock = threading.Lock()
 
+    @property
+    def busy(self) -> bool:
+        """True while something is done, or waits."""
+        return self._held > 0
+
     def submit(self, nbytes: int, work: Callable[[], None]) -> None:
         """Do something soon.
 

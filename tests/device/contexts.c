@@ -18,6 +18,8 @@ size_t memory_limit = (size_t)1 << 30;
 void standin_keep(int what);
 void standin_fail_wait(int code);
 static int devices = 1, capability = 90, strict, init_code;
+static const char *broken;  // a folder: the devices that have a file there, by number, do not work
+static unsigned waiting[DEVICES];  // CU_CTX_SCHED_* of each
 static int visible[DEVICES] = {0, 1, 2, 3, 4, 5, 6, 7};
 static Held own;
 Held *held = &own;
@@ -48,6 +50,13 @@ bool is_sticky(int code) {
            (code >= HARDWARE_STACK && code <= LAUNCH_FAILED);
 }
 
+static bool is_broken(int device) {
+    char path[512];
+    if (!broken) return false;
+    snprintf(path, sizeof path, "%s/%d", broken, visible[device]);
+    return !access(path, F_OK);
+}
+
 int begin(Counter *called, Context **current) {
     pthread_mutex_lock(&lock);
     called->calls++;
@@ -55,6 +64,7 @@ int begin(Counter *called, Context **current) {
     if (current) {
         if (!depth) return INVALID_CONTEXT;
         *current = stack[depth - 1];
+        if (!(*current)->sticky && is_broken((*current)->device)) (*current)->sticky = ECC;
         if (fails && is_sticky(called->code)) (*current)->sticky = called->code;
         if ((*current)->sticky) return (*current)->sticky;
     }
@@ -121,6 +131,7 @@ __attribute__((constructor)) static void read_environment(void) {
     if ((text = getenv("STANDIN_MEMORY"))) memory_limit = strtoull(text, 0, 10);
     if ((text = getenv("STANDIN_PACE"))) pace = atoi(text);
     strict = getenv("STANDIN_STRICT") != 0;
+    broken = getenv("STANDIN_BROKEN");
     if ((text = getenv("STANDIN_REPORT"))) {  // a folder, in which each process has a file
         char path[512];
         snprintf(path, sizeof path, "%s/%d", text, getpid());
@@ -140,7 +151,8 @@ __attribute__((constructor)) static void read_environment(void) {
         char *copy = strdup(text), *rest = copy, *one;
         while ((one = strsep(&rest, ",")) && count < devices) {
             // GPU-00000000-0000-0000-0000-00000000000N
-            int index = strncmp(one, "GPU-", 4) ? atoi(one) : (int)strtol(one + strlen(one) - 1, 0, 16);
+            bool uuid = !strncmp(one, "GPU-", 4) || !strncmp(one, "MIG-", 4);
+            int index = uuid ? (int)strtol(one + strlen(one) - 1, 0, 16) : atoi(one);
             if (!*one || index < 0 || index >= devices) break;
             visible[count++] = index;
         }
@@ -164,7 +176,11 @@ int cuDeviceGet(int *device, int index) {
     *device = index;
     return end(SUCCESS);
 }
-int cuDeviceGetName(char *name, int size, int device) { (void)device; snprintf(name, size, "Fake GPU"); return SUCCESS; }
+int cuDeviceGetName(char *name, int size, int device) {
+    (void)device;
+    snprintf(name, size, "%s", getenv("STANDIN_NAME") ? getenv("STANDIN_NAME") : "Fake GPU");
+    return SUCCESS;
+}
 int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = memory_limit; return SUCCESS; }
 int cuDeviceComputeCapability(int *major, int *minor, int device) {
     (void)device;
@@ -195,6 +211,7 @@ int cuDeviceGetAttribute(int *value, int attribute, int device) {
 int cuDevicePrimaryCtxRetain(Context **made, int device) {
     ENTER_ANYWHERE("cuDevicePrimaryCtxRetain")
     if (device < 0 || device >= devices) return end(INVALID_DEVICE);
+    if (is_broken(device)) return end(ECC);
     contexts[device].device = device;
     contexts[device].users++;
     *made = &contexts[device];
@@ -208,9 +225,14 @@ int cuDevicePrimaryCtxRelease_v2(int device) {
 }
 // pycuda's way of letting go of a context, whichever it is.
 int cuCtxDetach(Context *context) { return cuDevicePrimaryCtxRelease_v2(context->device); }
-int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) { (void)device, (void)flags; return SUCCESS; }
+int cuDevicePrimaryCtxSetFlags_v2(int device, unsigned flags) {
+    ENTER_ANYWHERE("cuDevicePrimaryCtxSetFlags")
+    if (device < 0 || device >= devices || (flags & 7) > 4) return end(INVALID_VALUE);
+    waiting[device] = flags;
+    return end(SUCCESS);
+}
 int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
-    *flags = 0, *active = contexts[device].users > 0;
+    *flags = waiting[device], *active = contexts[device].users > 0;
     return SUCCESS;
 }
 int cuCtxPushCurrent_v2(Context *context) {

@@ -8,12 +8,8 @@ import pytest
 from inferd_client.service_config import RETRY_POLICY
 from inferd_engines import onnx_run, onnx_threads
 from inferd_server import memory as idle_heap
-from inferd_server.batching import fatal, inline, instance
+from inferd_server.batching import decision, fatal, inline, instance, run_costs
 from inferd_server.batching import lanes as lane
-from inferd_server.batching import latency as costs
-from inferd_server.batching import latency as forecast
-from inferd_server.batching import latency as promise
-from inferd_server.batching import latency_target as steering
 from inferd_server.cache import making, redis
 from inferd_server.inference import wire as field_count
 from inferd_server.models import health_check, last_request, overrides, recovery, row_independence
@@ -39,11 +35,10 @@ def plain(number: float) -> str:
 
 # A page, a sentence of it with its number left out, and that number.
 FIGURES: list[tuple[str, str, str]] = [
-    ("scheduling", "(the median of the last {},", plain(costs.SAMPLES)),
-    ("scheduling", "at first by {},", {1.5: "half"}[forecast.START]),
-    ("scheduling", "until one in {} of those", {0.005: "two hundred"}[promise.LATE]),
-    ("scheduling", "learned more than a {} ago", {1.0: "second"}[forecast.PROBE_S]),
-    ("scheduling", "{} a second the server looks", {0.5: "Twice"}[steering.PERIOD_S]),
+    ("scheduling", "in the last {} runs of that shape", plain(run_costs.RUNS)),
+    ("scheduling", "not seen again for {} s", plain(run_costs.FRESH_S)),
+    ("scheduling", "more than {} as long as those before", WORDS[int(run_costs.CHANGED)]),
+    ("scheduling", "while a {} of the request's time", {0.1: "tenth"}[decision.RESERVE]),
     ("scheduling", "`priority_head_start_ms` ({})", plain(ModelConfig().priority_head_start_ms)),
     ("scheduling", "idle_s: {} ", plain(SequenceConfig().idle_s)),
     ("scheduling", "max_sequences: {} ", plain(SequenceConfig().max_sequences)),

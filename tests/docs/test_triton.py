@@ -286,7 +286,10 @@ def test_the_page_tells_that_bounds_of_queues_count_rows(served: Running) -> Non
     assert quoted(table("What there is")["bound of a queue"][1]) == "rows"
     config = oip.ModelConfigRequest(name="scaled")
     found = served.stub.ModelConfig(config, timeout=PATIENCE).config
-    assert found.dynamic_batching.default_queue_policy.max_queue_size == 3
+    policy = found.dynamic_batching.default_queue_policy
+    assert policy.max_queue_size == 3
+    told = quoted(table("What there is")["`allow_timeout_override`"][1])
+    assert told == str(policy.allow_timeout_override).lower()
 
 
 def test_the_page_tells_how_many_classes_one_output_may_have() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
 from inferd.tensors import Buffer
 from inferd_engines.engine import Signature, Tensor
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.job import Job
-from inferd_server.batching.latency import Forecast
 from inferd_server.batching.slots import Arena
 from inferd_server.cache.making import make_cache
 from inferd_server.errors import InferdError, InvalidInput, NotFound
@@ -94,7 +94,7 @@ class Front:
             names = list(SHAPES) if name == "all" else [name]
             arena = Arena(BOUNDS.max_queue_rows, BOUNDS.max_queue_bytes)
             given = (name, 1, ModelConfig(), signature(names), BOUNDS, "echo", "", "")
-            handle = Handle(*given, Echo(names), arena, Statistics(), Forecast(4))
+            handle = Handle(*given, Echo(names), arena, Statistics(), Forecast(BOUNDS.limits))
             entries.put(ModelEntry(name, 1, State.READY, "", handle))
             self._arenas.append(arena)
         telemetry = Telemetry(

@@ -65,6 +65,8 @@ class Caller:
 class CallersJob(Job):
     """A job that its caller answers for."""
 
+    delay_at = float("inf")
+
     def __init__(self, caller: Caller) -> None:
         super().__init__()
         self._caller = caller

@@ -71,6 +71,7 @@ class TensorRTOpener:
         missing: Callable[[Wanted], TensorRTError],
         find: Callable[[], Gpu] = find_gpu,
         clock: Callable[[], float] = time.monotonic,
+        block: bool = False,
     ) -> None:
         """Prepare; nothing is looked for yet.
 
@@ -80,11 +81,13 @@ class TensorRTOpener:
             missing: told of a plan that is not there; returns why, for who asked.
             find: looks for TensorRT and a GPU; called once if it finds them.
             clock: monotonic seconds, to time plans with.
+            block: True to sleep while the GPU runs, for models that say nothing of it.
         """
         self._store = store
         self._reference = reference
         self._missing = missing
         self._find = find
+        self._block = block
         self._judge = Judge(store, clock)
         self._gpu: Gpu | None = None
         self._lock = threading.Lock()
@@ -99,7 +102,7 @@ class TensorRTOpener:
             raise PlanRefused("TensorRT reads ONNX files, and this model is an ORT file")
         gpu = self._found()
         before = folder_states(path.parent)
-        block = blocks(options.extra)
+        block = blocks(options.extra, self._block)
         wanted = wanted_on(gpu, path, options_from(options.extra))
         check_datatypes(path)
         plan = self._store.find(wanted.key)

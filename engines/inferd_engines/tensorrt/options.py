@@ -78,13 +78,17 @@ def options_from(entries: Mapping[str, str]) -> BuildOptions:
         raise BuildFailed(f"engine_options: {error}") from error
 
 
-def blocks(entries: Mapping[str, str]) -> bool:
+def blocks(entries: Mapping[str, str], default: bool = False) -> bool:
     """Return True if a model's `engine_options` have its engine sleep while the GPU runs.
+
+    Args:
+        entries: all of them.
+        default: for a model that says nothing of it.
 
     Raises:
         BuildFailed: the entry is neither of the two there are.
     """
-    text = entries.get(f"{PREFIX}{WAIT}", WAITS[0])
+    text = entries.get(f"{PREFIX}{WAIT}", WAITS[default])
     if text not in WAITS:
         raise BuildFailed(
             f"engine_options: {PREFIX}{WAIT} is {' or '.join(WAITS)}, and not {text!r}"

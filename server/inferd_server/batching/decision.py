@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 from itertools import accumulate
 from typing import Generic, Protocol, TypeVar
+
+from inferd_server.batching.batch_size import NEVER, fitting, in_time, must_end, worth_running
+from inferd_server.batching.run_costs import RunCosts, ShapeCosts
 
 
 class Waiting(Protocol):
@@ -33,13 +35,20 @@ class Waiting(Protocol):
     def cancelled(self) -> bool:
         """The caller went away."""
 
-    @property
-    def level(self) -> int:
-        """Priority; 0 is the highest."""
+    level: int
+    """Priority; 0 is the highest."""
 
     @property
-    def ordered(self) -> bool:
-        """It belongs to a sequence."""
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+
+    @property
+    def sequence(self) -> int:
+        """The sequence that it is a step of; 0: of none."""
+
+    @property
+    def trial(self) -> bool:
+        """It is no caller's."""
 
     @property
     def stream(self) -> object | None:
@@ -47,6 +56,8 @@ class Waiting(Protocol):
 
 
 W = TypeVar("W", bound=Waiting)
+RESERVE = 0.1
+"""Part of a request's time that no wait for company uses up: for the way, and a slower run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,10 @@ class BatchBounds:
 
     So nobody waits for ever: who has waited that much longer goes first.
     """
+    sequences: bool = False
+    """Requests are steps of sequences, each of which waits for the one before it."""
+    delays: bool = False
+    """Requests may have to wait behind all others once they have waited for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,84 +103,174 @@ def in_order(levels: Sequence[Iterable[W]], head_start: float) -> Iterable[W]:
     return merge(*levels, key=lambda request: request.arrived + request.level * head_start)
 
 
-def next_batch(waiting: Iterable[W], now: float, limits: BatchBounds) -> Decision[W]:
-    """Choose a batch, whoever is due first.
+# Not frozen, which would cost more for every batch.
+@dataclass(slots=True)
+class Group(Generic[W]):
+    """Requests of one shape that could share a run, as they are due."""
 
-    The first live request leads; requests with its key follow in order until one
-    does not fit, or until they fill a size that the engine runs without padding. A batch short
-    of `max_rows` waits until its leader is `max_delay` old, unless one of its requests would
-    expire first. Cancelled and expired requests that were passed on the way are dropped.
+    requests: list[W]
+    rows: int
+    deadline: float
+    """The first of theirs, in monotonic seconds."""
+    full: bool
+    """More requests would not fit."""
+
+    def start(self, limits: BatchBounds, costs: RunCosts) -> float:
+        """Return when it has to run at the latest, in monotonic seconds."""
+        if self.full:
+            return -NEVER
+        # The first one is not the oldest where its priority is higher.
+        latest = min(request.arrived for request in self.requests) + limits.max_delay
+        if self.deadline == NEVER:
+            return latest
+        seconds = costs.of(self.requests[0].key).likely(self.rows)
+        if not seconds:
+            return -NEVER
+        for request in self.requests:
+            end = must_end(request)
+            if end < NEVER:
+                latest = min(latest, end - seconds - RESERVE * (end - request.arrived))
+        return latest
+
+
+def next_batch(
+    waiting: Iterable[W], now: float, limits: BatchBounds, costs: RunCosts
+) -> Decision[W]:
+    """Choose a batch: the first group in order that need not wait, as many of it as are in time.
+
+    A group is the first live request of its shape and those of the same shape that follow, until
+    one does not fit. It runs when it is full, when one of it is `max_delay` old, or when
+    a deadline asks for it. The server's own trials run while no caller's group does.
+
+    If requests cannot be in time in the run that would happen, they are dropped, and nothing runs
+    before the caller asks again.
 
     Args:
         waiting: requests in the order in which they are due.
         now: monotonic seconds.
         limits: bounds of a batch.
+        costs: what runs took.
     """
-    run: list[W] = []
-    drop: list[W] = []
-    rows, most = 0, limits.max_rows
-    full = False
+    groups, trial, drop = grouped(waiting, now, limits)
+    wake: float | None = None
+    for group in groups:
+        if limits.max_delay and now < (start := group.start(limits, costs)):
+            wake = start if wake is None else min(wake, start)
+            continue
+        run, late = taken(group, now, limits, costs)
+        return Decision(() if late else tuple(run), (*drop, *late), full=group.full)
+    trial = trial or next((own for group in groups for own in group.requests if own.trial), None)
+    if trial is not None:
+        return Decision((trial,), tuple(drop))
+    return Decision(drop=tuple(drop), wake=wake)
+
+
+def grouped(
+    waiting: Iterable[W], now: float, limits: BatchBounds
+) -> tuple[list[Group[W]], W | None, list[W]]:
+    """Return groups in the order of their first requests, a trial, and who is past help.
+
+    Where none waits for company, only the first group is found, and it alone is asked for.
+    """
+    groups: list[Group[W]] = []
+    others: dict[Hashable, Group[W]] = {}
     key: Hashable = None
+    trial: W | None = None
+    drop: list[W] = []
     for request in waiting:
         deadline = request.deadline
         if request.cancelled or (deadline is not None and now >= deadline):
             drop.append(request)
             continue
-        own, more = request.key, request.rows
-        if run:
-            # Most requests share one key object, and equality of keys looks into every shape.
-            if own is not key and own != key:
-                continue
-            if rows + more > most:
-                full = True
-                break
-        key = own
-        run.append(request)
-        rows += more
-        if rows >= most:
-            full = True
+        own = request.key
+        # Most requests share one key object, and equality of keys looks into every shape.
+        if groups and (own is key or own == key):
+            add(groups[0], request, deadline, limits.max_rows)
+        elif groups and not limits.max_delay:
+            continue
+        elif own in others:
+            add(others[own], request, deadline, limits.max_rows)
+        elif request.trial:
+            trial = trial or request
+        else:
+            group = begin(request, deadline, limits.max_rows)
+            if groups:
+                others[own] = group
+            else:
+                key = own
+            groups.append(group)
+        if groups and groups[0].full:
             break
-    if not run:
-        return Decision(drop=tuple(drop))
-    ripe = run[0].arrived + limits.max_delay
-    if full or now >= ripe or any(expired(request, ripe) for request in run):
-        if limits.sizes:
-            rows_up_to = list(accumulate(request.rows for request in run))
-            del run[worth_running(rows_up_to, limits.sizes) :]
-        return Decision(run=tuple(run), drop=tuple(drop), full=full)
-    return Decision(drop=tuple(drop), wake=ripe)
+    return groups, trial, drop
+
+
+def begin(request: W, deadline: float | None, most: int) -> Group[W]:
+    """Return a group of one request, so far."""
+    rows = request.rows
+    return Group([request], rows, NEVER if deadline is None else deadline, rows >= most)
+
+
+def add(group: Group[W], request: W, deadline: float | None, most: int) -> None:
+    """Let a request join a group, unless it does not fit: then the group is full."""
+    rows = group.rows + request.rows
+    if group.full or rows > most:
+        group.full = True
+        return
+    group.requests.append(request)
+    group.rows = rows
+    group.full = rows >= most
+    if deadline is not None and deadline < group.deadline:
+        group.deadline = deadline
+
+
+def taken(
+    group: Group[W], now: float, limits: BatchBounds, costs: RunCosts
+) -> tuple[Sequence[W], Sequence[W]]:
+    """Return those of a group that run now, and those that cannot be in time."""
+    run: Sequence[W] = group.requests
+    if group.deadline < NEVER:
+        known = costs.of(run[0].key)
+        if group.deadline < now + known.likely(group.rows):
+            run, late = helped(run, now, known)
+            if late:
+                return (), late
+    if limits.sizes:
+        run = run[: worth_running(rows_up_to(run), limits.sizes)]
+    return run, ()
+
+
+def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequence[W], Sequence[W]]:
+    """Return those of a group that should run, and those to be dropped, where some may be late.
+
+    Nobody is dropped in doubt: as few run as let the first deadline be met, if that can be.
+    Whoever is alone, or has nobody in time beside him, is dropped only if no run is that quick.
+    """
+    if not costs.certain(now):
+        time = min(map(must_end, requests)) - now
+        return requests[: max(1, fitting(rows_up_to(requests), time, costs.likely))], ()
+    run, late = in_time(requests, now, costs.likely)
+    return (run, late) if run else in_time(requests, now, costs.least)
+
+
+def rows_up_to(requests: Sequence[Waiting]) -> list[int]:
+    """Return the rows of the first request, the first two, ... of all."""
+    return list(accumulate([request.rows for request in requests]))
+
+
+def next_steps(waiting: Iterable[W], at_work: Collection[int]) -> Iterator[W]:
+    """Yield the next step of each sequence, and none of one that is at work.
+
+    Args:
+        waiting: steps in the order in which they are due.
+        at_work: sequences of which a step was taken that is not answered yet.
+    """
+    passed = set(at_work)
+    for request in waiting:
+        if request.sequence not in passed:
+            passed.add(request.sequence)
+            yield request
 
 
 def expired(request: Waiting, now: float) -> bool:
     """True once the deadline has passed."""
     return request.deadline is not None and now >= request.deadline
-
-
-def padding(rows: int, sizes: Sequence[int]) -> int:
-    """Return the rows that a batch is padded with.
-
-    Args:
-        rows: of the batch.
-        sizes: that run without padding, in rising order; empty: any does.
-    """
-    index = bisect_left(sizes, rows)
-    return sizes[index] - rows if index < len(sizes) else 0
-
-
-def worth_running(rows: Sequence[int], sizes: Sequence[int]) -> int:
-    """Return how many of the first requests should run now, and how many may wait.
-
-    All of them, padded, unless fewer requests fill a smaller size and leave fewer rows behind than
-    would be padded: the engine is busy with padding as long as with rows.
-
-    Args:
-        rows: of the first request, the first two, ... of all.
-        sizes: that run without padding, in rising order; empty: any does.
-    """
-    wasted = padding(rows[-1], sizes)
-    index = bisect_left(sizes, rows[-1])
-    if not wasted or not index:
-        return len(rows)
-    count = bisect_right(rows, sizes[index - 1])
-    left = rows[-1] - rows[count - 1] if count else wasted
-    return count if left < wasted else len(rows)

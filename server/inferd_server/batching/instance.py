@@ -12,6 +12,7 @@ from typing import Any
 from inferd_engines.engine import Engine
 
 from inferd_server.batching.decision import Decision
+from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
 from inferd_server.batching.inline import Guest, InlineLoop
 from inferd_server.batching.queue import BatchQueue
@@ -33,6 +34,8 @@ class Work:
     """Runs the batches in the place of the instance's own thread."""
     loop: Callable[[], None] | None = None
     """Runs all batches until the queue ends, otherwise than one after the other."""
+    turn: Turn | None = None
+    """Taken for each run; None: all engines may run at a time."""
     parks: bool = False
     """The engine may be used by one thread after another: none waits where nothing is to do."""
 
@@ -133,7 +136,7 @@ class Instance:
             if work.loop is not None:
                 work.loop()
                 return False
-            while (decision := work.queue.take(patience)) is not None:
+            while (decision := work.queue.take(patience, work.turn)) is not None:
                 idle = work.parks and not (decision.run or decision.drop)
                 if not idle:
                     work.run(decision)
@@ -142,6 +145,9 @@ class Instance:
         except BaseException as error:
             log.exception("an instance ended")
             self._lost(error)
+        finally:
+            if work.turn is not None:
+                work.turn.let_go()
         return False
 
     def _resume(self, work: Work, engine: Engine) -> None:

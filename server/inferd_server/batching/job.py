@@ -15,6 +15,7 @@ from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.monitoring.phases import Execution, Phases
 
 log = logging.getLogger(__name__)
+NEVER = float("inf")
 
 
 class LocalSender:
@@ -57,8 +58,8 @@ class Job(ABC):
     """
 
     __slots__ = (
-        "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "ordered",
-        "rows", "slot", "stream", "trial",
+        "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "rows",
+        "sequence", "slot", "stream", "trial",
     )  # fmt: skip
 
     sender = LocalSender()
@@ -78,7 +79,7 @@ class Job(ABC):
         arrived: float,
         deadline: float | None,
         level: int = 0,
-        ordered: bool = False,
+        sequence: int = 0,
         trial: bool = False,
         alone: bool = False,
         stream: object | None = None,
@@ -91,7 +92,8 @@ class Job(ABC):
             arrived: monotonic seconds.
             deadline: monotonic seconds, or None.
             level: priority; 0 is the highest.
-            ordered: whether it belongs to a sequence, which has to learn that it will not run.
+            sequence: that it is a step of, and that ends unless its caller gets its outputs; 0: of
+                none.
             trial: whether it is no caller's, and counts for nothing.
             alone: whether it shares no run, which its key says, too.
             stream: that it came on, whose other requests it may have to wait for; None: of none.
@@ -102,7 +104,7 @@ class Job(ABC):
         self.arrived = arrived
         self.deadline = deadline
         self.level = level
-        self.ordered = ordered
+        self.sequence = sequence
         self.trial = trial
         self.alone = alone
         self.stream = stream
@@ -114,6 +116,14 @@ class Job(ABC):
     @abstractmethod
     def _refuse(self, error: InferdError) -> None:
         """Answer with an error."""
+
+    def _overdue(self, phases: Phases) -> None:  # noqa: B027
+        """Note the run of a request that was answered before it ended; most have no use for it."""
+
+    @property
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+        return NEVER
 
     @property
     def answered(self) -> bool:
@@ -143,6 +153,7 @@ class Job(ABC):
         else:
             # Answered early; only now is nobody at work on its rows.
             self.slot.free()
+            self._overdue(phases)
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""

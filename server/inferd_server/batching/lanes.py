@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -104,6 +104,8 @@ class Lane:
         self.capacity = capacity
         self.place = place
         self.key = key
+        self.rows = 0
+        """Rows held now."""
         self.replaced = False
         """True once it gets no more requests, and ends with those that it has."""
         self.arrays: tuple[Array, ...] = place.arrays
@@ -152,6 +154,7 @@ class Lane:
             return None
         starts.append(start)
         self._held[start] = rows
+        self.rows += rows
         self._head = start + rows
         return start
 
@@ -159,6 +162,7 @@ class Lane:
         """Give a reservation back."""
         held, starts = self._held, self._starts
         rows = held.pop(start)
+        self.rows -= rows
         for array in self._objects:
             # Payloads must not live on in rows that nobody holds.
             array[start : start + rows] = None
@@ -197,6 +201,14 @@ class LanePool:
     def find(self, owner: object, specs: Specs) -> Lane | None:
         """Return the lane of an owner and a shape; None if there is none now."""
         return self._lanes.get((owner, specs))
+
+    def held(self, owner: object) -> dict[Hashable, int]:
+        """Return the rows held of each shape of an owner."""
+        return {
+            specs: lane.rows
+            for (whose, specs), lane in self._lanes.items()
+            if whose is owner and lane.rows
+        }
 
     def use(self, lane: Lane) -> None:
         """Note that a lane gets a request now."""

@@ -7,9 +7,8 @@ front process (`processes/link/worker_end.py`).
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -19,7 +18,7 @@ from inferd_engines.engine import Engine, EngineError, Overlapping
 from inferd_server.batching.decision import Decision, Waiting, expired
 from inferd_server.batching.fair_share import Turn
 from inferd_server.batching.fatal import End, go_on, is_fatal
-from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.run_costs import RunCosts
 from inferd_server.errors import (
     NOTHING,
     Cancelled,
@@ -120,9 +119,10 @@ class Runner(Generic[R]):
         observer: Observer,
         clock: Clock,
         about: Mapping[str, object] = NOTHING,
-        behind: Callable[[], int] = lambda: 0,
         turn: Turn | None = None,
         end: End = go_on,
+        costs: RunCosts | None = None,
+        finished: Callable[[Sequence[R]], None] = lambda _: None,
     ) -> None:
         """Run on an engine.
 
@@ -132,10 +132,14 @@ class Runner(Generic[R]):
             observer: told of every batch that ran.
             clock: monotonic seconds.
             about: what the log says of the model.
-            behind: returns the rows that wait, where those who sent them cannot count them.
-            turn: taken for each run; None: all may run at a time.
+            turn: taken for each run, the first one's before its decision; None: all may run.
             end: called with an error after which the engine can run nothing more.
+            costs: learns what runs take; None: nobody does.
+            finished: called with the requests of sequences once they are answered.
         """
+        self._costs = RunCosts() if costs is None else costs
+        # When the engine was done with the last batch.
+        self._ended_at = float("-inf")
         self._engine = engine
         self._about = about
         self._failures = BoundedLog(log, clock)
@@ -144,11 +148,11 @@ class Runner(Generic[R]):
         self._batched = batched
         self._observer = observer
         self._clock = clock
-        self._behind = behind
         self._turn = turn
         self._end = end
-        # Who keeps something between requests has to know of those that never run.
-        self._skip = engine.skip if isinstance(engine, StatefulEngine) else None
+        # What a step left is for nobody if its caller does not get the outputs.
+        self._stateful = engine if isinstance(engine, StatefulEngine) else None
+        self._finished = finished
 
     def __call__(self, decision: Decision[R]) -> None:
         """Answer what is dropped, then run and answer the rest.
@@ -156,10 +160,27 @@ class Runner(Generic[R]):
         Raises:
             EngineError: a fatal one, after every request was answered.
         """
+        if self._stateful is not None:
+            self._run_steps(self._stateful, decision)
+            return
         if decision.drop:
             self._drop(decision.drop)
         if decision.run:
             self._run(decision.run, decision.waited)
+
+    def _run_steps(self, engine: StatefulEngine, decision: Decision[R]) -> None:
+        """Run steps of sequences, and end the sequences of those that nobody got an answer to."""
+        requests = (*decision.drop, *decision.run)
+        try:
+            self._drop(decision.drop)
+            if decision.run:
+                self._run(decision.run, decision.waited)
+        finally:
+            # Looked at last: a caller may have gone while the answer was on its way.
+            for request in requests:
+                if request.cancelled:
+                    engine.end(request.sequence)
+            self._finished(requests)
 
     def begin(self, decision: Decision[R]) -> Batch[R] | None:
         """Answer what is dropped and begin the rest; None if nothing is under way then.
@@ -200,6 +221,10 @@ class Runner(Generic[R]):
             return
         self._answer(batch, outputs, run)
 
+    def ends(self, batch: Batch[R]) -> float:
+        """Return when a batch that was begun is expected to end, in monotonic seconds."""
+        return batch.taken + self._costs.of(batch.requests[0].key).likely(batch.rows)
+
     def abandon(self, batch: Batch[R]) -> None:
         """Answer a batch that nobody can wait for any more."""
         self._leave()
@@ -211,7 +236,7 @@ class Runner(Generic[R]):
 
     def _begin(self, batch: Batch[R]) -> Any:
         if self._turn is not None:
-            self._turn.enter()
+            self._turn.begin()
         try:
             return self._overlapping().begin(batch.inputs, batch.rows)
         except BaseException:
@@ -235,13 +260,16 @@ class Runner(Generic[R]):
     def _execute(self, batch: Batch[R]) -> Mapping[str, Array]:
         if self._turn is None:
             return self._engine.run(batch.inputs, {}, batch.rows)
-        self._turn.enter()
+        self._turn.begin()
         try:
             return self._engine.run(batch.inputs, {}, batch.rows)
         finally:
             self._turn.leave()
 
     def _gather(self, requests: Sequence[R], waited: float) -> Batch[R]:
+        if self._turn is not None:
+            # Before the clock is read: to wait for a turn is no part of a run.
+            self._turn.enter()
         taken = self._clock()
         parts = by_sender(requests)
         inputs = self._named([sender.begin(own) for sender, own in parts])
@@ -263,9 +291,13 @@ class Runner(Generic[R]):
         if self._batched:
             check_rows(outputs, batch.rows)
         ordered = {name: outputs[name] for name in self._outputs}
-        compute = self._clock() - batch.gathered
+        now = self._clock()
+        compute = now - batch.gathered
+        # Not the time for which it stood behind another one that was under way.
+        seconds, self._ended_at = now - max(batch.taken, self._ended_at), now
+        self._costs.learn(batch.requests[0].key, batch.rows, seconds, now)
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.requests[0].arrived
-        run = Execution(batch.rows, batch.waited, gather, compute, self._behind(), queued)
+        run = Execution(batch.rows, batch.waited, gather, compute, queued)
         # Trials come one by one: the first request tells most.
         if not (batch.requests[0].trial and all(request.trial for request in batch.requests)):
             self._observer(run)
@@ -273,6 +305,9 @@ class Runner(Generic[R]):
 
     def _answer(self, batch: Batch[R], outputs: Mapping[str, Array], run: Execution) -> None:
         """Give each sender the rows of its requests."""
+        if self._stateful is not None and (dead := self._dead(batch.requests)):
+            self._drop(dead)
+            batch, outputs = without(batch, dead, outputs)
         if len(batch.parts) == 1:
             sender, requests = batch.parts[0]
             sender.finish(requests, outputs, batch.taken, run)
@@ -325,91 +360,55 @@ class Runner(Generic[R]):
         self._run_living(requests[middle:])
 
     def _run_living(self, requests: Sequence[R]) -> None:
-        """Run requests, without those that are cancelled or expired by now."""
-        now = self._clock()
-        dead: list[R] = []
-        living: list[R] = []
-        for request in requests:
-            (dead if request.cancelled or expired(request, now) else living).append(request)
+        """Run requests, without those that are cancelled or expired when their turn comes."""
+        if self._turn is not None:
+            self._turn.enter()
+        dead = self._dead(requests)
         if dead:
             self._drop(dead)
-        if living:
-            self._run(living, 0.0)
+            requests = [request for request in requests if request not in dead]
+        if requests:
+            self._run(requests, 0.0)
+
+    def _dead(self, requests: Sequence[R]) -> Sequence[R]:
+        """Return the requests that are cancelled or expired by now."""
+        now = self._clock()
+        return [request for request in requests if request.cancelled or expired(request, now)]
 
     def _drop(self, requests: Sequence[R]) -> None:
         """Answer requests that are cancelled or expired."""
-        if self._skip is not None:
-            self._skip_all(self._skip, requests)
         gone: list[R] = []
         late: list[R] = []
         for request in requests:
             (gone if request.cancelled else late).append(request)
         self._fail(gone, Cancelled("the caller went away while the request waited"))
-        self._fail(
-            late, DeadlinePassed("the deadline passed while the request waited for its batch")
-        )
-
-    def _skip_all(self, skip: Callable[[Mapping[str, Array]], None], requests: Sequence[R]) -> None:
-        for request in requests:
-            try:
-                skip(self._named([request.sender.views([request])]))
-            except Exception as error:
-                # Its front is gone, most likely, and its memory with it.
-                log.warning("a sequence was not ended", extra={"why": str(error)})
+        self._fail(late, DeadlinePassed("no run could have ended before the deadline any more"))
 
     def _fail(self, requests: Sequence[R], error: InferdError) -> None:
+        if self._stateful is not None:
+            for request in requests:
+                self._stateful.end(request.sequence)
         if requests:
             for sender, own in by_sender(requests):
                 sender.fail(own, error)
 
 
-class Overlap:
-    """Runs a queue until it ends, with up to two batches under way.
-
-    A second one begins early only if it is full: what is not will grow while the first one runs.
-    """
-
-    def __init__(
-        self, queue: BatchQueue[R], runner: Runner[R], early: Callable[[], bool] = lambda: True
-    ) -> None:
-        """Prepare.
-
-        Args:
-            queue: what waits.
-            runner: of an engine that overlaps.
-            early: whether a second batch may begin now.
-        """
-        self._queue: BatchQueue[Any] = queue
-        self._runner: Runner[Any] = runner
-        self._early = early
-        self._begun: deque[Batch[Any]] = deque()
-
-    def run(self) -> None:
-        """Return once the queue is closed and empty.
-
-        Raises:
-            EngineError: a fatal one, after every request that was taken was answered.
-        """
-        try:
-            while (decision := self._queue.take()) is not None:
-                self._begin(decision)
-                while self._begun:
-                    self._advance()
-        except BaseException:
-            for batch in self._begun:
-                self._runner.abandon(batch)
-            raise
-
-    def _advance(self) -> None:
-        following = self._queue.take_full() if self._early() else None
-        if following is not None:
-            self._begin(following)
-        self._runner.finish(self._begun.popleft())
-
-    def _begin(self, decision: Decision[Any]) -> None:
-        batch = self._runner.begin(decision)
-        if batch is not None:
-            self._begun.append(batch)
+def without(
+    batch: Batch[R], gone: Sequence[R], outputs: Mapping[str, Array]
+) -> tuple[Batch[R], Mapping[str, Array]]:
+    """Return a batch, and its outputs, without some requests of one row each."""
+    parts: list[Part[R]] = []
+    kept: list[int] = []
+    row = 0
+    for sender, requests in batch.parts:
+        own = [request for request in requests if request not in gone]
+        kept += [row + place for place, request in enumerate(requests) if request not in gone]
+        row += len(requests)
+        if own:
+            parts.append((sender, own))
+    if not parts:
+        return replace(batch, requests=(), parts=()), {}
+    return replace(batch, parts=parts), {name: array[kept] for name, array in outputs.items()}
 
 
 def rows_of(requests: Sequence[Request]) -> int:

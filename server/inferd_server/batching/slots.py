@@ -6,7 +6,7 @@ after the other are neighbours there, so that their batch is a view.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 
@@ -24,7 +24,10 @@ NO_BOUNDS: Mapping[int, int] = MappingProxyType({})
 class Slot:
     """Rows reserved for one request."""
 
-    __slots__ = ("_arena", "_inputs", "freed", "lane", "level", "nbytes", "place", "rows", "start")
+    __slots__ = (
+        "_arena", "_inputs", "freed", "given_up", "lane", "level", "nbytes", "place", "rows",
+        "start",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Slot:
         self.nbytes = nbytes
         self.level = level
         self.freed = False
+        self.given_up = False
 
     @property
     def inputs(self) -> tuple[Array, ...]:
@@ -69,6 +73,10 @@ class Slot:
             found = None if whole is None else whole[start : start + self.rows * size]
         assert found is not None
         return found
+
+    def give_up(self) -> None:
+        """Note that nobody waits for the answer any more; the rows stay until they are freed."""
+        self._arena.give_up(self)
 
     def free(self) -> None:
         """Give the rows back. Safe to call twice: they may be another request's by then."""
@@ -101,6 +109,7 @@ class Arena:
         max_bytes: int,
         lanes: LanePool | None = None,
         level_rows: Mapping[int, int] = NO_BOUNDS,
+        levels: int = 1,
     ) -> None:
         """Hold nothing.
 
@@ -109,9 +118,12 @@ class Arena:
             max_bytes: of inputs that may be held.
             lanes: of all models of the process; None: of this one alone.
             level_rows: rows that requests of a priority may hold, where less than all.
+            levels: priorities that there are.
         """
-        self._level_rows = level_rows
-        self._held = dict.fromkeys(level_rows, 0)
+        several = range(levels) if levels > 1 else ()
+        # Of each priority, where there are several or it has a bound: what it may hold, and does.
+        self._level_rows = dict.fromkeys(several, max_rows) | dict(level_rows)
+        self._held = dict.fromkeys(self._level_rows, 0)
         self._pool = LanePool() if lanes is None else lanes
         self._closed = False
         self._max_rows = max_rows
@@ -119,6 +131,8 @@ class Arena:
         # The lane used last and its specs, which most requests share.
         self._latest: tuple[tuple[RowSpec, ...], Lane] | None = None
         self._rows = 0
+        # Of those, rows for whose answers nobody waits.
+        self._unwanted = 0
         self._bytes = 0
         self._lock = self._pool.lock
 
@@ -128,9 +142,30 @@ class Arena:
         return self._rows
 
     @property
+    def wanted(self) -> int:
+        """Rows held now for whose answers somebody waits."""
+        return self._rows - self._unwanted
+
+    @property
     def nbytes(self) -> int:
         """Bytes of inputs held now."""
         return self._bytes
+
+    @property
+    def by_shape(self) -> Mapping[Hashable, int]:
+        """Rows held now of each shape that has a lane."""
+        with self._lock:
+            return self._pool.held(self)
+
+    def part_before(self, level: int) -> float:
+        """Return which part of the rows held now is wanted, and of a priority or of higher ones."""
+        with self._lock:
+            rows = self._rows
+            wanted = self.wanted / rows if rows else 1.0
+            if level not in self._held:
+                return wanted
+            before = sum(held for own, held in self._held.items() if own <= level)
+            return before / rows * wanted if rows else 0.0
 
     def reserve(self, specs: Sequence[RowSpec], rows: int, nbytes: int, level: int = 0) -> Slot:
         """Return a slot for `rows` rows of these shapes.
@@ -172,12 +207,21 @@ class Arena:
         """True if the memory could hold such a request, were it empty."""
         return self._pool.memory.fits(specs, rows, nbytes)
 
+    def give_up(self, slot: Slot) -> None:
+        """Note that nobody waits for the answer to a slot, which stays held until it is let go."""
+        with self._lock:
+            if not (slot.freed or slot.given_up):
+                slot.given_up = True
+                self._unwanted += slot.rows
+
     def release(self, slot: Slot) -> None:
         """Give a slot back."""
         with self._lock:
             if slot.freed:
                 return
             slot.freed = True
+            if slot.given_up:
+                self._unwanted -= slot.rows
             self._rows -= slot.rows
             self._bytes -= slot.nbytes
             if slot.level in self._held:

@@ -66,7 +66,7 @@ def examine(
         Responses(request.model_name, handle.version, targets),
         # A step is another one each time.
         find_sources(admitted, raw, elements) if step is None else None,
-        urgency(request.parameters, handle.bounds.levels, handle.config.usual_priority),
+        urgency(request.parameters, handle.config),
         step,
         find_places(admitted, targets, elements),
         form_of(request, handle, admitted, targets, series),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inferd_server.batching.latency import Promise
 from inferd_server.batching.slots import Bound
 from inferd_server.errors import DeadlinePassed, QueueFull, WouldBeLate
 from inferd_server.inference.request_plan import Plan
@@ -22,54 +21,75 @@ def earliest(deadline: float | None, started: float, timeout: float | None) -> f
     return own if deadline is None else min(own, deadline)
 
 
-def check_time(plan: Plan, deadline: float | None, now: float) -> Promise | None:
-    """Refuse a request that is not expected to be answered in time.
+EASE = 0.9
+"""Part of a forecast that has to be too long already: in doubt, requests are let in."""
 
-    Returns:
-        What those who are near their deadline are promised; None for all others.
+
+def check_time(plan: Plan, deadline: float | None, now: float) -> None:
+    """Refuse a request that the requests before it make late.
 
     Raises:
         DeadlinePassed: its deadline has passed, or is too short for the run alone.
         WouldBeLate: too many wait before it; `retry_after` says for how long.
     """
-    handle = plan.handle
-    forecast, most_wait = handle.forecast, handle.bounds.max_queue_wait
     if deadline is not None and now >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
-    held = plan.arena.rows
+    forecast, held = plan.handle.forecast, rows_before(plan)
+    if not held:
+        forecast.begin(now)
     slack = float("inf") if deadline is None else deadline - now
-    if not most_wait and not forecast.presses(slack, held):
-        return None
-    expected = forecast.expect(plan.rows, held, now)
-    if expected is None:
-        return None
-    model = f"model {handle.name!r}"
-    if expected.run > slack and not expected.wait:
+    if plan.handle.bounds.max_queue_wait or forecast.presses(slack, held):
+        check_closely(plan, slack, now)
+
+
+def check_closely(plan: Plan, slack: float, now: float) -> None:
+    """Refuse a request with so many seconds, or a bound of its wait, if it cannot be in time.
+
+    Raises:
+        DeadlinePassed: the run alone takes too long.
+        WouldBeLate: too many wait before it; `retry_after` says for how long.
+    """
+    handle, arena = plan.handle, plan.arena
+    forecast, most_wait = handle.forecast, handle.bounds.max_queue_wait
+    model, run = f"model {handle.name!r}", forecast.quickest(plan.specs, plan.rows, now)
+    if run > slack:
         raise DeadlinePassed(
-            f"a run of {model} takes about {milliseconds(expected.run)}, and the deadline is in "
+            f"a run of {model} takes about {milliseconds(run)}, and the deadline is in "
             f"{milliseconds(slack)}",
             reason="DEADLINE_TOO_SHORT",
         )
-    late = expected.latest > slack
-    if late or (most_wait and expected.wait > most_wait):
+    part, others = arena.part_before(plan.urgency.level), elsewhere(plan)
+    expected = forecast.expect(plan.specs, plan.rows, arena.by_shape, others, part, now)
+    late = expected.total * EASE > slack
+    if expected.wait and (late or (most_wait and expected.wait > most_wait)):
         bound = "the deadline is in" if late else "max_queue_wait_ms allows"
         raise WouldBeLate(
-            f"{model} has {held} rows in work: the request would wait for about "
+            f"{model} has {rows_before(plan)} rows in work: the request would wait for about "
             f"{milliseconds(expected.wait)} and run for {milliseconds(expected.run)}, and {bound} "
             f"{milliseconds(slack if late else most_wait)}",
             retry_after=expected.wait,
         )
-    return None if deadline is None else Promise(forecast, expected.total, deadline)
+
+
+def rows_before(plan: Plan) -> int:
+    """Return the rows that wait or run and are wanted, those of other processes among them."""
+    return plan.arena.wanted + elsewhere(plan)
+
+
+def elsewhere(plan: Plan) -> int:
+    """Return the rows that wait and are of other processes."""
+    # The queue counts those of this process, too, until whoever runs them lets them go.
+    return max(0, plan.handle.queue.rows - plan.arena.rows)
 
 
 def queue_full(plan: Plan, now: float, bound: Bound) -> QueueFull:
     """Say which bound a request met, and when there may be room."""
     handle = plan.handle
-    expected = handle.forecast.expect(plan.rows, plan.arena.rows, now)
+    run = handle.forecast.quickest(plan.specs, plan.rows, now)
     request = f"{plan.rows} rows of {plan.nbytes} bytes in all"
     return QueueFull(
         f"model {handle.name!r} has no room for {request}: {met(plan, bound)}",
-        retry_after=expected.run if expected else None,
+        retry_after=run or None,
     )
 
 

@@ -34,6 +34,7 @@ from inferd_server.inference.template import Parts, Template, TemplateCache, lea
 from inferd_server.inference.wire import identity_field, is_text, parse
 from inferd_server.models.entries import Models
 from inferd_server.models.version import Handle
+from inferd_server.sequences.steps import ID
 from inferd_server.threads import SideThread
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
@@ -115,7 +116,9 @@ class Infer:
         message = request.call.request
         try:
             parsed, raw = parse(message)
-            if not aside and text_elements(parsed) > MOST_TEXT:
+            # A step of a sequence goes behind those whose text is still read.
+            behind = ID in parsed.parameters and self._decoding.busy
+            if not aside and (behind or text_elements(parsed) > MOST_TEXT):
                 later = partial(self._check, request, parts, aside=True)
                 self._decoding.submit(len(message), later)
                 return
@@ -171,7 +174,7 @@ class Infer:
                 item.write(target)
             step = request.plan.step
             if step is not None:
-                step.write(slot.inputs[len(inputs) :], self._clock())
+                step.write(slot.inputs[len(inputs) :])
         except BaseException:
             slot.free()
             raise
@@ -183,12 +186,12 @@ class Infer:
         handle, urgency, step, alone = plan.handle, plan.urgency, plan.step, plan.alone
         if handle.last_request is not None and not alone:
             handle.last_request.keep(slot)
-        key = plan.specs if plan.batched and not alone else id(slot)
+        key = id(slot) if alone else plan.specs
         # Sequences keep the order of their steps.
-        ordered, stream = step is not None, call.stream if step is None else None
+        sequence, stream = (0, call.stream) if step is None else (step.key, None)
         deadline = request.deadline
         request.place(
-            slot, key, self._clock(), deadline, urgency.level, ordered, False, alone, stream
+            slot, key, self._clock(), deadline, urgency.level, sequence, False, alone, stream
         )
         queue = handle.queue
         plan.series.admitted()
@@ -240,7 +243,7 @@ def reserve(request: InferRequest) -> Slot:
     plan, started = request.plan, request.started
     deadline = request.deadline = earliest(request.call.deadline, started, plan.urgency.timeout)
     if deadline is not None or plan.handle.bounds.max_queue_wait:
-        request.promise = check_time(plan, deadline, started)
+        check_time(plan, deadline, started)
     try:
         return plan.arena.reserve(plan.specs, plan.rows, plan.nbytes, plan.urgency.level)
     except NoRoom as full:

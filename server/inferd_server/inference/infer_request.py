@@ -9,8 +9,7 @@ from functools import partial
 
 from inferd.tensors import Array
 
-from inferd_server.batching.job import Job
-from inferd_server.batching.latency import Promise
+from inferd_server.batching.job import NEVER, Job
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
     Cancelled,
@@ -19,12 +18,14 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     InvalidInput,
+    SequenceNotFound,
 )
 from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
+from inferd_server.sequences.store import ANEW
 from inferd_server.transport.call import Call
 from inferd_server.transport.status import code_name
 
@@ -62,7 +63,7 @@ class InferRequest(Job):
     """A request for an inference: who asked what, and what becomes of it."""
 
     __slots__ = (
-        "_answering", "attempt", "call", "identity", "plan", "promise", "started",
+        "_answering", "attempt", "call", "identity", "plan", "started",
     )  # fmt: skip
 
     identity: bytes
@@ -83,9 +84,13 @@ class InferRequest(Job):
         self.call = call
         self.started = started
         self.attempt = attempt
-        self.promise: Promise | None = None
-        """What it was told at the door, if its deadline is close."""
         self._answering = answering
+
+    @property
+    def delay_at(self) -> float:
+        """Monotonic seconds, from when on it waits behind all others; infinite: never."""
+        delay = self.plan.urgency.delay
+        return NEVER if delay is None else self.started + delay
 
     def _succeed(self, outputs: Mapping[str, Array], phases: Phases, here: bool = False) -> None:
         """Send the outputs; a response that cannot be made is an error of this request alone."""
@@ -124,29 +129,29 @@ class InferRequest(Job):
         )
         plan.series.succeeded(total, phases.queue)
         if handle.forecast.last is not phases.run:
-            handle.forecast.learn(phases.run, now)
-        if self.promise is not None:
-            self._settle(self.promise, total, now)
+            handle.forecast.learn(plan.specs, phases.run, now)
 
-    def _settle(self, promise: Promise, total: float, now: float) -> None:
-        """Tell whether a request was answered in time that was near its deadline."""
-        if self.call.cancelled:
-            # The caller's own clock ran out first.
-            promise.ended(total, now)
-        else:
-            promise.answered(total)
+    def _overdue(self, phases: Phases) -> None:
+        """Learn from a run whose answer came too late to be sent."""
+        plan, now = self.plan, self._answering.telemetry.clock()
+        plan.handle.forecast.learn(plan.specs, phases.run, now)
 
     def _refuse(self, error: InferdError) -> None:
-        """Send an error; a request whose model was replaced before it ran is admitted anew."""
+        """Send an error; a request whose model was replaced before it ran is admitted anew.
+
+        Not one of a sequence: a later one may have come to the new model before it.
+        """
         answering, plan = self._answering, self.plan
-        if isinstance(error, HandleRetired) and self.attempt < SWAPS:
-            plan.series.withdrawn()
-            answering.again(self)
-            return
-        now = answering.telemetry.clock()
-        total = now - self.started
-        if self.promise is not None and isinstance(error, Cancelled | DeadlinePassed):
-            self.promise.ended(total, now)
+        if isinstance(error, HandleRetired):
+            if self.sequence:
+                error = SequenceNotFound(f"{error}, and its sequence ended; {ANEW}")
+            elif self.attempt < SWAPS:
+                plan.series.withdrawn()
+                answering.again(self)
+                return
+        # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
+        self.cancelled = True
+        total = answering.telemetry.clock() - self.started
         plan.handle.statistics.failed(total)
         if isinstance(error, EngineFailure | InvalidInput):
             self._tell(error)
@@ -182,6 +187,7 @@ def expire(queue: RequestQueue, job: Job) -> None:
     error = DeadlinePassed("the deadline passed before the request was answered")
     if queue.withdraw(job):
         job.fail(error)
-    else:
-        # Its rows are in use until the engine is done with them.
+    elif not job.answered:
+        # Its rows are in use until the engine is done with them, and what it left is for nobody.
+        job.cancelled = True
         job.fail_early(error)

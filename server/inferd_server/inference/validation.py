@@ -13,6 +13,7 @@ from inferd.tensors import BYTES, CONTENTS_FIELDS, DATATYPES, Buffer, datatype_o
 from inferd_engines.engine import Signature, Tensor
 
 from inferd_server.errors import InvalidInput
+from inferd_server.models.config import ModelConfig
 
 REGION = "shared_memory_region"
 REGION_SIZE = "shared_memory_byte_size"
@@ -21,7 +22,7 @@ CLASSIFICATION = "classification"
 TIMEOUT = "timeout"
 """Microseconds that a request may take."""
 PRIORITY = "priority"
-"""1 is the highest; 0 the model's default."""
+"""1 is the highest; 0, and what the model does not have, the model's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,33 +72,34 @@ class Urgency:
     """When a request has to be answered, and before which others."""
 
     timeout: float | None = None
-    """Seconds from its arrival; None: as long as the call lasts."""
+    """Seconds from its arrival until it is answered with an error; None: as the call lasts."""
     level: int = 0
     """Priority; 0 is the highest."""
+    delay: float | None = None
+    """Seconds from its arrival until it waits behind all others; None: it never does."""
 
 
-def urgency(parameters: Mapping[str, InferParameter], levels: int, default: int) -> Urgency:
+def urgency(parameters: Mapping[str, InferParameter], config: ModelConfig) -> Urgency:
     """Read what a request says of its timeout and priority.
+
+    A priority that the model does not have is passed over, as Triton does it.
 
     Args:
         parameters: of the request.
-        levels: priorities of the model; with one, they are passed over as Triton does it.
-        default: the priority of requests that name none, from 1.
+        config: of its model.
 
     Raises:
-        InvalidInput: a parameter is negative, of the wrong kind, or beyond the levels.
+        InvalidInput: a parameter is negative or of the wrong kind.
     """
-    if not parameters:
-        return Urgency(None, default - 1)
     microseconds = whole_number(parameters, TIMEOUT, "the request")
-    priority = whole_number(parameters, PRIORITY, "the request") or default
-    if levels == 1:
-        priority = 1
-    if priority > levels:
-        raise InvalidInput(
-            f"the request: {PRIORITY} is {priority}; the model has {levels} (priority_levels)"
-        )
-    return Urgency(microseconds / 1e6 if microseconds else None, priority - 1)
+    priority = whole_number(parameters, PRIORITY, "the request") or 0
+    if not 0 < priority <= config.priority_levels:
+        priority = config.usual_priority
+    policy = config.policy_of(priority)
+    seconds = policy.timeout(microseconds / 1e6 if microseconds else None)
+    if policy.timeout_action == "delay":
+        return Urgency(None, priority - 1, seconds)
+    return Urgency(seconds, priority - 1)
 
 
 def whole_number(parameters: Mapping[str, InferParameter], name: str, owner: str) -> int | None:

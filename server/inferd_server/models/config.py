@@ -24,9 +24,13 @@ from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
 MOST = 2**31 - 1
+Gpus: TypeAlias = Literal["all"] | Sequence[int | str] | None
+"""GPUs of a server, by index or UUID."""
 ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Uuid = Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F/-]+$")]
+"""Of a GPU or a slice of one; the first digits are enough."""
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
 """Name of a file beside model.yaml, with an array for each input."""
 EXTENSIONS = "onnxruntime_extensions"
@@ -35,6 +39,7 @@ MEANT = {
     "warm_up": "Input should be a list of batch sizes from 1, or the name of an .npz file beside "
     "model.yaml",
     "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
+    "gpus": "Input should be all, or a list of indexes and UUIDs of this server's GPUs",
     "versions": "Input should be latest, all, or a list of version numbers",
 }
 """What is said of settings that may be of several types."""
@@ -49,6 +54,26 @@ class ResponseCacheConfig(BaseModel):
     """Seconds that an answer may be used."""
     max_bytes: Annotated[int, Field(ge=1, le=2**50)] | None = None
     """Of the answers kept in each process; None: as many as the server keeps in all."""
+
+
+class QueuePolicyConfig(BaseModel):
+    """What becomes of requests that are not answered for a while; the names are Triton's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    default_timeout_ms: Annotated[float, Field(gt=0, le=86_400_000)] | None = None
+    """From a request's arrival, for those that name no `timeout`; None: without an end."""
+    timeout_action: Literal["refuse", "delay"] = "refuse"
+    """Answer it with an error, or let it wait behind all others."""
+    allow_timeout_override: bool = True
+    """Requests may name a shorter `timeout`; false: what they name is passed over."""
+
+    def timeout(self, asked: float | None) -> float | None:
+        """Return the seconds that a request has, which asks for so many; None: no end."""
+        default = self.default_timeout_ms and self.default_timeout_ms / 1000
+        if asked is None or not self.allow_timeout_override:
+            return default
+        return asked if default is None else min(asked, default)
 
 
 class StateConfig(BaseModel):
@@ -121,14 +146,20 @@ class ModelConfig(BaseModel):
     """By how much a request goes before one of the next lower priority that came as early."""
     priority_queue_rows: Mapping[Positive, Positive] = Field(default_factory=dict)
     """Rows that may wait or run at a time, by priority."""
-    target_p99_ms: Annotated[float, Field(gt=0, le=60_000)] | None = None
-    """Batch size and delay are steered so that the slowest hundredth is answered by then."""
+    queue_policy: QueuePolicyConfig = QueuePolicyConfig()
+    """What becomes of requests that are not answered for a while."""
+    priority_queue_policy: Mapping[Positive, QueuePolicyConfig] = Field(default_factory=dict)
+    """The same by priority, in place of `queue_policy`."""
     weight: Annotated[float, Field(gt=0, le=1000)] = 1.0
     """Share of the engines, beside other models, where `concurrent_runs` bounds them."""
     sequence: SequenceConfig | None = None
     """For a model whose requests build on each other."""
     instances: Annotated[int, Field(ge=1, le=256)] = 1
     """Engines of this model, each with a thread."""
+    gpus: Literal["all"] | Annotated[Sequence[NonNegative | Uuid], Field(min_length=1)] | None = (
+        None
+    )
+    """GPUs that have a copy of this model, where the server uses several; None: it chooses one."""
     warm_up: WarmUpFile | Sequence[Positive] | None = None
     """Batch sizes to run once before serving ([] for none), or a file of inputs to run."""
     labels: Mapping[str, Sequence[str]] = Field(default_factory=dict)
@@ -157,6 +188,16 @@ class ModelConfig(BaseModel):
         """The priority of requests that name none."""
         return self.default_priority or (self.priority_levels + 1) // 2
 
+    def policy_of(self, priority: int) -> QueuePolicyConfig:
+        """Return what becomes of requests of a priority that are not answered for a while."""
+        return self.priority_queue_policy.get(priority, self.queue_policy)
+
+    @property
+    def delays(self) -> bool:
+        """True if requests may have to wait behind all others."""
+        policies = (self.queue_policy, *self.priority_queue_policy.values())
+        return any(policy.timeout_action == "delay" for policy in policies)
+
     @model_validator(mode="after")
     def _priorities(self) -> Self:
         """Refuse priorities that there are not."""
@@ -164,18 +205,21 @@ class ModelConfig(BaseModel):
         if (self.default_priority or 1) > levels:
             text = f"default_priority is {self.default_priority}, and priority_levels {levels}"
             raise PydanticCustomError("priorities", text)
-        if strange := [level for level in self.priority_queue_rows if level > levels]:
-            text = f"priority_queue_rows names {strange[0]}, and priority_levels is {levels}"
-            raise PydanticCustomError("priorities", text)
+        for name in ("priority_queue_rows", "priority_queue_policy"):
+            if strange := [level for level in getattr(self, name) if level > levels]:
+                text = f"{name} names {strange[0]}, and priority_levels is {levels}"
+                raise PydanticCustomError("priorities", text)
         return self
 
     @model_validator(mode="after")
     def _sequences(self) -> Self:
         """Refuse what would take the requests of a sequence out of their order."""
-        if self.sequence is not None and (self.instances > 1 or self.priority_levels > 1):
+        if self.sequence is not None and (self.priority_levels > 1 or self.delays):
             raise PydanticCustomError(
-                "sequence", "a model with sequences has one instance and one priority"
+                "sequence", "a model with sequences has one priority, and delays no request"
             )
+        if self.sequence is not None and (self.gpus == "all" or len(self.gpus or ()) > 1):
+            raise PydanticCustomError("sequence", "a model with sequences is on one GPU")
         return self
 
     @field_validator(*MEANT, mode="wrap")

@@ -249,9 +249,8 @@ class HealthCheck:
         if row is None or slot is None:
             # Nothing to send yet, or others fill the queue, and tell by their answers.
             return None
-        key = row.specs if handle.batched else id(slot)
         trial = Trial()
-        trial.place(slot, key, self._clock(), deadline, trial=True)
+        trial.place(slot, row.specs, self._clock(), deadline, trial=True)
         if not handle.queue.submit(trial):
             slot.free()
             return None

@@ -208,6 +208,12 @@ def single(file: Path) -> tuple[str, int]:
     return file.stem, 1
 
 
+def bytes_of(model: Path, repository: Path) -> int:
+    """Return the bytes of a version's file and, in a repository, of its weights beside it."""
+    files = [model] if model == repository else model.parent.iterdir()
+    return sum(path.stat().st_size for path in files if path.is_file())
+
+
 def holds(repository: Path, name: str, version: int) -> bool:
     """True unless a version is known not to be in a repository; version 0: the model."""
     if is_model_file(repository):

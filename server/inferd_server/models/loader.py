@@ -86,7 +86,7 @@ class Loader:
             engine.processes,
             inline,
             queues or LocalQueues(clock),
-            FairShare(engine.concurrent_runs),
+            FairShare(engine.concurrent_runs, clock),
             self._lanes,
             metrics,
             clock,

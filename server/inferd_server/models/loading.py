@@ -16,12 +16,13 @@ from inferd_engines.onnx_values import ModelFacts, read_facts
 
 from inferd_server.batching.fair_share import FairShare, Member, Turn
 from inferd_server.batching.fatal import End
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.inline import MOST_TEXT, InlineLoop, longest, why_not_inline
 from inferd_server.batching.instance import Instance, Work
 from inferd_server.batching.lanes import LanePool
-from inferd_server.batching.latency import Forecast
+from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue, Queues
-from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge, rows_with_room
@@ -114,7 +115,7 @@ class Loading:
         self._most_rows = most_rows
         self._handle: Handle | None = None
         self._queue: BatchQueue[Any] | None = None
-        self._observing = Observing(name, version, around.metrics, around.clock)
+        self._observing = Observing(name, version, around.metrics)
         self._member = Member(config.weight)
 
     def first(self, engine: Engine) -> Work:
@@ -146,10 +147,14 @@ class Loading:
             batch_reason=batching.reason,
             queue=queue,
             arena=Arena(
-                bounds.max_queue_rows, bounds.max_queue_bytes, around.lanes, bounds.level_rows
+                bounds.max_queue_rows,
+                bounds.max_queue_bytes,
+                around.lanes,
+                bounds.level_rows,
+                bounds.levels,
             ),
             statistics=Statistics(),
-            forecast=Forecast(bounds.limits.max_rows, config.instances),
+            forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,
             file_name=self._files.model.name,
@@ -187,8 +192,7 @@ class Loading:
         self._before = self._around.trials.budget.resident()
         bounds = self._made().bounds
         warm_up = WarmUp(engine, self._own, bounds.max_batch_size > 0)
-        # A model with sequences has one instance.
-        return self._work(engine, self._served(engine, bounds, None), warm_up)
+        return self._work(engine, self._served(engine, bounds, self._made().sequences), warm_up)
 
     def finish(self, instances: Sequence[Instance]) -> Handle:
         """Start the instances, one after the other, and return the handle of all.
@@ -300,19 +304,22 @@ class Loading:
             self._before,
             SPARE_WARM,
         )
-        queue, turn = self._queue, self._turn()
+        queue = self._queue
         assert queue is not None
+        turn = self._turn(queue)
         runner = self._runner(served, queue, turn)
         loop = None
         if isinstance(served, Overlapping):
-            loop = Overlap(queue, runner, lambda: turn is None or not turn.contended()).run
+            loop = Overlap(queue, runner, turn).run
         parks = host is None and loop is None and CPU in engine.name
-        return Work(queue, runner, host, loop, parks)
+        return Work(queue, runner, host, loop, turn, parks)
 
-    def _turn(self) -> Turn | None:
+    def _turn(self, queue: BatchQueue[Any]) -> Turn | None:
         """Return what an engine takes for each run; None where all may run at a time."""
         share, clock = self._around.share, self._around.clock
-        return Turn(share, self._member, clock) if share.concurrent else None
+        if not share.concurrent:
+            return None
+        return Turn(share, self._member, clock, lambda: queue.rows > 0)
 
     def _runner(self, engine: Engine, queue: BatchQueue[Any], turn: Turn | None) -> Runner[Any]:
         """Return what runs the batches of a queue on an engine, which reads rows in place."""
@@ -327,10 +334,10 @@ class Loading:
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
-            # Callers of this process count what they have sent themselves.
-            behind=(lambda: queue.rows) if remote else lambda: 0,
             turn=turn,
             end=around.end,
+            costs=queue.costs,
+            finished=queue.finished,
         )
 
     def _sequences(self) -> Sequences | None:

@@ -107,6 +107,7 @@ class Repository:
         progress: Callable[[str], None] = lambda _: None,
         unloaded: Collection[str] = (),
         left_out: Collection[str] = (),
+        held: Collection[str] | None = None,
     ) -> frozenset[str]:
         """Load every model of the folder, and return those that failed.
 
@@ -115,12 +116,13 @@ class Repository:
             progress: told which model is loaded, in words; "" at the end.
             unloaded: models that are left as they were before this process began.
             left_out: models that fail without a try.
+            held: of all models, those that this process is to have; None: all.
 
         Raises:
             SettingsError: the folder cannot be read.
         """
         try:
-            found = frozenset(model_names(self._folder))
+            found = self._found(held)
         except SettingsError as error:
             self._want(expected)
             for name in expected:
@@ -137,16 +139,18 @@ class Repository:
             self._entries.put(ModelEntry(name, 0, State.UNAVAILABLE, LEFT_OUT))
         try:
             for index, name in enumerate(names, 1):
-                if name in failed:
-                    continue
                 progress(f"loading {index} of {len(names)}: {name}")
-                if not self._load_at_start(name, name in expected):
+                if name not in failed and not self._load_at_start(name, name in expected):
                     failed.add(name)
         except ShuttingDown:
             pass
         finally:
             progress("")
         return frozenset(failed)
+
+    def _found(self, held: Collection[str] | None) -> frozenset[str]:
+        names = frozenset(model_names(self._folder))
+        return names if held is None else names.intersection(held)
 
     def load(
         self, name: str, override: Override | None = None, agreement: Agreement | None = None

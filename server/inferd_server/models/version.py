@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from inferd_engines.engine import Signature
 
 from inferd_server.batching.decision import BatchBounds
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.instance import Instance
-from inferd_server.batching.latency import Forecast
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import ShuttingDown, WorkerLost
@@ -45,13 +45,23 @@ class ModelBounds:
     """Seconds by which a priority goes before the next lower one."""
     level_rows: Mapping[int, int] = field(default_factory=dict)
     """Bounds of priorities in rows, by level from 0."""
+    sequences: bool = False
+    """Requests are steps of sequences."""
+    delays: bool = False
+    """Requests may have to wait behind all others."""
 
     @property
     def limits(self) -> BatchBounds:
         """As the scheduler takes them."""
         rows = self.preferred_batch_size or self.max_batch_size
         return BatchBounds(
-            max(1, rows), self.max_queue_delay, self.sizes, self.levels, self.head_start
+            max(1, rows),
+            self.max_queue_delay,
+            self.sizes,
+            self.levels,
+            self.head_start,
+            self.sequences,
+            self.delays,
         )
 
 
@@ -76,6 +86,8 @@ def bounds_of(
         levels=config.priority_levels,
         head_start=config.priority_head_start_ms / 1000,
         level_rows={level - 1: rows for level, rows in config.priority_queue_rows.items()},
+        sequences=config.sequence is not None,
+        delays=config.delays,
     )
 
 

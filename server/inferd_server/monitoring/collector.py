@@ -19,7 +19,14 @@ from inferd_server.monitoring.series import (
     SeriesSnapshot,
     add_counts,
 )
-from inferd_server.monitoring.snapshot import EARLIEST, GAUGES, MODEL_GAUGES, MetricsSnapshot
+from inferd_server.monitoring.snapshot import (
+    DEVICE_COUNTERS,
+    DEVICE_GAUGES,
+    EARLIEST,
+    GAUGES,
+    MODEL_GAUGES,
+    MetricsSnapshot,
+)
 
 HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (
@@ -55,7 +62,6 @@ class SnapshotCollector(Collector):
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
         yield in_flight
         yield padded(now)
-        yield from steered(now)
         yield marked("inferd_engine", "1 for the engine that serves", "engine", now.engines)
         if now.plans:
             yield marked("inferd_plan_state", "1 for where a plan stands", "state", now.plans)
@@ -67,6 +73,7 @@ class SnapshotCollector(Collector):
             gauge.add_sample(name, {}, value)
             yield gauge
         yield from of_models(now.models)
+        yield from of_devices(now.devices)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -89,23 +96,24 @@ def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
             yield metric
 
 
+def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
+    """Write what is known of each GPU."""
+    for texts, kind in ((DEVICE_GAUGES, "gauge"), (DEVICE_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, device), value in sorted(values.items()):
+                if found == name:
+                    metric.add_sample(name, {"device": device}, value)
+            if metric.samples:
+                yield metric
+
+
 def restarted(restarts: Mapping[str, int]) -> Metric:
     """Write the counter of processes that were started again."""
     metric = Metric("inferd_restarts", "Processes started again", "counter")
     for process, count in restarts.items():
         metric.add_sample("inferd_restarts_total", {"process": process}, count)
     return metric
-
-
-def steered(now: MetricsSnapshot) -> Iterator[Metric]:
-    """Write what target latencies have led to, of the models that have one."""
-    rows = Metric("inferd_steered_batch_rows", "Rows of a batch, for the target latency", "gauge")
-    delay = Metric("inferd_steered_delay_seconds", "Delay, for the target latency", "gauge")
-    for model, series in now.series.items():
-        if series.steered is not None:
-            rows.add_sample(rows.name, labels_of(*model), series.steered[0])
-            delay.add_sample(delay.name, labels_of(*model), series.steered[1])
-    yield from (metric for metric in (rows, delay) if metric.samples)
 
 
 def tried(trials: Mapping[tuple[str, str, str], int]) -> Metric:

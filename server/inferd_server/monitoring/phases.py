@@ -16,8 +16,6 @@ class Execution:
     """Making the batch contiguous."""
     compute: float
     """The engine."""
-    behind: int = 0
-    """Rows of the model that waited in the worker process when the batch had ended."""
     queued: float = 0.0
     """How long the request waited that led the batch."""
 

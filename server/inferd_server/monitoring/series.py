@@ -52,8 +52,6 @@ class SeriesSnapshot:
     """Requests answered after admission, by the name of their status."""
     padding: int = 0
     """Rows of batches that nobody asked for."""
-    steered: tuple[int, float] | None = None
-    """Batch size and delay in seconds that a target latency has led to."""
     cached: dict[str, int] = field(default_factory=dict)
     """What the response cache did, by what it was."""
 
@@ -71,7 +69,6 @@ class Series:
         self._codes: dict[str, int] = {}
         self._began: dict[str, float] = {}
         self._padding = 0
-        self._steered: tuple[int, float] | None = None
         self._cached: dict[str, int] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
         # Of requests that succeeded: seconds in all, and those in the queue.
@@ -118,10 +115,6 @@ class Series:
             with self._lock:
                 self._add_up()
 
-    def steered(self, rows: int, delay: float) -> None:
-        """Tell which batch size and delay, in seconds, a target latency has led to."""
-        self._steered = rows, delay
-
     def snapshot(self) -> SeriesSnapshot:
         """Return the counters; they do not change any more."""
         with self._lock:
@@ -135,7 +128,6 @@ class Series:
                 ),
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
                 self._padding,
-                self._steered,
                 dict(self._cached),
             )
 
@@ -187,6 +179,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         ),
         codes,
         first.padding + second.padding,
-        first.steered or second.steered,
         dict(Tally(first.cached) + Tally(second.cached)),
     )

@@ -32,6 +32,17 @@ MODEL_GAUGES: Mapping[str, str] = {
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
+DEVICE_GAUGES: Mapping[str, str] = {
+    "inferd_device_up": "1 while the worker process of a GPU has its models",
+    "inferd_device_models": "Model versions that serve on a GPU",
+}
+"""Names and texts of gauges of each GPU, where several have a worker each."""
+DEVICE_COUNTERS: Mapping[str, str] = {
+    "inferd_device_run_seconds_total": "Time that engines ran on a GPU, of all its models",
+    "inferd_device_rows_total": "Rows that ran on a GPU",
+    "inferd_device_restarts_total": "Worker processes of a GPU that were started again",
+}
+"""Likewise, of counters."""
 EARLIEST: Mapping[str, str] = {
     "inferd_tls_certificate_expiry_timestamp_seconds": "When the TLS certificate in use ends",
 }
@@ -64,6 +75,8 @@ class MetricsSnapshot:
     """Calls that were refused for who called, how often, or a bound, by reason."""
     models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
     """Values of MODEL_GAUGES that this process has, by name, model and version."""
+    devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -83,12 +96,14 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     trials: dict[tuple[str, str, str], int] = {}
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
+    devices: dict[tuple[str, str], float] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
         add_values(trials, snapshot.trials)
         add_values(refused_calls, snapshot.refused_calls)
         add_values(models, snapshot.models)
+        add_values(devices, snapshot.devices)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -107,6 +122,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         trials,
         refused_calls,
         models,
+        devices,
     )
 
 
@@ -131,4 +147,5 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         snapshot.refused,
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
+        devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
     )

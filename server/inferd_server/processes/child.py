@@ -17,7 +17,7 @@ from inferd_server.environment import collect_seldom
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.channel import Channel, receive
 from inferd_server.processes.format import Told
-from inferd_server.processes.messages import ProcessPlace
+from inferd_server.processes.messages import Ending, ProcessPlace
 
 if TYPE_CHECKING:
     from inferd_engines.standard import Engines
@@ -47,7 +47,7 @@ def main(arguments: list[str], engines: Callable[[ProcessPlace], Engines] | None
     assert isinstance(told, Told)
     place = told.body
     assert isinstance(place, ProcessPlace)
-    name = role if role == "worker" else f"{role}-{place.index}"
+    name = role if role == "worker" and place.alone else f"{role}-{place.index}"
     os.set_inheritable(log_descriptor, False)
     stream = os.fdopen(log_descriptor, "w", encoding="utf-8")
     logs = LogControl(place.settings.log, stream, part=name)
@@ -75,9 +75,18 @@ def run(
 ) -> None:
     """Put the parts of a role together; only here, so that a worker never loads gRPC."""
     if role == "worker":
+        from inferd_engines.devices import DeviceProblem
+
         from inferd_server.processes.worker import WorkerProcess
 
-        engines = engines_for(place)
+        try:
+            engines = engines_for(place)
+        except DeviceProblem as problem:
+            # Another GPU may be better: the supervisor decides.
+            channel.tell(Ending(f"GPU {place.device} cannot be used: {problem}"))
+            channel.close()
+            channel.read(lambda _: None)
+            return
         worker = WorkerProcess(place, channel, engines.opener, logs)
         engines.when_ended(worker.reload)
         worker.run()
@@ -95,8 +104,7 @@ def run_endpoint(
     """Put the parts of a process together that takes calls."""
     from inferd_server.batching.inline import InlineLoop
     from inferd_server.processes.front import FrontProcess
-    from inferd_server.processes.link.front_end import FrontLink
-    from inferd_server.processes.link.memory import LinkMemory
+    from inferd_server.processes.front_links import links_of
     from inferd_server.processes.replica import ReplicaProcess
     from inferd_server.security.opening import await_files, credentials_of
     from inferd_server.transport.making import COMPLETION_QUEUE, choose_transport, for_probes, make
@@ -109,9 +117,9 @@ def run_endpoint(
     probe = make(name, for_probes(options)) if place.probe_address else None
     gauges = dict if credentials is None else credentials.gauges
     if role == "front":
-        link = FrontLink(LinkMemory(place.links[0], place.layout), place.wake_worker)
-        transport = make(name, options, link)
-        FrontProcess(place, channel, transport, logs, link, probe, gauges).run()
+        links = links_of(place)
+        transport = make(name, options, links)
+        FrontProcess(place, channel, transport, logs, links, probe, gauges).run()
         return
     inline, engines = InlineLoop(time.monotonic), engines_for(place)
     transport = make(name, options, inline)
@@ -122,12 +130,17 @@ def run_endpoint(
 
 
 def engines_of(place: ProcessPlace) -> Engines:
-    """Return the engines of a worker or a replica."""
-    from inferd_engines.standard import cpu_engines, standard_engines
+    """Return the engines of a worker or a replica.
+
+    Raises:
+        DeviceProblem: the GPU that it has for itself does not work.
+    """
+    from inferd_engines.standard import cpu_engines, engines_on
 
     if place.without_gpu:
         return cpu_engines(place.without_gpu)
-    return standard_engines(place.settings.engine.plan_store)
+    wanted = place.settings.engine
+    return engines_on(wanted.plan_store, wanted.gpu_wait, place.device)
 
 
 def die_with(parent: int) -> None:

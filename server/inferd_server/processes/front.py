@@ -1,4 +1,4 @@
-"""A front process: transport and admission; its requests run in the worker."""
+"""A front process: transport and admission; its requests run in the workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.endpoint import Endpoint
 from inferd_server.processes.endpoint_process import EndpointProcess
-from inferd_server.processes.link.front_end import FrontLink
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.messages import Measured
 from inferd_server.processes.quarantine import Quarantine
 from inferd_server.processes.remote_models import RemoteModels
@@ -33,7 +33,7 @@ class FrontProcess(EndpointProcess):
         channel: Channel,
         transport: Transport,
         logs: LogControl,
-        link: FrontLink,
+        links: FrontLinks,
         probe: Transport | None = None,
         certificates: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
@@ -42,20 +42,20 @@ class FrontProcess(EndpointProcess):
         Args:
             place: what it is.
             channel: to the supervisor.
-            transport: not started; its work between events is the link's `turn`.
+            transport: not started; its work between events is the links' `turn`.
             logs: started.
-            link: to the worker.
+            links: to the workers.
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
         """
         super().__init__(place, channel, transport, logs)
-        self._link = link
+        self._links = links
         # Two transports share what core sleeps on: neither would hear of all that is its own.
         self._alone = probe is None
         survival = place.settings.survival
         self._quarantine = Quarantine(survival.quarantine_s, time.monotonic)
         self._retrying = RetryingLink(
-            self._link,
+            self._links,
             self._quarantine,
             survival.retry_wait_s,
             time.monotonic,
@@ -64,13 +64,18 @@ class FrontProcess(EndpointProcess):
         )
         self._remote_models = RemoteModels(self._retrying, self._changed)
         self._metrics = Metrics()
-        self._endpoint = Endpoint(
-            place.settings,
-            transport,
+        self._endpoint = self._endpoint_with(probe, certificates)
+
+    def _endpoint_with(
+        self, probe: Transport | None, certificates: Callable[[], Mapping[str, float]]
+    ) -> Endpoint:
+        return Endpoint(
+            self._place.settings,
+            self._transport,
             self._remote_models,
             self._metrics,
             lambda: self._condition,
-            channel.tell,
+            self._channel.tell,
             self._give_back,
             lambda: {**self._gauges(), **certificates()},
             probe,
@@ -86,12 +91,12 @@ class FrontProcess(EndpointProcess):
             threading.Thread(target=self._answer, name="answers", daemon=True).start()
 
     def _answer(self) -> None:
-        """Answer requests as the worker completes them."""
+        """Answer requests as the workers complete them."""
         wake = self._place.wake_fronts[0]
         while True:
             select.select([wake], [], [])
             os.eventfd_read(wake)
-            self._link.answer()
+            self._links.answer()
 
     def _handle(self, message: object) -> object:
         match message:
@@ -99,8 +104,8 @@ class FrontProcess(EndpointProcess):
                 self._remote_models.update(message.records, message.settled, message.labels)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
-            case messages.WorkerGone(reason):
-                self._lose(reason)
+            case messages.WorkerGone(reason, worker):
+                self._lose(reason, worker)
             case messages.Condition():
                 self._handle_common(message)
                 # Regions and models were told before.
@@ -110,11 +115,13 @@ class FrontProcess(EndpointProcess):
                 return self._handle_common(message)
         return None
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, reason: str, worker: int) -> None:
         # Before the link begins anew: nothing may be sent to a model of the dead worker.
-        self._remote_models.lose(reason)
-        ran = self._retrying.lose(reason)
-        self._channel.tell(messages.Disconnected(ran))
+        self._remote_models.lose(reason, worker)
+        ran = self._retrying.lose(reason, worker)
+        self._channel.tell(messages.Disconnected(ran, worker))
+        # What another worker serves, too, goes there at once.
+        self._retrying.settle(self._remote_models.successor)
 
     def _give_back(self) -> None:
         # A GPU's driver may know the pages by their place in memory, and those stay.
@@ -130,12 +137,12 @@ class FrontProcess(EndpointProcess):
         )
 
     def _close_models(self) -> None:
-        """Do nothing: they are the worker's."""
+        """Do nothing: they are the workers'."""
 
     def _gauges(self) -> Mapping[str, float]:
         return {
-            "inferd_slots_in_use": self._link.in_flight,
-            "inferd_input_bytes_held": self._link.inputs.held,
+            "inferd_slots_in_use": self._links.in_flight,
+            "inferd_input_bytes_held": self._links.inputs.held,
             "inferd_requests_held": self._retrying.held,
             **self._remote_models.gauges(),
         }

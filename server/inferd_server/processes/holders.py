@@ -1,64 +1,67 @@
-"""The processes that hold the models, a worker or replicas: what each has, and changes of all."""
+"""The processes that hold the models, workers or replicas: what each has, and changes of all."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import wait
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from inferd_server.errors import InferdError, ModelNotReady
-from inferd_server.models.entries import UNLOADED, State
+from inferd_server.models.entries import State
 from inferd_server.models.overrides import Override
 from inferd_server.models.under_way import UnderWay
-from inferd_server.models.version import Description
 from inferd_server.processes import messages
 from inferd_server.processes.children import WORKER_LOST
+from inferd_server.processes.placement import Placements
 from inferd_server.processes.spawn import WORKER, Child
+from inferd_server.processes.together import (
+    Held,
+    Together,
+    Version,
+    Workers,
+    differing,
+    lost,
+    names,
+    served,
+    together,
+    united,
+    without,
+)
 from inferd_server.processes.vote import Vote
 
 log = logging.getLogger(__name__)
-NOT_EVERYWHERE = "not in every replica process"
 NOBODY = "no process has loaded its models yet; try again"
-Version = tuple[str, int]
-"""Name and version of a model."""
-
-
-@dataclass(slots=True)
-class Held:
-    """What is known of one process that holds the models."""
-
-    counts: bool
-    """It takes calls, or is asked by those who do."""
-    missed: set[str]
-    """Models that were changed elsewhere since it began, while it was loading."""
-    joined: bool = False
-    """It has loaded what there is, and takes part in every change."""
-    models: messages.ModelRecords | None = None
-    """None until it told of them."""
-    failed: frozenset[str] | None = None
-    """Models that it could not load; None until it tried all."""
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """What processes that hold the same models have in common."""
-
-    models: messages.ModelRecords
-    partial: Mapping[Version, str] = field(default_factory=dict)
-    """Versions that serve in some of them and not in others, and why not."""
 
 
 class Holders:
     """What the processes that hold the models have, each and together, and changes of it.
 
-    Any thread may call any method; `load`, `unload` and `join` block.
+    Replicas all have the same models; of several workers each has those that were placed there.
+    Any thread may call any method; `load`, `unload`, `move` and `join` block.
     """
 
-    def __init__(self, lock: AbstractContextManager[object]) -> None:
-        """Begin without any; `lock` may be taken again by whoever has it."""
+    def __init__(
+        self,
+        lock: AbstractContextManager[object],
+        placements: Placements | None = None,
+        busy: Callable[[], Mapping[int, float]] = dict,
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            lock: may be taken again by whoever has it.
+            placements: of the models on workers; None: there are replicas.
+            busy: returns the part of the time for which each worker's engines run.
+        """
         self._lock = lock
+        self._placements = placements
+        self._busy = busy
+        # Of workers that are gone, or have not tried everything yet.
+        self._gone: dict[int, messages.ModelRecords] = {}
+        # Workers that tried everything once, and those whose models move to others.
+        self._once: set[int] = set()
+        self._moving: set[int] = set()
         self._held: dict[Child, Held] = {}
         self._together = Together(messages.ModelRecords((), settled=False))
         self._overrides: dict[str, Override] = {}
@@ -78,10 +81,21 @@ class Holders:
 
     @property
     def loaded(self) -> bool:
-        """True once every process that counts has tried to load everything."""
+        """True once every process that counts has tried to load everything.
+
+        Of several workers one is enough, once each has done so: it serves on while another starts.
+        """
         with self._lock:
-            counting = [held for held in self._held.values() if held.counts]
-            return bool(counting) and all(held.failed is not None for held in counting)
+            tried = [held.failed is not None for held in self._held.values() if held.counts]
+            if self._placements is None:
+                return bool(tried) and all(tried)
+            return any(tried) and self._once >= {*self._placements.workers, *self._moving}
+
+    @property
+    def working(self) -> frozenset[int]:
+        """Indexes of the processes that tried to load everything, and live."""
+        with self._lock:
+            return frozenset(c.index for c, held in self._held.items() if held.failed is not None)
 
     @property
     def overrides(self) -> Mapping[str, Override]:
@@ -102,9 +116,9 @@ class Holders:
     def begin(self, child: Child, counts: bool) -> None:
         """Take in a new process, which loads everything now."""
         with self._lock:
-            # A worker is the only one, and takes part from the start.
-            alone = child.role == WORKER
-            self._held[child] = Held(counts, set(self._changing), joined=alone)
+            # A worker takes part from the start: nobody else has its models.
+            joined = child.role == WORKER
+            self._held[child] = Held(counts, set(self._changing), joined=joined)
 
     def told(self, child: Child, models: messages.ModelRecords) -> None:
         """Take in what a process has."""
@@ -119,6 +133,10 @@ class Holders:
             if child not in self._held:
                 return False
             self._held[child].failed = failed
+            if child.role == WORKER:
+                self._once.add(child.index)
+                self._gone.pop(child.index, None)
+                self._look()
             return True
 
     def loading(self, child: Child) -> set[str]:
@@ -131,26 +149,32 @@ class Holders:
     def lost(self, child: Child) -> None:
         """Note that a process is gone."""
         with self._lock:
-            self._held.pop(child, None)
+            held = self._held.pop(child, None)
+            if child.role == WORKER:
+                told = None if held is None else held.models
+                self._gone[child.index] = lost(told, self._gone.get(child.index))
             if not self._look():
                 self._together = Together(lost(self.models))
 
     def load(self, message: messages.Load) -> None:
-        """Load a model in every process, or in none.
+        """Load a model in every process that is to have it, or in none.
 
         Raises:
-            InferdError: that it led to in one of them.
+            InferdError: that it led to in one of them, or it has no place.
         """
-        with self._change(message.name) as children:
+        name = message.name
+        with self._change(name, lambda: self._place(name, message.override)) as children:
             self._load(children, message)
-            self._remember(message.name, message.override)
+            self._remember(name, message.override)
 
     def unload(self, message: messages.Unload) -> None:
-        """Unload a model in every process.
+        """Unload a model in every process that has it.
 
         Raises:
             InferdError: none of them could.
         """
+        if self._refused(message.name):
+            return
         with self._change(message.name) as children:
             futures = [child.channel.ask(message) for child in children]
             wait(futures)
@@ -158,6 +182,38 @@ class Holders:
             if all(errors):
                 raise next(error for error in errors if error is not None)
             self._remember(message.name, None)
+            if self._placements is not None:
+                with self._lock:
+                    self._placements.forget(message.name)
+
+    def _refused(self, name: str) -> bool:
+        """Forget a model that has no place, and that no process has; False for any other."""
+        with self._lock:
+            if self._placements is None or name not in self._placements.refused:
+                return False
+            self._placements.forget(name)
+            self._look()
+            return True
+
+    def move(self, worker: int, why: str) -> None:
+        """Load the models of a worker that is given up in others, as far as they may go there."""
+        assert self._placements is not None
+        with self._lock:
+            self._moving.add(worker)
+            names = self._placements.give_up(worker, why)
+            self._look()
+        for name in names:
+            try:
+                with self._change(name) as children:
+                    self._load(children, messages.Load(name, self.overrides.get(name)))
+            except InferdError as error:
+                log.error("a model could not be moved", extra={"model": name, "why": str(error)})
+                with self._lock:
+                    self._placements.refuse(name, str(error))
+        with self._lock:
+            self._gone.pop(worker, None)
+            self._moving.discard(worker)
+            self._look()
 
     def agree(self, child: Child, message: messages.Opened | messages.Taking) -> None:
         """Let a process that loads a model wait until all others are as far.
@@ -199,22 +255,56 @@ class Holders:
                 self._admit(child)
 
     @contextmanager
-    def _change(self, name: str) -> Iterator[list[Child]]:
-        """Change a model while nobody else does; gives the processes that take part."""
-        with self._under_way.alone(name):
+    def _change(
+        self, name: str, place: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Iterator[list[Child]]:
+        """Change a model while nobody else does; gives the processes that take part.
+
+        Args:
+            name: of the model.
+            place: gives it its place, before it is known who takes part.
+        """
+        with self._under_way.alone(name), place():
             with self._lock:
-                children = self.joined()
+                children = [child for child in self.joined() if self._holds(child, name)]
                 self._changing.add(name)
                 for held in self._held.values():
                     if not held.joined:
                         held.missed.add(name)
             try:
                 if not children:
-                    raise ModelNotReady(NOBODY if self._held else WORKER_LOST)
+                    replicas = self._placements is None and self._held
+                    raise ModelNotReady(NOBODY if replicas else WORKER_LOST)
                 yield children
             finally:
                 with self._lock:
                     self._changing.discard(name)
+
+    def _holds(self, child: Child, name: str) -> bool:
+        return self._placements is None or self._placements.holds(child.index, name)
+
+    @contextmanager
+    def _place(self, name: str, override: Override | None) -> Iterator[None]:
+        """Place a model that is to be loaded; it goes back if that fails, and else leaves."""
+        placements = self._placements
+        if placements is None or placements.alone:
+            yield
+            return
+        need, busy = placements.need(name, override), self._busy()
+        with self._lock:
+            before = placements.decide(name, need, busy)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                placements.restore(name, before)
+            raise
+        with self._lock:
+            left = placements.leave(name)
+            gone = [child for child in self.joined() if child.index in left]
+            for worker, models in list(self._gone.items()):
+                self._gone[worker] = without(models, name)
+        wait([child.channel.ask(messages.Unload(name)) for child in gone])
 
     def _load(self, children: Sequence[Child], message: messages.Load) -> None:
         vote = Vote(children)
@@ -263,12 +353,18 @@ class Holders:
     def _differing(self, child: Child) -> list[str]:
         """Return the models that a process has otherwise than another one that has joined."""
         with self._lock:
-            others = [held for one, held in self._held.items() if one is not child and held.joined]
             held = self._held.get(child)
+            others = [one for one in self._held.values() if one is not held and one.joined]
             if not others or held is None:
                 return []
-            ours, theirs = served(held.models), served(others[0].models)
-        return sorted({name for name, _ in dict(ours.items() ^ theirs.items())})
+            if self._placements is None:
+                return differing(held.models, others[0].models)
+            tried = [one.models for one in others if one.failed is not None]
+            return sorted({
+                name
+                for models in tried
+                for name in set(differing(held.models, models)) & names(models) & names(held.models)
+            })  # fmt: skip
 
     def _admit(self, child: Child) -> None:
         """Let a process count that has all that the others have. With the lock held."""
@@ -281,82 +377,20 @@ class Holders:
 
     def _look(self) -> bool:
         """See what all have in common; False if none tells of anything. With the lock held."""
+        if self._placements is not None:
+            self._together = united(self._workers(self._placements))
+            return True
         told = [held.models for held in self._held.values() if held.counts and held.models]
         if told:
             self._together = together(told)
         return bool(told)
 
-
-def served(models: messages.ModelRecords | None) -> dict[Version, str]:
-    """Return the versions that serve, and what there is to tell them apart by."""
-    records = () if models is None else models.records
-    return {
-        (each.name, each.version): made_of(each.description)
-        for each in records
-        if each.state == State.READY.value
-    }
-
-
-def made_of(about: Description | None) -> str:
-    """Return what tells two versions of the same name and number apart."""
-    return "" if about is None else repr((about.config, about.signature))
-
-
-def together(told: Sequence[messages.ModelRecords]) -> Together:
-    """Return what processes have in common.
-
-    Args:
-        told: by each of them, one at least.
-    """
-    if len(told) == 1:
-        return Together(told[0])
-    each = [{(r.name, r.version): r for r in models.records} for models in told]
-    records, partial = [], {}
-    for version in sorted(set().union(*each)):
-        found = [records_of.get(version) for records_of in each]
-        record, why = common(version, found)
-        records.append(record)
-        if why:
-            partial[version] = why
-    wanted = frozenset().union(*(models.wanted for models in told))
-    settled = all(models.settled for models in told)
-    # Each process follows the same labels; for a moment one of them may be ahead.
-    labels = told[0].labels
-    return Together(messages.ModelRecords(tuple(records), settled, wanted, labels), partial)
-
-
-def common(
-    version: Version, found: Sequence[messages.ModelRecord | None]
-) -> tuple[messages.ModelRecord, str]:
-    """Return what is to be said of a version, and why it serves in some processes alone, or "".
-
-    Args:
-        version: its name and number.
-        found: what each process says of it; None: nothing.
-    """
-    known = [record for record in found if record is not None]
-    ready = State.READY.value
-    others = [record for record in known if record.state != ready]
-    if len(known) == len(found) and not others:
-        return known[0], ""
-    missing = messages.ModelRecord(*version, State.UNAVAILABLE.value, NOT_EVERYWHERE, None)
-    told = others[0] if others else missing
-    serves = any(record.state == ready for record in known)
-    return told, (told.reason or NOT_EVERYWHERE) if serves else ""
-
-
-def lost(models: messages.ModelRecords) -> messages.ModelRecords:
-    """Return what is to be said of the models once no process has them any more."""
-    records = (
-        each
-        if each.reason == UNLOADED
-        else replace(each, state=State.UNAVAILABLE.value, reason=WORKER_LOST, description=None)
-        for each in models.records
-    )
-    return messages.ModelRecords(tuple(records), settled=False, wanted=models.wanted)
-
-
-def unloaded(models: messages.ModelRecords) -> frozenset[str]:
-    """Return the models that callers had unloaded, all versions of them."""
-    others = {each.name for each in models.records if each.reason != UNLOADED}
-    return frozenset(each.name for each in models.records) - others
+    def _workers(self, placements: Placements) -> Workers:
+        """Return what is known of the workers. With the lock held."""
+        told = {
+            child.index: held.models
+            for child, held in self._held.items()
+            if held.models is not None
+        }
+        refused = placements.refused
+        return Workers(placements.workers, told, self._gone, placements.serves, refused)

@@ -18,7 +18,7 @@ import numpy as np
 from inferd.tensors import Array
 
 from inferd_server.batching.decision import BatchBounds
-from inferd_server.batching.queue import BatchQueue
+from inferd_server.batching.queue import BatchQueue, Sleepers
 from inferd_server.errors import HandleRetired
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
@@ -49,8 +49,10 @@ class Inbox:
         self._queues: dict[int, BatchQueue[LinkRequest]] = {}
         self._dtypes: dict[int, Sequence[np.dtype[Any]]] = {}
         # Queues whose instances sleep until the one that listens has something for them.
-        self._asleep: list[threading.Condition] = []
+        self._asleep: list[Sleepers] = []
         self._listening = False
+        # Of the queue whose instance listens, unless it was woken.
+        self._listener: Sleepers | None = None
         # Of a thread that listens where no instance would, so that late requests get their answer.
         self._spare = threading.Condition(self.lock)
         self._spare_asleep = False
@@ -77,12 +79,16 @@ class Inbox:
         """Serve a front."""
         with self.lock:
             self._links[link].attach()
+            for number, queue in self._queues.items():
+                self._links[link].tell_waiting(number, queue.rows)
         self._wake_listener()
 
     def detach(self, link: int) -> None:
         """Forget a front that is gone; its memory is not touched any more."""
         gone = self._links[link]
         with self.lock:
+            # Of what it asked last, too, the sequences end.
+            self.collect()
             for queue in self._queues.values():
                 queue.discard(lambda request: request.sender is gone)
             gone.detach()
@@ -94,6 +100,11 @@ class Inbox:
         if not self._queues:
             self._spare.notify()
         self._wake_listener()
+
+    def changed(self, queue: BatchQueue[Any]) -> None:
+        """Tell all fronts how many rows wait in a queue."""
+        for link in self._links.values():
+            link.tell_waiting(queue.number, queue.rows)
 
     def collect(self) -> None:
         """Move what the fronts wrote into the queues."""
@@ -112,21 +123,30 @@ class Inbox:
         if found:
             self._sort(found)
 
-    def wait(self, changed: threading.Condition, seconds: float | None) -> None:
+    def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
         """Wait for news of one queue: for the fronts, unless another one does."""
         if not self._listening:
+            self._listener = sleepers
             self._listen(seconds)
             return
-        self._asleep.append(changed)
-        changed.wait(seconds)
-        self._asleep.remove(changed)
+        self._asleep.append(sleepers)
+        sleepers.wait(seconds)
+        self._asleep.remove(sleepers)
+
+    def rouse(self, sleepers: Sleepers) -> bool:
+        """Wake the instance that listens, if it is of this queue; False if it is not."""
+        if self._listener is not sleepers:
+            return False
+        self._listener = None
+        self._wake_listener()
+        return True
 
     def hand_over(self) -> None:
         """Let somebody idle listen, now that the caller is busy."""
         if self._listening:
             return
         if self._asleep:
-            self._asleep[0].notify()
+            self._asleep[0].wake()
         elif self._spare_asleep and self._in_need:
             self._spare.notify()
 
@@ -162,7 +182,7 @@ class Inbox:
                 self._drain()
         finally:
             self.lock.acquire()
-            self._listening = False
+            self._listening, self._listener = False, None
             for link in links:
                 link.wake()
 

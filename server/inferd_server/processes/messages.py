@@ -30,14 +30,17 @@ class ProcessPlace:
     index: int
     layout: Layout
     links: tuple[int, ...]
-    """Memory of the links: the front's own, or all of them for the worker."""
+    """Memory of the links: a front's to every worker, or a worker's to every front."""
     wake_fronts: tuple[int, ...]
-    """eventfd of each of these links' fronts."""
-    wake_worker: int
+    """eventfd of each of these links' fronts: of a front, its own alone."""
+    wake_workers: tuple[int, ...]
+    """eventfd of each of these links' workers: of a worker, its own alone."""
     address: str
     """Of the gRPC services; a front listens there beside the others."""
     probe_address: str = ""
     """Of the health service for probes, likewise; empty: there is none."""
+    inputs: tuple[int, ...] = ()
+    """For each link, the memory that its inputs are in: one for all links of a front."""
     without_gpu: str = ""
     """Why engines leave the GPU alone, which they were asked to use; empty: they do not."""
     awaits_overrides: bool = False
@@ -52,26 +55,36 @@ class ProcessPlace:
     """Models that ended workers while they were loaded: the next one does not load them either."""
     batch_limits: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Rows that a batch may have, by name and version of models that had too many."""
+    device: str = ""
+    """The GPU that a worker of several has for itself, by its UUID; empty: whatever there is."""
+    held: frozenset[str] | None = None
+    """Models that a worker of several is to load; None: all that there are."""
+    alone: bool = True
+    """False for one of several workers, whose name has its number then."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """A model version, as the worker tells of it."""
+    """A model version, as a process that holds models tells of it, or the supervisor of all."""
 
     name: str
     version: int
     state: str
     reason: str
     description: Description | None
+    workers: Mapping[int, int] = field(default_factory=dict)
+    """Workers that serve it, by index, and their numbers of it. The supervisor fills it in."""
+    returning: bool = False
+    """True if the worker that served it died, and the next one is expected to."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecords:
-    """Every model version. From the worker, and on to the fronts."""
+    """Every model version. From a worker, and, of all workers, on to the fronts."""
 
     records: tuple[ModelRecord, ...]
     settled: bool
-    """The worker has tried to load everything; before, what it says nothing of may come."""
+    """Every worker has tried to load everything; before, what it says nothing of may come."""
     wanted: frozenset[str] = frozenset()
     """Models that should serve; only the supervisor asks."""
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -142,6 +155,7 @@ class WorkerGone:
     """Told to a front: answer everything in flight, and begin the link anew."""
 
     reason: str
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,7 @@ class Disconnected:
 
     ran: Mapping[tuple[str, int], int] = field(default_factory=dict)
     """Rows of this front that ran when the worker died, by name and version of their model."""
+    worker: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,21 +183,21 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Told to the worker: serve this link."""
+    """Told to a worker: serve this front."""
 
     link: int
 
 
 @dataclass(frozen=True, slots=True)
 class Detach:
-    """Asked of the worker: touch this link no more."""
+    """Asked of a worker: touch the memory of this front no more."""
 
     link: int
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Load a model. Asked by whoever takes calls, and on to the worker or to all replicas."""
+    """Load a model. Asked by whoever takes calls, and on to its workers or to all replicas."""
 
     name: str
     override: Override | None = None
@@ -190,14 +205,14 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """Asked by a replica that has opened a model: may it serve? Answered once all have."""
+    """Asked by who has opened a model: may it serve? Answered once all have."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Taking:
-    """Asked by a replica that takes requests for a model it has opened: do all others, too?"""
+    """Asked by who takes requests for a model it has opened: do all others, too?"""
 
     name: str
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferd_engines.engine import EngineError
@@ -15,12 +16,14 @@ from inferd_server.errors import InferdError
 from inferd_server.models.entries import ModelEntry, gauges
 from inferd_server.models.layout import name_of
 from inferd_server.models.loader import Loader
+from inferd_server.models.overrides import Override
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.messages import Measured
+from inferd_server.processes.totals import counted_on
 from inferd_server.threads import after
 
 log = logging.getLogger(__name__)
@@ -84,6 +87,14 @@ class ModelHost:
         self.repository.restore_overrides(overrides.overrides)
         self._begin()
 
+    def load(self, name: str, override: Override | None) -> None:
+        """Load a model together with the other processes that have it; blocks.
+
+        Raises:
+            InferdError: it cannot be loaded here, or another process could not.
+        """
+        self.repository.load(name, override, AgreementOfAll(self._channel, name))
+
     def reload(self, model: Path) -> None:
         """Load the model of a file anew, because a better engine can serve it now.
 
@@ -96,8 +107,11 @@ class ModelHost:
     def measure(self) -> Measured:
         """Return what was counted so far."""
         handles = [entry.handle for entry in self.repository.entries()]
+        metrics = self._metrics.snapshot()
+        if self._place.device:
+            metrics = replace(metrics, devices=counted_on(self._place.device, metrics))
         return Measured(
-            self._metrics.snapshot(),
+            metrics,
             {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
 
@@ -109,7 +123,7 @@ class ModelHost:
         place = self._place
         try:
             failed = self.repository.load_all(
-                place.wanted, self._progress, place.unloaded, place.left_out
+                place.wanted, self._progress, place.unloaded, place.left_out, place.held
             )
         except InferdError as error:
             self._attempts += 1
@@ -145,6 +159,27 @@ class ModelHost:
             wanted, labels = self.repository.wanted, self.repository.labels
         records = tuple(record(entry) for entry in entries)
         return messages.ModelRecords(records, settled, wanted, labels)
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementOfAll:
+    """The agreement of all processes that load a model, by way of the supervisor."""
+
+    channel: Channel
+    name: str
+    """Of the model."""
+
+    def opened(self) -> None:
+        """Wait until every one has opened the model.
+
+        Raises:
+            InferdError: another one could not.
+        """
+        self.channel.ask(messages.Opened(self.name)).result()
+
+    def taking(self) -> None:
+        """Wait until every one takes requests for the model."""
+        self.channel.ask(messages.Taking(self.name)).result()
 
 
 def record(entry: ModelEntry) -> messages.ModelRecord:

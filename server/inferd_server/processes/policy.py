@@ -7,6 +7,8 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from inferd_engines.devices import Device
+
 from inferd_server.settings.model import EngineSettings, Settings
 
 FIRST_S, LONGEST_S = 0.1, 5.0
@@ -45,6 +47,27 @@ class Arrangement:
         if not self.fronts:
             return "one process"
         return f"{self.fronts} front process{'es' if self.fronts > 1 else ''} and a worker process"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPlan:
+    """The processes of a server: fronts and workers, or replicas."""
+
+    fronts: int
+    """0 where there are replicas."""
+    replicas: int = 0
+    devices: Sequence[Device] = ()
+    """GPUs that each have a worker; none: there is one worker, for whatever there is."""
+
+    @property
+    def role(self) -> str:
+        """Of the processes that take calls."""
+        return "replica" if self.replicas else "front"
+
+    @property
+    def workers(self) -> int:
+        """How many."""
+        return max(1, len(self.devices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +218,14 @@ def has_gpu(providers: Sequence[str]) -> bool:
     return any(not provider.upper().startswith("CPU") for provider in providers)
 
 
-def restart_delay(failures: int) -> float | None:
+def restart_delay(failures: int, limit: int = LIMIT) -> float | None:
     """Return the seconds to wait before the next start; None to give up.
 
     Args:
         failures: starts in a row that ended before the process was of any use.
+        limit: of these.
     """
-    if failures > LIMIT:
+    if failures > limit:
         return None
     return 0.0 if failures < 2 else min(LONGEST_S, FIRST_S * 2.0 ** (failures - 2))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -95,8 +94,7 @@ class ReplicaProcess(EndpointProcess):
             case messages.ModelOverrides():
                 self._host.restore(message)
             case messages.Load(name, override):
-                agreement = AgreementOfAll(self._channel, name)
-                self._host.repository.load(name, override, agreement)
+                self._host.load(name, override)
             case messages.Unload(name):
                 self._host.repository.unload(name)
             case _:
@@ -114,27 +112,6 @@ def show(logs: LogControl | None, text: str) -> None:
     """Show how far the loading of the start is, on a terminal."""
     if logs is not None:
         logs.progress(text)
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementOfAll:
-    """The agreement of all replicas about a load, by way of the supervisor."""
-
-    channel: Channel
-    name: str
-    """Of the model."""
-
-    def opened(self) -> None:
-        """Wait until every replica has opened the model.
-
-        Raises:
-            InferdError: another one could not.
-        """
-        self.channel.ask(messages.Opened(self.name)).result()
-
-    def taking(self) -> None:
-        """Wait until every replica takes requests for the model."""
-        self.channel.ask(messages.Taking(self.name)).result()
 
 
 class Incoming:

@@ -1,4 +1,4 @@
-"""Sends requests to the worker, and once more to the next one if it dies."""
+"""Sends requests to a worker, and once more, to another or the next one, if it dies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import cast
 
 from inferd_server.batching.decision import expired
 from inferd_server.batching.job import Job
@@ -18,11 +19,14 @@ from inferd_server.errors import (
     HandleRetired,
     InferdError,
     QueueFull,
+    SequenceNotFound,
     WorkerLost,
 )
-from inferd_server.processes.link.front_end import NEW, FrontLink, LinkTarget, Lost
+from inferd_server.processes.front_links import FrontLinks, Line
+from inferd_server.processes.link.front_end import NEW, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
 from inferd_server.processes.quarantine import Quarantine, fingerprint, quarantined
+from inferd_server.sequences.store import ANEW
 
 START_S = 1.0
 """What a worker takes to start at least: a deadline before that is not waited for."""
@@ -39,19 +43,21 @@ class Fate(Enum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     POISON = "poison"
+    STATELESS = "stateless"
     LOST = "lost"
 
 
-def fate(lost: Lost, now: float, wait_s: float) -> Fate:
+def fate(lost: Lost, now: float, wait_s: float, elsewhere: bool = False) -> Fate:
     """Decide what becomes of a request whose worker died.
 
     It may begin to run twice. The second time it runs alone, so that a worker that dies then died
-    of it.
+    of it. A step of a sequence runs once: what it built on died with the worker.
 
     Args:
         lost: the request, and how often it was sent and began to run.
         now: monotonic seconds.
         wait_s: seconds that it may wait for another worker; 0: not at all.
+        elsewhere: another worker serves its model, so that it need not wait.
     """
     job, history = lost.job, lost.history
     if history.begun >= RUNS:
@@ -60,7 +66,9 @@ def fate(lost: Lost, now: float, wait_s: float) -> Fate:
         return Fate.CANCELLED
     if expired(job, now):
         return Fate.EXPIRED
-    late = job.deadline is not None and job.deadline < now + START_S
+    if job.sequence:
+        return Fate.STATELESS
+    late = not elsewhere and job.deadline is not None and job.deadline < now + START_S
     return Fate.LOST if late or not wait_s or history.sent >= SENDS else Fate.RETRY
 
 
@@ -80,8 +88,8 @@ def worker_lost(reason: str, lost: Lost, why: str) -> WorkerLost:
 
 
 log = logging.getLogger(__name__)
-Successor = Callable[[LinkTarget], LinkTarget | InferdError | None]
-"""Finds the line of the next worker that takes the same requests as another.
+Successor = Callable[[LinkTarget], Line | InferdError | None]
+"""Finds the line that takes the same requests as another, whose worker died.
 
 None: not yet; an error: there will be none.
 """
@@ -98,7 +106,7 @@ class HeldRequest:
 
 
 class RetryingLink:
-    """A front's way to the worker. Any thread may call any method.
+    """A front's way to the workers. Any thread may call any method.
 
     Requests whose worker died, and those that come before the next one serves their model, keep
     their slots, which are the front's own memory, and wait here.
@@ -106,7 +114,7 @@ class RetryingLink:
 
     def __init__(
         self,
-        link: FrontLink,
+        link: FrontLinks,
         quarantine: Quarantine,
         wait_s: float,
         clock: Callable[[], float],
@@ -116,7 +124,7 @@ class RetryingLink:
         """Begin with nothing in flight.
 
         Args:
-            link: to the worker.
+            link: to the workers.
             quarantine: of requests that are not to run.
             wait_s: seconds that a request may wait for the next worker; 0: none is sent again.
             clock: monotonic seconds.
@@ -153,8 +161,12 @@ class RetryingLink:
         """Requests that wait for the next worker."""
         return len(self._held)
 
-    def submit(self, job: Job, line: LinkTarget) -> bool:
-        """Send a request to the worker; False if its model is closed, True if it is answered."""
+    def waiting_rows(self, line: Line) -> int:
+        """Return how many rows of all fronts wait for a model, where they are fewest."""
+        return 0 if line.closed else self._link.waiting_rows(line)
+
+    def submit(self, job: Job, line: Line) -> bool:
+        """Send a request to a worker; False if its model is closed, True if it is answered."""
         if self._quarantine.active and self._refused(job, line):
             return True
         return self._link.submit(job, line) or self._hold(job, line)
@@ -162,20 +174,25 @@ class RetryingLink:
     def withdraw(self, job: Job) -> bool:
         """Let go of a request that nobody waits for; True if the caller has to answer it."""
         with self._lock:
-            if self._held.pop(id(job), None) is not None:
-                return True
-        self._link.cancel(job)
-        return False
+            held = self._held.pop(id(job), None)
+        if held is None:
+            self._link.cancel(job)
+            return False
+        held.lost.target.left(job)
+        return True
 
-    def lose(self, reason: str) -> Mapping[tuple[str, int], int]:
-        """Take back what the dead worker had: it is answered, or waits for the next worker.
+    def lose(self, reason: str, worker: int = 0) -> Mapping[tuple[str, int], int]:
+        """Take back what a dead worker had: it is answered, or waits until it can be sent again.
 
         Returns:
             The rows that ran when it died, by name and version of their model.
         """
-        lost = self._link.take_back()
+        lost = self._link.take_back(worker)
         now = self._clock()
-        fates = [fate(one, now, self._wait_s) for one in lost]
+        fates = [
+            fate(one, now, self._wait_s, elsewhere=bool(cast("Line", one.target).targets))
+            for one in lost
+        ]
         with self._lock:
             self._died, self._reason = now, reason
             for one, what in zip(lost, fates, strict=True):
@@ -183,7 +200,7 @@ class RetryingLink:
                     self._held[id(one.job)] = HeldRequest(one, now + self._wait_s)
         for one, what in zip(lost, fates, strict=True):
             if what is not Fate.RETRY:
-                self._answer(one, what, reason)
+                end(one, self._error(one, what, reason))
         suspects = sum(one.history.suspect for one in lost)
         held = fates.count(Fate.RETRY)
         log.warning(
@@ -201,14 +218,14 @@ class RetryingLink:
                 del self._held[id(one.job)]
         for one, line in sorted(ready, key=lambda pair: pair[0].history.suspect):
             if isinstance(line, InferdError):
-                one.job.fail(line)
+                end(one, line)
             elif self._refused(one.job, line):
-                continue
+                one.target.left(one.job)
             elif not self._link.submit(one.job, line, one.history):
                 # Replaced just now: it is admitted anew.
-                one.job.fail(HandleRetired("the model was replaced before the request ran"))
+                end(one, HandleRetired("the model was replaced before the request ran"))
 
-    def _hold(self, job: Job, line: LinkTarget) -> bool:
+    def _hold(self, job: Job, line: Line) -> bool:
         """Let a new request wait for the next worker; False if none is to serve its model."""
         if not line.returning:
             return False
@@ -224,7 +241,7 @@ class RetryingLink:
         if full:
             job.fail(QueueFull(f"{self._link.size} requests wait (max_requests): no room"))
         elif what is not Fate.RETRY:
-            self._answer(one, what, self._reason)
+            job.fail(self._error(one, what, self._reason))
         self._watch()
         return True
 
@@ -254,32 +271,40 @@ class RetryingLink:
         self._watch()
         for one in late:
             why = f"no other one served its model within {self._wait_s:g} s"
-            one.job.fail(worker_lost(self._reason, one, why))
+            end(one, worker_lost(self._reason, one, why))
 
-    def _answer(self, lost: Lost, what: Fate, reason: str) -> None:
-        job = lost.job
+    def _error(self, lost: Lost, what: Fate, reason: str) -> InferdError:
+        """Return what a request is answered that is not sent again."""
         if what is Fate.CANCELLED:
-            job.fail(Cancelled("the caller went away while the request waited"))
-        elif what is Fate.EXPIRED:
-            job.fail(DeadlinePassed("the deadline passed, and the worker process was lost"))
-        elif what is Fate.POISON:
-            self._refuse(lost)
-        else:
-            job.fail(worker_lost(reason, lost, "no time is left to try again"))
+            return Cancelled("the caller went away while the request waited")
+        if what is Fate.EXPIRED:
+            return DeadlinePassed("the deadline passed, and the worker process was lost")
+        if what is Fate.POISON:
+            return self._refusal(lost)
+        if what is Fate.STATELESS:
+            return SequenceNotFound(f"{reason}, and the sequence with it; {ANEW}")
+        return worker_lost(reason, lost, "no time is left to try again")
 
-    def _refuse(self, lost: Lost) -> None:
+    def _refusal(self, lost: Lost) -> InferdError:
+        """Put a request into quarantine; return what it is answered."""
         line = lost.target
         try:
             mark = fingerprint(line.name, line.version, lost.job.slot.inputs)
         except Exception:
             # The others must be answered all the same.
             log.exception("a request could not be recognised")
-            lost.job.fail(EngineFailure())
-            return
+            return EngineFailure()
         until = self._quarantine.add(mark)
         self._found(mark, until)
         log.error("quarantined", extra={"model": line.name, "version": line.version})
-        lost.job.fail(quarantined(line.name, until - self._clock()))
+        return quarantined(line.name, until - self._clock())
+
+
+def end(lost: Lost, error: InferdError) -> None:
+    """Answer a request that no worker is going to answer."""
+    lost.job.fail(error)
+    # Others of its stream may be sent now, where another worker serves the model on.
+    lost.target.left(lost.job)
 
 
 def rows_that_ran(lost: Iterable[Lost]) -> Mapping[tuple[str, int], int]:

@@ -31,16 +31,26 @@ class Child:
     channel: Channel
     output: Output | None = None
     """What it writes to its standard error."""
+    alone: bool = True
+    """False for one of several workers."""
 
     @property
     def name(self) -> str:
         """As the log calls it."""
-        return name_of(self.role, self.index)
+        return name_of(self.role, self.index, self.alone)
 
 
-def name_of(role: str, index: int) -> str:
-    """Return what the log calls a process."""
-    return role if role == WORKER else f"{role}-{index}"
+def name_of(role: str, index: int, alone: bool = True) -> str:
+    """Return what the log calls a process; `alone`: there is no other worker."""
+    return role if role == WORKER and alone else f"{role}-{index}"
+
+
+def environment_for(device: str) -> dict[str, str] | None:
+    """Return the environment of a process that is to see one GPU alone; None: the own one.
+
+    Source: CUDA C++ Programming Guide, "CUDA Environment Variables".
+    """
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": device} if device else None
 
 
 def spawn(
@@ -57,7 +67,7 @@ def spawn(
         descriptors: that it inherits, under the same numbers.
         module: that it runs.
     """
-    name = name_of(role, place.index)
+    name = name_of(role, place.index, place.alone)
     ours, theirs = socket.socketpair()
     with theirs, os.fdopen(os.dup(2), "wb") as log, piped(name) as (written, output):
         numbers = theirs.fileno(), log.fileno()
@@ -66,10 +76,11 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stderr=written,
             pass_fds=(*numbers, *descriptors),
+            env=environment_for(place.device),
         )
     connection: Connection[Any, Any] = Connection(ours.detach())
     connection.send_bytes(pack(Told(place)))
-    return Child(role, place.index, process, Channel(connection), output)
+    return Child(role, place.index, process, Channel(connection), output, place.alone)
 
 
 @contextmanager

@@ -54,7 +54,7 @@ class Watchdog:
         self._endpoints = endpoints
         self._own_models = own_models
         self._pulses: dict[Child, Pulse] = {}
-        # What trials said, by the process whose models they are; None: the worker.
+        # What trials said, by the process whose models they are; None: the workers.
         self._sick: dict[Child | None, FailingModels] = {None: FailingModels(clock)}
         self._tried = clock()
         self._turn = 0
@@ -107,8 +107,12 @@ class Watchdog:
             pulse = None if child is None else self._pulses.get(child)
             return pulse is not None and pulse.known and pulse.missed >= MISSED
 
-    def hung(self, worker: Child | None) -> list[tuple[Child, str]]:
-        """Return the processes that have not answered for too long, and why that is said."""
+    def hung(self, workers_of: Callable[[str], Sequence[Child]]) -> list[tuple[Child, str]]:
+        """Return the processes that have not answered for too long, and why that is said.
+
+        Args:
+            workers_of: returns the workers that have a model.
+        """
         limit = self._survival.hang_timeout_s
         if not limit:
             return []
@@ -120,11 +124,10 @@ class Watchdog:
                 if pulse.known and pulse.asked is not None and now - pulse.asked >= limit
             ]
         for owner, sick in self._sick_models().items():
-            child = owner or worker
-            late = sick.late().items() if child is not None else ()
-            for model, seconds in late:
-                if seconds >= limit and child is not None:
-                    found.append((child, f"model {model!r} answers nobody for {seconds:.0f} s"))
+            for model, seconds in sick.late().items():
+                if seconds >= limit:
+                    why = f"model {model!r} answers nobody for {seconds:.0f} s"
+                    found += [(child, why) for child in ([owner] if owner else workers_of(model))]
         return found
 
     def _sick_models(self) -> Mapping[Child | None, FailingModels]:

@@ -1,4 +1,4 @@
-"""The worker process: owns the models and engines, and answers the requests of all fronts."""
+"""A worker process: owns models and engines, and answers the requests of all fronts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,14 @@ class WorkerProcess:
         self._channel = channel
         self._logs = logs
         links = [
-            WorkerLink(index, LinkMemory(memory, place.layout), wake)
-            for index, (memory, wake) in enumerate(zip(place.links, place.wake_fronts, strict=True))
+            WorkerLink(front, LinkMemory(memory, place.layout, inputs), wake)
+            for front, (memory, inputs, wake) in enumerate(
+                zip(place.links, place.inputs, place.wake_fronts, strict=True)
+            )
         ]
         self._links = links
         self._idle_heap = IdleHeap(self._traffic, self._give_back)
-        self._inbox = Inbox(links, place.wake_worker, time.monotonic)
+        self._inbox = Inbox(links, place.wake_workers[0], time.monotonic)
         metrics = Metrics()
         self._loader = loader_of(
             place.settings,
@@ -79,7 +81,7 @@ class WorkerProcess:
             case messages.BatchLimits(rows):
                 self._limit_batches(rows)
             case messages.Load(name, override):
-                self._host.repository.load(name, override)
+                self._host.load(name, override)
             case messages.Unload(name):
                 self._host.repository.unload(name)
             case _:

@@ -12,7 +12,12 @@ from inferd.v1 import server_pb2
 from inferd_engines.engine import Tensor
 
 from inferd_server.errors import InferdError, ModelNotFound
-from inferd_server.models.config import ControlConfig, SequenceConfig
+from inferd_server.models.config import (
+    ControlConfig,
+    ModelConfig,
+    QueuePolicyConfig,
+    SequenceConfig,
+)
 from inferd_server.models.entries import ModelEntry, Models, State
 from inferd_server.models.version import Handle, ModelBounds
 from inferd_server.monitoring.statistics import Duration, Snapshot
@@ -227,12 +232,36 @@ def model_config(handle: Handle) -> config.ModelConfig:
     if handle.config.sequence is not None:
         answer.sequence_batching.CopyFrom(_sequences(handle.config.sequence, bounds))
     elif handle.batched:
-        answer.dynamic_batching.max_queue_delay_microseconds = round(bounds.max_queue_delay * 1e6)
-        answer.dynamic_batching.preferred_batch_size.extend(_preferred(bounds))
-        answer.dynamic_batching.default_queue_policy.max_queue_size = bounds.max_queue_rows
+        answer.dynamic_batching.CopyFrom(_dynamic_batching(handle.config, bounds))
     for name, value in _facts(handle).items():
         answer.parameters[name].string_value = value
     return answer
+
+
+def _dynamic_batching(asked: ModelConfig, bounds: ModelBounds) -> config.ModelDynamicBatching:
+    answer = config.ModelDynamicBatching(
+        max_queue_delay_microseconds=round(bounds.max_queue_delay * 1e6),
+        preferred_batch_size=_preferred(bounds),
+        default_queue_policy=_queue_policy(asked.queue_policy, bounds.max_queue_rows),
+    )
+    if asked.priority_levels > 1:
+        answer.priority_levels = asked.priority_levels
+        answer.default_priority_level = asked.usual_priority
+    for priority in {*asked.priority_queue_policy, *asked.priority_queue_rows}:
+        rows = asked.priority_queue_rows.get(priority, bounds.max_queue_rows)
+        policy = _queue_policy(asked.policy_of(priority), rows)
+        answer.priority_queue_policy[priority].CopyFrom(policy)
+    return answer
+
+
+def _queue_policy(asked: QueuePolicyConfig, rows: int) -> config.ModelQueuePolicy:
+    delays = asked.timeout_action == "delay"
+    return config.ModelQueuePolicy(
+        timeout_action=config.ModelQueuePolicy.DELAY if delays else config.ModelQueuePolicy.REJECT,
+        default_timeout_microseconds=round((asked.default_timeout_ms or 0) * 1000),
+        allow_timeout_override=asked.allow_timeout_override,
+        max_queue_size=min(rows, 2**32 - 1),
+    )
 
 
 def _sequences(asked: SequenceConfig, bounds: ModelBounds) -> config.ModelSequenceBatching:

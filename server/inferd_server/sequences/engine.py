@@ -9,7 +9,7 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.arrays import write_into
 from inferd_engines.delegate import Delegate
-from inferd_engines.engine import Engine, EngineError, Signature, Tensor
+from inferd_engines.engine import Engine, Signature, Tensor
 
 from inferd_server.sequences.controls import (
     Control,
@@ -18,14 +18,14 @@ from inferd_server.sequences.controls import (
     largest_key,
 )
 from inferd_server.sequences.states import StatePair, first_state, public
-from inferd_server.sequences.steps import ARRIVED, HIDDEN, KEY, LARGEST_KEY, MARKS, Step, read_steps
+from inferd_server.sequences.steps import HIDDEN, KEY, LARGEST_KEY, MARKS, Step, read_steps
 from inferd_server.sequences.store import Sequences, State
 
 Outputs = Mapping[str, Array]
 
 
 class StatefulEngine(Delegate):
-    """Runs steps of sequences, in the order of their arrival, each on what the last one left."""
+    """Runs steps of sequences, each on what the last one of its sequence left."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class StatefulEngine(Delegate):
         Args:
             engine: with the state tensors among its inputs and outputs.
             pairs: which they are.
-            sequences: empty.
+            sequences: of all instances of the model.
             controls: inputs that tell the model a request's place in its sequence.
             batched: whether the first dimension counts requests.
 
@@ -72,87 +72,61 @@ class StatefulEngine(Delegate):
         return self._public
 
     def run(self, inputs: Mapping[str, Array], outputs: Outputs, rows: int) -> Outputs:
-        """Run one step of each row's sequence; nothing is kept unless all of them run.
+        """Run a step of each row's sequence, no two of one sequence.
+
+        Nothing is kept unless all of them run.
 
         Raises:
             SequenceRefused: a sequence is not known, or there are too many.
             EngineError: as the engine's.
         """
         steps = read_steps(inputs[KEY.name], inputs[MARKS.name])
-        order = np.argsort(inputs[ARRIVED.name].reshape(-1), kind="stable").tolist()
-        self._sequences.check_room({step.key for step in steps if step.starts})
-        try:
-            left, found = self._run_steps(inputs, steps, order)
-        except EngineError:
-            if rows == 1:
-                # Its caller is told; what comes after it would build on what never was.
-                self._sequences.forget(steps[0].key)
-            raise
-        for key, state in left.items():
-            if state is None:
-                self._sequences.forget(key)
-            else:
-                self._sequences.keep(key, state)
+        assert len(steps) == rows
+        with self._sequences.starting({step.key for step in steps if step.starts}):
+            left, found = self._run_steps(inputs, steps)
+            self._keep(steps, left)
         return {
             tensor.name: deliver(tensor, [row[tensor.name] for row in found], outputs)
             for tensor in self._public.outputs
         }
 
-    def skip(self, inputs: Mapping[str, Array]) -> None:
-        """End the sequences of requests that will not run."""
-        for step in read_steps(inputs[KEY.name], inputs[MARKS.name]):
-            self._sequences.forget(step.key)
+    def end(self, key: int) -> None:
+        """End a sequence: a request of it was not answered with its outputs.
+
+        What comes after that would build on what never was.
+        """
+        self._sequences.forget(key)
+
+    def _keep(self, steps: Sequence[Step], left: Sequence[State]) -> None:
+        for step, state in zip(steps, left, strict=True):
+            if step.ends:
+                self._sequences.forget(step.key)
+            else:
+                self._sequences.keep(step.key, state)
 
     def _run_steps(
-        self, inputs: Mapping[str, Array], steps: Sequence[Step], order: Sequence[int]
-    ) -> tuple[dict[int, State | None], list[Outputs]]:
-        """Return what each sequence leaves (None: it ends), and the outputs of each row."""
-        left: dict[int, State | None] = {}
-        found: list[Outputs] = [{} for _ in steps]
-        waiting = list(order)
-        while waiting:
-            wave, states = self._wave(steps, waiting, left)
+        self, inputs: Mapping[str, Array], steps: Sequence[Step]
+    ) -> tuple[Sequence[State], Sequence[Outputs]]:
+        """Return what each step leaves, and the outputs of each row."""
+        before = [self._before(step) for step in steps]
+        left: list[State] = [()] * len(steps)
+        found: list[Outputs] = [{}] * len(steps)
+        for wave in waves(before):
+            states = [before[row] for row in wave]
             outputs = self._run_wave(inputs, wave, states, [steps[row] for row in wave])
             for place, row in enumerate(wave):
                 span = slice(place, place + 1) if self._batched else ...
                 found[row] = {name: array[span] for name, array in outputs.items()}
-                state = tuple(outputs[pair.output][span].copy() for pair in self._pairs)
-                left[steps[row].key] = None if steps[row].ends else state
-            waiting = [row for row in waiting if row not in wave]
+                left[row] = tuple(outputs[pair.output][span].copy() for pair in self._pairs)
         return left, found
 
-    def _wave(
-        self, steps: Sequence[Step], waiting: Sequence[int], left: Mapping[int, State | None]
-    ) -> tuple[list[int], list[State]]:
-        """Choose rows that can run together: one of each sequence, with states of one shape."""
-        wave: list[int] = []
-        states: list[State] = []
-        seen: set[int] = set()
-        for row in waiting:
-            step = steps[row]
-            if step.key in seen:
-                continue
-            seen.add(step.key)
-            state = self._before(step, left)
-            if not states or shapes(state) == shapes(states[0]):
-                wave.append(row)
-                states.append(state)
-        return wave, states
-
-    def _before(self, step: Step, left: Mapping[int, State | None]) -> State:
+    def _before(self, step: Step) -> State:
         """Return what a step builds on.
 
         Raises:
             SequenceRefused: its sequence is not known.
         """
-        if step.starts:
-            return self._initial
-        if step.key not in left:
-            return self._sequences.state(step.key)
-        earlier = left[step.key]
-        if earlier is None:
-            raise self._sequences.unknown()
-        return earlier
+        return self._initial if step.starts else self._sequences.state(step.key)
 
     def _run_wave(
         self,
@@ -172,9 +146,12 @@ class StatefulEngine(Delegate):
         return self._engine.run(own, {}, len(wave))
 
 
-def shapes(state: State) -> list[tuple[int, ...]]:
-    """Return the shapes of a state."""
-    return [array.shape for array in state]
+def waves(states: Sequence[State]) -> Sequence[Sequence[int]]:
+    """Return the rows that can run together: those whose states have one shape."""
+    found: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+    for row, state in enumerate(states):
+        found.setdefault(tuple(array.shape for array in state), []).append(row)
+    return list(found.values())
 
 
 def deliver(tensor: Tensor, rows: Sequence[Array], outputs: Outputs) -> Array:

@@ -17,8 +17,7 @@ ID, START, END = "sequence_id", "sequence_start", "sequence_end"
 """Request parameters, as Triton's extension names them."""
 KEY = Tensor("inferd.sequence_key", np.dtype(np.uint64), (None, 1))
 MARKS = Tensor("inferd.sequence_marks", np.dtype(np.uint8), (None, 1))
-ARRIVED = Tensor("inferd.sequence_arrived", np.dtype(np.float64), (None, 1))
-HIDDEN = (KEY, MARKS, ARRIVED)
+HIDDEN = (KEY, MARKS)
 """Inputs that the server adds: callers do not see them, and no engine does."""
 STARTS, ENDS = 1, 2
 LARGEST_KEY = 2**64 - 1
@@ -32,10 +31,10 @@ class Step:
     starts: bool
     ends: bool
 
-    def write(self, rows: Sequence[Array], arrived: float) -> None:
-        """Write it to one row of each of HIDDEN; `arrived` in monotonic seconds."""
+    def write(self, rows: Sequence[Array]) -> None:
+        """Write it to one row of each of HIDDEN."""
         marks = STARTS * self.starts | ENDS * self.ends
-        for row, value in zip(rows, (self.key, marks, arrived), strict=True):
+        for row, value in zip(rows, (self.key, marks), strict=True):
             row[...] = value
 
 

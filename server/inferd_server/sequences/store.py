@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,6 +16,10 @@ from inferd_server.errors import InferdError, SequenceNotFound, TooManySequences
 
 State: TypeAlias = tuple[Array, ...]
 """One array for each state tensor, in the order of model.yaml."""
+
+
+ANEW = "begin anew with sequence_start"
+"""What to do about a sequence that ended."""
 
 
 class SequenceRefused(EngineError):
@@ -31,7 +37,10 @@ class _Kept:
 
 
 class Sequences:
-    """What is remembered of each sequence, by its key. Used by one thread."""
+    """What is remembered of each sequence, by its key. Any thread may call any method.
+
+    The instances of a model share it; no two of them are at work on one sequence at a time.
+    """
 
     def __init__(self, most: int, idle_s: float, clock: Callable[[], float]) -> None:
         """Remember nothing.
@@ -46,6 +55,9 @@ class Sequences:
         self._clock = clock
         # The one that was silent for longest comes first.
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        # Those whose first step is running: there is room for them.
+        self._starting: set[int] = set()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many there are."""
@@ -53,10 +65,10 @@ class Sequences:
 
     @property
     def open(self) -> int:
-        """How many may go on now; may be asked by any thread."""
-        now = self._clock()
-        # A list at once: the engine's thread may change the mapping meanwhile.
-        return sum(now - kept.used <= self._idle_s for kept in list(self._kept.values()))
+        """How many may go on now."""
+        with self._lock:
+            now = self._clock()
+            return sum(now - kept.used <= self._idle_s for kept in self._kept.values())
 
     def state(self, key: int) -> State:
         """Return what a sequence left.
@@ -64,44 +76,57 @@ class Sequences:
         Raises:
             SequenceRefused: nothing is known of it.
         """
-        self._expire()
-        kept = self._kept.get(key)
+        with self._lock:
+            self._expire()
+            kept = self._kept.get(key)
         if kept is None:
-            raise self.unknown()
+            raise self._unknown()
         return kept.state
 
-    def unknown(self) -> SequenceRefused:
-        """Return why a step of a sequence that is not there cannot run."""
-        return SequenceRefused(
-            SequenceNotFound(
-                "the sequence is not known: it never started, it ended, one of its requests "
-                f"failed, or it was silent for {self._idle_s:g} s; begin anew with sequence_start"
-            )
-        )
-
-    def check_room(self, starting: Set[int]) -> None:
-        """See whether these sequences may start.
+    @contextmanager
+    def starting(self, keys: Set[int]) -> Iterator[None]:
+        """Hold room for sequences while their first steps run.
 
         Raises:
             SequenceRefused: there would be too many.
         """
-        self._expire()
-        if len(self._kept) + len(starting - self._kept.keys()) > self._most:
-            raise SequenceRefused(
-                TooManySequences(
-                    f"{self._most} sequences are open, as many as may be (max_sequences)",
-                    retry_after=self._idle_s,
-                )
-            )
+        with self._lock:
+            self._expire()
+            if len(self._starting | keys | self._kept.keys()) > self._most and keys:
+                raise self._too_many()
+            self._starting |= keys
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._starting -= keys
 
     def keep(self, key: int, state: State) -> None:
         """Remember what a step left."""
-        self._kept[key] = _Kept(state, self._clock())
-        self._kept.move_to_end(key)
+        with self._lock:
+            self._kept[key] = _Kept(state, self._clock())
+            self._kept.move_to_end(key)
 
     def forget(self, key: int) -> None:
         """End a sequence, if there is one."""
-        self._kept.pop(key, None)
+        with self._lock:
+            self._kept.pop(key, None)
+
+    def _unknown(self) -> SequenceRefused:
+        return SequenceRefused(
+            SequenceNotFound(
+                "the sequence is not known: it never started, it ended, one of its requests "
+                f"was not answered, or it was silent for {self._idle_s:g} s; {ANEW}"
+            )
+        )
+
+    def _too_many(self) -> SequenceRefused:
+        return SequenceRefused(
+            TooManySequences(
+                f"{self._most} sequences are open, as many as may be (max_sequences)",
+                retry_after=self._idle_s,
+            )
+        )
 
     def _expire(self) -> None:
         now = self._clock()

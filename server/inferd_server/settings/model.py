@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from importlib.util import find_spec
@@ -19,6 +20,9 @@ from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, S
 from inferd_server.settings.security import SecuritySettings
 from inferd_server.settings.store import StoreSettings
 
+ALL = "all"
+GPU = re.compile(r"\d{1,4}|(GPU|MIG)-[0-9a-fA-F/-]+")
+"""The index of a GPU, or the beginning of a UUID."""
 PROVIDER = "ExecutionProvider"
 """The end of every name of a provider of ONNX Runtime."""
 SOCKET_PATH_BYTES = 107
@@ -212,11 +216,30 @@ class EngineSettings(Section):
         description="folder of TensorRT plans: models run on TensorRT, and on ONNX Runtime where "
         "that cannot be or while their plan is built; empty: ONNX Runtime alone",
     )
+    gpus: tuple[str, ...] = Field(
+        (ALL,),
+        description="GPUs and slices of GPUs (MIG) that each get a worker process, where a GPU is "
+        "asked for: all that are visible, or indexes and UUIDs with commas between",
+    )
+    gpu_wait: Literal["auto", "spin", "yield", "block"] = Field(
+        "auto",
+        description="how a thread waits for TensorRT's runs: spin and yield keep a core busy and "
+        "answer soonest, block sleeps; auto: as CUDA does, spin where cores are enough",
+    )
     cpu_fallback: bool = Field(
         True,
         description="serve on the processor where a GPU was asked for and worker processes that "
         "use it end again and again before they serve",
     )
+
+    @field_validator("gpus")
+    @classmethod
+    def _gpus(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Refuse what names no GPU."""
+        for name in value if value != (ALL,) else ():
+            if not GPU.fullmatch(name):
+                raise ValueError(f"{name!r} is no GPU; all, 0, or GPU-... or MIG-... was expected")
+        return value or (ALL,)
 
     @field_validator("engine_providers")
     @classmethod

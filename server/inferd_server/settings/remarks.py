@@ -39,6 +39,11 @@ def remarks(
         said += [f"{name} has no effect {where}" for name in sorted(split & set(given))]
     if not replicas and "replicas" in given:
         said.append("replicas has no effect without them: processes: replicas asks for them")
+    gpu = settings.engine.plan_store or settings.engine.engine_providers
+    if "gpus" in given and not (fronts and gpu):
+        said.append(
+            "gpus has no effect without processes: split, and plan_store or engine_providers"
+        )
     if cache.cache_redis_password_file and not cache.cache_redis_url:
         said.append("cache_redis_password_file has no effect without cache_redis_url")
     return said

@@ -17,7 +17,7 @@ from inferd_engines.tensorrt.errors import (
 from inferd_engines.tensorrt.host import host_of
 from inferd_engines.tensorrt.key import Gpu as Card
 from inferd_engines.tensorrt.key import compatible, key_of
-from inferd_engines.tensorrt.opener import Gpu, wanted_on
+from inferd_engines.tensorrt.opener import Gpu, TensorRTOpener, wanted_on
 from inferd_engines.tensorrt.options import BuildOptions, flags_of, options_from
 from onnx import TensorProto, helper
 
@@ -94,6 +94,17 @@ def test_a_model_says_how_its_engine_waits(host: Host, wait: str) -> None:
     assert engine.run(ROW, {}, 1)["OUTPUT0"][0, 0] == 2
     assert bool(host.bench.standin.event_flags() & BLOCKING_SYNC) is (wait == "block")
     engine.close()
+
+
+def test_a_model_that_says_nothing_waits_as_the_server_does(host: Host) -> None:
+    host.open_built().close()
+    gpu = Gpu(host.bench.library, host.bench.device)
+    opener = TensorRTOpener(host.store, host.reference, host.builds, lambda: gpu, block=True)
+    opener(host.model, OPTIONS).close()
+    assert host.bench.standin.event_flags() & BLOCKING_SYNC
+    spinning = replace(OPTIONS, extra={**OPTIONS.extra, "tensorrt.wait": "spin"})
+    opener(host.model, spinning).close()
+    assert not host.bench.standin.event_flags() & BLOCKING_SYNC
 
 
 def test_a_way_to_wait_that_there_is_not_is_named(host: Host) -> None:

@@ -16,8 +16,10 @@ class Request:
     arrived: float = 0.0
     deadline: float | None = None
     level: int = 0
-    ordered: bool = False
+    sequence: int = 0
+    delay_at: float = float("inf")
     cancelled: bool = False
+    trial: bool = False
     stream: object | None = None
 
 

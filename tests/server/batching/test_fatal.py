@@ -9,8 +9,9 @@ import pytest
 from inferd_engines.engine import Engine, EngineError, EngineOptions, Overlapping
 from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.job import Job
+from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue
-from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import EngineFailure, ModelNotReady
 

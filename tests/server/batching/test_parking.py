@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,6 @@ from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
 from inferd_server.models.version import Handle
-from inferd_server.processes.link.worker_end import LinkRequest
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.engine import DOUBLING, FakeEngine, double
@@ -60,17 +61,32 @@ def many(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
+def instance_of(queue: BatchQueue, engine: FakeEngine, parks: bool) -> Instance:
+    """Return an instance that has started."""
+    runner: Runner = Runner(engine, True, lambda _: None, time.monotonic)
+    work = Work(queue, runner, parks=parks)
+    instance = Instance(engine.name, lambda: engine, lambda _: work, raised)
+    instance.start().result(WITHIN)
+    return instance
+
+
+def instances_of(
+    queue: BatchQueue, engines: Sequence[FakeEngine], parks: int | None
+) -> list[Instance]:
+    """Return an instance for each engine; the first ones park, all of them by default."""
+    most = len(engines) if parks is None else parks
+    return [instance_of(queue, engine, place < most) for place, engine in enumerate(engines)]
+
+
 class Local:
     """One model of one process."""
 
-    def __init__(self, engine: FakeEngine) -> None:
-        self.queue: BatchQueue = BatchQueue(BatchBounds(4), FakeClock())
+    def __init__(self, *engines: FakeEngine, rows: int = 4, parks: int | None = None) -> None:
+        self.queue: BatchQueue = BatchQueue(BatchBounds(rows), time.monotonic)
         self.arena = Arena(64, 10**6)
-        runner: Runner[Job] = Runner(engine, True, lambda _: None, FakeClock())
-        self.instance = Instance(
-            "local", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
-        )
-        self.instance.start().result(WITHIN)
+        self.together = nullcontext()
+        self.instances = instances_of(self.queue, engines, parks)
+        self.instance = self.instances[0]
 
     def send(self, value: float) -> Caller:
         caller = Caller()
@@ -79,35 +95,36 @@ class Local:
 
     def close(self) -> None:
         self.queue.close()
-        assert self.instance.join(WITHIN)
+        assert all(instance.join(WITHIN) for instance in self.instances)
 
 
 class Linked:
     """One model of a worker process."""
 
-    def __init__(self, made: LinkBench, engine: FakeEngine) -> None:
-        dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        self.queue = made.inbox.open(dtypes, BatchBounds(4))
+    def __init__(
+        self, made: LinkBench, *engines: FakeEngine, rows: int = 4, parks: int | None = None
+    ) -> None:
+        dtypes = [tensor.dtype for tensor in engines[0].signature.inputs]
+        self.queue = made.inbox.open(dtypes, BatchBounds(rows))
         self.bench = made
-        runner: Runner[LinkRequest] = Runner(engine, True, lambda _: None, time.monotonic)
-        self.instance = Instance(
-            "linked", lambda: engine, lambda _: Work(self.queue, runner, parks=True), raised
-        )
-        self.instance.start().result(WITHIN)
+        # What is sent meanwhile, the worker finds at once.
+        self.together = made.inbox.lock
+        self.instances = instances_of(self.queue, engines, parks)
+        self.instance = self.instances[0]
 
     def send(self, value: float) -> Caller:
         return self.bench.fronts[0].send(Target(self.queue.number), value)
 
     def close(self) -> None:
         self.queue.close()
-        assert self.instance.join(WITHIN)
+        assert all(instance.join(WITHIN) for instance in self.instances)
 
 
 def raised(error: BaseException) -> None:
     raise AssertionError("the instance ended") from error
 
 
-Make = Callable[[FakeEngine], Local | Linked]
+Make = Callable[..., Local | Linked]
 
 
 @pytest.fixture(params=["one process", "worker process"])
@@ -116,7 +133,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
         yield Local
         return
     with bench() as made:
-        yield lambda engine: Linked(made, engine)
+        yield partial(Linked, made)
 
 
 def test_a_model_without_requests_has_no_thread_and_answers_the_next_one(make: Make) -> None:
@@ -168,6 +185,24 @@ def test_requests_that_wait_are_counted_though_their_engine_is_busy(make: Make) 
     engine.release()
     for caller in (first, *others):
         assert caller.wait().answers == 1
+    model.close()
+
+
+@pytest.mark.parametrize("parks", [0, 3, 4])
+def test_as_many_instances_run_as_requests_come_at_once(make: Make, parks: int) -> None:
+    engines = [OnTheProcessor() for _ in range(4)]
+    model = make(*engines, rows=1, parks=parks)
+    for _ in range(20):
+        assert all(instance.join(WITHIN) for instance in model.instances[:parks])
+        for engine in engines:
+            engine.hold()
+        with model.together:
+            callers = [model.send(float(value)) for value in range(4)]
+        # All of them begin before any is let go.
+        assert all(engine.running.wait(WITHIN) for engine in engines)
+        for engine in engines:
+            engine.release()
+        assert [caller.wait().output for caller in callers] == [rows_of(2.0 * n) for n in range(4)]
     model.close()
 
 

@@ -56,6 +56,28 @@ def test_nobody_is_overtaken_by_who_came_later_than_the_head_start(
                 assert earlier.arrived <= request.arrived
 
 
+def test_who_waited_for_long_enough_waits_behind_all_others_from_then_on() -> None:
+    clock = FakeClock()
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(1, levels=2, delays=True), clock)
+    delayed = [Request(level=0, delay_at=5.0), Request(level=1, delay_at=5.0)]
+    others = [Request(level=1, arrived=1.0), Request(level=0, arrived=2.0)]
+    gone = Request(level=0, delay_at=5.0)
+    for request in (*delayed, *others, gone):
+        assert queue.submit(request)
+    clock.advance(4.0)
+    assert queue.poll().run == (delayed.pop(0),)
+    clock.advance(1.0)
+    assert queue.poll().run == (others[0],)
+    # Also behind those that come later.
+    others.append(Request(level=1, arrived=5.0))
+    assert queue.submit(others[-1])
+    assert queue.withdraw(gone)
+    assert [queue.poll().run for _ in range(2)] == [(others[1],), (others[2],)]
+    assert queue.waiting_requests == 1
+    assert queue.poll().run == (delayed[0],)
+    assert queue.rows == 0
+
+
 def test_a_request_of_any_priority_can_be_withdrawn() -> None:
     queue: BatchQueue[Request] = BatchQueue(LIMITS, FakeClock())
     low = Request(level=2)

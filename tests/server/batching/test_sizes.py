@@ -7,7 +7,9 @@ from itertools import accumulate
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.decision import BatchBounds, next_batch, padding, worth_running
+from inferd_server.batching.batch_size import padding, worth_running
+from inferd_server.batching.decision import BatchBounds, next_batch
+from inferd_server.batching.run_costs import RunCosts
 
 from tests.server.batching.requests import Request
 
@@ -49,7 +51,7 @@ def test_something_runs_and_no_more_is_wasted_than_without_the_choice(requests: 
 def test_requests_that_are_left_behind_lead_the_next_batch() -> None:
     waiting = [Request(rows=1, key="a", arrived=float(place)) for place in range(9)]
     limits = BatchBounds(16, 0.0, SIZES)
-    first = next_batch(waiting, 20.0, limits)
+    first = next_batch(waiting, 20.0, limits, RunCosts())
     assert list(first.run) == waiting[:8]
-    second = next_batch(waiting[8:], 20.0, limits)
+    second = next_batch(waiting[8:], 20.0, limits, RunCosts())
     assert list(second.run) == waiting[8:]

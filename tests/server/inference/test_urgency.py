@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.monitoring.phases import Execution
 
 from tests import models
 from tests.fakes.engine import FakeEngine
@@ -29,6 +29,10 @@ from tests.server.serving import (
 )
 
 LONG = 3600.0
+FAKE_ROW = ((np.dtype(np.float32), (4,)),)
+SLOW = 400_000
+"""Rounds that take more than SHORT seconds anywhere."""
+SHORT = 0.1
 
 
 def request_of(value: float, **parameters: int) -> ModelInferRequest:
@@ -54,10 +58,11 @@ class Held:
         return [float(row[0]) for inputs in ran for row in inputs if row[0] >= 0]
 
     def knows(self, rows: int, seconds: float) -> None:
-        """Let the server have learned what runs take."""
+        """Let the server have learned what runs take, from two of them."""
         assert self.server.server is not None
         handle = self.server.server.repository.resolve("fake", "")
-        handle.forecast.learn(Execution(rows, 0.0, 0.0, seconds), time.monotonic())
+        for _ in range(2):
+            handle.forecast.costs.learn(FAKE_ROW, rows, seconds, time.monotonic())
 
 
 @pytest.fixture
@@ -113,19 +118,19 @@ def test_a_timeout_of_ages_does_not_keep_others_from_theirs(held: Held) -> None:
 def test_priorities_decide_who_is_next(held: Held) -> None:
     busy = occupy(held.server, held.engine)
     sent = []
-    for value, priority in ((3.0, 3), (2.0, 2), (1.0, 1), (2.5, 0)):
+    for value, priority in ((3.0, 3), (2.0, 2), (1.0, 1), (2.5, 0), (2.7, 4)):
         sent.append(held.send(request_of(value, priority=priority)))
         waiting(held.server, len(sent))
     held.engine.release()
     for call in (busy, *sent):
         call.result(PATIENCE)
-    # 0 stands for the middle one.
-    assert held.values() == [1.0, 2.0, 2.5, 3.0]
+    # 0, and what the model does not have, stand for the middle one.
+    assert held.values() == [1.0, 2.0, 2.5, np.float32(2.7), 3.0]
 
 
 @pytest.mark.parametrize(
     ("parameters", "words"),
-    [({"priority": 4}, "priority is 4; the model has 3"), ({"timeout": -1}, "timeout is -1")],
+    [({"priority": -1}, "priority is -1"), ({"timeout": -1}, "timeout is -1")],
 )
 def test_what_cannot_be_meant_is_refused(
     held: Held, parameters: dict[str, int], words: str
@@ -197,3 +202,46 @@ def test_requests_with_timeouts_and_priorities_are_answered_everywhere(
             caller.start()
         done.wait()
     assert found == {1.0: 2.0, 2.0: 4.0, 3.0: 6.0}
+
+
+@pytest.fixture(scope="module", params=[running, running_split], ids=["one process", "split"])
+def rounds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
+    """A model whose requests say how long they take."""
+    yaml = {"rounds": "max_batch_size: 0\n"}
+    folder = tmp_path_factory.mktemp("models")
+    with request.param(models.repository(folder, {"rounds": models.rounds()}, yaml)) as server:
+        yield server
+
+
+def rounds_of(count: int, **parameters: int) -> ModelInferRequest:
+    request = infer_request("rounds", {"ROUNDS": np.array([count], np.int64)})
+    for name, number in parameters.items():
+        request.parameters[name].int64_param = number
+    return request
+
+
+def test_slow_runs_that_are_over_refuse_nobody_for_long(rounds: Running) -> None:
+    for _ in range(3):
+        rounds.infer(rounds_of(SLOW))
+    until, served = time.monotonic() + PATIENCE, 0
+    while served < 3:
+        call = rounds.stub.ModelInfer.future(rounds_of(1), timeout=SHORT)
+        error = call.exception(PATIENCE)
+        served = 0 if error else served + 1
+        assert time.monotonic() < until, "refused for ever"
+
+
+@pytest.mark.parametrize("of", ["call", "request"])
+def test_a_deadline_teaches_what_runs_take_whoever_sets_it(rounds: Running, of: str) -> None:
+    until, reason = time.monotonic() + PATIENCE, ""
+    while reason != "DEADLINE_TOO_SHORT":
+        request = rounds_of(SLOW, **({} if of == "call" else {"timeout": int(SHORT * 1e6)}))
+        call = rounds.stub.ModelInfer.future(request, timeout=SHORT if of == "call" else PATIENCE)
+        error = call.exception(PATIENCE)
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED or "wait" in error.details()
+        # What ended here by itself has no details of the server's.
+        told = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
+        reason = details(error)[0].reason if told else ""
+        assert time.monotonic() < until, "nobody is refused"

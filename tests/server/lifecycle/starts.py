@@ -80,7 +80,7 @@ MODEL_SETTINGS: Sequence[str] = (
     "max_queue_wait_ms: 30000",
     "priority_levels: 16\npriority_head_start_ms: 0\npriority_queue_rows: {16: 64}",
     "priority_levels: 3\ndefault_priority: 3",
-    "target_p99_ms: 0.5",
+    "queue_policy: {default_timeout_ms: 3600000, timeout_action: delay}",
     "weight: 0.001",
     "instances: 3",
     "warm_up: []",

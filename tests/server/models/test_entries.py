@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from inferd_server.batching.forecast import Forecast
 from inferd_server.batching.job import Job
-from inferd_server.batching.latency import Forecast
 from inferd_server.batching.queue import BatchQueue
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import InvalidInput, ModelNotFound, ModelNotReady, VersionNotFound
@@ -22,7 +22,7 @@ def handle_of(name: str = "m", version: int = 1) -> Handle:
     queue: BatchQueue[Job] = BatchQueue(bounds.limits, FakeClock())
     arena = Arena(bounds.max_queue_rows, bounds.max_queue_bytes)
     config = ModelConfig()
-    statistics, forecast = Statistics(), Forecast(4)
+    statistics, forecast = Statistics(), Forecast(bounds.limits)
     return Handle(
         name,
         version,

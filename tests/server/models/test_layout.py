@@ -163,7 +163,10 @@ def test_an_empty_model_yaml_says_nothing(tmp_path: Path) -> None:
         ("max_batch_size: true", "max_batch_size: Input should be a valid integer (it is True)"),
         ("max_queue_delay_ms: .nan", "max_queue_delay_ms: "),
         ("max_queue_delay_ms: .inf", "max_queue_delay_ms: "),
-        ("sequence: {}\ninstances: 2", "a model with sequences has one instance and one priority"),
+        (
+            "sequence: {}\npriority_levels: 2",
+            "a model with sequences has one priority, and delays no request",
+        ),
         ("sequence: {idle_s: 0}", "sequence.idle_s: Input should be greater than 0"),
         ("priority_levels: 17", "priority_levels: Input should be less than or equal to 16"),
         ("default_priority: 2", "default_priority is 2, and priority_levels 1"),

@@ -104,8 +104,11 @@ class Readiness:
 class Callers:
     """Threads that send requests all the time and check every answer."""
 
-    def __init__(self, server: Split, count: int = 6, timeout: float = PATIENCE / 2) -> None:
+    def __init__(
+        self, server: Split, count: int = 6, timeout: float = PATIENCE / 2, model: str = "scaled"
+    ) -> None:
         self._server = server
+        self._model = model
         self._timeout = timeout
         self._stop = threading.Event()
         self._lock = threading.Lock()
@@ -143,7 +146,7 @@ class Callers:
                 self._one(stub, values.tolist())
 
     def _one(self, stub: GRPCInferenceServiceStub, values: list[float]) -> None:
-        request = infer_request("scaled", rows(*values), ident=str(values))
+        request = infer_request(self._model, rows(*values), ident=str(values))
         try:
             answer = stub.ModelInfer(request, timeout=self._timeout, wait_for_ready=True)
         except grpc.RpcError as error:

@@ -8,8 +8,9 @@ from queue import SimpleQueue
 
 import pytest
 from inferd_server.processes.channel import PeerLost
-from inferd_server.processes.children import WORKER_LOST, Children, Links
+from inferd_server.processes.children import WORKER_LOST, Children, Events
 from inferd_server.processes.link.layout import Layout
+from inferd_server.processes.links import Links
 from inferd_server.processes.messages import Attach, Detach, WorkerGone
 from inferd_server.processes.policy import LIMIT, restart_delay
 from inferd_server.processes.spawn import Child
@@ -44,12 +45,17 @@ class Bench:
         self.children = Children(
             self.links,
             threading.RLock(),
-            self.spawn,
-            lambda child, message: None,
-            lambda: None,
-            lambda child, code: None,
-            self.reasons.put,
+            self.events(),
             lambda seconds, task: self.later.put((seconds, task)),
+        )
+
+    def events(self) -> Events:
+        return Events(
+            spawn=self.spawn,
+            handle=lambda child, message: None,
+            changed=lambda: None,
+            died=lambda child, code: None,
+            gave_up=lambda role, index, reason: self.reasons.put(reason),
         )
 
     def spawn(self, role: str, index: int) -> Child:
@@ -102,9 +108,9 @@ def test_a_new_worker_gets_a_link_only_once_its_front_forgot_the_old_one(bench: 
     for name in ("front-0", "front-1"):
         assert bench[name].hears() == WorkerGone(WORKER_LOST)
     worker = bench.again()
-    bench.children.disconnected(bench["front-1"].child)
+    bench.children.disconnected(bench["front-1"].child, 0)
     assert worker.hears() == Attach(1)
-    bench.children.disconnected(bench["front-0"].child)
+    bench.children.disconnected(bench["front-0"].child, 0)
     assert worker.hears() == Attach(0)
     # The fronts did it themselves.
     assert bench.links.begun_anew == []
@@ -115,9 +121,9 @@ def test_a_front_that_owes_two_answers_is_served_after_the_second(bench: Bench) 
     bench.again().die()
     worker = bench.again()
     front = bench["front-0"].child
-    bench.children.disconnected(front)
+    bench.children.disconnected(front, 0)
     assert worker.channel.told.empty()
-    bench.children.disconnected(front)
+    bench.children.disconnected(front, 0)
     assert worker.hears() == Attach(0)
 
 
@@ -142,7 +148,7 @@ def test_a_front_that_dies_with_the_worker_comes_back_with_it(bench: Bench) -> N
     for start in starts:
         start()
         bench.next()
-    bench.children.disconnected(bench["front-0"].child)
+    bench.children.disconnected(bench["front-0"].child, 0)
     worker = bench["worker"]
     assert {worker.hears(), worker.hears()} == {Attach(0), Attach(1)}
     assert bench.links.begun_anew == [1]
@@ -160,7 +166,7 @@ def test_a_front_that_comes_back_before_the_worker_is_seen_lost_is_told_of_it(
     assert front.hears() == WorkerGone(WORKER_LOST)
     worker = bench.again()
     assert worker.channel.told.empty()
-    bench.children.disconnected(front.child)
+    bench.children.disconnected(front.child, 0)
     assert worker.hears() == Attach(1)
 
 
@@ -269,11 +275,7 @@ class ReplicaBench(Bench):
         self.children = Children(
             self.links,
             threading.RLock(),
-            self.spawn,
-            lambda child, message: None,
-            lambda: None,
-            lambda child, code: None,
-            self.reasons.put,
+            self.events(),
             lambda seconds, task: self.later.put((seconds, task)),
             replicas=2,
         )
@@ -293,7 +295,7 @@ def replicas() -> Iterator[ReplicaBench]:
 
 def test_replicas_have_no_worker(replicas: ReplicaBench) -> None:
     assert sorted(replicas.doubles) == ["replica-0", "replica-1"]
-    assert replicas.children.worker is None
+    assert replicas.children.live_workers() == []
     assert replicas.children.everyone() == replicas.children.live_endpoints()
 
 

@@ -42,6 +42,8 @@ CONFIGS = [
             "priority_queue_rows": {1: 4},
             "versions": [1, 7],
             "labels": {"OUTPUT0": ["a", "b"]},
+            "queue_policy": {"default_timeout_ms": 2.5, "allow_timeout_override": False},
+            "priority_queue_policy": {3: {"timeout_action": "delay"}},
             "sequence": None,
             "response_cache": {"ttl_s": 1.5},
             "warm_up": [],
@@ -194,8 +196,8 @@ def test_what_counts_is_a_plain_number_on_its_way() -> None:
 
 def test_numbers_of_numpy_are_plain_numbers_on_their_way() -> None:
     layout = Layout(np.int64(8), np.int32(4096), np.uint8(64))
-    assert unpack(pack(Told(ProcessPlace(Settings(), 0, layout, (), (), 1, "")))) == Told(
-        ProcessPlace(Settings(), 0, Layout(8, 4096, 64), (), (), 1, "")
+    assert unpack(pack(Told(ProcessPlace(Settings(), 0, layout, (), (), (1,), "")))) == Told(
+        ProcessPlace(Settings(), 0, Layout(8, 4096, 64), (), (), (1,), "")
     )
 
 

@@ -15,8 +15,9 @@ from inferd_server.models.entries import UNLOADED
 from inferd_server.models.overrides import Override
 from inferd_server.models.version import Description, ModelBounds
 from inferd_server.processes.channel import PeerLost
-from inferd_server.processes.holders import NOT_EVERYWHERE, Holders, together
+from inferd_server.processes.holders import Holders
 from inferd_server.processes.messages import Load, ModelRecord, ModelRecords, Opened, Taking, Unload
+from inferd_server.processes.together import NOT_EVERYWHERE, together
 
 from tests.fakes.child import WITHIN, FakeChild
 

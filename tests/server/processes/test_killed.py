@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.processes.link.inputs import class_of
 from inferd_server.processes.link.layout import LINE
 
@@ -19,6 +21,7 @@ from tests.server.processes.split import (
     Split,
     split_process,
 )
+from tests.server.serving import arrays, infer_request, rows
 
 READY_FALSE_S = 1.0
 """What the product promises: within this time readiness tells that the worker is gone."""
@@ -26,7 +29,9 @@ READY_FALSE_S = 1.0
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models.repository(tmp_path_factory.mktemp("models"), {"scaled": models.scale(2.0)})
+    folder = tmp_path_factory.mktemp("models")
+    served = {"scaled": models.scale(2.0), "summing": models.summing()}
+    return models.repository(folder, served, {"summing": models.SUMMING})
 
 
 @pytest.fixture
@@ -81,6 +86,36 @@ def test_a_killed_worker_costs_nobody_a_request_sent_before_or_after(server: Spl
 @pytest.mark.timeout(900)
 def test_a_worker_that_is_killed_a_hundred_times(server: Split) -> None:
     kill_the_worker(server, 100)
+
+
+def test_steps_of_a_sequence_whose_worker_is_killed_are_answered_in_order_or_told_the_end(
+    server: Split,
+) -> None:
+    with server.channel() as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        sent = [step(place) for place in range(500)]
+        answers = stub.ModelStreamInfer(iter(sent), timeout=60.0)
+        found = [next(answers)]
+        server.kill("worker")
+        found += answers
+        good = [arrays(answer.infer_response) for answer in found if not answer.error_message]
+        told = [answer.error_message for answer in found if answer.error_message]
+        # As many as were answered, each on the one before it, and then none.
+        assert [one["OUTPUT0"][0, 0] for one in good] == [n + 1.0 for n in range(len(good))]
+        assert all(not answer.error_message for answer in found[: len(good)])
+        assert len(found) == 500
+        assert all("sequence" in text or "worker" in text for text in told), set(told)
+        readiness = Readiness(server)
+        readiness.wait_for(SERVING)
+        readiness.close()
+
+
+def step(place: int) -> ModelInferRequest:
+    """Return a step of one sequence, which the first one starts."""
+    request = infer_request("summing", rows(1.0))
+    request.parameters["sequence_id"].int64_param = 7
+    request.parameters["sequence_start"].bool_param = not place
+    return request
 
 
 def kill_fronts(server: Split, times: int) -> None:

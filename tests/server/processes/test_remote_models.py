@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from inferd_engines.engine import Signature
@@ -13,12 +14,13 @@ from inferd_server.inference.cacheable import owners
 from inferd_server.models.config import ModelConfig, SequenceConfig
 from inferd_server.models.entries import State
 from inferd_server.models.version import Description, ModelBounds
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.messages import ModelRecord
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.remote_models import RemoteModels
+from inferd_server.processes.remote_models import RemoteLine, RemoteModels
 from inferd_server.processes.retry import RetryingLink
 
 from tests.fakes.clock import FakeClock
@@ -45,7 +47,7 @@ def record(
     about = None
     if number is not None:
         about = Description(name, 1, config, signature, BOUNDS, "fake", "", "", number=number)
-    return ModelRecord(name, 1, state, reason, about)
+    return ModelRecord(name, 1, state, reason, about, {} if number is None else {0: number})
 
 
 def small(told: ModelRecord) -> ModelRecord:
@@ -64,7 +66,8 @@ def dispatch_of(wait_s: float) -> RetryingLink:
     wake = os.eventfd(0, os.EFD_NONBLOCK)
     link = FrontLink(LinkMemory(create(LAYOUT), LAYOUT), wake)
     quarantine = Quarantine(60.0, FakeClock())
-    return RetryingLink(link, quarantine, wait_s, FakeClock(), lambda _seconds, _task: None)
+    links = FrontLinks([link])
+    return RetryingLink(links, quarantine, wait_s, FakeClock(), lambda _seconds, _task: None)
 
 
 @pytest.fixture
@@ -246,3 +249,69 @@ def test_a_model_whose_sequences_are_lost_refuses_until_the_next_worker_serves_i
     patient.lose()
     with pytest.raises(ModelNotReady, match=LOST):
         patient.remote_models.resolve("m", "")
+
+
+def on(numbers: dict[int, int], state: str = "READY", **told: object) -> ModelRecord:
+    """A record of a version that these workers serve, by what they call it."""
+    return replace(record(next(iter(numbers.values()), None), state), workers=numbers, **told)  # type: ignore[arg-type]
+
+
+def targets(remote_models: RemoteModels) -> dict[int, int]:
+    queue = remote_models.resolve("m", "").queue
+    assert isinstance(queue, RemoteLine)
+    return dict(queue.numbers)
+
+
+def test_a_version_that_another_worker_serves_too_keeps_its_handle(
+    remote_models: RemoteModels,
+) -> None:
+    remote_models.update([on({0: 1})])
+    handle = remote_models.resolve("m", "")
+    remote_models.update([on({0: 1, 1: 5})])
+    assert remote_models.resolve("m", "") is handle
+    assert targets(remote_models) == {0: 1, 1: 5}
+    remote_models.update([on({1: 5})])
+    assert remote_models.resolve("m", "") is handle
+    assert targets(remote_models) == {1: 5}
+
+
+def test_a_version_that_is_loaded_anew_in_one_worker_is_another_handle(
+    remote_models: RemoteModels,
+) -> None:
+    remote_models.update([on({0: 1, 1: 5})])
+    handle = remote_models.resolve("m", "")
+    remote_models.update([on({0: 2, 1: 5})])
+    assert remote_models.resolve("m", "") is not handle
+    assert handle.queue.closed  # type: ignore[attr-defined]
+    assert targets(remote_models) == {0: 2, 1: 5}
+
+
+def test_a_version_goes_on_in_the_workers_that_are_left(patient: Patient) -> None:
+    remote_models = patient.remote_models
+    remote_models.update([on({0: 1, 1: 5}), record(2, name="other")])
+    handle = remote_models.resolve("m", "")
+    remote_models.lose(LOST, 1)
+    assert remote_models.resolve("m", "") is handle
+    assert targets(remote_models) == {0: 1}
+    assert [entry.state for entry in remote_models.entries()] == [State.READY] * 2
+    remote_models.lose(LOST, 0)
+    assert [entry.returning for entry in remote_models.entries()] == [True, True]
+    # The last one that served it may have been either.
+    remote_models.update([on({1: 1})], settled=False)
+    assert targets(remote_models) == {1: 1}
+    assert remote_models.resolve("m", "") is not handle
+
+
+def test_what_waits_for_a_worker_is_kept_while_others_tell_of_theirs(patient: Patient) -> None:
+    remote_models = patient.remote_models
+    remote_models.update([on({1: 1}), record(2, name="other")])
+    remote_models.lose(LOST, 1)
+    caller = patient.send()
+    awaited = on({}, "UNAVAILABLE", reason=LOST, returning=True)
+    # All others have tried everything, and the lost one is told of.
+    remote_models.update([awaited, record(2, name="other")])
+    remote_models.update([on({}, "LOADING"), record(2, name="other")], settled=False)
+    remote_models.update([awaited, record(2, name="other")], settled=False)
+    assert (caller.answers, patient.retrying.held) == (0, 1)
+    remote_models.update([on({}, "UNAVAILABLE", reason="its GPU is given up")])
+    assert isinstance(caller.error, ModelNotReady)

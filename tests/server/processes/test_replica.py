@@ -18,8 +18,8 @@ from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.models.overrides import Override
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
-from inferd_server.processes.children import Links
 from inferd_server.processes.link.inputs import layout_of
+from inferd_server.processes.links import Links
 from inferd_server.processes.ports import ReservedPort
 from inferd_server.processes.replica import ReplicaProcess
 from inferd_server.settings.sources import load_settings

@@ -12,9 +12,13 @@ NOW = 100.0
 
 
 def lost(
-    sent: int = 1, begun: int = 1, deadline: float | None = None, cancelled: bool = False
+    sent: int = 1,
+    begun: int = 1,
+    deadline: float | None = None,
+    cancelled: bool = False,
+    sequence: int = 0,
 ) -> Lost:
-    job = SimpleNamespace(deadline=deadline, cancelled=cancelled)
+    job = SimpleNamespace(deadline=deadline, cancelled=cancelled, sequence=sequence)
     return Lost(job, SimpleNamespace(), History(sent, begun))  # type: ignore[arg-type]
 
 
@@ -32,6 +36,9 @@ def lost(
         (lost(deadline=NOW), 10.0, Fate.EXPIRED),
         (lost(deadline=NOW + START_S / 2), 10.0, Fate.LOST),
         (lost(deadline=NOW + START_S), 10.0, Fate.RETRY),
+        (lost(begun=0, sequence=1), 10.0, Fate.STATELESS),
+        (lost(sequence=1), 0.0, Fate.STATELESS),
+        (lost(sequence=1, deadline=NOW), 10.0, Fate.EXPIRED),
         (lost(sent=SENDS - 1, begun=0), 10.0, Fate.RETRY),
         (lost(sent=SENDS, begun=0), 10.0, Fate.LOST),
     ],

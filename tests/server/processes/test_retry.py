@@ -16,9 +16,11 @@ from inferd_server.errors import (
     InvalidInput,
     ModelNotReady,
     QueueFull,
+    SequenceNotFound,
     WorkerLost,
 )
 from inferd_server.inference.infer_request import cancel
+from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.quarantine import Quarantine, fingerprint
 from inferd_server.processes.retry import RetryingLink
 
@@ -52,7 +54,7 @@ class Rig:
         self.engines: list[FakeEngine] = []
         self.jobs: dict[int, Job] = {}
         self.retrying = RetryingLink(
-            self.front.link,
+            FrontLinks([self.front.link]),
             self.quarantine,
             wait_s,
             lambda: time.monotonic() + self.passed,
@@ -71,18 +73,19 @@ class Rig:
     def engine(self) -> FakeEngine:
         return self.engines[-1]
 
-    def send(self, *values: float, deadline: float | None = None) -> Caller:
+    def send(self, *values: float, deadline: float | None = None, sequence: int = 0) -> Caller:
         caller = Caller()
         arrived = time.monotonic()
         job = job_of(self.front.arena, values, caller, arrived=arrived, deadline=deadline)
+        job.sequence = sequence
         self.jobs[id(caller)] = job
         assert self.retrying.submit(job, self.target)
         return caller
 
-    def running(self, *values: float) -> Caller:
+    def running(self, *values: float, sequence: int = 0) -> Caller:
         """Send a request and return once it runs; the engine stays held."""
         self.engine.hold()
-        caller = self.send(*values)
+        caller = self.send(*values, sequence=sequence)
         assert self.engine.running.wait(WITHIN)
         return caller
 
@@ -241,6 +244,24 @@ def test_nothing_is_sent_again_where_that_is_off_or_no_time_is_left() -> None:
         assert isinstance(hurried.wait().error, WorkerLost)
         made.begin()
         assert patient.wait().output == rows_of(6)
+
+
+def test_steps_of_sequences_are_not_sent_again_and_their_callers_are_told_at_once() -> None:
+    with rig() as made:
+        steps = [made.running(1.0, sequence=7), made.send(2.0, sequence=7)]
+        other = made.send(3.0)
+        made.die()
+        # Those that ran and those that waited alike: what they build on is gone.
+        for step in steps:
+            error = step.wait().error
+            assert isinstance(error, SequenceNotFound)
+            assert str(error).startswith("the worker process was lost, and the sequence with it")
+        assert made.retrying.held == 1
+        late = made.send(4.0, sequence=7)
+        assert isinstance(late.wait().error, SequenceNotFound)
+        made.begin()
+        assert other.wait().output == rows_of(6)
+        assert values(made.engine) == [[3.0]]
 
 
 def test_a_caller_who_goes_away_while_the_request_waits_frees_it_at_once() -> None:

@@ -11,6 +11,7 @@ import pytest
 from inferd_server.errors import PermissionDenied
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
+from inferd_server.processes.policy import ServerPlan
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child
 from inferd_server.processes.supervisor import Supervisor
 from inferd_server.settings.sources import load_settings
@@ -57,7 +58,7 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
     )
     logs = LogControl(settings.log, io.StringIO())
     fronts, replicas = (0, 1) if role == REPLICA else (1, 0)
-    supervisor = Supervisor(settings, logs, fronts, lambda: None, spawn, replicas=replicas)
+    supervisor = Supervisor(settings, logs, ServerPlan(fronts, replicas), lambda: None, spawn)
     supervisor.start()
     try:
         return channel.outcome.get(timeout=WITHIN)
@@ -76,7 +77,7 @@ def outcome(tmp_path: Path, role: str, message: object) -> Exception | None:
         (FRONT, messages.Stop(0.0)),
         (WORKER, messages.RegisterRegion("r", "/key", 0, 1)),
         (WORKER, "anything"),
-        (WORKER, messages.Opened("m")),
+        (WORKER, messages.Load("m")),
         (REPLICA, messages.Stop(0.0)),
         (REPLICA, messages.Disconnected()),
         (REPLICA, messages.Condition(ready=True, draining=False)),
@@ -92,6 +93,7 @@ def test_what_is_not_its_own_is_refused(tmp_path: Path, role: str, message: obje
         (FRONT, messages.Ping()),
         (WORKER, messages.ModelRecords((FORGED,), settled=False)),
         (REPLICA, messages.ModelRecords((FORGED,), settled=False)),
+        (WORKER, messages.Opened("m")),
         (REPLICA, messages.Opened("m")),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from inferd_engines.devices import Device
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.monitoring.snapshot import MetricsSnapshot
+from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 from inferd_server.monitoring.statistics import Duration, Statistics
-from inferd_server.processes import shared_state as totals
-from inferd_server.processes.messages import Measured
-from inferd_server.processes.shared_state import Totals
+from inferd_server.processes import totals
+from inferd_server.processes.messages import Measured, ModelRecord
+from inferd_server.processes.totals import Totals, states_of
 
 from tests.fakes.child import FakeChild
 
@@ -152,3 +153,25 @@ def test_what_a_dead_worker_ran_is_no_statistics_of_the_next_one() -> None:
     living.clear()
     made.ended(worker.fake.child)
     assert made.measured().statistics == {}
+
+
+def test_what_a_gpu_did_is_kept_when_its_worker_dies_and_how_it_is_is_not() -> None:
+    device = "GPU-aa"
+    ran = {("inferd_device_rows_total", device): 7.0, ("inferd_device_models", device): 2.0}
+    found = without_gauges(MetricsSnapshot(devices=ran))
+    assert found.devices == {("inferd_device_rows_total", device): 7.0}
+    assert merge([found, found]).devices == {("inferd_device_rows_total", device): 14.0}
+
+
+def test_gpus_are_told_of_whether_or_not_they_have_a_worker() -> None:
+    records = [ModelRecord("m", 1, "READY", "", None, {0: 1, 1: 4})]
+    devices = [Device("GPU-aa"), Device("GPU-bb")]
+    found = states_of(devices, records, {1}, {0: 3})
+    assert found == {
+        ("inferd_device_up", "GPU-aa"): 0.0,
+        ("inferd_device_models", "GPU-aa"): 1,
+        ("inferd_device_restarts_total", "GPU-aa"): 3,
+        ("inferd_device_up", "GPU-bb"): 1.0,
+        ("inferd_device_models", "GPU-bb"): 1,
+        ("inferd_device_restarts_total", "GPU-bb"): 0,
+    }

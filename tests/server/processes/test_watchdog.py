@@ -45,7 +45,7 @@ class Watched:
 
     @property
     def hung(self) -> list[str]:
-        return [child.name for child, _ in self.vigil.hung(self.worker.child)]
+        return [child.name for child, _ in self.vigil.hung(lambda _: [self.worker.child])]
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_model_is_sick_while_it_is_in_one_replica_whatever_others_say() -> Non
     replicas.judged(1, TrialOutcome.OK)
     assert replicas.vigil.sick() == {("m", 1): "late"}
     replicas.clock.advance(SurvivalSettings().hang_timeout_s)
-    assert [child.name for child, _ in replicas.vigil.hung(None)] == ["replica-0"]
+    assert [child.name for child, _ in replicas.vigil.hung(lambda _: [])] == ["replica-0"]
     replicas.living.pop(0)
     replicas.vigil.look(replicas.living)
     assert replicas.vigil.sick() == {}

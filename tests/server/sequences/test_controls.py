@@ -110,7 +110,7 @@ def test_callers_do_not_see_controls_and_a_batch_has_those_of_each_row() -> None
     assert [given.name for given in engine.told.inputs] == ["INPUT0"]
     hidden = [np.zeros((2, 1), given.dtype) for given in HIDDEN]
     for place, one in enumerate([Step(1, True, False), Step(2, True, False)]):
-        one.write([array[place] for array in hidden], float(place))
+        one.write([array[place] for array in hidden])
     inputs = {given.name: array for given, array in zip(HIDDEN, hidden, strict=True)}
     found = engine.run(inputs | {"INPUT0": np.ones((2, 1), np.float32)}, {}, 2)
     assert found["OUTPUT0"].tolist() == [[21.0], [21.0]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -16,10 +17,13 @@ from inferd.oip.v2.inference_pb2 import (
     ModelConfigRequest,
     ModelInferRequest,
     ModelMetadataRequest,
+    ModelStreamInferResponse,
     ServerMetadataRequest,
 )
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd.oip.v2.model_config_pb2 import ModelSequenceBatching
+from inferd.tensors import Array
+from inferd_server.batching.inline import InlineLoop
 from onnx import ModelProto, TensorProto, helper
 
 from tests import models
@@ -80,9 +84,14 @@ def controlled() -> ModelProto:
 
 
 def step(
-    value: float, key: int | str = 1, *, start: bool = False, end: bool = False
+    value: float,
+    key: int | str = 1,
+    *,
+    start: bool = False,
+    end: bool = False,
+    model: str = "summing",
 ) -> ModelInferRequest:
-    request = infer_request("summing", rows(value))
+    request = infer_request(model, rows(value))
     kind = "string_param" if isinstance(key, str) else "uint64_param"
     setattr(request.parameters["sequence_id"], kind, key)
     request.parameters["sequence_start"].bool_param = start
@@ -90,15 +99,36 @@ def step(
     return request
 
 
-@pytest.fixture(scope="module", params=[running, running_split], ids=["one process", "split"])
+def running_inline(folder: Path) -> AbstractContextManager[Running]:
+    """Serve on the transport's thread where that can be."""
+    return running(folder, inline=InlineLoop(time.monotonic), processes="inline")
+
+
+STARTS = {"threads": running, "inline": running_inline, "split": running_split}
+
+
+@pytest.fixture(scope="module", params=list(STARTS.values()), ids=list(STARTS))
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Running]:
     start: Start = request.param
     folder = models.repository(
         tmp_path_factory.mktemp("models"),
-        {"summing": models.summing(), "scaled": models.scale(2.0), "controlled": controlled()},
-        {"summing": models.SUMMING, "controlled": CONTROLLED},
+        {
+            "summing": models.summing(),
+            "scaled": models.scale(2.0),
+            "controlled": controlled(),
+            "counting": models.counting("FP32"),
+            "texts": models.counting("BYTES"),
+            "several": models.summing(),
+        },
+        {
+            "summing": models.SUMMING,
+            "controlled": CONTROLLED,
+            "counting": models.SUMMING,
+            "texts": models.SUMMING,
+            "several": f"{models.SUMMING}instances: 3\n",
+        },
     )
     with start(folder) as server:
         yield server
@@ -192,6 +222,64 @@ def test_requests_of_a_stream_keep_their_order(served: Running) -> None:
         for answer in answers
     }
     assert found == dict(zip(values, np.cumsum(values).tolist(), strict=True))
+
+
+def test_steps_of_unlike_length_keep_their_order_beside_other_sequences(served: Running) -> None:
+    lengths = [1 + (7 * number) % 5 for number in range(60)]
+    wrong: list[object] = []
+
+    def live(key: int) -> None:
+        inputs = [np.zeros((1, length), np.float32) for length in lengths]
+        sent = [long_step("counting", one, key, not place) for place, one in enumerate(inputs)]
+        answers = served.stub.ModelStreamInfer(iter(sent), timeout=PATIENCE)
+        found = [counted(answer) for answer in answers]
+        if found != np.cumsum(lengths).tolist():
+            wrong.append((key, found))
+
+    threads = [threading.Thread(target=live, args=(key,)) for key in (31, 32, 33)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(2 * PATIENCE)
+    assert wrong == []
+
+
+def long_step(model: str, values: Array, key: int, start: bool) -> ModelInferRequest:
+    request = infer_request(model, {"INPUT0": values})
+    request.parameters["sequence_id"].int64_param = key
+    request.parameters["sequence_start"].bool_param = start
+    return request
+
+
+def counted(answer: ModelStreamInferResponse) -> object:
+    """Return the only number of an answer of a stream, or what went wrong."""
+    if answer.error_message:
+        return answer.error_message
+    return float(arrays(answer.infer_response)["OUTPUT0"][0, 0])
+
+
+def test_a_short_step_waits_for_a_long_text_before_it(served: Running) -> None:
+    lengths = [30_000, 1, 25_000, 2, 3]
+    texts = [np.full((1, length), b"x", np.object_) for length in lengths]
+    sent = [long_step("texts", text, 41, not place) for place, text in enumerate(texts)]
+    answers = served.stub.ModelStreamInfer(iter(sent), timeout=PATIENCE)
+    assert [counted(answer) for answer in answers] == np.cumsum(lengths).tolist()
+
+
+def test_instances_of_a_model_share_its_sequences(served: Running) -> None:
+    values = [float(number) for number in range(1, 61)]
+    calls = [
+        (key, served.stub.ModelStreamInfer(iter(several(key, values)), timeout=PATIENCE))
+        for key in range(51, 57)
+    ]
+    sums = np.cumsum(values)
+    for key, answers in calls:
+        assert [counted(answer) for answer in answers] == (key * sums).tolist()
+
+
+def several(key: int, values: Sequence[float]) -> list[ModelInferRequest]:
+    """Return the steps of a sequence, of values times its key."""
+    return [step(key * one, key, start=one == values[0], model="several") for one in values]
 
 
 @pytest.mark.parametrize("key", [7, -7, -(2**63), 2**63 - 1])

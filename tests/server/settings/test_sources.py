@@ -68,6 +68,8 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     ),
     "plan_store": ("/plans", "/plans"),
     "cores": ("3", 3),
+    "gpus": ("0,GPU-5ab1", ("0", "GPU-5ab1")),
+    "gpu_wait": ("block", "block"),
     "cpu_fallback": ("false", False),
     "fronts": ("3", 3),
     "max_requests": ("16", 16),

@@ -40,6 +40,7 @@ from inferd_server.processes.link.layout import (
 )
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.outputs import read_part
+from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
 NEVER = float("inf")
@@ -49,7 +50,7 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
     Status.EXPIRED: (
         DeadlinePassed,
-        "the deadline passed while the request waited for its batch",
+        "no run could have ended before the deadline any more",
     ),
     Status.FAILED: (EngineFailure, ""),
     Status.LOST: (WorkerLost, "the engine of the model was lost"),
@@ -62,8 +63,8 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CLOSED: (ShuttingDown, "the model was unloaded before the request ran"),
     Status.NO_SEQUENCE: (
         SequenceNotFound,
-        "the sequence is not known: it never started, it ended, one of its requests failed, or it "
-        "was silent for too long; begin anew with sequence_start",
+        "the sequence is not known: it never started, it ended, one of its requests was not "
+        f"answered, or it was silent for too long; {ANEW}",
     ),
     Status.MANY_SEQUENCES: (
         TooManySequences,
@@ -148,14 +149,17 @@ class Lost:
 class FrontLink:
     """One link. Any thread may call any method."""
 
-    def __init__(self, memory: LinkMemory, wake_worker: int) -> None:
+    def __init__(
+        self, memory: LinkMemory, wake_worker: int, inputs: InputMemory | None = None
+    ) -> None:
         """Begin with nothing in flight.
 
         Args:
             memory: mapped, reset.
             wake_worker: eventfd that the worker waits on.
+            inputs: of the front's link to another worker, which has the same; None: its own.
         """
-        self.inputs = InputMemory(memory.inputs, memory.forget_inputs)
+        self.inputs = inputs or InputMemory(memory.inputs, memory.forget_inputs)
         self._memory = memory
         self._wake_worker = wake_worker
         self._size = memory.layout.requests
@@ -168,9 +172,10 @@ class FrontLink:
         self._submitted = 0
         self._consumed = 0
         self._part: tuple[int, Sequence[Array]] = (-1, ())
-        # The thread that calls `turn`, and whether it is going to.
+        # The thread that calls `turn`, and what it is going to do there: look, wake the worker.
         self._poller = 0
         self._looks = False
+        self._wakes = False
         self._submitting = threading.Lock()
         self._consuming = threading.Lock()
 
@@ -202,12 +207,21 @@ class FrontLink:
         )
         return True
 
+    def waiting_rows(self, model: int) -> int:
+        """Return how many rows of all fronts wait for the model of a number."""
+        return self._memory.waiting(model)
+
     def cancel(self, job: Job) -> None:
         """Tell the worker that a caller went away."""
         with self._submitting:
             place = self._places.get(id(job))
-            if place is not None:
-                self._memory.marks[place] |= CANCELLED
+            if place is None:
+                return
+            self._memory.marks[place] |= CANCELLED
+            pending = self._pending[place]
+            if pending is not None and self._memory.begun[place] != pending.ticket:
+                # Nobody waits for it, though the worker lets it go with its next batch alone.
+                job.slot.give_up()
 
     def consume(self) -> bool:
         """Answer what the worker completed; True if there was anything."""
@@ -224,7 +238,7 @@ class FrontLink:
         return count > 0
 
     def turn(self) -> float | None:
-        """Answer what the worker completed; before the thread that polls for events sleeps.
+        """Wake the worker, and answer what it completed; before the polling thread sleeps.
 
         From the first request that this thread sends until then, the worker wakes nobody for an
         answer.
@@ -232,6 +246,9 @@ class FrontLink:
         Returns:
             Seconds after which to look again should nobody wake it; None if nothing is awaited.
         """
+        if self._wakes:
+            self._wakes = False
+            self._wake()
         self.answer()
         self._poller = self._poller or threading.get_ident()
         if self._looks:
@@ -288,31 +305,38 @@ class FrontLink:
         SUBMISSION.pack_into(
             self._memory.bytes,
             self._submissions + self._submitted % self._size * SUBMISSION.size,
-            *(ticket, rows.lane, rows.block),
-            *(job.arrived, NEVER if job.deadline is None else job.deadline),
+            *(ticket, rows.lane, rows.block, job.sequence),
+            *(job.arrived, NEVER if job.deadline is None else job.deadline, job.delay_at),
             *(target.number, job.slot.start, job.rows, job.level),
         )
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
-        if self._memory.read(Counter.WORKER_SLEEPS):
-            os.eventfd_write(self._wake_worker, 1)
-        if not self._looks and threading.get_ident() == self._poller:
+        polls = threading.get_ident() == self._poller
+        if polls and self.in_flight > 1:
+            # What is there by then makes one batch, for one wake-up.
+            self._wakes = True
+        else:
+            self._wake()
+        if polls and not self._looks:
             self._looks = True
             self._memory.tell(Counter.FRONT_LOOKS, True)
 
+    def _wake(self) -> None:
+        """Wake the worker, if it sleeps."""
+        if self._memory.read(Counter.WORKER_SLEEPS):
+            os.eventfd_write(self._wake_worker, 1)
+
     def _consume(self, place: int) -> None:
-        ticket, part, queue, waited, gather, compute, status, row, rows, behind = (
-            COMPLETION.unpack_from(
-                self._memory.bytes,
-                self._completions + place * COMPLETION.size,
-            )
+        ticket, part, queue, waited, gather, compute, status, row, rows = COMPLETION.unpack_from(
+            self._memory.bytes,
+            self._completions + place * COMPLETION.size,
         )
         pending = self._pending[ticket % self._size]
         if pending is None or pending.ticket != ticket:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
-        run = Execution(rows, waited, gather, compute, behind)
+        run = Execution(rows, waited, gather, compute)
         self._answer(pending, status, part, row, Phases(queue, run))
         if pending.job.stream is not None:
             pending.target.left(pending.job)

@@ -4,6 +4,7 @@
     submissions   ring of requests, written by the front
     marks         a byte for each ticket, written by the front: CANCELLED, ALONE, TRIAL
     begun         the ticket that last began to run in each place, written by the worker
+    waiting       rows that wait for each model, of all fronts, written by the worker
     completions   ring of answers, written by the worker
     inputs        rows of requests; the front alone allocates here
     answers       rows of outputs; the worker alone allocates here, as a ring
@@ -72,11 +73,15 @@ class Status(IntEnum):
 
 TICKET = 8
 """Bytes of a ticket."""
-SUBMISSION = struct.Struct("=QQQddIIII")
-"""A request: ticket, lane, block, arrived, deadline, model, first row, rows, level."""
-COMPLETION = struct.Struct("=QQddddIIII")
+MODELS = 1024
+"""Places for models; the number of one, and its rows, share 8 bytes that are written at once."""
+MOST_ROWS = 2**32 - 1
+SUBMISSION = struct.Struct("=QQQQdddIIII")
+"""A request: ticket, lane, block, sequence, arrived, deadline, when it waits behind all others,
+model, first row, rows, level."""
+COMPLETION = struct.Struct("=QQddddIII4x")
 """An answer: ticket, part, seconds of queue, delay, gathering and computing, status, first row,
-rows of the batch, rows behind it."""
+rows of the batch."""
 DESCRIPTION = 4096
 """Bytes beside those that the settings bound: where the tensors of a block or a part begin."""
 
@@ -117,9 +122,14 @@ class Layout:
         return self.marks + aligned(self.requests)
 
     @property
+    def waiting(self) -> int:
+        """Offset of the rows that wait."""
+        return self.begun + aligned(self.requests * TICKET)
+
+    @property
     def completions(self) -> int:
         """Offset of the ring of answers."""
-        return self.begun + aligned(self.requests * TICKET)
+        return self.waiting + MODELS * 8
 
     @property
     def inputs(self) -> int:

@@ -14,7 +14,15 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
-from inferd_server.processes.link.layout import LINE, TICKET, Counter, Layout, page
+from inferd_server.processes.link.layout import (
+    LINE,
+    MODELS,
+    MOST_ROWS,
+    TICKET,
+    Counter,
+    Layout,
+    page,
+)
 
 
 def create(layout: Layout) -> int:
@@ -27,15 +35,26 @@ def create(layout: Layout) -> int:
 class LinkMemory:
     """The memory of one link, as either side sees it."""
 
-    def __init__(self, descriptor: int, layout: Layout) -> None:
+    def __init__(self, descriptor: int, layout: Layout, inputs: int | None = None) -> None:
+        """Map it.
+
+        Args:
+            descriptor: of the link's own memory.
+            layout: of both.
+            inputs: descriptor of the memory whose inputs are this link's, too: a front has one for
+                its links to all workers. None: the link's own.
+        """
         self.layout = layout
         self._map = mmap.mmap(descriptor, layout.size)
+        own = inputs is None or inputs == descriptor
+        self._rows = self._map if own else mmap.mmap(inputs or 0, layout.size)
         whole = memoryview(self._map)
         self.bytes = whole
         self._counters = whole[: layout.submissions].cast("Q")
         self.marks = whole[layout.marks : layout.marks + layout.requests]
         self.begun = whole[layout.begun : layout.begun + layout.requests * TICKET].cast("Q")
-        self.inputs = np.frombuffer(whole, np.uint8, layout.input_room, layout.inputs)
+        self._waiting = whole[layout.waiting : layout.waiting + MODELS * 8].cast("Q")
+        self.inputs = np.frombuffer(self._rows, np.uint8, layout.input_room, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
         self._fence = threading.Lock()
 
@@ -51,12 +70,21 @@ class LinkMemory:
         self._counters[counter * LINE // 8] += count
         self._order()
 
+    def tell_waiting(self, model: int, rows: int) -> None:
+        """Tell how many rows wait for the model of a number."""
+        self._waiting[model % MODELS] = model << 32 | min(rows, MOST_ROWS)
+
+    def waiting(self, model: int) -> int:
+        """Return how many rows wait for the model of a number; 0 if that is not told."""
+        number, rows = divmod(self._waiting[model % MODELS], MOST_ROWS + 1)
+        return rows if number == model else 0
+
     def forget_inputs(self, offset: int, size: int) -> None:
         """Return whole pages of inputs to the system; they read as zeros then, on both sides."""
         start = page(self.layout.inputs + offset)
         end = (self.layout.inputs + offset + size) // mmap.PAGESIZE * mmap.PAGESIZE
         if start < end:
-            self._map.madvise(mmap.MADV_REMOVE, start, end - start)
+            self._rows.madvise(mmap.MADV_REMOVE, start, end - start)
 
     def forget_answers(self) -> None:
         """Return all pages of the answers to the system, of which none may be in use."""
@@ -73,6 +101,7 @@ class LinkMemory:
             self._counters[counter * LINE // 8] = 0
         self.marks[:] = bytes(len(self.marks))
         self.begun[:] = memoryview(bytes(self.begun.nbytes)).cast("Q")
+        self._waiting[:] = memoryview(bytes(self._waiting.nbytes)).cast("Q")
 
     def _order(self) -> None:
         # Taking and releasing a lock keeps weakly ordered processors from swapping the two.

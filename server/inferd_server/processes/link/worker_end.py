@@ -61,11 +61,10 @@ class LinkRequest:
     """A request of a front, as it waits and runs in the worker."""
 
     __slots__ = (
-        "arrays", "arrived", "deadline", "epoch", "key", "level", "model", "place", "rows",
-        "sender", "start", "ticket",
+        "arrays", "arrived", "deadline", "delay_at", "epoch", "key", "level", "model", "place",
+        "refused", "rows", "sender", "sequence", "start", "ticket",
     )  # fmt: skip
 
-    ordered = False
     stream = None
 
     def __init__(
@@ -82,6 +81,8 @@ class LinkRequest:
         arrived: float,
         deadline: float,
         level: int,
+        sequence: int = 0,
+        delay_at: float = float("inf"),
     ) -> None:
         """Keep a record of the ring.
 
@@ -98,6 +99,8 @@ class LinkRequest:
             arrived: monotonic seconds.
             deadline: monotonic seconds; infinite without one.
             level: priority; 0 is the highest.
+            sequence: that it is a step of; 0: of none.
+            delay_at: monotonic seconds, from when on it waits behind all others; infinite: never.
         """
         self.sender = sender
         self.epoch = epoch
@@ -111,12 +114,17 @@ class LinkRequest:
         self.arrived = arrived
         self.deadline = deadline
         self.level = level
+        self.sequence = sequence
+        self.delay_at = delay_at
+        self.refused = False
+        """True once an error took the place of its outputs."""
 
     @property
     def cancelled(self) -> bool:
-        """True once the caller went away, or its front did."""
+        """True once nobody waits for its outputs: its caller went away, or its front did."""
         sender = self.sender
-        return sender.epoch != self.epoch or sender.marks[self.place] & CANCELLED != 0
+        gone = sender.epoch != self.epoch or sender.marks[self.place] & CANCELLED != 0
+        return gone or self.refused
 
     @property
     def trial(self) -> bool:
@@ -230,18 +238,24 @@ class WorkerLink:
         found: list[LinkRequest] = []
         epoch, size, lanes = self.epoch, self._size, self._lanes
         for record in self._records(self._taken, submitted):
-            ticket, lane, block, arrived, deadline, model, start, rows, level = record
+            ticket, lane, block, sequence, arrived, deadline, delay_at, *rest = record
+            model, start, rows, level = rest
             arrays, key = lanes.get(lane) or self._read(lane, block, dtypes.get(model))
             found.append(
                 LinkRequest(
                     self, epoch, ticket, ticket % size, model, arrays, key, start, rows, arrived,
-                    deadline, level,
+                    deadline, level, sequence, delay_at,
                 )
             )  # fmt: skip
         self._taken = submitted
         if self._memory.read(Counter.SUSPECTS):
             self._part(found)
         return found
+
+    def tell_waiting(self, model: int, rows: int) -> None:
+        """Tell the front how many rows wait for the model of a number."""
+        if self.attached:
+            self._memory.tell_waiting(model, rows)
 
     def sleep(self) -> bool:
         """Have the front wake the worker from now on; False if there is a request already."""
@@ -362,7 +376,7 @@ class WorkerLink:
         except Exception:
             # Outputs that cannot be encoded, or no memory to do so.
             log.exception("answers could not be written")
-            self._complete(replace(answers, status=Status.FAILED))
+            self._complete(refused(answers, Status.FAILED))
             return True
 
     def _write(self, answers: BatchAnswers) -> bool:
@@ -401,8 +415,7 @@ class WorkerLink:
         """Put what is too large for one part into two, or refuse what cannot be split."""
         requests, outputs = answers.requests, answers.outputs
         if len(requests) == 1 or outputs is None:
-            refused = replace(answers, status=Status.TOO_LARGE, outputs=None)
-            self._backlog.insert(1, refused)
+            self._backlog.insert(1, refused(answers, Status.TOO_LARGE))
             return
         half = len(requests) // 2
         row = sum(request.rows for request in requests[:half])
@@ -420,7 +433,7 @@ class WorkerLink:
             pack(
                 memory, begin + place % size * width,
                 request.ticket, part, taken - request.arrived, *times,
-                status, row, run.rows, run.behind,
+                status, row, run.rows,
             )  # fmt: skip
             place += 1
             row += request.rows
@@ -428,6 +441,13 @@ class WorkerLink:
         self._memory.advance(Counter.COMPLETED, len(answers.requests))
         if not self._memory.read(Counter.FRONT_LOOKS):
             os.eventfd_write(self._wake, 1)
+
+
+def refused(answers: BatchAnswers, status: Status) -> BatchAnswers:
+    """Return answers without the outputs, which cannot be sent."""
+    for request in answers.requests:
+        request.refused = True
+    return replace(answers, status=status, outputs=None)
 
 
 def spans(requests: Sequence[LinkRequest]) -> Iterator[tuple[tuple[Array, ...], int, int]]:

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from inferd_engines.engine import Engine
 from inferd_server.batching.decision import BatchBounds
+from inferd_server.batching.fair_share import FairShare, Member, Turn
 from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.queue import BatchQueue
@@ -23,7 +25,6 @@ from inferd_server.processes.link.layout import Layout
 from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.link.worker_end import LinkRequest, WorkerLink
 
-from tests.fakes.engine import FakeEngine
 from tests.server.callers import ANSWERED_WITHIN, Caller, job_of
 
 LAYOUT = Layout(requests=8, input_bytes=1 << 16, answer_bytes=1 << 12)
@@ -36,10 +37,21 @@ class Target:
     number: int
     name: str = "m"
     version: int = 1
+    worker: int = 0
     closed: bool = False
     returning: bool = False
     batched: bool = True
     outputs: Sequence[tuple[str, np.dtype]] = (("OUTPUT0", np.dtype(np.float32)),)
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        """As the only one of a line."""
+        return () if self.closed else (self,)
+
+    @property
+    def line(self) -> Target:
+        """As of a target."""
+        return self
 
     def left(self, request: Job) -> None:
         """Do nothing."""
@@ -58,9 +70,16 @@ class Front:
         self._thread = threading.Thread(target=self._consume, daemon=True)
         self._thread.start()
 
-    def send(self, target: Target, *values: float, deadline: float | None = None) -> Caller:
+    def send(
+        self,
+        target: Target,
+        *values: float,
+        deadline: float | None = None,
+        delay_at: float = float("inf"),
+    ) -> Caller:
         caller = Caller()
         job = job_of(self.arena, values, caller, arrived=time.monotonic(), deadline=deadline)
+        job.delay_at = delay_at
         if not self.link.submit(job, target):
             job.slot.free()
             raise AssertionError("the target is closed")
@@ -100,15 +119,27 @@ class Bench:
         self._threads: list[threading.Thread] = []
         self.queues: list[BatchQueue[LinkRequest]] = []
 
-    def serve(self, engine: FakeEngine, max_rows: int = 32) -> Target:
-        """Run a model on an engine from now on."""
-        dtypes = [tensor.dtype for tensor in engine.signature.inputs]
-        queue = self.inbox.open(dtypes, BatchBounds(max_rows))
-        run: Runner[LinkRequest] = Runner(engine, True, self.executions.append, time.monotonic)
-        thread = threading.Thread(target=self._run, args=(queue, run), daemon=True)
-        thread.start()
-        self._threads.append(thread)
+    def serve(
+        self,
+        *engines: Engine,
+        max_rows: int = 32,
+        sequences: bool = False,
+        delays: bool = False,
+        share: FairShare | None = None,
+    ) -> Target:
+        """Run a model on some engines from now on."""
+        dtypes = [tensor.dtype for tensor in engines[0].signature.inputs]
+        queue = self.inbox.open(dtypes, BatchBounds(max_rows, sequences=sequences, delays=delays))
         self.queues.append(queue)
+        member, clock = Member(1.0), time.monotonic
+        for engine in engines:
+            turn = share and Turn(share, member, clock, lambda: queue.rows > 0)
+            run: Runner[LinkRequest] = Runner(
+                engine, True, self.executions.append, clock, turn=turn, finished=queue.finished
+            )
+            thread = threading.Thread(target=self._run, args=(queue, run, turn), daemon=True)
+            thread.start()
+            self._threads.append(thread)
         return Target(queue.number)
 
     def close(self) -> None:
@@ -125,8 +156,10 @@ class Bench:
         for queue in self.queues:
             queue.close()
 
-    def _run(self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest]) -> None:
-        while (decision := queue.take()) is not None:
+    def _run(
+        self, queue: BatchQueue[LinkRequest], run: Runner[LinkRequest], turn: Turn | None
+    ) -> None:
+        while (decision := queue.take(turn=turn)) is not None:
             run(decision)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
+from inferd_server.batching.fair_share import FairShare
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -80,6 +81,26 @@ def test_cancelled_and_expired_requests_get_no_engine_time() -> None:
         assert isinstance(late.wait().error, DeadlinePassed)
         assert isinstance(gone.wait().error, Cancelled)
         assert len(engine.batches) == 1
+
+
+def test_who_leaves_before_the_turn_of_the_model_comes_is_not_run() -> None:
+    engines, share = [FakeEngine(), FakeEngine()], FairShare(1, time.monotonic)
+    with bench() as made:
+        targets = [made.serve(engine, share=share) for engine in engines]
+        front = made.fronts[0]
+        engines[0].hold()
+        running = front.send(targets[0], 1.0)
+        assert engines[0].running.wait(10)
+        gone, stays = front.send(targets[1], 2.0), front.send(targets[1], 3.0)
+        while not any(member.waiting for member in list(share._line)):
+            pass
+        (job,) = [p.job for p in front.link._pending if p and p.job.slot.inputs[0][0, 0] == 2.0]
+        front.link.cancel(job)
+        engines[0].release()
+        assert running.wait().output == rows_of(2)
+        assert isinstance(gone.wait().error, Cancelled)
+        assert stays.wait().output == rows_of(6)
+        assert [batch.rows for batch in engines[1].batches] == [1]
 
 
 def test_a_request_fails_alone() -> None:
@@ -229,6 +250,22 @@ def test_requests_of_several_fronts_run_in_the_order_of_their_arrival() -> None:
             caller.wait()
         ran = [batch.inputs["INPUT0"][0, 0] for batch in engine.batches]
         assert ran == [0.0, 5.0, 1.0, 3.0, 2.0, 4.0]
+
+
+def test_who_waited_for_long_enough_waits_behind_the_requests_of_all_fronts() -> None:
+    engine = FakeEngine()
+    with bench(2) as made:
+        target = made.serve(engine, max_rows=1, delays=True)
+        engine.hold()
+        callers = [made.fronts[0].send(target, 0.0)]
+        assert engine.running.wait(ANSWERED_WITHIN)
+        callers.append(made.fronts[0].send(target, 1.0, delay_at=0.0))
+        callers += [made.fronts[n % 2].send(target, float(n)) for n in (2, 3)]
+        engine.release()
+        for caller in callers:
+            caller.wait()
+        ran = [batch.inputs["INPUT0"][0, 0] for batch in engine.batches]
+        assert ran == [0.0, 2.0, 3.0, 1.0]
 
 
 def test_neighbours_of_one_front_run_where_they_lie_and_others_are_put_together() -> None:

@@ -8,7 +8,8 @@ import time
 import pytest
 from inferd.tensors import Array
 from inferd_server.batching.decision import BatchBounds
-from inferd_server.batching.runner import Overlap, Runner
+from inferd_server.batching.overlap import Overlap
+from inferd_server.batching.runner import Runner
 from inferd_server.processes.link.worker_end import LinkRequest
 
 from tests.engines.tensorrt.bench import Bench as Gpu

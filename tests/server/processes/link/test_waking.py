@@ -141,6 +141,33 @@ def test_the_worker_is_woken_for_a_request_only_while_it_sleeps(ends: Ends) -> N
     assert not woken(ends.wake_worker)
 
 
+def test_a_worker_that_has_nothing_is_woken_at_once_and_for_more_when_all_has_come(
+    ends: Ends,
+) -> None:
+    ends.front.turn()
+    assert ends.worker.sleep()
+    ends.send(1.0)
+    assert woken(ends.wake_worker)
+    for value in (2.0, 3.0):
+        ends.send(value)
+        assert not woken(ends.wake_worker)
+    ends.front.turn()
+    assert woken(ends.wake_worker)
+    ends.front.turn()
+    assert not woken(ends.wake_worker)
+
+
+def test_a_request_of_another_thread_wakes_the_worker_at_once(ends: Ends) -> None:
+    ends.front.turn()
+    assert ends.worker.sleep()
+    ends.send(1.0)
+    assert woken(ends.wake_worker)
+    sending = threading.Thread(target=ends.send, args=(2.0,))
+    sending.start()
+    sending.join(30)
+    assert woken(ends.wake_worker)
+
+
 def test_a_front_that_begins_anew_wakes_the_worker_that_sleeps(ends: Ends) -> None:
     assert ends.worker.sleep()
     ends.worker.detach()
