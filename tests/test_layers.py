@@ -13,14 +13,16 @@ PACKAGES = {
     "inferd_client": ROOT / "client/inferd_client",
     "inferd_engines": ROOT / "engines/inferd_engines",
     "inferd_seal": ROOT / "seal/inferd_seal",
+    "inferd_store": ROOT / "store/inferd_store",
     "inferd_server": ROOT / "server/inferd_server",
 }
 MAY_IMPORT = {
     "inferd": set(),
-    "inferd_client": {"inferd"},
+    "inferd_client": {"inferd", "inferd_store"},
     "inferd_engines": set(),
     "inferd_seal": set(),
-    "inferd_server": {"inferd", "inferd_engines", "inferd_seal"},
+    "inferd_store": {"inferd", "inferd_engines"},
+    "inferd_server": {"inferd", "inferd_engines", "inferd_seal", "inferd_store"},
 }
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
 # The rooms of the server: each may import those before it.
@@ -106,6 +108,12 @@ def test_a_runtime_is_imported_only_when_an_engine_opens(package: str) -> None:
     for path in sources(package):
         early = top_level_imports(path) & RUNTIMES
         assert not early, f"{path.relative_to(ROOT)} imports {early} when it is imported"
+
+
+def test_a_store_knows_neither_grpc_nor_a_runtime() -> None:
+    for path in sources("inferd_store"):
+        found = imports(ast.parse(path.read_text())) & {"grpc", *RUNTIMES}
+        assert not found, f"{path.relative_to(ROOT)} imports {found}"
 
 
 def test_only_the_transport_knows_grpc() -> None:

@@ -56,6 +56,7 @@ def test_the_wheel_holds_our_packages_and_nothing_else(wheel: Path) -> None:
         "inferd_engines",
         "inferd_seal",
         "inferd_server",
+        "inferd_store",
     }
 
 

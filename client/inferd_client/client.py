@@ -33,6 +33,7 @@ from inferd_client.information import (
 from inferd_client.ledger import StreamItem
 from inferd_client.operations import Answer, Operation
 from inferd_client.parameters import Parameters
+from inferd_client.releases import Releases
 from inferd_client.requests import Request, merge_inputs
 from inferd_client.results import Result
 from inferd_client.security import Tls, authorization
@@ -238,6 +239,11 @@ class Client:
             Unimplemented: the server is not inferd.
         """
         return self._send(operations.status(), timeout)
+
+    @property
+    def releases(self) -> Releases:
+        """The releases of the store that the server follows."""
+        return Releases(lambda operation: self._send(operation, None))
 
     def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
         operation = operations.infer(request)

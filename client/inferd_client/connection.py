@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from inferd.oip.v2 import inference_pb2_grpc
-from inferd.v1 import server_pb2_grpc
+from inferd.v1 import releases_pb2_grpc, server_pb2_grpc
 
 from inferd_client import errors, security
 from inferd_client.errors import Cancelled, DeadlinePassed, InferdError, InvalidInput
@@ -73,10 +73,11 @@ def options(max_message_bytes: int, *, direct: bool = False) -> list[tuple[str, 
 
 
 def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[..., Any]]:
-    """Return the callables of both services by method name."""
+    """Return the callables of all services by method name."""
     inference = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
     server = server_pb2_grpc.ServerServiceStub(channel)
-    return {**vars(inference), **vars(server)}
+    releases = releases_pb2_grpc.ReleaseServiceStub(channel)
+    return {**vars(inference), **vars(server), **vars(releases)}
 
 
 @dataclass(frozen=True, slots=True)

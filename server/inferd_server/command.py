@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from inferd_engines.cores import usable_cores
+from inferd_store.objects import is_url
 
 from inferd_server import environment, signals
 from inferd_server.address import is_unix
 from inferd_server.errors import SettingsError, StartupError
 from inferd_server.memory import headroom_bytes
+from inferd_server.models.following import FollowerThread, follow
 from inferd_server.models.layout import bytes_of, model_names, read_source
 from inferd_server.models.trust import check_trust
 from inferd_server.monitoring.log_sink import never_wait
@@ -51,7 +53,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "model",
         nargs="?",
         metavar="FILE.onnx",
-        help="a single model to serve, or a folder of models: the same as --model-repository",
+        help="a single model to serve, or a folder of models: the same as --model-repository; or "
+        "the folder or URL of a store",
     )
     add_flags(parser)
 
@@ -63,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     environment.collect_seldom()
     try:
         flags = flags_of(arguments)
-        settings = load_settings(flags, os.environ)
+        settings, store = follow(load_settings(flags, os.environ), os.environ)
         arrangement = arranged(settings)
     except StartupError as error:
         print(f"inferd serve: {error}", file=sys.stderr)
@@ -81,16 +84,18 @@ def run(arguments: argparse.Namespace) -> int:
         # Before any process starts that would find the same.
         check_security(settings)
         check_trust(settings.seal)
-        return serve(settings, logs, arrangement)
+        return serve(settings, logs, arrangement, store)
     except StartupError as error:
         log.error("cannot start", extra={"error": str(error)})
         return 1
     finally:
+        if store is not None:
+            store.stop()
         logs.stop()
 
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the flags by name; what is named without a flag is the repository.
+    """Return the flags by name; what is named without a flag is the repository, or a store.
 
     Raises:
         SettingsError: both are given.
@@ -101,6 +106,8 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, Any]:
         return flags
     if flags.get("model_repository") is not None:
         raise SettingsError(f"model_repository: give {model} or --model-repository, not both")
+    if is_url(model):
+        return flags | {"model_store": model}
     return flags | {"model_repository": model}
 
 
@@ -160,7 +167,7 @@ def model_facts(repository: Path) -> ModelFacts:
         except (SettingsError, OSError):
             known = False
             continue
-        if source.config.sequence is not None:
+        if any(source.config_of(version).sequence for version in source.versions):
             sequences = name
     return ModelFacts(nbytes, sequences, known)
 
@@ -173,7 +180,12 @@ def gpu() -> bool:
     return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
 
 
-def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int:
+def serve(
+    settings: Settings,
+    logs: LogControl,
+    arrangement: Arrangement,
+    store: FollowerThread | None = None,
+) -> int:
     """Serve in one process or in several; return the exit code.
 
     Imported only here, so that a supervisor never loads gRPC or an engine.
@@ -184,10 +196,10 @@ def serve(settings: Settings, logs: LogControl, arrangement: Arrangement) -> int
     if arrangement.fronts or arrangement.replicas:
         from inferd_server.processes.run import serve_processes
 
-        return serve_processes(settings, logs, arrangement)
+        return serve_processes(settings, logs, arrangement, store=store)
     from inferd_server import one_process
 
-    return one_process.serve(settings, logs)
+    return one_process.serve(settings, logs, store=store)
 
 
 def main() -> int:

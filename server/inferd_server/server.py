@@ -191,6 +191,11 @@ class Server:
         return self._repository
 
     @property
+    def tried(self) -> bool:
+        """True once all models of the start were loaded, or failed."""
+        return self._loaded.is_set()
+
+    @property
     def ready(self) -> bool:
         """True while requests should be sent here."""
         if self._draining.is_set() or not self._loaded.is_set():

@@ -17,6 +17,7 @@ SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "inference.GRPCInferenceService",
+    "inferd.v1.ReleaseService",
     "inferd.v1.ServerService",
 }
 INFER = "inference.GRPCInferenceService/ModelInfer"

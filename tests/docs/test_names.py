@@ -28,16 +28,23 @@ from pydantic import BaseModel
 from .pages import PAGES, blocks, quoted, tables
 
 ROOT = Path(__file__).parents[2]
-SOURCES = [
-    ROOT / name for name in ("server/inferd_server", "engines/inferd_engines", "seal/inferd_seal")
-]
+PACKAGES = (
+    "server/inferd_server",
+    "engines/inferd_engines",
+    "seal/inferd_seal",
+    "store/inferd_store",
+)
+SOURCES = [ROOT / name for name in PACKAGES]
 CLIENT = ROOT / "client/inferd_client"
 each_page = pytest.mark.parametrize("page", PAGES)
 # The others name much of other programs: of exporters, of TensorRT and of Triton.
 each_of_ours = pytest.mark.parametrize(
     "page", sorted(PAGES.keys() - {"benchmarks", "exporting", "gpu", "triton"})
 )
-OTHER_VARIABLES = {"BASE_IMAGE", "NOT_READY"}
+OTHER_VARIABLES = {
+    *("BASE_IMAGE", "NOT_READY"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"),
+}
 OTHER_FLAGS = {"--format"}
 
 

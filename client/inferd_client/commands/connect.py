@@ -22,6 +22,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where the server listens (default: %(default)s; INFERD_URL sets it)",
     )
+    configure_calls(parser)
+
+
+def configure_calls(parser: argparse.ArgumentParser) -> None:
+    """Add --timeout, and the flags of TLS and tokens."""
     parser.add_argument(
         "--timeout",
         type=float,

@@ -1,20 +1,21 @@
-"""inferd models: what a server has, in which state, on which engine."""
+"""inferd models: what a server has, in which state, on which engine; and what a store has."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import entry_points
 
 from inferd_client import tables
 from inferd_client.client import Client
-from inferd_client.commands import connect
+from inferd_client.commands import connect, releases
 from inferd_client.errors import Unimplemented
 from inferd_client.information import ModelState, ModelVersionStatus
 
-HELP = "list the models of a server; seal and verify those of a folder"
+HELP = "list the models of a server; manage the releases of a store; seal and verify folders"
 GROUP = "inferd.models"
 """Entry points: modules whose `configure` adds operations."""
 
@@ -22,16 +23,29 @@ HEADERS = ("NAME", "VERSION", "STATE", "ENGINE", "MAX BATCH", "REASON", "BATCHIN
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the command's flags."""
-    connect.configure(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    """Add the command's flags, and the operations on a store."""
+    _configure_list(parser)
     parsers = parser.add_subparsers(title="operations", metavar="OPERATION", dest="operation")
+    listed = parsers.add_parser(
+        "list", help="list the models of a server, or of a store", allow_abbrev=False
+    )
+    listed.set_defaults(parser=listed, run=run)
+    _configure_list(listed)
+    listed.set_defaults(store=os.environ.get(releases.STORE, ""))
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         entry.load().configure(parsers)
 
 
+def _configure_list(parser: argparse.ArgumentParser) -> None:
+    connect.configure(parser)
+    releases.configure_store(parser.add_argument)
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line for every model version."""
+    """Print one line for every model version of a server, or every model of a store."""
+    if arguments.store:
+        arguments.url = ""
+        return releases.guarded(releases.run_list)(arguments)
     with connect.client(arguments) as client:
         models = _models(client)
     if arguments.json:

@@ -261,6 +261,16 @@ def read_model_config(path: Path) -> ModelConfig:
     return validated(ModelConfig, read_mapping(path), str(path))
 
 
+def engine_options_of(path: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Return what a model.yaml asks of the engine: its options, and libraries of operators.
+
+    Raises:
+        SettingsError: it cannot be read, or says something unknown or impossible.
+    """
+    config = read_model_config(path)
+    return config.engine_options, tuple(config.custom_ops)
+
+
 def parse_model_config(text: str) -> ModelConfig:
     """Read JSON with the names of model.yaml.
 

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, TypeAlias
 
 from inferd_server.errors import (
     InferdError,
@@ -18,6 +19,10 @@ from inferd_server.errors import (
 from inferd_server.models.layout import is_version
 from inferd_server.models.version import Handle
 
+Labels: TypeAlias = Mapping[str, Mapping[str, int]]
+"""Versions by model and label; the label "" is what serves requests that name no version."""
+LABEL = "@"
+"""Begins a label where a version is named, and follows the name of a model before one."""
 UNLOADED = "unloaded"
 """The reason of a version that somebody took out of service."""
 LEFT_OUT = "left out, because processes died while it was loaded; RepositoryModelLoad tries again"
@@ -115,6 +120,7 @@ class Entries:
         """
         self._changed = changed
         self._models: Mapping[str, Mapping[int, ModelEntry]] = {}
+        self._labels: Labels = {}
         self._lock = threading.Lock()
 
     def all(self) -> list[ModelEntry]:
@@ -142,13 +148,28 @@ class Entries:
             raise not_served(entry, version)
         return entry.handle
 
-    def set_all(self, entries: Iterable[ModelEntry]) -> None:
-        """Forget what is known, and know these."""
+    @property
+    def labels(self) -> Labels:
+        """Versions by label, of every model that has labels; a mapping that never changes."""
+        return self._labels
+
+    def label(self, name: str, labels: Mapping[str, int]) -> None:
+        """Let all labels of a model be at these versions from now on, in one step."""
+        with self._lock:
+            before = self._labels.get(name, {})
+            if before == labels:
+                return
+            self._labels = {**self._labels, name: dict(labels)}
+        self._changed()
+
+    def set_all(self, entries: Iterable[ModelEntry], labels: Labels | None = None) -> None:
+        """Forget what is known, and know these; without `labels` they stay as they are."""
         models: dict[str, dict[int, ModelEntry]] = {}
         for entry in entries:
             models.setdefault(entry.name, {})[entry.version] = entry
         with self._lock:
             self._models = models
+            self._labels = self._labels if labels is None else labels
         self._changed()
 
     def choose(self, name: str, version: str) -> ModelEntry:
@@ -160,10 +181,14 @@ class Entries:
             VersionNotFound: the version named is not there.
         """
         models = self._models
+        if name not in models and not version and LABEL in name:
+            # NAME@LABEL, where nothing is called that.
+            name, _, label = name.rpartition(LABEL)
+            version = LABEL + label
         if name not in models:
             known = f"known are {', '.join(sorted(models))}" if models else "none is"
             raise ModelNotFound(f"model {name!r} is not known; {known}", facts={"model": name})
-        return choose(name, models[name], version)
+        return choose(name, models[name], version, self._labels.get(name, {}))
 
     def put(self, entry: ModelEntry) -> ModelEntry | None:
         """Set an entry and return the one that it replaces."""
@@ -210,6 +235,8 @@ class Entries:
             left = {v: e for v, e in self.versions(name).items() if v not in set(versions)}
             others = {other: known for other, known in self._models.items() if other != name}
             self._models = {**others, name: left} if left else others
+            if not left:
+                self._labels = {n: one for n, one in self._labels.items() if n != name}
         self._changed()
 
     def _set(self, entry: ModelEntry) -> None:
@@ -223,16 +250,32 @@ def _can_note(entry: ModelEntry, reason: str) -> bool:
     return entry.state in states and entry.reason != reason
 
 
-def choose(name: str, versions: Mapping[int, ModelEntry], version: str) -> ModelEntry:
-    """Choose among the versions of a model; "" takes the highest that takes requests.
+def choose(
+    name: str,
+    versions: Mapping[int, ModelEntry],
+    version: str,
+    labels: Mapping[str, int] = MappingProxyType({}),
+) -> ModelEntry:
+    """Choose among the versions of a model.
+
+    Args:
+        name: of the model.
+        versions: that are known.
+        version: a number, "@label", or "": the one that a label says, or where none does the
+            highest that takes requests.
+        labels: of the model.
 
     Raises:
         InvalidInput: the version is no number of one.
         VersionNotFound: the version named is not there.
     """
     if not version:
+        if labels.get("") in versions:
+            return versions[labels[""]]
         taking = [number for number, entry in versions.items() if entry.takes]
         return versions[max(taking or versions)]
+    if version.startswith(LABEL):
+        return _labelled(name, versions, version.removeprefix(LABEL), labels)
     if not is_version(version):
         raise InvalidInput(
             f"model {name!r}: {version!r} is no version; 1, 2, 3, ... was expected, or none"
@@ -242,3 +285,14 @@ def choose(name: str, versions: Mapping[int, ModelEntry], version: str) -> Model
         there = f"it has {', '.join(sorted(known, key=int))}" if known else "it has none"
         raise VersionNotFound(f"model {name!r} has no version {version!r}; {there}")
     return known[version]
+
+
+def _labelled(
+    name: str, versions: Mapping[int, ModelEntry], label: str, labels: Mapping[str, int]
+) -> ModelEntry:
+    entry = versions.get(labels.get(label, -1)) if label else None
+    if entry is None:
+        known = ", ".join(sorted(filter(None, labels)))
+        there = f"it has {known}" if known else "it has none"
+        raise VersionNotFound(f"model {name!r} has no label {label!r}; {there}")
+    return entry

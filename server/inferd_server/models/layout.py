@@ -1,10 +1,14 @@
-"""The repository on disk: NAME/VERSION/model.onnx, and NAME/model.yaml beside the versions."""
+"""The repository on disk: NAME/VERSION/model.onnx, and NAME/model.yaml beside the versions.
+
+A version's own model.yaml, in its folder, takes the place of that. What follows a store writes
+NAME/serving.json besides (`serving.py`), which says what serves, and under which labels.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from inferd_engines.onnx_errors import maker_of
@@ -12,6 +16,7 @@ from inferd_engines.onnx_errors import maker_of
 from inferd_server.errors import SettingsError
 from inferd_server.models.config import ModelConfig, read_model_config
 from inferd_server.models.pbtxt import PBTXT_FILE
+from inferd_server.models.serving import Serving, read_serving
 from inferd_server.models.triton_config import DeclaredTensor, TritonModel, read_triton
 from inferd_server.settings.reading import read_mapping, validated
 
@@ -42,6 +47,16 @@ class ModelSource:
     """What its config.pbtxt says of inputs and outputs; the file alone knows the rest."""
     without_effect: tuple[str, ...] = ()
     """Fields of its config.pbtxt that say what is not done here."""
+    configs: Mapping[int, ModelConfig] = field(default_factory=dict)
+    """Of versions that have settings of their own."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Versions by label; "" is what serves requests that name none."""
+    left: frozenset[int] = frozenset()
+    """Versions that do not serve and should: why they do not is told on."""
+
+    def config_of(self, version: int) -> ModelConfig:
+        """Return the settings of a version."""
+        return self.configs.get(version, self.config)
 
 
 def model_names(repository: Path) -> tuple[str, ...]:
@@ -90,7 +105,7 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
         raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
     numbers = [int(name) for name in names if is_version(name)]
     triton = read_triton(folder, numbers) or TritonModel({})
-    config = config or read_folder_config(folder, triton)
+    given, config = config, config or read_folder_config(folder, triton)
     versions = {number: model_file(folder / str(number), triton.file_name) for number in numbers}
     nearly = [name for name in names if name.isdigit() and not is_version(name)]
     if not versions:
@@ -100,14 +115,41 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
     if nearly:
         passed_over = {"model": name, "passed_over": ", ".join(nearly)}
         log.warning("versions are named 1, 2, ... without a zero before them", extra=passed_over)
-    wanted = select_versions(list(versions), config.versions)
+    serving = read_serving(folder) or Serving(config.versions)
+    wanted = select_versions(list(versions), serving.versions)
+    files = {version: versions[version] for version in wanted}
     return ModelSource(
         name,
         config,
-        {version: versions[version] for version in wanted},
+        files,
         triton.declared,
         triton.without_effect,
+        {} if given else own_configs(files),
+        serving.labels,
+        frozenset(serving.left),
     )
+
+
+def own_configs(versions: Mapping[int, Path]) -> dict[int, ModelConfig]:
+    """Read the model.yaml of versions that have one of their own.
+
+    Raises:
+        SettingsError: one is wrong.
+    """
+    return {
+        version: read_model_config(model.parent / CONFIG_FILE)
+        for version, model in versions.items()
+        if (model.parent / CONFIG_FILE).exists()
+    }
+
+
+def config_folder(model: Path) -> Path:
+    """Return where the model.yaml of a version is, and what it names lies beside.
+
+    Args:
+        model: the version's model file.
+    """
+    return model.parent if (model.parent / CONFIG_FILE).exists() else model.parents[1]
 
 
 def read_folder_config(folder: Path, triton: TritonModel) -> ModelConfig:

@@ -22,6 +22,7 @@ from inferd_server.models.batch_memory import MemoryGauge
 from inferd_server.models.config import ModelConfig, is_library
 from inferd_server.models.digest import answers_digest
 from inferd_server.models.files import link_roots
+from inferd_server.models.layout import config_folder
 from inferd_server.models.loading import Loading, Lost, Surroundings
 from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
@@ -231,10 +232,11 @@ def custom_operators(model: Path, names: Sequence[str]) -> tuple[str, ...]:
     """Return the libraries that a model.yaml names: packages as they are, files with their folder.
 
     Args:
-        model: the file of a version; libraries lie in the folder of the model.
+        model: the file of a version; libraries lie beside its model.yaml.
         names: as in `custom_ops`.
     """
-    return tuple(str(model.parents[1] / name) if is_library(name) else name for name in names)
+    folder = config_folder(model)
+    return tuple(str(folder / name) if is_library(name) else name for name in names)
 
 
 def unexpected(error: Exception) -> Exception | None:

@@ -36,6 +36,7 @@ from inferd_server.models.batchable import (
 from inferd_server.models.config import ImageFormat, ModelConfig
 from inferd_server.models.digest import content_digest
 from inferd_server.models.last_request import LastRequest
+from inferd_server.models.layout import config_folder
 from inferd_server.models.observing import Observing
 from inferd_server.models.optional_inputs import with_optional_inputs
 from inferd_server.models.output_shapes import as_seen
@@ -125,7 +126,7 @@ class Loading:
         """Find out how to batch, set up queue and slots, warm the engine."""
         config, around = self._config, self._around
         self._check_size(engine)
-        self._own = read_own(config, self._files.model.parents[1], engine.signature)
+        self._own = read_own(config, config_folder(self._files.model), engine.signature)
         self._before = around.trials.budget.resident()
         batching = self._batching(engine)
         warm_up = WarmUp(engine, self._own, batching.max_batch_size > 0)

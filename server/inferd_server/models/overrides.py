@@ -172,10 +172,7 @@ class Overrides:
 
     def _write(self, name: str, files: Mapping[str, bytes]) -> Path:
         if self._root is None:
-            sweep(self._temporary)
-            self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._temporary))
-            # Held until this process ends, however it does.
-            fcntl.flock(os.open(self._root, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+            self._root = own_folder(self._temporary, PREFIX)
         folder = Path(tempfile.mkdtemp(dir=self._root))
         try:
             for path, data in files.items():
@@ -204,9 +201,22 @@ def bytes_in(folder: Path) -> int:
     return total
 
 
-def sweep(temporary: Path) -> None:
+def own_folder(temporary: Path, prefix: str) -> Path:
+    """Return a new folder of this process, whose predecessors' are deleted if they were killed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    sweep(temporary, prefix)
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=temporary))
+    # Held until this process ends, however it does.
+    fcntl.flock(os.open(folder, os.O_RDONLY | os.O_CLOEXEC), fcntl.LOCK_EX)
+    return folder
+
+
+def sweep(temporary: Path, prefix: str = PREFIX) -> None:
     """Delete what processes that were killed have left."""
-    for folder in temporary.glob(f"{PREFIX}*"):
+    for folder in temporary.glob(f"{prefix}*"):
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:

@@ -21,7 +21,7 @@ from inferd_server.errors import (
     SettingsError,
     ShuttingDown,
 )
-from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, ModelEntry, State
+from inferd_server.models.entries import LEFT_OUT, UNLOADED, Entries, Labels, ModelEntry, State
 from inferd_server.models.files import LoadedFiles
 from inferd_server.models.layout import (
     FILES_ABSENT,
@@ -290,6 +290,11 @@ class Repository:
         """Return every version of every model, sorted."""
         return self._entries.all()
 
+    @property
+    def labels(self) -> Labels:
+        """Versions by label, of every model that has labels."""
+        return self._entries.labels
+
     def _want(self, names: Collection[str] = (), but: str | None = None) -> None:
         """Note models that should serve from now on, and one that should serve no more."""
         with self._lock:
@@ -346,7 +351,7 @@ class Repository:
             self._serve_all(source, loaded)
         for version, error in failures.items():
             raise self._refusal(source, version, error) from error
-        self._retire(name, set(self._entries.versions(name)) - set(source.versions))
+        self._retire(name, set(self._entries.versions(name)) - {*source.versions, *source.left})
         self._forget_gone(name)
 
     def _read(self, name: str, placed: Placed | None) -> ModelSource:
@@ -377,7 +382,7 @@ class Repository:
             return False
         same = self._files.unchanged(source.name, version, source.versions[version])
         before = (entry.handle.config, entry.handle.declared)
-        return same and before == (source.config, source.declared)
+        return same and before == (source.config_of(version), source.declared)
 
     def _open(
         self, source: ModelSource, versions: Iterable[int], whole: bool
@@ -418,7 +423,7 @@ class Repository:
                 name,
                 version,
                 source.versions[version],
-                source.config,
+                source.config_of(version),
                 self._lost,
                 source.declared,
             )
@@ -476,6 +481,8 @@ class Repository:
         self._entries.note(source.name, "")
         for handle in loaded:
             self._serve(handle)
+        # The last, so that no label is at what does not serve yet.
+        self._entries.label(source.name, source.labels)
 
     def _serve(self, handle: Handle) -> None:
         """Send requests to a handle from now on, and let its predecessor finish."""

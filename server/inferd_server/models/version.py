@@ -204,3 +204,5 @@ class Handle(Description):
             for job in self.queue.drain():
                 job.fail(ShuttingDown(f"model {self.name!r} was unloaded before the request ran"))
             log.warning("an instance did not end in time", extra={"model": self.name})
+        # Its lanes would be kept for requests that never come.
+        self.arena.close()

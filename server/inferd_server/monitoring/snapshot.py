@@ -22,6 +22,8 @@ GAUGES: Mapping[str, str] = {
     "inferd_cache_waiting_requests": "Requests that wait for an equal one in flight",
     "inferd_cache_redis_available": "Processes that ask Redis; the others leave it alone a while",
     "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
+    "inferd_store_failed_versions": "Versions that the store wants served, and that do not load",
+    "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""

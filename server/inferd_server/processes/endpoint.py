@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ from inferd_server.rpc.control import (
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
+from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
 from inferd_server.security.opening import open_access
 from inferd_server.security.refusals import Refusals
@@ -197,6 +199,7 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
+            releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
             health=self._health,
         )
 

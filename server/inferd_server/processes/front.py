@@ -101,8 +101,8 @@ class FrontProcess(EndpointProcess):
 
     def _handle(self, message: object) -> object:
         match message:
-            case messages.ModelRecords(records, settled):
-                self._remote_models.update(records, settled)
+            case messages.ModelRecords():
+                self._remote_models.update(message.records, message.settled, message.labels)
             case messages.Quarantined(marks):
                 self._quarantine.learn(marks)
             case messages.WorkerGone(reason, worker):

@@ -87,6 +87,8 @@ class ModelRecords:
     """Every worker has tried to load everything; before, what it says nothing of may come."""
     wanted: frozenset[str] = frozenset()
     """Models that should serve; only the supervisor asks."""
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Versions by model and label; "" is what serves requests that name no version."""
 
 
 @dataclass(frozen=True, slots=True)

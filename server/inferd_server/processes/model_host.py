@@ -156,8 +156,9 @@ class ModelHost:
                 return None
             self._untold = False
             settled, entries = self.settled, self.repository.entries()
-            wanted = self.repository.wanted
-        return messages.ModelRecords(tuple(record(entry) for entry in entries), settled, wanted)
+            wanted, labels = self.repository.wanted, self.repository.labels
+        records = tuple(record(entry) for entry in entries)
+        return messages.ModelRecords(records, settled, wanted, labels)
 
 
 @dataclass(frozen=True, slots=True)

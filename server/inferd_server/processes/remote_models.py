@@ -13,7 +13,7 @@ from inferd_server.batching.job import Job
 from inferd_server.batching.lanes import LanePool
 from inferd_server.batching.slots import Arena
 from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
-from inferd_server.models.entries import Entries, ModelEntry, State
+from inferd_server.models.entries import Entries, Labels, ModelEntry, State
 from inferd_server.models.last_request import LastRequest
 from inferd_server.models.version import Description, Handle
 from inferd_server.monitoring.statistics import Statistics
@@ -171,12 +171,15 @@ class RemoteModels:
         # True once every worker has tried to load everything.
         self._settled = False
 
-    def update(self, records: Iterable[ModelRecord], settled: bool = True) -> None:
+    def update(
+        self, records: Iterable[ModelRecord], settled: bool = True, labels: Labels | None = None
+    ) -> None:
         """Take what the workers have; versions that were replaced take no more requests.
 
         Args:
             records: every version that is there, or is being loaded.
             settled: all tried to load everything; before, what they say nothing of may come.
+            labels: of the models; None: as they were.
         """
         known = {
             pair: entry.handle
@@ -190,7 +193,8 @@ class RemoteModels:
             before = returning.pop((record.name, record.version), None)
             entries.append(self._entry(record, known, before))
         self._settled = settled
-        self._know(entries if settled else [*entries, *returning.values()])
+        told = labels if settled or labels else None
+        self._know(entries if settled else [*entries, *returning.values()], told)
 
     def lose(self, reason: str, worker: int = 0) -> None:
         """Note that a worker is gone; what it alone served, the next one is expected to."""
@@ -247,10 +251,10 @@ class RemoteModels:
         """Return what lanes hold of the memory for inputs."""
         return self._lanes.gauges()
 
-    def _know(self, entries: list[ModelEntry]) -> None:
+    def _know(self, entries: list[ModelEntry], labels: Labels | None = None) -> None:
         """Keep these entries alone; the lines of all others take nothing more."""
         before = [entry.handle for entry in self.entries() if entry.handle is not None]
-        self._entries.set_all(entries)
+        self._entries.set_all(entries, labels)
         known = {id(entry.handle) for entry in entries}
         for handle in before:
             if id(handle) not in known:

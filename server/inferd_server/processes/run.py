@@ -10,6 +10,7 @@ from functools import partial
 from inferd_engines.devices import Device, DeviceProblem, chosen, found
 
 from inferd_server.errors import StartupError
+from inferd_server.models.following import FollowerThread
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes.policy import Arrangement, ServerPlan, wants_gpu
 from inferd_server.processes.spawn import MODULE, spawn
@@ -28,6 +29,7 @@ def serve_processes(
     arrangement: Arrangement,
     module: str = MODULE,
     find: Find = found,
+    store: FollowerThread | None = None,
 ) -> int:
     """Start every process, wait for a signal, drain; return the exit code.
 
@@ -37,6 +39,7 @@ def serve_processes(
         arrangement: which processes.
         module: that the processes run.
         find: returns the GPUs of this host.
+        store: to follow, whose releases are laid out; None: there is none.
 
     Raises:
         StartupError: the server cannot start.
@@ -48,9 +51,12 @@ def serve_processes(
     plan = ServerPlan(
         arrangement.fronts, arrangement.replicas, devices_for(settings, arrangement, find)
     )
-    supervisor = Supervisor(settings, logs, plan, signals.wake, start, manager.ready)
+    gauges = dict if store is None else store.follower.gauges
+    supervisor = Supervisor(settings, logs, plan, signals.wake, start, manager.ready, gauges)
     try:
         supervisor.start()
+        if store is not None:
+            store.start(supervisor.models)
         signals.wait()
         manager.stopping()
         if not supervisor.failure:

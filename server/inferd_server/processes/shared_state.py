@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from inferd_server.errors import AlreadyExists, InferdError, InvalidInput, ShuttingDown
+from inferd_server.models.entries import State
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
@@ -82,6 +83,37 @@ class SharedState:
             self._holders.unload(message)
         self._totals.forget(message.name)
         self.catch_up()
+
+
+class SharedModels:
+    """The models of all processes, as what follows a store changes them. Any thread may call."""
+
+    def __init__(self, state: SharedState, holders: Holders) -> None:
+        self._state = state
+        self._holders = holders
+
+    def load(self, name: str) -> None:
+        """Load a model in every process that holds the models, or in none; blocks.
+
+        Raises:
+            InferdError: it cannot be loaded; what serves goes on.
+        """
+        self._state.answer(messages.Load(name))
+
+    def unload(self, name: str) -> None:
+        """Unload a model in every process; blocks.
+
+        Raises:
+            ModelNotFound: nothing of that name was loaded.
+        """
+        self._state.answer(messages.Unload(name))
+
+    def ready(self) -> set[tuple[str, int]] | None:
+        """Return the versions that serve; None until every process has tried all models."""
+        if not self._holders.loaded:
+            return None
+        ready = State.READY.value
+        return {(r.name, r.version) for r in self._holders.models.records if r.state == ready}
 
 
 class Registry:

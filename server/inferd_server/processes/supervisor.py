@@ -27,7 +27,7 @@ from inferd_server.processes.placement import Placements
 from inferd_server.processes.policy import FAILURES_ON_GPU, LIMIT, ServerPlan, wants_gpu
 from inferd_server.processes.ports import Ports
 from inferd_server.processes.quarantine import Quarantine
-from inferd_server.processes.shared_state import Registry, SharedState
+from inferd_server.processes.shared_state import Registry, SharedModels, SharedState
 from inferd_server.processes.spawn import FRONT, REPLICA, WORKER, Child, spawn
 from inferd_server.processes.starts import ServerParts, SpawnChild, Starts
 from inferd_server.processes.totals import Totals, states_of
@@ -73,6 +73,7 @@ class Supervisor:
         failed: Callable[[], None],
         spawn_child: SpawnChild = spawn,
         started: Callable[[], None] = lambda: None,
+        gauges: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -83,7 +84,9 @@ class Supervisor:
             failed: called when the server cannot go on; `failure` says why.
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
+            gauges: returns what /metrics tells besides.
         """
+        self._gauges = gauges
         self.failure = ""
         self._plan = plan
         self._settings = settings
@@ -126,6 +129,7 @@ class Supervisor:
         self._shared_state = SharedState(
             self._children, self._regions, self._logs, self._totals, self._holders
         )
+        self.models = SharedModels(self._shared_state, self._holders)
 
     def _parts(self) -> ServerParts:
         return ServerParts(
@@ -327,7 +331,7 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._children.everyone())}
+        processes = {"inferd_processes": 1.0 + len(self._children.everyone()), **self._gauges()}
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         devices = states_of(

@@ -84,7 +84,9 @@ def together(told: Sequence[ModelRecords]) -> Together:
             partial[version] = why
     wanted = frozenset().union(*(models.wanted for models in told))
     settled = all(models.settled for models in told)
-    return Together(ModelRecords(tuple(records), settled, wanted), partial)
+    # Each process follows the same labels; for a moment one of them may be ahead.
+    labels = told[0].labels
+    return Together(ModelRecords(tuple(records), settled, wanted, labels), partial)
 
 
 def common(version: Version, found: Sequence[ModelRecord | None]) -> tuple[ModelRecord, str]:
@@ -140,7 +142,9 @@ def united(workers: Workers) -> Together:
     wanted = frozenset(workers.refused).union(*(models.wanted for models in each))
     told = [workers.told.get(index) for index in workers.expected]
     settled = all(models is not None and models.settled for models in told)
-    return Together(ModelRecords(tuple(records[v] for v in sorted(records)), settled, wanted))
+    labels = {name: at for models in reversed(each) for name, at in models.labels.items()}
+    found_records = tuple(records[v] for v in sorted(records))
+    return Together(ModelRecords(found_records, settled, wanted, labels))
 
 
 def of_workers(found: Sequence[tuple[int, ModelRecord]]) -> ModelRecord:
@@ -175,7 +179,9 @@ def lost(models: ModelRecords | None, before: ModelRecords | None = None) -> Mod
     told = () if models is None else models.records
     records = {(r.name, r.version): gone(r, earlier.get((r.name, r.version))) for r in told}
     wanted = frozenset().union(*(each.wanted for each in (models, before) if each is not None))
-    return ModelRecords(tuple({**earlier, **records}.values()), settled=False, wanted=wanted)
+    labels = next((each.labels for each in (models, before) if each and each.labels), {})
+    kept = tuple({**earlier, **records}.values())
+    return ModelRecords(kept, settled=False, wanted=wanted, labels=labels)
 
 
 def gone(record: ModelRecord, before: ModelRecord | None) -> ModelRecord:

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2 as oip
-from inferd.v1 import server_pb2
+from inferd.v1 import releases_pb2, server_pb2
 
 from inferd_server.inference.handler import Infer
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
 from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
-from inferd_server.rpc.handlers import Elsewhere, unary
+from inferd_server.rpc.handlers import Elsewhere, Q, unary
 from inferd_server.rpc.health import LIST_REQUEST, HealthBoard
 from inferd_server.rpc.metadata import Inspection
 from inferd_server.rpc.reflection import SERVICE as REFLECTION
 from inferd_server.rpc.reflection import SERVICE_V1 as REFLECTION_V1
 from inferd_server.rpc.reflection import Reflection
+from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.stream import StreamInfer
 from inferd_server.security.access import Access, Fixed
 from inferd_server.security.permissions import Permission
 from inferd_server.transport.call import (
+    Call,
     Refused,
     Routes,
     StreamHandler,
@@ -34,6 +37,7 @@ from inferd_server.transport.call import (
 
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
+RELEASES = releases_pb2.DESCRIPTOR.services_by_name["ReleaseService"]
 LIVENESS = "liveness"
 OPEN_TO_ALL = Fixed(frozenset(Permission))
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -48,6 +52,7 @@ class Services:
     models: ModelControl
     memory: SharedMemory
     diagnostics: Diagnostics
+    releases: Releases
     health: HealthBoard
 
 
@@ -73,10 +78,11 @@ def routes(
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
         **_inspection(services.inspection, asking),
         **_control(services, loading, unloading, asking, access),
+        **_releases(services.releases, loading, access),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
-    reflection = Reflection((INFERENCE, SERVER, HEALTH))
+    reflection = Reflection((INFERENCE, SERVER, RELEASES, HEALTH))
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
@@ -164,6 +170,41 @@ def _control(
             INFERENCE.methods_by_name[name], handler, access.name
         )
         for name, handler in handlers.items()
+    }
+
+
+def _releases(releases: Releases, loading: Elsewhere, access: Access) -> dict[str, UnaryHandler]:
+    def by_caller(request_class: type[Q], method: Callable[[Q, str], Message]) -> UnaryHandler:
+        """Return the handler of a method that is told the name of the caller's identity."""
+
+        def handle(call: Call) -> None:
+            who = access.name(call)
+            unary(request_class, lambda request: method(request, who), loading)(call)
+
+        return handle
+
+    messages = releases_pb2
+    handlers = {
+        "ListReleases": by_caller(messages.ListReleasesRequest, releases.list),
+        "ShowReleases": by_caller(messages.ShowReleasesRequest, releases.show),
+        "DiffReleases": by_caller(messages.DiffReleasesRequest, releases.diff),
+        "ReadReleaseLog": by_caller(messages.ReadReleaseLogRequest, releases.log),
+        "PromoteRelease": by_caller(messages.PromoteReleaseRequest, releases.promote),
+        "RollbackRelease": by_caller(messages.RollbackReleaseRequest, releases.rollback),
+        "LabelRelease": by_caller(messages.LabelReleaseRequest, releases.label),
+        "RemoveRelease": by_caller(messages.RemoveReleaseRequest, releases.remove),
+        "AddRelease": by_caller(messages.AddReleaseRequest, releases.add),
+    }
+    # A part of a file changes nothing yet, and there are many.
+    upload = by_caller(messages.UploadReleaseFileRequest, releases.upload)
+    return {
+        f"/{RELEASES.full_name}/UploadReleaseFile": upload,
+        **{
+            f"/{RELEASES.full_name}/{name}": audited(
+                RELEASES.methods_by_name[name], handler, access.name
+            )
+            for name, handler in handlers.items()
+        },
     }
 
 

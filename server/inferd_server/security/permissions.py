@@ -54,10 +54,16 @@ _INFERENCE = {
     "LogSettings": Permission.ADMIN,
 }
 
+_RELEASES = (
+    "ListReleases", "ShowReleases", "DiffReleases", "ReadReleaseLog", "PromoteRelease",
+    "RollbackRelease", "LabelRelease", "RemoveRelease", "UploadReleaseFile", "AddRelease",
+)  # fmt: skip
+
 METHODS: Mapping[str, Permission] = MappingProxyType(
     {
         **{f"/inference.GRPCInferenceService/{name}": p for name, p in _INFERENCE.items()},
         "/inferd.v1.ServerService/Status": Permission.READ,
+        **{f"/inferd.v1.ReleaseService/{name}": Permission.ADMIN for name in _RELEASES},
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,
         "/grpc.health.v1.Health/List": Permission.READ,

@@ -19,6 +19,7 @@ from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SecuritySettings
+from inferd_server.settings.store import StoreSettings
 
 ALL = "all"
 GPU = re.compile(r"\d{1,4}|(GPU|MIG)-[0-9a-fA-F/-]+")
@@ -397,6 +398,7 @@ class Settings(Section):
     security: SecuritySettings = SecuritySettings()
     repository: RepositorySettings = Field(default_factory=RepositorySettings)
     seal: SealSettings = SealSettings()
+    store: StoreSettings = StoreSettings()
     batching: BatchingSettings = BatchingSettings()
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
@@ -415,6 +417,13 @@ class Settings(Section):
         home = environment.get("HOME", "")
         cache = environment.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
         return Path(cache) / "inferd" / "rows" if cache else None
+
+    def store_folder(self, environment: Mapping[str, str]) -> Path:
+        """Return the folder of `store_cache`."""
+        if self.store.store_cache != "auto":
+            return Path(self.store.store_cache)
+        home = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "/tmp") + "/.cache"  # noqa: S108 where there is no home
+        return Path(home) / "inferd" / "store"
 
     def mark_folder(self, environment: Mapping[str, str]) -> Path | None:
         """Return the folder for marks of models that are being loaded, beside the verdicts."""

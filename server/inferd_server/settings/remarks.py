@@ -12,7 +12,7 @@ from inferd_server.settings.sources import PREFIX, fields, service_link
 # Kubernetes sets these in every pod beside a Service whose name begins with inferd.
 # Source: Kubernetes, Service, environment variables.
 LINK = re.compile(r"INFERD(_\w+)?_(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_\w+)")
-OTHERS = {"INFERD_CONFIG", "INFERD_URL", "INFERD_TOKEN"}
+OTHERS = {"INFERD_CONFIG", "INFERD_URL", "INFERD_TOKEN", "INFERD_STORE"}
 """Variables that are no settings, and that some command reads."""
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 PATIENCE = 20.0
 ROOT = Path(__file__).parents[3]
-FOLDERS = ("", "client", "engines", "proto", "seal", "server")
+FOLDERS = ("", "client", "engines", "proto", "seal", "server", "store")
 SOURCES = os.pathsep.join(str(ROOT / name) for name in FOLDERS)
 
 

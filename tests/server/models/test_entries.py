@@ -184,3 +184,61 @@ def test_only_what_may_come_back_is_worth_another_try(
         of(entry).resolve("m", version)
     assert type(caught.value) is kind
     assert str(caught.value) == said
+
+
+def labelled(**labels: int) -> Entries:
+    entries = of(ready(1), ready(2), ready(3))
+    entries.label("m", {name.strip("_"): version for name, version in labels.items()})
+    return entries
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "found"),
+    [
+        ("m", "", 1),
+        ("m", "@production", 1),
+        ("m@production", "", 1),
+        ("m", "@candidate", 3),
+        ("m@candidate", "", 3),
+        ("m", "2", 2),
+    ],
+)
+def test_a_label_may_be_named_beside_the_model_or_in_place_of_its_version(
+    name: str, version: str, found: int
+) -> None:
+    entries = labelled(production=1, candidate=3, _=1)
+    assert entries.resolve(name, version).version == found
+
+
+def test_without_a_label_for_those_who_name_none_the_highest_version_serves() -> None:
+    assert labelled(candidate=1).resolve("m", "").version == 3
+
+
+def test_a_label_that_is_not_there_is_told_with_those_that_are() -> None:
+    with pytest.raises(VersionNotFound, match=r"^model 'm' has no label 'x'; it has a, b$"):
+        labelled(a=1, b=2, _=1).choose("m@x", "")
+    with pytest.raises(VersionNotFound, match=r"^model 'm' has no label ''; it has none$"):
+        of(ready(1)).choose("m", "@")
+    with pytest.raises(ModelNotFound, match=r"^model 'n@x' is not known"):
+        labelled(a=1).choose("n@x", "2")
+
+
+def test_a_model_that_is_called_so_is_meant_and_no_label() -> None:
+    entries = labelled(b=1)
+    entries.put(ModelEntry("m@b", 7, State.READY, handle=handle_of("m@b", 7)))
+    assert entries.resolve("m@b", "").version == 7
+
+
+def test_requests_without_a_version_go_to_no_other_one_where_the_one_meant_cannot_serve() -> None:
+    entries = labelled(production=1, _=1)
+    entries.put(ModelEntry("m", 1, State.UNAVAILABLE, "it is broken"))
+    with pytest.raises(ModelNotReady, match="it is broken"):
+        entries.resolve("m", "")
+
+
+def test_a_change_of_labels_is_told_once() -> None:
+    calls: list[None] = []
+    entries = Entries(lambda: calls.append(None))
+    entries.label("m", {"a": 1})
+    entries.label("m", {"a": 1})
+    assert len(calls) == 1

@@ -27,7 +27,7 @@ ADMIN = {
         *("CudaSharedMemoryStatus", "CudaSharedMemoryRegister", "CudaSharedMemoryUnregister"),
         *("TraceSetting", "LogSettings"),
     )
-}
+} | {method for method in METHODS if method.startswith("/inferd.v1.ReleaseService/")}
 
 
 def told(method: str, caller: Caller, error: InferdError) -> None:

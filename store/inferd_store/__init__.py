@@ -1,0 +1,1 @@
+"""The store of models as releases: versions, labels, the audit log, and what servers follow."""

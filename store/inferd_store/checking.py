@@ -1,0 +1,288 @@
+"""Checks of a release before it is added or promoted: it loads, and answers as it should."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from inferd.tensors import datatype_of
+from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Signature, Tensor
+from inferd_engines.model_files import ModelFiles
+from inferd_engines.onnx_graph import Graph, Model, read_model
+from inferd_engines.standard import open_onnx_cpu
+
+from inferd_store.errors import GateClosed, Refused
+from inferd_store.release import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    Bounds,
+    Contents,
+    StoredTensor,
+)
+
+CHECKS = "inferd.release_checks"
+"""Group of entry points: functions that read a model.yaml, and return its engine's options."""
+LATENCY = "latency_ms"
+"""The metric that is measured on the golden inputs where nobody states it."""
+RUNS = 20
+"""Of which the median is the latency."""
+
+
+class ConfigCheck(Protocol):
+    """Reads a model.yaml as a server does."""
+
+    def __call__(self, path: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
+        """Return the options of its engine, and the libraries that it takes.
+
+        Raises:
+            Exception: it is wrong; the text says what.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Inputs by name, and the outputs that belong to them."""
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+
+
+class Checked:
+    """A release that was opened in ONNX Runtime, from a folder with its files."""
+
+    def __init__(self, model: Path, engine: Engine) -> None:
+        self._model = model
+        self._engine = engine
+
+    def contents(self) -> Contents:
+        """Return what the model says of itself."""
+        signature = self._engine.signature
+        read = read_model(self._model.read_bytes()) or Model()
+        return Contents(
+            tuple(map(stored, signature.inputs)),
+            tuple(map(stored, signature.outputs)),
+            read.opset,
+            dict(sorted(operators_of(read).items())),
+        )
+
+    def check_golden(self, tolerance: float) -> Golden | None:
+        """Compare the answers to the golden inputs with the golden outputs.
+
+        Returns:
+            What was compared; None where there is nothing to compare.
+
+        Raises:
+            Refused: they differ, or the file is not as it should be.
+        """
+        path = self._model.parent / GOLDEN_FILE
+        if not path.is_file():
+            return None
+        golden = read_golden(path, self._engine.signature)
+        answers = self._run(golden.inputs)
+        for name, wanted in golden.outputs.items():
+            if why := unlike(wanted, answers[name], tolerance):
+                raise Refused(f"the answer {name!r} to the golden inputs is not as it was: {why}")
+        return golden
+
+    def latency_ms(self, golden: Golden, clock: Callable[[], float] = time.perf_counter) -> float:
+        """Return the median milliseconds of a run on the golden inputs."""
+        spent = []
+        for _ in range(RUNS):
+            begun = clock()
+            self._run(golden.inputs)
+            spent.append(clock() - begun)
+        return statistics.median(spent) * 1000
+
+    def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
+        try:
+            return self._engine.run(inputs, {}, rows)
+        except EngineError as error:
+            raise Refused(f"the model fails on the golden inputs: {error}") from error
+
+
+@contextmanager
+def opened(folder: Path, model: str) -> Iterator[Checked]:
+    """Open the model of a folder in ONNX Runtime, on the processor.
+
+    Args:
+        folder: with all files of a release.
+        model: name of the model file in it.
+
+    Raises:
+        Refused: it cannot be opened, or its model.yaml is wrong.
+    """
+    path = folder / model
+    extra, libraries = _options(folder / CONFIG_FILE)
+    options = EngineOptions(
+        extra=extra,
+        libraries=tuple(str(folder / one) if one.endswith(".so") else one for one in libraries),
+        files=ModelFiles(path),
+    )
+    try:
+        engine = open_onnx_cpu(path, options)
+    except ModuleNotFoundError as error:
+        raise Refused(f"a model is tried before it is added, which needs {error.name}") from error
+    except EngineError as error:
+        raise Refused(f"the model cannot be served: {error}") from error
+    try:
+        yield Checked(path, engine)
+    finally:
+        engine.close()
+
+
+def _options(config: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    extra: Mapping[str, str] = {}
+    libraries: tuple[str, ...] = ()
+    if not config.is_file():
+        return extra, libraries
+    for entry in entry_points(group=CHECKS):
+        check: ConfigCheck = entry.load()
+        try:
+            extra, libraries = check(config)
+        except Exception as error:
+            raise Refused(f"{CONFIG_FILE} cannot be used: {error}") from error
+    return extra, libraries
+
+
+def stored(tensor: Tensor) -> StoredTensor:
+    """Return a tensor as a release tells of it."""
+    return StoredTensor(tensor.name, datatype_of(tensor.dtype), tensor.shape)
+
+
+def operators_of(model: Model) -> Counter[str]:
+    """Count the operators of a model, those of its functions and inner graphs among them."""
+    found: Counter[str] = Counter()
+
+    def count(graph: Graph) -> None:
+        for node in graph.nodes:
+            found[f"{node.domain}.{node.operator}" if node.domain else node.operator] += 1
+            for inner in node.graphs:
+                count(inner)
+
+    for graph in (model.graph, *model.functions.values()):
+        count(graph)
+    return found
+
+
+def read_golden(path: Path, signature: Signature) -> Golden:
+    """Read golden inputs and outputs: an array for each, by the names of the signature.
+
+    Raises:
+        Refused: one is missing, or the file is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays: dict[str, Any] = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise Refused(f"{path.name} is no file of arrays: {error}") from error
+    missing = [one.name for one in signature.inputs if one.name not in arrays and not one.shared]
+    if missing:
+        raise Refused(f"{path.name} lacks the input {missing[0]!r}")
+    outputs = {one.name: arrays[one.name] for one in signature.outputs if one.name in arrays}
+    if not outputs:
+        raise Refused(f"{path.name} has no output, such as {signature.outputs[0].name!r}")
+    inputs = {
+        one.name: fitting(arrays[one.name], one) for one in signature.inputs if one.name in arrays
+    }
+    return Golden(inputs, outputs)
+
+
+def fitting(array: Array, tensor: Tensor) -> Array:
+    """Return an array as an input takes it.
+
+    Raises:
+        Refused: it cannot be one.
+    """
+    sizes = zip(array.shape, tensor.shape, strict=False)
+    if array.ndim != len(tensor.shape) or any(b not in (None, a) for a, b in sizes):
+        raise Refused(f"the golden input {tensor.name!r} has shape {list(array.shape)}")
+    if tensor.dtype == object:
+        texts = [str(one).encode() if isinstance(one, str) else bytes(one) for one in array.flat]
+        return np.array(texts, object).reshape(array.shape)
+    return np.ascontiguousarray(array, tensor.dtype)
+
+
+def unlike(wanted: Array, found: Array, tolerance: float) -> str:
+    """Say in what an answer differs from the one that is wanted; "" if it does not."""
+    if wanted.shape != found.shape:
+        return f"its shape is {list(found.shape)}, not {list(wanted.shape)}"
+    if found.dtype == object:
+        texts = [one.decode(errors="replace") for one in found.flat]
+        same = texts == [str(one) for one in wanted.flat]
+        return "" if same else "other texts"
+    if np.issubdtype(found.dtype, np.inexact):
+        close = np.isclose(found, wanted, rtol=tolerance, atol=tolerance, equal_nan=True)
+    else:
+        close = found == wanted
+    wrong = int(close.size - np.count_nonzero(close))
+    return f"{wrong} of {close.size} elements differ" if wrong else ""
+
+
+def check_bounds(metrics: Mapping[str, float], bounds: Bounds) -> None:
+    """See whether metrics keep their bounds.
+
+    Raises:
+        GateClosed: one does not, or is not known.
+    """
+    for name, (least, most) in sorted(bounds.items()):
+        if name not in metrics:
+            raise GateClosed(f"{name} is not known, and must keep a bound")
+        value = metrics[name]
+        if least is not None and not value >= least:
+            raise GateClosed(f"{name} is {value:g}, and must be at least {least:g}")
+        if most is not None and not value <= most:
+            raise GateClosed(f"{name} is {value:g}, and must be at most {most:g}")
+
+
+def both(first: Bounds, second: Bounds) -> Bounds:
+    """Return bounds that keep both, the stricter of each."""
+    found = dict(first)
+    for name, (least, most) in second.items():
+        before = found.get(name, (None, None))
+        leasts = [one for one in (before[0], least) if one is not None]
+        mosts = [one for one in (before[1], most) if one is not None]
+        found[name] = max(leasts, default=None), min(mosts, default=None)
+    return found
+
+
+def read_bounds(texts: Iterable[str]) -> Bounds:
+    """Read bounds such as "accuracy>=0.95" and "latency_ms<=20".
+
+    Raises:
+        Refused: one is none.
+    """
+    found: Bounds = {}
+    for text in texts:
+        sign = next((sign for sign in (">=", "<=") if sign in text), "")
+        name, _, value = text.partition(sign or "\0")
+        if not sign or not name:
+            raise Refused(
+                f"a bound like accuracy>=0.95 or latency_ms<=20 was expected, not {text!r}"
+            )
+        number = read_number(name, value)
+        found = both(found, {name: (number, None) if sign == ">=" else (None, number)})
+    return found
+
+
+def read_number(name: str, text: str) -> float:
+    """Read a finite number.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise Refused(f"{name}: a number was expected, not {text!r}")
+    return float(number)

@@ -1,0 +1,55 @@
+"""A lease: what a server uses of a store, for as long as it says so again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+from inferd_store.errors import Damaged
+from inferd_store.release import FORMAT, packed, unpacked
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Versions that one server serves or keeps warm."""
+
+    server: str
+    """Host, process and a random part."""
+    versions: Mapping[str, tuple[int, ...]]
+    """By model."""
+    expires: float
+    """Seconds since the epoch."""
+
+    def packed(self) -> bytes:
+        """Return the bytes of its object."""
+        return packed({"format": FORMAT, **asdict(self)})
+
+
+def read_lease(data: bytes) -> Lease:
+    """Read the object of a lease.
+
+    Raises:
+        Damaged: it is none.
+    """
+    document = unpacked(data, "a lease")
+    try:
+        versions = {name: tuple(map(int, used)) for name, used in document["versions"].items()}
+        return Lease(str(document["server"]), versions, float(document["expires"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Damaged(f"a lease is damaged: {error!r}") from error
+
+
+def holders(leases: Iterable[Lease], name: str, version: int, now: float) -> list[str]:
+    """Return the servers that use a version.
+
+    Args:
+        leases: of all servers.
+        name: of the model.
+        version: of it.
+        now: seconds since the epoch.
+    """
+    return [
+        lease.server
+        for lease in leases
+        if lease.expires > now and version in lease.versions.get(name, ())
+    ]

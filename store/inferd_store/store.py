@@ -1,0 +1,441 @@
+"""A store of models: releases, labels and the audit log, over objects.
+
+inferd-store.json             marks the store, and tells its format
+blobs/sha256/<digest>         files and manifests; they never change
+models/<name>.json            the record of a model, the one object that its changes replace
+audit/<name>/<sequence>.json  every event, once and for all
+leases/<server>.json          what servers use, for as long as they say so
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias
+from uuid import uuid4
+
+from inferd_store.errors import Conflict, InUse, NotAStore, NotThere, StoreError
+from inferd_store.lease import Lease, holders, read_lease
+from inferd_store.local import LocalObjects
+from inferd_store.objects import ABSENT, ANY, Entry, Objects, Progress, open_objects
+from inferd_store.record import (
+    Event,
+    Label,
+    Record,
+    Version,
+    check_name,
+    packed_event,
+    read_event,
+    read_record,
+)
+from inferd_store.release import FORMAT, Release, StoredFile, digest_of, packed, read_release
+
+MARKER = "inferd-store.json"
+MODELS, BLOBS, AUDIT, LEASES = "models/", "blobs/sha256/", "audit/", "leases/"
+MOST_TRIES = 200
+"""Of one change, while others change the same model."""
+KEPT_S = 3600.0
+"""Seconds for which a blob is kept that nothing refers to: somebody may be adding a release."""
+Change: TypeAlias = Callable[[Record], tuple[Record, Event]]
+
+
+def nothing(_: int) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who changes something, and why."""
+
+    who: str
+    why: str = ""
+
+
+class Store:
+    """Models as releases. Any thread and any process may change it; each change is one step."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Keep the objects of a store that is there.
+
+        Args:
+            objects: of the store.
+            clock: seconds since the epoch.
+            sleep: waits before a change is tried again.
+        """
+        self.objects = objects
+        self._clock = clock
+        self._sleep = sleep
+
+    @property
+    def address(self) -> str:
+        """The folder or URL, as people write it."""
+        return self.objects.address
+
+    def heads(self) -> list[Entry]:
+        """Return the objects of all records: one whose etag stayed has not changed."""
+        found = self.objects.list(MODELS)
+        return [entry for entry in found if entry.key.endswith(".json")]
+
+    def names(self) -> list[str]:
+        """Return the models, sorted; those of which every version was removed are left out."""
+        names = [name_of(entry.key) for entry in self.heads()]
+        return [name for name in names if self.record(name).versions]
+
+    def record(self, name: str) -> Record:
+        """Return what is known of a model.
+
+        Raises:
+            NotThere: nothing is.
+            Refused: this can be no model's name.
+        """
+        check_name(name)
+        try:
+            return read_record(self.objects.get(key_of(name)).data, name)
+        except NotThere:
+            raise NotThere(f"the store {self.address} has no model {name!r}") from None
+
+    def release(self, name: str, version: str) -> tuple[int, Release]:
+        """Return a version by its number, "@label" or "latest", and which one that is.
+
+        Raises:
+            NotThere: there is none.
+        """
+        record = self.record(name)
+        number = record.resolve(version)
+        return number, self.read_release(record.versions[number].manifest)
+
+    def read_release(self, manifest: str) -> Release:
+        """Return the release of a manifest.
+
+        Raises:
+            Damaged: it is not what its digest says.
+        """
+        return read_release(self.objects.get(BLOBS + manifest).data, manifest)
+
+    def add(
+        self,
+        name: str,
+        release: Release,
+        sources: Sequence[tuple[StoredFile, Path]],
+        by: By,
+        progress: Progress = nothing,
+        unchanged: Callable[[], None] = lambda: None,
+    ) -> Event:
+        """Add a release that was checked; the event has the version that it became.
+
+        Nothing of it is visible before all of it is there.
+
+        Args:
+            name: of the model, which may be new.
+            release: what is added.
+            sources: where its files are.
+            by: who adds it.
+            progress: told of bytes that were sent.
+            unchanged: called before the release becomes visible; raises if a source changed.
+        """
+        check_name(name)
+        if release.about.parents:
+            # Nobody can have made it from what there never was.
+            last = self.record(name).next_version
+            if wrong := [parent for parent in release.about.parents if not 0 < parent < last]:
+                raise NotThere(f"model {name!r} never had a version {wrong[0]}, named as a parent")
+        for file, path in sources:
+            self._send(BLOBS + file.digest, path, progress)
+        manifest = release.packed()
+        digest = digest_of(manifest)
+        self.objects.put(BLOBS + digest, manifest, ANY)
+        unchanged()
+        about = release.about
+        version = Version(digest, release.time, about.author, about.tags)
+
+        def change(record: Record) -> tuple[Record, Event]:
+            following, number = record.added(version)
+            return following, self._event(by, "add", name, number)
+
+        return self._change(name, change, new=True)
+
+    def _send(self, key: str, path: Path, progress: Progress) -> None:
+        there = self.objects.look(key)
+        if there is not None and there.size == path.stat().st_size:
+            # Young enough for nobody to delete it before the release refers to it.
+            young = there.modified > self._clock() - KEPT_S / 2
+            if young or self.objects.freshen(key):
+                progress(there.size)
+                return
+        self.objects.upload(key, path, progress)
+
+    def move(
+        self,
+        name: str,
+        label: str,
+        version: str,
+        by: By,
+        what: str = "label",
+        seen: Label | None = None,
+    ) -> Event:
+        """Move a label to a version; somebody who moved it meanwhile wins.
+
+        Args:
+            name: of the model.
+            label: which may be new.
+            version: its number, "@label" or "latest".
+            by: who moves it.
+            what: this is called in the audit log.
+            seen: the label as it was when this was decided; None: as it is now.
+
+        Raises:
+            Conflict: it was moved since.
+            NotThere: no such model or version.
+            Refused: this can be no label.
+        """
+        now = self.record(name)
+        number = now.resolve(version)
+        before = seen or now.labels.get(label, Label(0))
+
+        def change(record: Record) -> tuple[Record, Event]:
+            moved = record.moved(label, number, before.moves)
+            return moved, self._event(by, what, name, number, label, before.version)
+
+        return self._change(name, change)
+
+    def rollback(self, name: str, label: str, by: By) -> Event:
+        """Move a label back to where it was before.
+
+        Raises:
+            Conflict: somebody else moved it meanwhile.
+            NotThere: no such model or label, or it was nowhere before.
+        """
+        before = self.record(name).label(label)
+
+        def change(record: Record) -> tuple[Record, Event]:
+            back = record.rolled_back(label, before.moves)
+            number = back.labels[label].version
+            return back, self._event(by, "rollback", name, number, label, before.version)
+
+        return self._change(name, change)
+
+    def unlabel(self, name: str, label: str, by: By) -> Event:
+        """Remove a label.
+
+        Raises:
+            NotThere: no such model or label.
+        """
+
+        def change(record: Record) -> tuple[Record, Event]:
+            before = record.label(label).version
+            return record.unlabelled(label), self._event(by, "unlabel", name, before, label, before)
+
+        return self._change(name, change)
+
+    def remove(self, name: str, version: str, by: By) -> Event:
+        """Remove a version that no label and no server uses.
+
+        Raises:
+            InUse: a server uses it.
+            NotThere: no such model or version.
+            Refused: a label is at it.
+        """
+        number = self.record(name).resolve(version)
+
+        def change(record: Record) -> tuple[Record, Event]:
+            without = record.removed(number)
+            if users := holders(self.leases(), name, number, self._clock()):
+                raise InUse(f"version {number} of model {name!r} is served by {', '.join(users)}")
+            return without, self._event(by, "remove", name, number)
+
+        event = self._change(name, change)
+        self.prune()
+        return event
+
+    def prune(self) -> int:
+        """Delete blobs that nothing refers to any more; return how many those were."""
+        used = self._used()
+        old = self._clock() - KEPT_S
+        gone = [
+            entry
+            for entry in self.objects.list(BLOBS)
+            if entry.modified < old and entry.key.removeprefix(BLOBS) not in used
+        ]
+        for entry in gone:
+            self.objects.delete(entry.key)
+        for lease in self._expired(old):
+            self.objects.delete(lease)
+        if isinstance(self.objects, LocalObjects):
+            self.objects.sweep(self._clock())
+        return len(gone)
+
+    def _used(self) -> set[str]:
+        used: set[str] = set()
+        for entry in self.heads():
+            for version in self.record(name_of(entry.key)).versions.values():
+                release = self.read_release(version.manifest)
+                used |= {version.manifest, *(file.digest for file in release.files)}
+        return used
+
+    def log(self, name: str = "") -> list[Event]:
+        """Return the events of a model, or of all, the oldest first.
+
+        Raises:
+            NotThere: no such model.
+        """
+        if name:
+            records = [self.record(name)]
+        else:
+            records = [self.record(name_of(entry.key)) for entry in self.heads()]
+        found: dict[tuple[str, int], Event] = {}
+        prefix = f"{AUDIT}{name}/" if name else AUDIT
+        for entry in self.objects.list(prefix):
+            event = read_event(self.objects.get(entry.key).data)
+            found[event.model, event.sequence] = event
+        # Those whose own object was not written any more, because a process died just then.
+        found |= {(e.model, e.sequence): e for record in records for e in record.events}
+        return sorted(found.values(), key=lambda event: (event.time, event.model, event.sequence))
+
+    def lease(self, lease: Lease) -> None:
+        """Tell what a server uses."""
+        self.objects.put(f"{LEASES}{lease.server}.json", lease.packed(), ANY)
+
+    def end_lease(self, server: str) -> None:
+        """Tell that a server uses nothing any more."""
+        self.objects.delete(f"{LEASES}{server}.json")
+
+    def leases(self) -> list[Lease]:
+        """Return what servers say that they use."""
+        found = []
+        for entry in self.objects.list(LEASES):
+            try:
+                found.append(read_lease(self.objects.get(entry.key).data))
+            except NotThere:
+                # It ended meanwhile.
+                continue
+        return found
+
+    def _expired(self, old: float) -> Iterable[str]:
+        return [entry.key for entry in self.objects.list(LEASES) if entry.modified < old]
+
+    def _event(
+        self, by: By, what: str, name: str, version: int, label: str = "", before: int = 0
+    ) -> Event:
+        when = timestamp(self._clock())
+        return Event(uuid4().hex, when, by.who, what, name, version, label, before, by.why)
+
+    def _change(self, name: str, change: Change, new: bool = False) -> Event:
+        """Change the record of a model, on whatever is there by then; return the event."""
+        ids: set[str] = set()
+        for attempt in range(MOST_TRIES):
+            record, etag = self._current(name, new)
+            # The answer to a change that was made may have been lost on its way.
+            done = next((event for event in record.events if event.id in ids), None)
+            if done is None:
+                following, event = change(record)
+                following, event, old = following.told_of(event)
+                ids.add(event.id)
+                self._keep(old)
+                try:
+                    self.objects.put(key_of(name), following.packed(), etag)
+                except Conflict:
+                    self._sleep(random.uniform(0, min(0.5, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311 nobody must not guess it
+                    continue
+                done = event
+            self._keep_own(done)
+            return done
+        raise Conflict(f"model {name!r} is changed by others all the time; nothing was done")
+
+    def _current(self, name: str, new: bool) -> tuple[Record, str]:
+        check_name(name)
+        try:
+            found = self.objects.get(key_of(name))
+        except NotThere:
+            if new:
+                return Record(name), ABSENT
+            raise NotThere(f"the store {self.address} has no model {name!r}") from None
+        return read_record(found.data, name), found.etag
+
+    def _keep(self, events: Iterable[Event]) -> None:
+        """Write events into the audit log that the record lets go."""
+        for event in events:
+            try:
+                key = f"{AUDIT}{event.model}/{event.sequence:012}.json"
+                self.objects.put(key, packed_event(event), ABSENT)
+            except Conflict:
+                # There already.
+                continue
+
+    def _keep_own(self, event: Event) -> None:
+        try:
+            self._keep([event])
+        except StoreError:
+            # The change is made, and the record has the event until it is written.
+            return
+
+
+def name_of(key: str) -> str:
+    """Return the model of a record's key."""
+    return key.removeprefix(MODELS).removesuffix(".json")
+
+
+def key_of(name: str) -> str:
+    """Return the key of a model's record."""
+    return f"{MODELS}{name}.json"
+
+
+def timestamp(seconds: float) -> str:
+    """Return seconds since the epoch as ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def is_store(address: str) -> bool:
+    """True for a folder that is a store, or the URL of whatever is one or not."""
+    from inferd_store.objects import is_url
+
+    return is_url(address) or (Path(address) / MARKER).is_file()
+
+
+def open_store(address: str, create: bool = False) -> Store:
+    """Return the store at an address.
+
+    Args:
+        address: a folder, s3://BUCKET/PATH, gs:// or az://.
+        create: make an empty one where nothing is.
+
+    Raises:
+        NotAStore: there is none, or something else.
+    """
+    objects = open_objects(address)
+    try:
+        objects.get(MARKER)
+    except NotThere as error:
+        if not create:
+            raise NotAStore(
+                f"{address} is no store of models; `inferd models add` makes one where nothing is"
+            ) from error
+        _create(objects)
+    return Store(objects)
+
+
+def _create(objects: Objects) -> None:
+    folder = objects.path("")
+    if folder is not None and folder.exists():
+        if not folder.is_dir():
+            raise NotAStore(f"{folder} is a file; the folder of a store was expected")
+        if any(not path.name.startswith(".") and path.name != "tmp" for path in folder.iterdir()):
+            raise NotAStore(
+                f"{folder} is no store, and there is something in it; give an empty or new folder"
+            )
+    try:
+        objects.put(MARKER, packed({"format": FORMAT}), ABSENT)
+    except Conflict:
+        # Somebody else did just then.
+        return
+
+
+__all__ = ["By", "Store", "is_store", "open_store"]
