@@ -72,6 +72,8 @@ class Cell:
     """Requests that come at once."""
     noise: float = 0.001
     """Part of a run by which it may take longer."""
+    spread: float = 0.0
+    """Standard deviation of the logarithm of what runs take."""
 
     @property
     def title(self) -> str:
@@ -80,6 +82,7 @@ class Cell:
         marks += ["slow phases"] * self.slow
         marks += [f"bursts of {self.burst}"] * (self.burst > 1)
         marks += ["two shapes"] * (self.shapes > 1)
+        marks += ["uneven runs"] * (self.spread > 0)
         return ", ".join(marks)
 
     def cost(self, shape: int, rows: int) -> float:
@@ -105,7 +108,7 @@ class Cell:
 
         def seconds(shape: int, rows: int, now: float) -> float:
             slow = self.slow and int(now // SLOW_S) % 2
-            longer = 1 + self.noise * draw.random()
+            longer = (1 + self.noise * draw.random()) * draw.lognormvariate(0, self.spread)
             return self.cost(shape, rows) * (SLOWER if slow else 1.0) * longer
 
         return seconds
@@ -115,8 +118,19 @@ TABLE = ((0.3, 1.4), (0.7, 2.0), (0.7, 4.0), (1.3, 4.0), (1.3, 10.0), (3.0, 10.0
 """Loads and deadlines."""
 
 
+UNEVEN = 0.5
+"""Spread of runs of which one in twenty takes more than twice as long as those in the middle."""
+
+
+def uneven() -> Iterator[Cell]:
+    """Yield loads on engines of which nobody can know what the next run takes."""
+    for engine in ENGINES:
+        for load, runs in TABLE[2:]:
+            yield Cell(engine, load, runs, spread=UNEVEN)
+
+
 def cells() -> Iterator[Cell]:
-    """Yield everything that is simulated."""
+    """Yield loads on engines of which an ideal scheduler knows what runs take."""
     for engine in ENGINES:
         for load, runs in TABLE:
             yield Cell(engine, load, runs)

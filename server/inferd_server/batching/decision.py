@@ -243,13 +243,13 @@ def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequen
     """Return those of a group that should run, and those to be dropped, where some may be late.
 
     Nobody is dropped in doubt: as few run as let the first deadline be met, if that can be.
-    Where nobody is likely to be in time, they are dropped only if none of the last runs was quick
-    enough for any of them.
+    Who would be late in every other run is dropped, where that leaves anybody; else only if none of
+    the last runs was quick enough for any of them.
     """
     if not costs.certain(now):
         time = min(map(must_end, requests)) - now
         return requests[: max(1, fitting(rows_up_to(requests), time, costs.likely))], ()
-    run, late = in_time(requests, now, costs.likely)
+    run, late = in_time(requests, now, costs.typical)
     if run:
         return run, late
     run, late = in_time(requests, now, costs.least)

@@ -12,7 +12,7 @@ from inferd_server.monitoring.phases import Execution
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Seconds that a request takes at least, if runs are as quick as the last ones."""
+    """Seconds that a request takes, if runs are as the last ones were in the middle."""
 
     wait: float
     """Until its run begins."""
@@ -104,8 +104,8 @@ class Forecast:
             wait = self._until_free(held, before, now)
         same = before.pop(shape, 0) + int(others * part)
         costs, last = self.costs.of(shape), (same + rows - 1) % self._most + 1
-        run = costs.least(max(rows, last))
-        wait += self._work(shape, same + rows) - costs.least(last)
+        run = costs.typical(max(rows, last))
+        wait += self._work(shape, same + rows) - costs.typical(last)
         wait += sum(self._work(other, count) for other, count in before.items())
         return Expected(max(0.0, wait) / self._instances, run)
 
@@ -116,7 +116,9 @@ class Forecast:
 
         Nobody tells what runs: the dearest shape, of which most is over by now.
         """
-        ends = {other: self.costs.of(other).least(min(n, self._most)) for other, n in held.items()}
+        ends = {
+            other: self.costs.of(other).typical(min(n, self._most)) for other, n in held.items()
+        }
         shape = max(ends, key=lambda other: ends[other])
         before[shape] = max(0, before[shape] - self._most * self._instances)
         return max(0.0, ends[shape] - (now - self._since))
@@ -124,7 +126,7 @@ class Forecast:
     def _work(self, shape: Hashable, rows: int) -> float:
         """Return the seconds of the runs that so many rows of one shape make."""
         costs, (full, rest) = self.costs.of(shape), divmod(rows, self._most)
-        return full * costs.least(self._most) + (costs.least(rest) if rest else 0.0)
+        return full * costs.typical(self._most) + (costs.typical(rest) if rest else 0.0)
 
 
 def same_run(one: Execution, other: Execution) -> bool:

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from statistics import median_low
 
 from inferd_server.batching.batch_size import padding
 
@@ -15,8 +16,9 @@ RUNS = 8
 """Runs of a shape that tell how fast the engine is now."""
 CHANGED = 2.0
 """A run that takes so many times as long as those before, or as little, is of another kind."""
-STEP = 0.1
-"""Part of a surprise that is held to come from the number of rows, not from the engine's speed."""
+STEP = 0.03
+"""Part of a surprise that is held to come from the number of rows, not from the engine's speed;
+more of the first ones."""
 TRIED = 2
 """Beyond the most rows that ran, so many times as many are tried as if they cost no more."""
 SHORTEST_S = 1e-9
@@ -41,6 +43,8 @@ class ShapeCosts:
         self._sizes = sizes
         # Numbers of rows in rising order, and their weights: replaced together.
         self._known: tuple[list[int], list[float]] = [], []
+        # Runs that told of a number of rows beside others.
+        self._seen: dict[int, int] = {}
         self._speeds: list[float] = []
         self._rows = 0
         # Of the last runs, whatever kind they are of.
@@ -67,9 +71,10 @@ class ShapeCosts:
             return seconds / weights[at]
         speed = seconds / weights[at]
         if rows != self._rows:
-            # Beside the last run: equal ones tell nothing of what other numbers of rows weigh.
-            surprise = speed / self._all[-1]
-            weights[at] *= min(CHANGED, max(1 / CHANGED, surprise)) ** STEP
+            # Beside the last runs: equal ones tell nothing of what other numbers of rows weigh.
+            surprise = speed / median_low(self._all)
+            seen = self._seen[rows] = self._seen.get(rows, 1) + 1
+            weights[at] *= min(CHANGED, max(1 / CHANGED, surprise)) ** max(STEP, 1 / seen)
             weights[at] = between(weights, at)
         return speed
 
@@ -88,6 +93,12 @@ class ShapeCosts:
         if not self._speeds:
             return 0.0
         return (self._suspect or max(self._speeds)) * self._weight(rows, growing=True)
+
+    def typical(self, rows: int) -> float:
+        """Return the seconds within which every other run of so many rows ends; 0 in doubt."""
+        if len(self._speeds) < 2:
+            return 0.0
+        return median_low(self._speeds) * self._weight(rows, growing=True)
 
     def _weight(self, rows: int, *, growing: bool) -> float:
         """Return what so many rows weigh; between numbers that ran, in proportion.
@@ -114,7 +125,9 @@ class ShapeCosts:
         if not speeds or speed * CHANGED < min(speeds):
             self._speeds = [speed]
         elif speed <= CHANGED * max(speeds):
-            self._speeds = [*speeds[1 - RUNS :], speed]
+            # A slow run that no other one followed is one of those that happen.
+            seen = speeds if suspect is None else [*speeds, suspect]
+            self._speeds = [*seen[1 - RUNS :], speed]
         elif suspect is None:
             self._suspect = speed
         else:

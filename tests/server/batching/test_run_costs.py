@@ -36,7 +36,9 @@ def test_one_slow_run_among_many_makes_doubtful_and_the_next_one_certain_again()
     assert costs.least(4) == pytest.approx(0.1, rel=0.2)
     costs.learn(4, 0.1, 0.0)
     assert costs.certain(0.0)
-    assert costs.likely(4) < 0.3
+    assert costs.typical(4) < 0.3
+    # Some runs are slow: waits for company leave room for one.
+    assert costs.likely(4) > 1.0
 
 
 def test_two_slow_runs_are_a_change_and_one_quick_one_ends_it() -> None:

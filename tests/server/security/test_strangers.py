@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -42,7 +43,9 @@ def resident(pid: int) -> int:
 
 def children(pid: int) -> Iterable[int]:
     for task in Path(f"/proc/{pid}/task").iterdir():
-        yield from map(int, (task / "children").read_text().split())
+        # A thread may end meanwhile.
+        with suppress(FileNotFoundError):
+            yield from map(int, (task / "children").read_text().split())
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)
