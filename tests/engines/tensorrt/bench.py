@@ -51,6 +51,8 @@ class Bench:
     """Of the GPU."""
 
     def __post_init__(self) -> None:
+        # So that looking for garbage in `close` takes no time for what was there before.
+        gc.freeze()
         self.standin = standin()
         self.trt = (FakeRtx if self.rtx else FakeTensorRT)(self.standin, self.models)
         name = "tensorrt_rtx" if self.rtx else "tensorrt"
@@ -103,6 +105,7 @@ class Bench:
         self.standin.mend()
         while self.engines:
             self.engines.pop().close()
-        # Pinned memory in the frames of errors that a test caught: not on a stream's thread later.
-        gc.collect(1)
+        # Pinned memory in the frames of errors that a test caught: not on another thread later.
+        gc.collect()
+        gc.unfreeze()
         self.device.leave()

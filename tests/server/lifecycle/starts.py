@@ -71,6 +71,7 @@ LEFT_OUT = {
     *("tls_certificate", "tls_private_key", "tls_client_ca", "identities_file"),
     *("model_repository", "link_folders", "plan_store", "verdict_store"),
     *("model_keys", "model_signers", "require_models"),
+    *("model_store", "store_versions", "store_poll_s", "store_keep_warm_s", "store_cache"),
     "cache_redis_password_file",
     *("grpc_port", "metrics_port", "log_format"),
 }
