@@ -51,9 +51,9 @@ class Bench:
     """Of the GPU."""
 
     def __post_init__(self) -> None:
+        self.standin = standin()
         # So that looking for garbage in `close` takes no time for what was there before.
         gc.freeze()
-        self.standin = standin()
         self.trt = (FakeRtx if self.rtx else FakeTensorRT)(self.standin, self.models)
         name = "tensorrt_rtx" if self.rtx else "tensorrt"
         self.library = Library(self.trt, name, self.trt.__version__)

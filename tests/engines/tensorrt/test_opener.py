@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -41,6 +42,9 @@ def host(tmp_path: Path) -> Iterator[Host]:
     # Whatever happened, no thread may end with a context.
     assert made.bench.standin.depth == 0
     assert made.bench.standin.broken or made.bench.standin.leaks() == {}
+    if made.bench.standin.broken:
+        # What such a test could not give back: not on another thread later.
+        gc.collect()
 
 
 def test_a_missing_plan_is_built_while_another_engine_serves_and_then_taken(host: Host) -> None:
