@@ -21,6 +21,8 @@ def earliest(deadline: float | None, started: float, timeout: float | None) -> f
     return own if deadline is None else min(own, deadline)
 
 
+LEAST_RUN_S = 1e-5
+"""What no run takes less than: who has no more time is refused though nothing is known yet."""
 EASE = 0.9
 """Part of a forecast that has to be too long already: in doubt, requests are let in."""
 
@@ -34,6 +36,9 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
     """
     if deadline is not None and now >= deadline:
         raise DeadlinePassed("the deadline had passed when the request arrived")
+    if deadline is not None and deadline - now < LEAST_RUN_S:
+        text = f"the deadline is in {milliseconds(deadline - now)}, and no run is that short"
+        raise DeadlinePassed(text, reason="DEADLINE_TOO_SHORT")
     forecast, held = plan.handle.forecast, rows_before(plan)
     if not held:
         forecast.begin(now)

@@ -194,3 +194,10 @@ def test_too_much_is_refused_with_the_time_to_wait(split: bool) -> None:
     assert found
     assert all(isinstance(refusal, WouldBeLate) for refusal in found)
     assert all(0.3 < refusal.retry_after < 0.6 for refusal in found)
+
+
+def test_who_has_no_time_for_any_run_is_refused_though_nothing_is_known(split: bool) -> None:
+    simulation = Simulation(bounds_of(8), quiet_engine(0.01), split=split)
+    serve(simulation, [Arrival(0.0, 1e-6), Arrival(1.0, 1.5)])
+    ((arrival, refusal),) = simulation.refusals
+    assert (arrival.at, refusal.reason) == (0.0, "DEADLINE_TOO_SHORT")
