@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,5 +46,7 @@ def tree(pid: int, proc: Path = Path("/proc")) -> list[int]:
     found = [pid]
     for parent in found:
         for children in (proc / str(parent) / "task").glob("*/children"):
-            found += [int(child) for child in children.read_text().split()]
+            # A thread, or a process, may end meanwhile.
+            with suppress(OSError):
+                found += [int(child) for child in children.read_text().split()]
     return found

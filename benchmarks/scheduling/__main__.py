@@ -1,4 +1,4 @@
-"""What share of requests is answered in time, beside an ideal scheduler that knows all costs.
+"""The share of requests that is answered in time, beside an ideal scheduler that knows all costs.
 
     python -m benchmarks.scheduling [--count 20000]
     python -m benchmarks.scheduling --served rows --arrangement split

@@ -1,4 +1,4 @@
-"""What comes, and what it costs: engines, arrivals and the cells of the table."""
+"""The loads that come, and what they cost: engines, arrivals and the cells of the table."""
 
 from __future__ import annotations
 

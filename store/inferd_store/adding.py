@@ -1,4 +1,4 @@
-"""What is added to a store: the files of a release, found, looked at, and checked."""
+"""The files of a release that is added to a store, found, looked at, and checked."""
 
 from __future__ import annotations
 

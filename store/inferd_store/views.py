@@ -1,4 +1,4 @@
-"""What is told of a store, as plain documents for people's tables and machines' JSON."""
+"""A store as plain documents for people's tables and machines' JSON."""
 
 from __future__ import annotations
 

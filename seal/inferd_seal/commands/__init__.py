@@ -1,4 +1,4 @@
-"""What `inferd models` can do with sealed folders."""
+"""The operations of `inferd models` on sealed folders."""
 
 from __future__ import annotations
 

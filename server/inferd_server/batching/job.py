@@ -9,13 +9,13 @@ from collections.abc import Hashable, Mapping, Sequence
 
 from inferd.tensors import Array
 
+from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.slots import Slot, batch_views
 from inferd_server.batching.timers import Timer
 from inferd_server.errors import EngineFailure, InferdError
 from inferd_server.monitoring.phases import Execution, Phases
 
 log = logging.getLogger(__name__)
-NEVER = float("inf")
 
 
 class LocalSender:

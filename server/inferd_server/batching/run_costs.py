@@ -60,11 +60,11 @@ class ShapeCosts:
 
     def _speed(self, rows: int, seconds: float) -> float:
         """Return the speed of a run, and correct what its number of rows weighs."""
-        speeds = self._speeds
-        usual = sum(speeds) / len(speeds) if speeds else 1.0
         numbers, weights = self._known
         at = bisect_left(numbers, rows)
         if at == len(numbers) or numbers[at] != rows:
+            speeds = self._speeds
+            usual = sum(speeds) / len(speeds) if speeds else 1.0
             weights = [*weights[:at], seconds / usual, *weights[at:]]
             weights[at] = between(weights, at)
             self._known = [*numbers[:at], rows, *numbers[at:]], weights

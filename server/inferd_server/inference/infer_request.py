@@ -9,7 +9,8 @@ from functools import partial
 
 from inferd.tensors import Array
 
-from inferd_server.batching.job import NEVER, Job
+from inferd_server.batching.batch_size import NEVER
+from inferd_server.batching.job import Job
 from inferd_server.batching.queue import RequestQueue
 from inferd_server.errors import (
     Cancelled,

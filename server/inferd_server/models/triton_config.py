@@ -1,4 +1,4 @@
-"""What a config.pbtxt means as settings of a model, those of model.yaml."""
+"""A config.pbtxt as settings of a model, those of model.yaml."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What processes that hold models have in common, as pure functions: replicas, or workers."""
+"""The models of several processes as those of one server: pure functions."""
 
 from __future__ import annotations
 

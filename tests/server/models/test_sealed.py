@@ -19,6 +19,7 @@ from inferd_server.models.trust import check_trust
 from inferd_server.settings.seal import SealSettings
 from onnx import helper, numpy_helper
 
+from benchmarks.peers.memory import tree
 from tests import models
 from tests.seal.sealing import Keys, make_keys
 from tests.server.lifecycle.process import Process, ready_process
@@ -304,9 +305,7 @@ def oip_stub(channel: grpc.Channel) -> Callable[..., object]:
 
 def files_of(process: Process) -> Iterator[Path]:
     """Yield the open files of a server's processes, memory without a name among them."""
-    pids = [process.pid]
-    for pid in pids:
-        pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    for pid in tree(process.pid):
         yield from Path(f"/proc/{pid}/fd").iterdir()
 
 

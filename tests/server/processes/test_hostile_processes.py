@@ -13,10 +13,10 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from benchmarks.peers.memory import tree
 from tests import models
 from tests.server.inference.hostile import SENSELESS, TOO_MANY_FIELDS
 from tests.server.lifecycle.process import ready_process
-from tests.server.security.test_strangers import children
 from tests.server.serving import PATIENCE
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def test_cheap_messages_cost_the_server_little_and_others_nothing(
     # So that it is the messages themselves that are refused.
     flags = ("--max-compression-ratio", "0", "--processes", *ARRANGEMENTS[arrangement])
     with ready_process(folder, *flags) as (process, where):
-        pids = [process.pid, *children(process.pid)]
+        pids = tree(process.pid)
         with grpc.insecure_channel(f"127.0.0.1:{where['grpc_port']}") as channel:
             call, health = channel.unary_unary(INFER), HealthStub(channel)
             before = peaks(pids)
@@ -103,7 +103,7 @@ def test_no_cheap_message_keeps_another_caller_waiting(arrangement: str, tmp_pat
     folder = models.repository(tmp_path, {"simple": models.add_sub()})
     flags = ("--max-compression-ratio", "0", "--processes", *ARRANGEMENTS[arrangement])
     with ready_process(folder, *flags) as (process, where):
-        pids = [process.pid, *children(process.pid)]
+        pids = tree(process.pid)
         address = f"127.0.0.1:{where['grpc_port']}"
         with grpc.insecure_channel(address) as channel:
             call = channel.unary_unary(INFER)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
 import pytest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
+from benchmarks.peers.memory import tree
 from tests.server.lifecycle.process import ready_process
 from tests.server.security.named import entry, written
 from tests.server.security.secured import MODEL, repository
@@ -36,16 +35,9 @@ WRONG = {
 def resident(pid: int) -> int:
     """Return the bytes of memory of a process and of all its children."""
     pages = 0
-    for one in (pid, *children(pid)):
+    for one in tree(pid):
         pages += int(Path(f"/proc/{one}/statm").read_text().split()[1])
     return pages * 4096
-
-
-def children(pid: int) -> Iterable[int]:
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        # A thread may end meanwhile.
-        with suppress(FileNotFoundError):
-            yield from map(int, (task / "children").read_text().split())
 
 
 @pytest.mark.parametrize("arrangement", ARRANGEMENTS)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from inferd.tensors import BYTES, DATATYPES, Array
 
+from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.job import Job
 from inferd_server.errors import (
     Cancelled,
@@ -43,7 +44,6 @@ from inferd_server.processes.link.outputs import read_part
 from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
-NEVER = float("inf")
 LOOK_AGAIN_S = 1.0
 """Seconds after which a front looks for answers unasked."""
 REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
