@@ -8,10 +8,15 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from inferd_store import retention
+from inferd_store.backups import open_backups
+from inferd_store.restoring import read_saved, restore
+from inferd_store.retention import Rule
 from inferd_store.store import open_store
 
 from tests.store.releases import BY, add
@@ -50,6 +55,14 @@ def change(address: str, folder: Path, command: str) -> None:
             store.move("m", "staging", "1", BY)
         case "remove":
             store.remove("m", "latest", BY)
+        case "backup":
+            open_backups(str(folder.parent / "backups"), time.time).make(store, (), BY)
+        case "restore":
+            place = open_backups(str(folder.parent / "backups"), time.time)
+            restored = open_store(str(folder.parent / "restored"), create=True)
+            restore(place, read_saved(place, place.latest()), restored, BY)
+        case "prune":
+            retention.remove(store, retention.retain(store, (), Rule(last=1), time.time()), BY)
 
 
 if __name__ == "__main__":
