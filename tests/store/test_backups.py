@@ -72,7 +72,7 @@ def moved(into: list[int]) -> Watch:
 
 
 def test_a_backup_brings_everything_back(store: Store, place: Backups, tmp_path: Path) -> None:
-    for number in range(40):
+    for number in range(20):
         store.move("m", "staging", str(1 + number % 2), BY)
     place.make(store, (), BY)
     restored = empty(tmp_path)

@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from time import time
 
 import numpy as np
 import onnx
 import pytest
 from inferd_client.cli import main
+from inferd_store.backups import open_backups
 from inferd_store.store import open_store
 
 from tests import models
-from tests.store.releases import whole
+from tests.store.releases import BY, add, made, whole
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -317,8 +319,8 @@ def test_a_store_is_saved_and_restored(
     whole(open_store(str(tmp_path / "other")))
 
 
-def test_damaged_backups_are_told_by_the_exit_code(run: Run, file: Path, tmp_path: Path) -> None:
-    run("add", "m", file)
+def test_damaged_backups_are_told_by_the_exit_code(run: Run, tmp_path: Path) -> None:
+    add(made(tmp_path), tmp_path / "m")
     place = tmp_path / "backups"
     name = json.loads(run("backup", place, "--json")[1])["name"]
     path = place / "backups" / f"{name}.json"
@@ -332,10 +334,11 @@ def test_damaged_backups_are_told_by_the_exit_code(run: Run, file: Path, tmp_pat
     assert not (tmp_path / "other").exists()
 
 
-def test_versions_are_removed_by_a_rule_once_that_is_meant(run: Run, file: Path) -> None:
+def test_versions_are_removed_by_a_rule_once_that_is_meant(run: Run, tmp_path: Path) -> None:
+    store = made(tmp_path)
     for _ in range(4):
-        run("add", "m", file)
-    run("promote", "m", "1")
+        add(store, tmp_path / "m")
+    store.move("m", "production", "1", BY)
     rule = ("prune", "m", "--keep-last", "2")
     lines = run(*rule)[1].splitlines()
     assert [line.split(maxsplit=2)[2] for line in lines[1:]] == [
@@ -349,10 +352,8 @@ def test_versions_are_removed_by_a_rule_once_that_is_meant(run: Run, file: Path)
     assert json.loads(run("log", "m", "--json")[1])[-1]["what"] == "remove"
 
 
-def test_backups_are_removed_by_a_rule_once_that_is_meant(
-    run: Run, file: Path, tmp_path: Path
-) -> None:
-    run("add", "m", file)
+def test_backups_are_removed_by_a_rule_once_that_is_meant(run: Run, tmp_path: Path) -> None:
+    add(made(tmp_path), tmp_path / "m")
     place = tmp_path / "backups"
     for _ in range(2):
         run("backup", place)
@@ -394,10 +395,10 @@ def test_backups_are_removed_by_a_rule_once_that_is_meant(
 def test_what_cannot_be_saved_restored_or_removed_is_told_in_a_sentence(
     run: Run, tmp_path: Path, file: Path, arguments: tuple[str, ...], said: str
 ) -> None:
-    run("add", "m", file)
-    place = tmp_path / "backups"
-    run("backup", place)
-    run("add", "m", file)
+    store, place = made(tmp_path), tmp_path / "backups"
+    add(store, tmp_path / "m")
+    open_backups(str(place), time, create=True).make(store, (), BY)
+    add(store, tmp_path / "m")
     before = sorted(path for path in tmp_path.rglob("*"))
     names = {
         "STORE": str(tmp_path / "store"), "PLACE": str(place), "FILE": str(file),

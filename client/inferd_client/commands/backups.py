@@ -16,7 +16,7 @@ from inferd_client.commands.releases import FAILED, Parsers, bar, opened, operat
 from inferd_client.releases import Releases
 
 if TYPE_CHECKING:
-    from inferd_store.backups import Backup, Backups
+    from inferd_store.backups import Backups
 
 PLACE = "a folder, s3://BUCKET/PATH, gs:// or az://"
 
@@ -61,6 +61,7 @@ def run_backup(arguments: argparse.Namespace) -> int:
 
 
 def _backup(releases: OwnReleases, address: str, names: Sequence[str], verify: bool) -> Any:
+    from inferd_store import views
     from inferd_store.backups import check_apart, open_backups
     from inferd_store.objects import Watch
 
@@ -71,24 +72,7 @@ def _backup(releases: OwnReleases, address: str, names: Sequence[str], verify: b
     place = open_backups(address, time.time, create=True)
     with bar() as shown:
         made = place.make(store, names, releases.by, verify, Watch(*shown))
-    return {**described(made.name, made.backup), "sent": made.sent}
-
-
-def described(name: str, backup: Backup) -> dict[str, Any]:
-    """Return a backup as JSON has it."""
-    return {
-        "name": name,
-        "time": backup.time,
-        "who": backup.who,
-        "why": backup.why,
-        "store": backup.store,
-        "asked": list(backup.asked),
-        "models": {
-            model: {"versions": list(saved.versions), "labels": dict(saved.labels)}
-            for model, saved in backup.models.items()
-        },
-        "size": backup.size,
-    }
+    return {**views.backup(made.name, made.backup), "sent": made.sent}
 
 
 def run_backups(arguments: argparse.Namespace) -> int:
@@ -104,6 +88,7 @@ def run_backups(arguments: argparse.Namespace) -> int:
         with opened(arguments) as releases:
             assert isinstance(releases, Releases)
             return _list(arguments, releases.backups(arguments.place))
+    from inferd_store import views
     from inferd_store.backups import open_backups
 
     place = open_backups(arguments.place, time.time)
@@ -111,19 +96,7 @@ def run_backups(arguments: argparse.Namespace) -> int:
         return _verify(arguments, place)
     if ruled:
         return _remove(arguments, place)
-    return _list(arguments, _listed(place))
-
-
-def _listed(place: Backups) -> list[dict[str, Any]]:
-    from inferd_store.errors import Damaged
-
-    found: list[dict[str, Any]] = []
-    for name in place.names():
-        try:
-            found.append(described(name, place.read(name)))
-        except Damaged as error:
-            found.append({"name": name, "damaged": str(error)})
-    return found
+    return _list(arguments, views.backups(place))
 
 
 def _list(arguments: argparse.Namespace, found: Sequence[Mapping[str, Any]]) -> int:

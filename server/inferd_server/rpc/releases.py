@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,9 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from inferd.v1 import releases_pb2 as messages
 from inferd_store import errors as store_errors
-from inferd_store import views
+from inferd_store import retention, views
+from inferd_store.backups import open_backups
 from inferd_store.errors import StoreError
 from inferd_store.record import Event
+from inferd_store.retention import Rule
 from inferd_store.store import By, Store, open_store
 from inferd_store.transfer import digest_of_file
 
@@ -189,12 +192,13 @@ class Releases:
         self, request: messages.PruneReleasesRequest, who: str
     ) -> messages.PruneReleasesResponse:
         """Remove the versions that a rule does not keep."""
-        flags = [
-            *([f"--keep-last={request.keep_last}"] if request.HasField("keep_last") else ()),
-            *([f"--keep-days={request.keep_days}"] if request.HasField("keep_days") else ()),
-            *(["--apply"] if request.apply else ()),
-        ]
-        told = self._operate("prune", [*flags, *self._whose(request.by, who)], request.names)
+        last = request.keep_last if request.HasField("keep_last") else None
+        days = request.keep_days if request.HasField("keep_days") else None
+        with self._store() as store:
+            fates = retention.retain(store, request.names, Rule(last, days), time.time())
+            if request.apply:
+                fates = retention.remove(store, fates, by(request.by, who))
+        told = json.dumps([asdict(fate) for fate in fates])
         return messages.PruneReleasesResponse(json=told)
 
     def backup(
@@ -208,8 +212,10 @@ class Releases:
 
     def backups(self, request: messages.ListBackupsRequest, _: str) -> messages.ListBackupsResponse:
         """Tell of the backups in a place."""
-        told = self._operate("backups", ["--json"], (self._place(request.place),))
-        return messages.ListBackupsResponse(json=told)
+        place = self._place(request.place)
+        with self._store():
+            found = views.backups(open_backups(place, time.time))
+        return messages.ListBackupsResponse(json=json.dumps(found))
 
     def _place(self, place: str) -> str:
         """Return a place for backups that callers may name.
