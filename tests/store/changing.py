@@ -6,12 +6,9 @@ python -m tests.store.changing STORE FOLDER COMMAND LINE
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from inferd_store import retention
 from inferd_store.backups import open_backups
@@ -19,26 +16,8 @@ from inferd_store.restoring import read_saved, restore
 from inferd_store.retention import Rule
 from inferd_store.store import open_store
 
+from tests.killing import killed_at
 from tests.store.releases import BY, add
-
-
-def main(address: str, folder: Path, command: str, line: int) -> None:
-    left = line
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal left
-        if "inferd_store" not in frame.f_code.co_filename:
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-        return trace
-
-    sys.settrace(trace)
-    change(address, folder, command)
-    sys.settrace(None)
-    sys.stdout.write(str(line - left))
 
 
 def change(address: str, folder: Path, command: str) -> None:
@@ -66,4 +45,5 @@ def change(address: str, folder: Path, command: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+    address, folder, command, line = sys.argv[1:]
+    killed_at(int(line), "inferd_store", lambda: change(address, Path(folder), command))

@@ -17,12 +17,12 @@ from inferd_store.restoring import read_saved, restore
 from inferd_store.retention import Rule
 from inferd_store.store import Store, open_store
 
+from tests.killing import NEVER
 from tests.store.releases import BY, add, made, whole
 
 COMMANDS = ("add", "promote", "rollback", "label", "remove")
 SOME, MANY = 2, 100
 """Times that each command is killed."""
-NEVER = 10**9
 
 
 def prepared(folder: Path, command: str) -> Store:
@@ -126,17 +126,17 @@ KILLED = {"backup": kill_backup, "restore": kill_restore, "prune": kill_prune}
 def kill_each_time(folder: Path, command: str, times: int) -> None:
     first = folder / "first"
     store = prepared(first, command)
-    place = open_backups(str(first / "backups"), time.time, create=True)
-    place.make(store, (), BY)
-    add(store, first, b"d")
     if command == "prune":
         aged(store)
+    else:
+        open_backups(str(first / "backups"), time.time, create=True).make(store, (), BY)
+    if command == "backup":
+        add(store, first, b"d")
     lines = int(run(store, first, command, NEVER).stdout)
     chance = random.Random(command)
     for number in range(times):
         here = folder / str(number)
-        # A little less: this one may have less to do.
-        KILLED[command](here, prepared(here, command), chance.randint(1, int(lines * 0.9)))
+        KILLED[command](here, prepared(here, command), chance.randint(1, lines))
 
 
 @pytest.mark.parametrize("command", KILLED)
