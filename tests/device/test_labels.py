@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 
+import grpc
 import pytest
 from inferd.oip.v2.inference_pb2 import ModelReadyRequest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
@@ -53,8 +54,26 @@ def await_ready(stub: GRPCInferenceServiceStub, model: str) -> None:
 def await_version(stub: GRPCInferenceServiceStub, model: str, version: str) -> None:
     """Ask until a version answers; every answer is right for the version that it names."""
     until = monotonic() + PATIENCE
-    while check(stub.ModelInfer(infer_request(model, rows(7.0)), timeout=PATIENCE), 7.0) != version:
+    while asked(stub, model) != version:
         assert monotonic() < until
+
+
+def await_label(stub: GRPCInferenceServiceStub, model: str, version: str) -> None:
+    """Ask until a new label is known; from then on it answers, and right."""
+    until = monotonic() + PATIENCE
+    while True:
+        try:
+            assert asked(stub, model) == version
+        except grpc.RpcError as error:
+            assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
+            assert monotonic() < until
+            continue
+        return
+
+
+def asked(stub: GRPCInferenceServiceStub, model: str) -> str:
+    answer = stub.ModelInfer(infer_request(model, rows(7.0)), timeout=PATIENCE)
+    return check(answer, 7.0)
 
 
 def test_labels_move_on_the_workers_of_every_gpu(server: Split, store: Store) -> None:
@@ -70,7 +89,7 @@ def test_labels_move_on_the_workers_of_every_gpu(server: Split, store: Store) ->
             store.move(name, "candidate", "3", BY)
         for name in PLACES:
             await_version(stub, name, "2")
-            await_version(stub, f"{name}@candidate", "3")
+            await_label(stub, f"{name}@candidate", "3")
             await_version(stub, f"{name}@production", "2")
             store.rollback(name, "production", BY)
         for name in PLACES:

@@ -73,6 +73,23 @@ def test_two_commands_do_not_seal_one_model_at_a_time(keys: Keys, tmp_path: Path
     keys.seal(folder)
 
 
+def test_an_older_sealing_of_a_version_is_refused_once_its_key_or_signer_is_gone(
+    keys: Keys, tmp_path: Path
+) -> None:
+    older = keys.seal(plain_folder(tmp_path / "older", content=b"older"))
+    newer = plain_folder(tmp_path / "newer", content=b"newer")
+    other = make_keys(tmp_path, "other-")
+    other.seal(newer)
+    # With both it is whole, and nothing in it tells of the other.
+    signers = (*keys.trust.signers, *other.trust.signers)
+    both = Trust((keys.key, other.key), signers, "sealed")
+    assert (content(older, both), content(newer, both)) == (b"older", b"newer")
+    with pytest.raises(errors.WrongKey):
+        content(older, Trust((other.key,), signers, "sealed"))
+    with pytest.raises(errors.WrongSigner):
+        content(older, Trust((keys.key, other.key), other.trust.signers, "sealed"))
+
+
 def run(words: list[str], line: int) -> subprocess.CompletedProcess[str]:
     """Run `inferd models` until a line of the package's own code."""
     return subprocess.run(
