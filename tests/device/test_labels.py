@@ -60,15 +60,18 @@ def await_version(stub: GRPCInferenceServiceStub, model: str, version: str) -> N
 
 def await_label(stub: GRPCInferenceServiceStub, model: str, version: str) -> None:
     """Ask until a new label is known; from then on it answers, and right."""
+    unknown = {grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
     until = monotonic() + PATIENCE
-    while True:
+    while monotonic() < until:
         try:
-            assert asked(stub, model) == version
+            found = asked(stub, model)
         except grpc.RpcError as error:
-            assert error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE)
-            assert monotonic() < until
+            if error.code() not in unknown:
+                raise
             continue
+        assert found == version
         return
+    raise AssertionError(f"{model} was not known in time")
 
 
 def asked(stub: GRPCInferenceServiceStub, model: str) -> str:
