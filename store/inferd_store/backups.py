@@ -127,6 +127,7 @@ class Backups:
             Damaged: a content of the store is not what its digest says.
             NotThere: the store has no such model.
         """
+        asked = sorted(set(asked))
         for name in asked:
             store.record(name)
         for _ in range(TRIES):
@@ -233,14 +234,16 @@ class Backups:
         """
         rule.check()
         kinds: dict[tuple[str, ...], list[Item]] = {}
+        verdicts = []
         for name in self.names():
             try:
                 kind = self.read(name).asked
-            except Damaged:
-                # As one of its own, it would be kept forever.
-                kind = ()
+            except Damaged as error:
+                # It may be of a later format; and it is not the newest of any kind.
+                verdicts.append(Verdict(name, str(error)))
+                continue
             kinds.setdefault(kind, []).append(Item(name, moment_of(name)))
-        verdicts = [one for items in kinds.values() for one in judge(rule, items, self._clock())]
+        verdicts += [one for items in kinds.values() for one in judge(rule, items, self._clock())]
         return sorted(verdicts, key=lambda verdict: verdict.key)
 
     def remove(self, names: Sequence[str]) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from inferd_store.backups import Backups
 from inferd_store.blobs import BLOBS
+from inferd_store.errors import Damaged, NotThere
 from inferd_store.objects import UNWATCHED, Watch
 from inferd_store.record import Event, Record
 from inferd_store.release import StoredFile, read_release
-from inferd_store.store import By, Store
+from inferd_store.store import By, Store, name_of
 
 SAME, RESTORED = "same", "restored"
 
@@ -93,7 +95,7 @@ def restore(
     missing = [one for one in models if not _settled(store, one, force)]
     files = {file.digest: file for one in models for file in one.files}
     with store.blobs.drafted(files) as renew:
-        lacking = list(store.blobs.lacking(files.values(), store.used(), verify, watch))
+        lacking = list(store.blobs.lacking(files.values(), referred(store), verify, watch))
         watch.expected(sum(file.size for file in lacking))
         for file in lacking:
             store.objects.write(BLOBS + file.digest, place.blobs.parts(file, watch.moved))
@@ -105,6 +107,19 @@ def restore(
         Restored(one.record.name, RESTORED if one in missing else SAME, one.versions)
         for one in models
     ]
+
+
+def referred(store: Store) -> set[str]:
+    """Return the digests that versions refer to, as far as the store can still be read."""
+    found: set[str] = set()
+    for entry in store.heads():
+        with suppress(Damaged):
+            for version in store.record(name_of(entry.key)).versions.values():
+                found.add(version.manifest)
+                with suppress(Damaged, NotThere):
+                    release = store.read_release(version.manifest)
+                    found.update(file.digest for file in release.files)
+    return found
 
 
 def _settled(store: Store, one: Saved, force: bool) -> bool:

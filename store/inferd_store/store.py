@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,7 +198,17 @@ class Store:
             restored = record.restored(given, self._told(record), events)
             return restored, self._event(by, "restore", name, 0)
 
-        return self._change(name, change, new=True, many=True)
+        event = self._change(name, change, new=True, many=True)
+        self._shorten(name)
+        return event
+
+    def _shorten(self, name: str) -> None:
+        """Write the events of a record into the audit log, and keep the latest alone."""
+        # The record has all of them as long as that was not done.
+        with suppress(StoreError):
+            record, etag = self._current(name, new=False)
+            self._keep(record.events)
+            self.objects.put(key_of(name), record.shortened()[0].packed(), etag)
 
     def move(
         self,
@@ -374,8 +385,8 @@ class Store:
                 except Conflict:
                     self._sleep(random.uniform(0, min(0.5, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311 nobody must not guess it
                     continue
-                record = following
-            self._keep_own(record.events if many else [done])
+            if not many:
+                self._keep_own(done)
             return done
         raise Conflict(f"model {name!r} is changed by others all the time; nothing was done")
 
@@ -407,9 +418,9 @@ class Store:
                 # There already.
                 continue
 
-    def _keep_own(self, events: Sequence[Event]) -> None:
+    def _keep_own(self, event: Event) -> None:
         try:
-            self._keep(events)
+            self._keep([event])
         except StoreError:
             # The change is made, and the record has the event until it is written.
             return

@@ -22,6 +22,7 @@ from inferd_store.errors import (
 )
 from inferd_store.local import LocalObjects
 from inferd_store.objects import Watch
+from inferd_store.record import KEPT_EVENTS
 from inferd_store.release import digest_of
 from inferd_store.restoring import RESTORED, SAME, Saved, read_saved, restore
 from inferd_store.retention import DAY_S, Rule
@@ -84,7 +85,9 @@ def test_a_backup_brings_everything_back(store: Store, place: Backups, tmp_path:
         told = restored.log(name)
         assert told[:-1] == store.log(name)
         assert (told[-1].what, told[-1].who) == ("restore", "ann")
-    assert restored.record("m").labels["production"].version == 2
+    record = restored.record("m")
+    assert record.labels["production"].version == 2
+    assert len(record.events) == KEPT_EVENTS
     # A number that was given before the backup is not given again.
     assert add(restored, tmp_path, b"new") == 3
     assert restored.rollback("m", "staging", BY).version == 1
@@ -219,6 +222,8 @@ def test_a_backup_that_was_changed_is_not_believed(
     with pytest.raises(Damaged, match="is damaged: it is not what its name says"):
         place.read(name)
     assert place.check(name) == [f"the backup {name} is damaged: it is not what its name says"]
+    # It takes no whole one's place.
+    assert all(one.kept for one in place.judged(Rule(last=1)))
     # What it needs is not known, so nothing is swept; and the next backup is whole.
     with pytest.raises(Damaged, match="nothing was swept"):
         place.remove([])
@@ -350,9 +355,26 @@ def test_what_is_lost_or_damaged_in_the_store_comes_back(store: Store, place: Ba
     blob(store.address, first.digest).unlink()
     restore(place, saved(place), store, BY)
     whole(store)
+    manifest = blob(store.address, store.record("m").versions[1].manifest)
+    manifest.unlink()
+    restore(place, saved(place), store, BY)
+    whole(store)
     blob(store.address, second.digest).write_bytes(b"x")
     restore(place, saved(place), store, BY, verify=True)
     assert blob(store.address, second.digest).read_bytes() == b"b"
+
+
+def test_a_record_that_is_damaged_comes_back_once_it_is_away(store: Store, place: Backups) -> None:
+    place.make(store, (), BY)
+    told = store.log("m")
+    record = Path(store.address) / "models/m.json"
+    record.write_bytes(b"{")
+    with pytest.raises(Damaged, match="the record of model 'm' is damaged"):
+        restore(place, saved(place), store, BY, force=True)
+    record.unlink()
+    restore(place, saved(place), store, BY)
+    assert store.log("m")[:-1] == told
+    whole(store)
 
 
 def test_one_model_is_saved_and_restored_alone(
