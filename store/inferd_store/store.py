@@ -149,11 +149,7 @@ class Store:
             unchanged: called before the release becomes visible; raises if a source changed.
         """
         check_name(name)
-        if release.about.parents:
-            # Nobody can have made it from what there never was.
-            last = self.record(name).next_version
-            if wrong := [parent for parent in release.about.parents if not 0 < parent < last]:
-                raise NotThere(f"model {name!r} never had a version {wrong[0]}, named as a parent")
+        self._check_parents(name, release.about.parents)
         manifest = release.packed()
         about = release.about
         version = Version(digest_of(manifest), release.time, about.author, about.tags)
@@ -170,6 +166,13 @@ class Store:
             self.blobs.confirm(file for file, _ in sources)
             unchanged()
             return self._change(name, change, new=True)
+
+    def _check_parents(self, name: str, parents: Sequence[int]) -> None:
+        if parents:
+            # Nobody can have made it from what there never was.
+            last = self.record(name).next_version
+            if wrong := [parent for parent in parents if not 0 < parent < last]:
+                raise NotThere(f"model {name!r} never had a version {wrong[0]}, named as a parent")
 
     def known(self, name: str) -> Record | None:
         """Return what is known of a model; None: nothing is."""
