@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import time
 from uuid import uuid4
 
 import pytest
 from inferd_server.errors import SettingsError
 from inferd_server.models.releases import Mirror
+from inferd_store.backups import open_backups
 from inferd_store.errors import (
     AccessDenied,
     Conflict,
@@ -25,6 +27,7 @@ from inferd_store.errors import (
 )
 from inferd_store.objects import ABSENT, ANY
 from inferd_store.remote import RemoteObjects
+from inferd_store.restoring import read_saved, restore
 from inferd_store.store import Store, open_store
 from inferd_store.transfer import PARTIAL, fetch
 
@@ -288,6 +291,68 @@ def test_a_server_starts_with_what_it_knows_while_the_store_does_not_answer(
         following(store, tmp_path / "elsewhere"),
     ):
         pass
+
+
+def test_a_store_is_saved_to_object_storage_and_restored_from_it(
+    s3: S3Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made(tmp_path)
+    add(store, tmp_path, bytes(24 * MIB))
+    store.move("m", "production", "1", BY)
+    place = open_backups(f"{address}/backups", time, create=True)
+    name = place.make(store, (), BY).name
+    assert place.make(store, (), BY, verify=True).sent == 0
+    # What is damaged on its way gets nowhere.
+    digest = store.release("m", str(add(store, tmp_path, bytes(9 * MIB))))[1].files[0].digest
+    source = store.objects.path(f"blobs/sha256/{digest}")
+    assert source is not None
+    source.write_bytes(bytes(8 * MIB) + b"x" * MIB)
+    with pytest.raises(Damaged, match="version 2 of model 'm'"):
+        place.make(store, (), BY)
+    assert digest not in place.blobs.there()
+    # The connection is cut in the middle, and the transfer goes on where it was.
+    proxy = CuttingProxy(s3.port, [8 * MIB])
+    use(monkeypatch, s3, port=proxy.port)
+    try:
+        cut = open_backups(place.address, time)
+        folder = made(tmp_path / "folder")
+        restore(cut, read_saved(cut, name), folder, BY)
+    finally:
+        proxy.close()
+    assert proxy.left == 0
+    assert proxy.passed < 33 * MIB
+    whole(folder)
+    # And from one into another there, of which a second backup is made.
+    use(monkeypatch, s3)
+    there = made(tmp_path, f"{address}/store")
+    restore(place, read_saved(place, name), there, BY)
+    whole(there)
+    assert place.make(there, (), BY).sent < MIB
+    assert [place.check(one) for one in place.names()] == [[], [], []]
+    assert place.remove(place.names()[:2]) == 0
+    assert place.check(place.latest()) == []
+
+
+def test_backups_in_object_storage_that_may_only_be_read_are_listed_and_restored(
+    s3: S3Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made(tmp_path)
+    add(store, tmp_path)
+    name = open_backups(address, time, create=True).make(store, (), BY).name
+    use(monkeypatch, s3, "reader")
+    place = open_backups(address, time)
+    with pytest.raises(ReadOnly, match="cannot be written: the credentials do not allow it"):
+        place.make(store, (), BY)
+    assert place.names() == [name]
+    restored = made(tmp_path / "restored")
+    restore(place, read_saved(place, name), restored, BY)
+    whole(restored)
+    use(monkeypatch, s3, "writer", "wrong")
+    with pytest.raises(AccessDenied, match="the secret key is wrong"):
+        open_backups(address, time)
+    use(monkeypatch, s3)
+    with pytest.raises(NotAStore, match="there is no such bucket"):
+        open_backups("s3://nobodys/backups", time, create=True)
 
 
 def test_a_file_of_the_cache_that_was_changed_is_fetched_anew(address: str, tmp_path: Path) -> None:

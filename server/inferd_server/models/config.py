@@ -29,6 +29,8 @@ Gpus: TypeAlias = Literal["all"] | Sequence[int | str] | None
 ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Latest = Annotated[str, Field(pattern=r"^latest:[1-9][0-9]{0,3}$")]
+"""The latest N versions."""
 Uuid = Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F/-]+$")]
 """Of a GPU or a slice of one; the first digits are enough."""
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
@@ -40,7 +42,7 @@ MEANT = {
     "model.yaml",
     "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
     "gpus": "Input should be all, or a list of indexes and UUIDs of this server's GPUs",
-    "versions": "Input should be latest, all, or a list of version numbers",
+    "versions": "Input should be latest, latest:N, all, or a list of version numbers",
 }
 """What is said of settings that may be of several types."""
 
@@ -166,10 +168,10 @@ class ModelConfig(BaseModel):
     """Names of the classes, by output."""
     format: Mapping[str, ImageFormat] = Field(default_factory=dict)
     """What the dimensions of images mean, by input; clients ask for it."""
-    versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
-        "latest"
-    )
-    """Which versions to serve."""
+    versions: (
+        Literal["latest", "all"] | Latest | Annotated[Sequence[Positive], Field(min_length=1)]
+    ) = "latest"
+    """Which versions to serve: the latest, or so many of them, all, or those named."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
     custom_ops: Sequence[str] = Field(default_factory=list)
@@ -241,6 +243,11 @@ class ModelConfig(BaseModel):
                 text = f"{name!r} is neither {EXTENSIONS} nor a file such as ops.so in this folder"
                 raise PydanticCustomError("custom_ops", text)
         return names
+
+
+def latest_of(policy: str) -> int:
+    """Return how many of the latest versions a policy names: 2 for "latest:2"."""
+    return int(policy.partition(":")[2] or 1)
 
 
 def is_library(name: str) -> bool:

@@ -199,7 +199,11 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
-            releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
+            releases=Releases(
+                settings.store.model_store,
+                settings.store_folder(os.environ),
+                settings.store.store_backups,
+            ),
             health=self._health,
         )
 

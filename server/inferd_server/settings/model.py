@@ -16,9 +16,8 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
 from inferd_server.settings.reading import HIDDEN
-from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
-from inferd_server.settings.security import SecuritySettings
+from inferd_server.settings.security import SealSettings, SecuritySettings
 from inferd_server.settings.store import StoreSettings
 
 ALL = "all"

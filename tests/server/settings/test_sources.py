@@ -48,6 +48,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "store_poll_s": ("0.25", 0.25),
     "store_keep_warm_s": ("60.5", 60.5),
     "store_cache": ("/cache", "/cache"),
+    "store_backups": ("/backups, s3://b/c", ("/backups", "s3://b/c")),
     "model_control": ("off", "off"),
     "strict_readiness": ("false", False),
     "ready_without_models": ("true", True),
