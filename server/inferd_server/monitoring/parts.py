@@ -15,7 +15,7 @@ WRITTEN_AHEAD = 4
 
 
 @dataclass(slots=True)
-class Part:
+class RecordingPart:
     """Requests of one model version that will be one file."""
 
     version: Version
@@ -37,8 +37,8 @@ class Parts:
         """
         self._size = size
         self._age = age
-        self._filling: dict[Version, Part] = {}
-        self._full: deque[Part] = deque()
+        self._filling: dict[Version, RecordingPart] = {}
+        self._full: deque[RecordingPart] = deque()
         self._held = 0
 
     @property
@@ -62,7 +62,7 @@ class Parts:
         if self._held and self._held + nbytes > self._size * WRITTEN_AHEAD:
             return False
         version = request.model, request.version
-        part = self._filling.setdefault(version, Part(version, now))
+        part = self._filling.setdefault(version, RecordingPart(version, now))
         part.requests.append(request)
         part.nbytes += nbytes
         self._held += nbytes
@@ -73,7 +73,7 @@ class Parts:
             self._close(max(self._filling.values(), key=lambda one: one.nbytes))
         return True
 
-    def due(self, now: float, *, all_of_them: bool = False) -> Part | None:
+    def due(self, now: float, *, all_of_them: bool = False) -> RecordingPart | None:
         """Return a part to be written, if one is full or old enough; `written` follows."""
         for part in list(self._filling.values()):
             if all_of_them or now - part.since >= self._age:
@@ -87,10 +87,10 @@ class Parts:
         ends = [part.since + self._age for part in self._filling.values()]
         return max(0.0, min(ends) - now) if ends else None
 
-    def written(self, part: Part) -> None:
+    def written(self, part: RecordingPart) -> None:
         """Let a part go that is in the recording, or never will be."""
         self._held -= part.nbytes
 
-    def _close(self, part: Part) -> None:
+    def _close(self, part: RecordingPart) -> None:
         del self._filling[part.version]
         self._full.append(part)

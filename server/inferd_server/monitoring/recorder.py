@@ -18,7 +18,7 @@ from inferd_store.objects import ANY, Objects, is_url, open_objects
 
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.masking import masked
-from inferd_server.monitoring.parts import Part, Parts
+from inferd_server.monitoring.parts import Parts, RecordingPart
 from inferd_server.monitoring.samples import Sample, array_bytes
 from inferd_server.settings.monitoring import MonitoringSettings
 
@@ -107,7 +107,7 @@ class Recorder:
                 # For whoever waits until all is written.
                 self._changed.notify_all()
 
-    def _next(self) -> Part | None:
+    def _next(self) -> RecordingPart | None:
         """Wait for a part that is due; None: there is none, and none will come."""
         with self._changed:
             while True:
@@ -116,7 +116,7 @@ class Recorder:
                     return part
                 self._changed.wait(self._parts.wait(self._clock()))
 
-    def _write(self, part: Part) -> None:
+    def _write(self, part: RecordingPart) -> None:
         """Write a part; one that cannot be written is lost, and counted."""
         model, version = part.version
         requests = sorted(part.requests, key=lambda one: one.at)
@@ -140,7 +140,7 @@ class Recorder:
             about = {"error": str(error)}
             self._failures("bound", logging.ERROR, "old parts cannot be removed", about)
 
-    def _lost(self, part: Part, error: Exception) -> None:
+    def _lost(self, part: RecordingPart, error: Exception) -> None:
         model, version = part.version
         with self._changed:
             dropped = len(part.requests)
