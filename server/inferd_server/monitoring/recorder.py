@@ -98,8 +98,9 @@ class Recorder:
         return not self._thread.is_alive()
 
     def _live(self) -> None:
-        # What this takes is imported before requests come.
-        write_part((), self._suffix)
+        # What this takes is imported before requests come; what fails is told with the first part.
+        with suppress(Exception):
+            write_part((), self._suffix)
         while (part := self._next()) is not None:
             self._write(part)
             with self._changed:
