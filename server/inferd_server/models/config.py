@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 from inferd_server.sequences.controls import ControlKind
+from inferd_server.settings.monitoring import RecordingConfig, Share
 from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
@@ -178,6 +179,10 @@ class ModelConfig(BaseModel):
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
+    sample_share: Share | None = None
+    """Part of the requests that are looked at beside their way; None: the server's."""
+    recording: RecordingConfig = RecordingConfig()
+    """What of those is recorded, where the server records."""
 
     @property
     def preferred_rows(self) -> int | None:

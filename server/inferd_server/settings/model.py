@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
+from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SealSettings, SecuritySettings
@@ -404,6 +405,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
