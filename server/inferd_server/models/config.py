@@ -121,6 +121,22 @@ class SequenceConfig(BaseModel):
         return self
 
 
+class DriftConfig(BaseModel):
+    """How requests and answers of a model are compared with a reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    watch: bool = True
+    """False: not at all."""
+    learn_rows: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Rows that the reference is learned from where the version brings none; None: the server's
+    default; 0: none is learned."""
+    logits: Sequence[str] = ()
+    """Outputs whose softmax are probabilities of classes."""
+    embedding: str = ""
+    """An output that is compared as a vector; "": none."""
+
+
 class ModelConfig(BaseModel):
     """The settings of one model; None means the server's default."""
 
@@ -176,6 +192,9 @@ class ModelConfig(BaseModel):
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
+
+    drift: DriftConfig = DriftConfig()
+    """How requests are compared with a reference."""
 
     @property
     def preferred_rows(self) -> int | None:

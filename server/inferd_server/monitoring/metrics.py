@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry
 
 from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -36,6 +37,8 @@ class Metrics:
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
         self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
+        self._drift: Callable[[], Mapping[Key, DriftCounts]] = dict
+        self._drifted: Callable[[], Mapping[tuple[str, str, int, str], float]] = dict
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.snapshot))
@@ -52,6 +55,16 @@ class Metrics:
     def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
         """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
         self._models = gauges
+
+    def watch_drift(self, counts: Callable[[], Mapping[Key, DriftCounts]]) -> None:
+        """Take into every snapshot what was measured of requests."""
+        self._drift = counts
+
+    def watch_drifted(
+        self, gauges: Callable[[], Mapping[tuple[str, str, int, str], float]]
+    ) -> None:
+        """Take these into every snapshot, by their names in DRIFT_GAUGES and DRIFT_COUNTERS."""
+        self._drifted = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -114,4 +127,6 @@ class Metrics:
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
                 models=self._models(),
+                drift=self._drift(),
+                drifted=self._drifted(),
             )

@@ -6,10 +6,11 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
+from inferd_server.errors import InferdError
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
@@ -17,7 +18,11 @@ from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
+from inferd_server.models.reference_data import watched
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.drift.judge import DriftReport
+from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
@@ -29,6 +34,7 @@ from inferd_server.rpc.control import (
     SharedMemory,
     control_allowed,
 )
+from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
@@ -53,6 +59,8 @@ class Changes:
     regions: Regions
     logs: Logs
     counters: Counters
+    drift: Callable[[], Sequence[DriftReport]]
+    """Returns how requests differ from references; blocks."""
     asking: Elsewhere | None = None
     """Runs the methods that ask other processes; None where there are none."""
 
@@ -73,6 +81,7 @@ class Endpoint:
         probe: Transport | None = None,
         told: Callable[[Condition], None] = lambda _: None,
         clock: Clock = time.monotonic,
+        references: References | None = None,
     ) -> None:
         """Put the parts together; nothing listens yet.
 
@@ -88,6 +97,7 @@ class Endpoint:
             probe: for the port of probes, not started; None if there is none.
             told: gets each condition that is published, in their order.
             clock: monotonic seconds.
+            references: of the models, where this process makes them; None: another one does.
         """
         self._settings = settings
         self._transport = transport
@@ -107,6 +117,8 @@ class Endpoint:
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
+        self.drift = drift_watch(settings, models, references, clock)
+        metrics.watch_drift(self.drift.counts)
         self.infer = Infer(models, self.regions, telemetry, self._cache)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
@@ -199,9 +211,35 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
+            drift=Drift(changes.drift),
             releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
             health=self._health,
         )
+
+
+def drift_watch(
+    settings: Settings, models: Models, references: References | None, clock: Clock
+) -> DriftWatch:
+    """Return what compares the requests of this process with references.
+
+    Args:
+        settings: of the server.
+        models: that are asked for.
+        references: that this process makes; None: another one does, in the folder of settings.
+        clock: monotonic seconds.
+    """
+    drift = settings.drift
+    if references is None:
+        references = References(settings.reference_folder(os.environ))
+
+    def how(name: str, version: str) -> Watched | None:
+        try:
+            handle = models.choose(name, version).handle
+        except InferdError:
+            return None
+        return None if handle is None else watched(handle, drift.drift_learn_rows)
+
+    return DriftWatch(how, references, drift.drift_cpu_share, clock)
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:
