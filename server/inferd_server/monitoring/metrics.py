@@ -36,9 +36,9 @@ class Metrics:
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
-        self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
         self._drift: Callable[[], Mapping[Key, DriftCounts]] = dict
         self._drifted: Callable[[], Mapping[tuple[str, str, int, str], float]] = dict
+        self._models: list[Callable[[], Mapping[tuple[str, str, int], float]]] = []
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.snapshot))
@@ -52,9 +52,12 @@ class Metrics:
         """Take these into every snapshot, by their names in GAUGES."""
         self._gauges = gauges
 
-    def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
-        """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
-        self._models = gauges
+    def watch_models(self, values: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
+        """Take these, too, into every snapshot, by their names in MODEL_GAUGES or MODEL_COUNTERS.
+
+        Each with model and version.
+        """
+        self._models.append(values)
 
     def watch_drift(self, counts: Callable[[], Mapping[Key, DriftCounts]]) -> None:
         """Take into every snapshot what was measured of requests."""
@@ -126,7 +129,7 @@ class Metrics:
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
-                models=self._models(),
                 drift=self._drift(),
                 drifted=self._drifted(),
+                models={key: value for read in self._models for key, value in read().items()},
             )

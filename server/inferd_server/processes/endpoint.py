@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from inferd_server.errors import InferdError
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
@@ -24,6 +26,7 @@ from inferd_server.monitoring.drift.judge import DriftReport
 from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.samples import Consumer, Tap
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
     Diagnostics,
@@ -119,7 +122,15 @@ class Endpoint:
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
         self.drift = drift_watch(settings, models, references, clock)
         metrics.watch_drift(self.drift.counts)
-        self.infer = Infer(models, self.regions, telemetry, self._cache)
+        samples = settings.monitoring
+        consumers: list[Consumer] = [self.drift] if settings.drift.drift_cpu_share else []
+        self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
+        sampling = Sampling(
+            self._tap, samples.sample_share, self.regions, clock, time.time, random.random
+        )
+        self.infer = Infer(models, self.regions, telemetry, self._cache, sampling)
+        if self._tap is not None:
+            metrics.watch_models(self._tap.counters)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )

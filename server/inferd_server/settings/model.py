@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
 from inferd_server.settings.drift import DriftSettings
+from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
@@ -407,6 +408,7 @@ class Settings(Section):
     drift: DriftSettings = DriftSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
