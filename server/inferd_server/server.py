@@ -113,7 +113,7 @@ class Server:
             clock,
             loader.drift.references,
         )
-        self._judge = judge_of(settings.drift, loader.drift.references)
+        self._judge = judge_of(settings.drift, loader.drift.references, self.endpoint.drift.counts)
         self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
         self._logs = logs
 
@@ -137,7 +137,7 @@ class Server:
             self.endpoint.regions,
             self._logs,
             own_counters,
-            self._judge.reports,
+            self._judge.look,
         )
         try:
             port = self.endpoint.start(
@@ -150,7 +150,7 @@ class Server:
             raise
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
         if self._settings.drift.drift_cpu_share:
-            self._judge.start(self.endpoint.drift.counts)
+            self._judge.start()
         return port, metrics_port
 
     def load(self) -> None:

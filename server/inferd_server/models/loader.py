@@ -35,7 +35,7 @@ from inferd_server.settings.model import BatchingSettings, EngineSettings, Setti
 from inferd_server.settings.seal import SealSettings
 
 NO_FOLDER = "the processes of a server share references below verdict_store, and that is empty"
-NO_DRIFT = DriftKeeper(References(None), 0, off=True)
+NO_DRIFT = DriftKeeper(References(None), 0, 0.0, off=True)
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "
     "--processes split serves it"
@@ -249,7 +249,11 @@ def drift_keeper(settings: Settings, *, alone: bool) -> DriftKeeper:
     folder = settings.reference_folder(os.environ)
     problem = "" if alone or folder is not None else NO_FOLDER
     return DriftKeeper(
-        References(folder), drift.drift_learn_rows, not drift.drift_cpu_share, problem
+        References(folder),
+        drift.drift_learn_rows,
+        settings.monitoring.sample_share,
+        off=not drift.drift_cpu_share,
+        problem=problem,
     )
 
 

@@ -44,6 +44,8 @@ class DriftKeeper:
     references: References
     learn_rows: int
     """Where neither the version nor its model.yaml says anything."""
+    share: float
+    """Part of the requests that are looked at, where model.yaml says nothing of it."""
     off: bool
     """Nobody looks for drift."""
     problem: str = ""
@@ -87,6 +89,8 @@ def reference_key(
             raise Unfit("its files are sealed, and a reference would be kept in the clear")
         if keeper.problem:
             raise Unfit(keeper.problem)
+        if not (keeper.share if about.config.sample_share is None else about.config.sample_share):
+            raise Unfit("no request is looked at: sample_share is 0")
         data = files.again().read(REFERENCE_FILE) if there else b""
         key = key_of(about, digest(), data)
         if there and keeper.references.find(key) is None:

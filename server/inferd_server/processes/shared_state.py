@@ -58,7 +58,7 @@ class SharedState:
             case messages.Measurements():
                 return self._totals.measured()
             case messages.ShowDrift():
-                return messages.Drifted(self._judge.reports())
+                return messages.Drifted(self._judge.look())
             case messages.Caught():
                 self.catch_up()
         return None

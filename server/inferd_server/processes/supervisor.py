@@ -122,7 +122,7 @@ class Supervisor:
         self._totals = Totals(self._children.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         references = References(settings.reference_folder(os.environ))
-        self._judge = judge_of(settings.drift, references)
+        self._judge = judge_of(settings.drift, references, lambda: self._totals.metrics().drift)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
         self._holders = Holders(self._lock, self._placements, self._totals.busy)
@@ -192,7 +192,7 @@ class Supervisor:
         self._children.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
         if self._settings.drift.drift_cpu_share:
-            self._judge.start(lambda: self._totals.metrics().drift)
+            self._judge.start()
 
     def drain(self, hurry: threading.Event) -> None:
         """Stop: readiness goes first, then new calls are refused, running ones finish.

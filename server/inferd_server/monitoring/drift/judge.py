@@ -56,6 +56,7 @@ class DriftJudge:
 
     def __init__(
         self,
+        totals: Callable[[], Mapping[Key, DriftCounts]],
         references: References,
         bounds: WindowBounds,
         level: float,
@@ -64,11 +65,13 @@ class DriftJudge:
         """Begin without any window.
 
         Args:
+            totals: returns what all processes counted so far.
             references: of all versions.
             bounds: of windows.
             level: share of windows without drift that may have an alarm.
             wall: seconds since the epoch.
         """
+        self._totals = totals
         self._references = references
         self._bounds = bounds
         self._level = level
@@ -78,31 +81,27 @@ class DriftJudge:
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def start(self, totals: Callable[[], Mapping[Key, DriftCounts]]) -> None:
-        """Look every so often, on a thread, until `stop`.
-
-        Args:
-            totals: returns what all processes counted so far.
-        """
-        threading.Thread(target=self._live, args=(totals,), name="drift", daemon=True).start()
+    def start(self) -> None:
+        """Look every so often, on a thread, until `stop`."""
+        threading.Thread(target=self._live, name="drift", daemon=True).start()
 
     def stop(self) -> None:
         """Look no more."""
         self._ended.set()
 
-    def _live(self, totals: Callable[[], Mapping[Key, DriftCounts]]) -> None:
+    def _live(self) -> None:
         while not self._ended.wait(LOOK_S):
             try:
-                self.look(totals())
+                self.look()
             except Exception:
                 log.exception("a look for drift failed")
 
-    def look(self, totals: Mapping[Key, DriftCounts]) -> None:
-        """Take in what all processes counted so far, and judge windows that are over.
+    def look(self) -> tuple[DriftReport, ...]:
+        """Take in what all processes counted so far, judge windows that are over, and report.
 
-        Args:
-            totals: by model, version and reference; a version that is not there is forgotten.
+        A version that nobody counts for any more is forgotten.
         """
+        totals = self._totals()
         with self._lock:
             for key in self._reports.keys() - totals.keys():
                 del self._reports[key], self._windows[key]
@@ -110,9 +109,10 @@ class DriftJudge:
                 reference = self._references.find(key[2])
                 if reference is not None and fits(reference, total):
                     self._advance(key, reference, total)
+        return self.reports()
 
     def reports(self) -> tuple[DriftReport, ...]:
-        """Return what is known, by model and version."""
+        """Return what the last look found, by model and version."""
         with self._lock:
             return tuple(self._reports[key] for key in sorted(self._reports))
 
@@ -145,10 +145,12 @@ class DriftJudge:
         )
 
 
-def judge_of(drift: DriftSettings, references: References) -> DriftJudge:
-    """Return the judge that the settings describe."""
+def judge_of(
+    drift: DriftSettings, references: References, totals: Callable[[], Mapping[Key, DriftCounts]]
+) -> DriftJudge:
+    """Return the judge that the settings describe; arguments as `DriftJudge`'s."""
     bounds = WindowBounds(drift.drift_window_rows, drift.drift_window_s, drift.drift_least_rows)
-    return DriftJudge(references, bounds, drift.drift_level, time.time)
+    return DriftJudge(totals, references, bounds, drift.drift_level, time.time)
 
 
 def none_of(total: DriftCounts) -> DriftCounts:

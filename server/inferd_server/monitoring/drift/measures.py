@@ -217,7 +217,8 @@ def softmax(logits: Array) -> Array:
     if not logits.shape[1]:
         return logits
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponents / exponents.sum(axis=1, keepdims=True)
+    found: Array = exponents / exponents.sum(axis=1, keepdims=True)
+    return found
 
 
 def indexes(found: Sequence[str], labels: Sequence[str]) -> npt.NDArray[np.float64]:

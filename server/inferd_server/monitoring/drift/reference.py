@@ -58,6 +58,19 @@ class Batch:
         return (self.outputs if measure.output else self.inputs).get(measure.tensor)
 
 
+def aligned(inputs: Tensors, outputs: Tensors) -> Batch:
+    """Return the tensors of a request that have the rows of most, without those of others.
+
+    One value for all rows, such as an input that may be left out, is not compared.
+    """
+    lengths = Counter(len(one) for one in (*inputs.values(), *outputs.values()) if one.ndim)
+    rows = max(lengths, key=lambda length: lengths[length], default=0)
+    return Batch(
+        {name: array for name, array in inputs.items() if array.ndim and len(array) == rows},
+        {name: array for name, array in outputs.items() if array.ndim and len(array) == rows},
+    )
+
+
 def rows_of(batch: Batch) -> int:
     """Return how many rows all tensors have; 0 where they do not agree."""
     rows = {

@@ -16,6 +16,7 @@ from inferd_server.monitoring.drift.reference import (
     Hints,
     Reference,
     Unfit,
+    aligned,
     chosen,
     joined,
     make_reference,
@@ -106,7 +107,7 @@ class DriftWatch:
         watched = self._watched(sample.model, sample.version)
         if watched is None:
             return
-        batch = chosen(Batch(sample.inputs, sample.outputs), MOST_OF_SAMPLE)
+        batch = chosen(aligned(sample.inputs, sample.outputs), MOST_OF_SAMPLE)
         with self._lock:
             version = self._counting((sample.model, int(sample.version)), watched)
             if not version.unfit:
