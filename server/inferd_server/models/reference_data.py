@@ -1,4 +1,7 @@
-"""reference.npz: rows beside a version's model that its requests are compared with."""
+"""reference.npz: rows beside a version's model that its requests are compared with.
+
+Arrays by input, rows first; outputs that belong to them may be there, too.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ import numpy as np
 from inferd.tensors import Array
 from inferd_engines.engine import Engine, EngineError, Tensor
 from inferd_engines.model_files import ModelFiles
+from inferd_store.release import REFERENCE_FILE
 
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.version import Description
@@ -31,8 +35,6 @@ from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.drift.watch import Watched
 
 log = logging.getLogger(__name__)
-REFERENCE_FILE = "reference.npz"
-"""Arrays by input, rows first; outputs that belong to them may be there, too."""
 RUN_S = 5.0
 """For the outputs of a reference that brings none; what ran by then is all of it."""
 
@@ -147,7 +149,7 @@ def read_reference(data: bytes, about: Description) -> Batch:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays: dict[str, Array] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise Unfit(f"it is no file of arrays: {error}") from error
     inputs = _those(about.signature.inputs, arrays)
     if not inputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import EngineError
-from inferd_server.models.reference_data import LEAST_ROWS, REFERENCE_FILE
-from inferd_server.monitoring.drift.reference import Reference
+from inferd_server.monitoring.drift.reference import LEAST_ROWS, Reference
+from inferd_store.release import REFERENCE_FILE
 
 from tests import models
 from tests.fakes.engine import FakeEngine
@@ -95,7 +96,13 @@ def test_a_reference_that_does_not_fit_is_told_and_the_model_serves(
     assert why in line.why  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 torn"])
+def single_array() -> bytes:
+    written = io.BytesIO()
+    np.save(written, X)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04 torn", single_array()])
 def test_a_damaged_reference_is_told_and_the_model_serves(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
