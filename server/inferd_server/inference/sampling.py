@@ -21,7 +21,7 @@ from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, RegionRange, admit
 from inferd_server.inference.wire import parse
 from inferd_server.models.version import Handle
-from inferd_server.monitoring.samples import Sample, Tap
+from inferd_server.monitoring.samples import Sample, Tap, array_bytes
 from inferd_server.sequences.steps import LARGEST_KEY
 
 log = logging.getLogger(__name__)
@@ -117,11 +117,11 @@ class SampledResponses(Responses):
         at = around.wall() - (around.clock() - request.started)
         # Of a batch, or of memory that others write to soon.
         kept = {target.name: np.array(outputs[target.name]) for target in self.targets}
-        nbytes = len(message) + sum(map(bytes_of, kept.values()))
+        nbytes = len(message) + sum(map(array_bytes, kept.values()))
         read: Callable[[], Sample] = partial(read_sample, message, handle, around.regions, kept, at)
         if self._passing:
             sample = read()
-            nbytes += sum(map(bytes_of, sample.inputs.values()))
+            nbytes += sum(map(array_bytes, sample.inputs.values()))
             read = partial(same, sample)
         self._tap.offer(handle.name, handle.version, nbytes, read)
 
@@ -163,7 +163,14 @@ def read_sample(
             target = inputs[item.tensor.name] = np.empty(item.shape, item.tensor.dtype)
             located.write(target)
     return Sample(
-        handle.name, str(handle.version), request.id, at, inputs, outputs, plain(request.parameters)
+        handle.name,
+        str(handle.version),
+        request.id,
+        at,
+        inputs,
+        outputs,
+        plain(request.parameters),
+        handle.config.recording,
     )
 
 
@@ -176,9 +183,3 @@ def plain(parameters: Mapping[str, InferParameter]) -> dict[str, bool | int | fl
 def same(sample: Sample) -> Sample:
     """Return a sample that was read already."""
     return sample
-
-
-def bytes_of(array: Array) -> int:
-    """Return the bytes that an array holds, its texts among them."""
-    texts = sum(map(len, array.reshape(-1).tolist())) if array.dtype.hasobject else 0
-    return array.nbytes + texts

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 from inferd_server.sequences.controls import ControlKind
-from inferd_server.settings.monitoring import Share
+from inferd_server.settings.monitoring import RecordingConfig, Share
 from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
@@ -55,18 +55,6 @@ class ResponseCacheConfig(BaseModel):
     """Seconds that an answer may be used."""
     max_bytes: Annotated[int, Field(ge=1, le=2**50)] | None = None
     """Of the answers kept in each process; None: as many as the server keeps in all."""
-
-
-class RecordingConfig(BaseModel):
-    """What of a model's samples is recorded."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    inputs: bool = True
-    """With neither inputs nor outputs, nothing of the model is recorded."""
-    outputs: bool = True
-    masks: Mapping[str, Literal["drop", "zeros", "hash"]] = Field(default_factory=dict)
-    """What becomes of tensors that nobody may read later, by name."""
 
 
 class QueuePolicyConfig(BaseModel):

@@ -14,6 +14,7 @@ from inferd.tensors import Array
 
 from inferd_server.errors import MemoryBudgetExceeded
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.settings.monitoring import RecordingConfig
 from inferd_server.threads import SideThread
 
 log = logging.getLogger(__name__)
@@ -36,10 +37,18 @@ class Sample:
     """Those that the caller asked for, as tensors even where it asked for classes."""
     parameters: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     """Of the request: sequence_id, priority, timeout and whatever else it had."""
+    recording: RecordingConfig = field(default_factory=RecordingConfig)
+    """What of it may be recorded."""
 
 
 Consumer: TypeAlias = Callable[[Sample], None]
 """Looks at one sample; called on the tap's thread alone."""
+
+
+def array_bytes(array: Array) -> int:
+    """Return the bytes that an array holds, its texts among them."""
+    texts = sum(map(len, array.reshape(-1).tolist())) if array.dtype.hasobject else 0
+    return array.nbytes + texts
 
 
 class Tap:

@@ -26,6 +26,7 @@ from inferd_server.monitoring.drift.judge import DriftReport
 from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.recorder import make_recorder
 from inferd_server.monitoring.samples import Consumer, Tap
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
@@ -52,6 +53,8 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
+FLUSH_S = 5.0
+"""For samples to be looked at, and for the recording to be written, once no more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +126,10 @@ class Endpoint:
         self.drift = drift_watch(settings, models, references, clock)
         metrics.watch_drift(self.drift.counts)
         samples = settings.monitoring
+        self._recorder = make_recorder(samples, clock)
         consumers: list[Consumer] = [self.drift] if settings.drift.drift_cpu_share else []
+        if self._recorder is not None:
+            consumers.append(self._recorder)
         self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
         sampling = Sampling(
             self._tap, samples.sample_share, self.regions, clock, time.time, random.random
@@ -131,6 +137,8 @@ class Endpoint:
         self.infer = Infer(models, self.regions, telemetry, self._cache, sampling)
         if self._tap is not None:
             metrics.watch_models(self._tap.counters)
+        if self._recorder is not None:
+            metrics.watch_models(self._recorder.counters)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )
@@ -199,6 +207,10 @@ class Endpoint:
             False if a load or an unload still runs after `patience` seconds each.
         """
         self._cache.close()
+        if self._tap is not None:
+            self._tap.flush(FLUSH_S)
+        if self._recorder is not None:
+            self._recorder.close(FLUSH_S)
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, field_validator
+from inferd.recording import NPZ, PARQUET
+from inferd_store.errors import StoreError
+from inferd_store.objects import open_objects
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from inferd_server.settings.section import Bytes, Seconds, Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 """Part of all requests."""
-RECORD_FORMATS = Literal["auto", "parquet", "npz"]
+Mask: TypeAlias = Literal["drop", "zeros", "hash"]
+"""What is recorded in place of a tensor: nothing, zeros, or keyed hashes of its texts."""
+
+
+class RecordingConfig(BaseModel):
+    """What of a model's samples is recorded."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    inputs: bool = True
+    """With neither inputs nor outputs, nothing of the model is recorded."""
+    outputs: bool = True
+    masks: Mapping[str, Mask] = Field(default_factory=dict)
+    """What becomes of tensors that nobody may read later, by name."""
 
 
 class MonitoringSettings(Section):
@@ -32,7 +49,7 @@ class MonitoringSettings(Section):
         description="folder, s3://BUCKET/PATH, gs:// or az:// where the samples are recorded, for "
         "`inferd replay`; empty: nowhere",
     )
-    record_format: RECORD_FORMATS = Field(
+    record_format: Literal["auto", "parquet", "npz"] = Field(
         "auto", description="of the recording; auto: parquet where pyarrow is installed, else npz"
     )
     record_part_bytes: Bytes = Field(
@@ -54,8 +71,19 @@ class MonitoringSettings(Section):
             raise ValueError("this needs the package pyarrow: install inferd[monitoring]")
         return value
 
+    @field_validator("record_to")
+    @classmethod
+    def _place(cls, value: str) -> str:
+        """Refuse an address that nothing can be written to."""
+        try:
+            if value:
+                open_objects(value)
+        except StoreError as error:
+            raise ValueError(str(error)) from error
+        return value
+
     @property
-    def parquet(self) -> bool:
-        """True if the recording is Parquet."""
-        wanted = self.record_format
-        return wanted == "parquet" or (wanted == "auto" and find_spec("pyarrow") is not None)
+    def record_suffix(self) -> str:
+        """Of the files that are written."""
+        found = self.record_format == "auto" and find_spec("pyarrow") is not None
+        return PARQUET if found or self.record_format == PARQUET else NPZ
