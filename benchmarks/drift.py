@@ -20,9 +20,9 @@ import numpy as np
 import onnxruntime
 from inferd.tensors import Array
 from inferd_server.monitoring.drift.reference import (
-    Batch,
     Hints,
     Reference,
+    RowBatch,
     make_reference,
     measured,
 )
@@ -69,11 +69,11 @@ class Model:
         path = shipped_models() / "digits/1/model.onnx"
         self._session = onnxruntime.InferenceSession(str(path), options)
 
-    def answered(self, images: Array) -> Batch:
+    def answered(self, images: Array) -> RowBatch:
         """Return images with their answers."""
         sent = images.astype(np.float32)
         (found,) = self._session.run(None, {"image": sent})
-        return Batch({"image": sent}, {"probabilities": found})
+        return RowBatch({"image": sent}, {"probabilities": found})
 
 
 def turned(images: Array, degrees: float) -> Array:
@@ -102,14 +102,14 @@ def drawn(rng: np.random.Generator, images: Array, rows: int) -> Array:
     return images[rng.integers(0, len(images), rows)]
 
 
-def alarms(reference: Reference, batch: Batch) -> set[str]:
+def alarms(reference: Reference, batch: RowBatch) -> set[str]:
     """Return the features of a window that have an alarm."""
     found = judge(reference, reference.count(batch), LEVEL)
     return {one.feature for one in found if one.alarm}
 
 
 def false_alarms(
-    rng: np.random.Generator, reference: Reference, traffic: Batch, windows: int
+    rng: np.random.Generator, reference: Reference, traffic: RowBatch, windows: int
 ) -> int:
     """Return how many windows without drift have an alarm.
 
@@ -147,12 +147,12 @@ def print_false_alarms(rng: np.random.Generator, model: Model, windows: int, dra
         print(f"{what}, {features} features: {found} of {windows} windows", flush=True)
 
 
-def table(rng: np.random.Generator, rows: int, columns: int) -> Batch:
+def table(rng: np.random.Generator, rows: int, columns: int) -> RowBatch:
     """Return normal columns that depend on each other, and three classes that follow from them."""
     x = rng.normal(size=(rows, columns)) + rng.normal(size=(rows, 1))
     logits = np.stack([x[:, 0], x[:, 1] - x[:, 0], x[:, -1] * 2], axis=1)
     exponents = np.exp(logits)
-    return Batch({"x": x}, {"p": exponents / exponents.sum(axis=1, keepdims=True)})
+    return RowBatch({"x": x}, {"p": exponents / exponents.sum(axis=1, keepdims=True)})
 
 
 def print_shifts(rng: np.random.Generator, model: Model, repeats: int, images_of: Path) -> None:
@@ -203,12 +203,12 @@ def print_costs(model: Model) -> None:
     kinds = {
         "digits 8 x 8": model.answered(digits()[0][:128]),
         "table of 16 columns": table(rng, 128, 16),
-        "image 3 x 224 x 224": Batch({"x": pixels}, {"p": shares}),
+        "image 3 x 224 x 224": RowBatch({"x": pixels}, {"p": shares}),
     }
     for name, batch in kinds.items():
         reference = make_reference([batch], Hints(), "")
         for rows in (1, 32):
-            few = Batch(
+            few = RowBatch(
                 {key: array[:rows] for key, array in batch.inputs.items()},
                 {key: array[:rows] for key, array in batch.outputs.items()},
             )

@@ -37,7 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         found = client.drift(arguments.model, version=arguments.model_version)
     if not found:
         of = f"model {arguments.model!r}" if arguments.model else "any model"
-        print(f"inferd drift: no reference of {of} is watched yet", file=sys.stderr)
+        print(
+            f"inferd drift: no request of {of} was compared with a reference yet", file=sys.stderr
+        )
         return 1
     if arguments.picture is not None:
         arguments.picture.write_text(picture(found), encoding="utf-8")

@@ -24,8 +24,8 @@ from inferd_server.models.warmup import fitting
 from inferd_server.monitoring.drift.reference import (
     LEAST_ROWS,
     MOST_ROWS,
-    Batch,
     Hints,
+    RowBatch,
     Unfit,
     chosen,
     make_reference,
@@ -136,7 +136,7 @@ def key_of(about: Description, digest: str, data: bytes) -> str:
     return hashlib.sha256(repr(told).encode() + hashlib.sha256(data).digest()).hexdigest()
 
 
-def read_reference(data: bytes, about: Description) -> Batch:
+def read_reference(data: bytes, about: Description) -> RowBatch:
     """Read the data of a reference.
 
     Args:
@@ -155,7 +155,7 @@ def read_reference(data: bytes, about: Description) -> Batch:
     if not inputs:
         wanted = ", ".join(tensor.name for tensor in about.signature.inputs)
         raise Unfit(f"it has no array of an input; {wanted} were expected")
-    batch = Batch(inputs, _those(about.signature.outputs, arrays))
+    batch = RowBatch(inputs, _those(about.signature.outputs, arrays))
     rows = rows_of(batch)
     if rows < LEAST_ROWS:
         raise Unfit(f"its arrays do not have the same number of rows, or fewer than {LEAST_ROWS}")
@@ -175,8 +175,8 @@ def _those(tensors: Sequence[Tensor], arrays: Mapping[str, Array]) -> dict[str, 
 
 
 def with_outputs(
-    batch: Batch, about: Description, engine: Engine | None, clock: Callable[[], float]
-) -> Batch:
+    batch: RowBatch, about: Description, engine: Engine | None, clock: Callable[[], float]
+) -> RowBatch:
     """Return the rows with the model's outputs, of as many as can be run in RUN_S.
 
     Args:
@@ -209,4 +209,4 @@ def with_outputs(
         if all(len(part[name]) for part in parts)
     }
     inputs = {name: array[:rows] for name, array in batch.inputs.items()}
-    return Batch(inputs, {name: array for name, array in outputs.items() if len(array) == rows})
+    return RowBatch(inputs, {name: array for name, array in outputs.items() if len(array) == rows})

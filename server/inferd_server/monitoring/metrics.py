@@ -117,6 +117,8 @@ class Metrics:
 
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""
+        # Without the lock: rows may have to be measured first.
+        drift, drifted = self._drift(), self._drifted()
         with self._lock:
             series = dict(self._series)
             return MetricsSnapshot(
@@ -129,7 +131,7 @@ class Metrics:
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
-                drift=self._drift(),
-                drifted=self._drifted(),
+                drift=drift,
+                drifted=drifted,
                 models={key: value for read in self._models for key, value in read().items()},
             )

@@ -192,6 +192,8 @@ class Endpoint:
             now = self._condition()
             entries = self._models.entries()
             self._cache.retain(owners(entries))
+            loaded = [e for e in entries if e.handle is not None or e.returning]
+            self.drift.retain({(entry.name, entry.version) for entry in loaded})
             self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
             self._told(now)
 

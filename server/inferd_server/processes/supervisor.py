@@ -16,6 +16,7 @@ from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -122,7 +123,7 @@ class Supervisor:
         self._totals = Totals(self._children.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         references = References(settings.reference_folder(os.environ))
-        self._judge = judge_of(settings.drift, references, lambda: self._totals.metrics().drift)
+        self._judge = judge_of(settings.drift, references, self._drift)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
         self._holders = Holders(self._lock, self._placements, self._totals.busy)
@@ -352,6 +353,13 @@ class Supervisor:
         drifted = gauges_of(self._judge.reports())
         now = self._metrics.snapshot()
         return replace(now, gauges=processes, restarts=restarts, devices=devices, drifted=drifted)
+
+    def _drift(self) -> Mapping[Key, DriftCounts]:
+        """Return what all processes counted of drift; nobody is asked where no model is watched."""
+        about = [record.description for record in self._holders.models.records]
+        if not any(one is not None and one.drift for one in about):
+            return {}
+        return self._totals.metrics().drift
 
     def _limit(self, role: str) -> int:
         """Return how many starts in a row of a process may fail."""

@@ -41,7 +41,7 @@ Tensors: TypeAlias = Mapping[str, Array]
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class RowBatch:
     """Some rows of a model: inputs and outputs by name, rows first."""
 
     inputs: Tensors
@@ -58,20 +58,20 @@ class Batch:
         return (self.outputs if measure.output else self.inputs).get(measure.tensor)
 
 
-def aligned(inputs: Tensors, outputs: Tensors) -> Batch:
+def aligned(inputs: Tensors, outputs: Tensors) -> RowBatch:
     """Return the tensors of a request that have the rows of most, without those of others.
 
     One value for all rows, such as an input that may be left out, is not compared.
     """
     lengths = Counter(len(one) for one in (*inputs.values(), *outputs.values()) if one.ndim)
     rows = max(lengths, key=lambda length: lengths[length], default=0)
-    return Batch(
+    return RowBatch(
         {name: array for name, array in inputs.items() if array.ndim and len(array) == rows},
         {name: array for name, array in outputs.items() if array.ndim and len(array) == rows},
     )
 
 
-def rows_of(batch: Batch) -> int:
+def rows_of(batch: RowBatch) -> int:
     """Return how many rows all tensors have; 0 where they do not agree."""
     rows = {
         len(array) if array.ndim else -1
@@ -121,7 +121,7 @@ class Reference:
     measures: tuple[Measure, ...]
     features: tuple[Feature, ...]
 
-    def count(self, batch: Batch) -> tuple[tuple[int, ...], ...]:
+    def count(self, batch: RowBatch) -> tuple[tuple[int, ...], ...]:
         """Return how many rows fall into each bin of each feature.
 
         What is not there, or is not as in the reference, is left out.
@@ -143,7 +143,7 @@ class Unfit(Exception):
 
 
 def make_reference(
-    batches: Sequence[Batch], hints: Hints, source: str, least: int = LEAST_ROWS
+    batches: Sequence[RowBatch], hints: Hints, source: str, least: int = LEAST_ROWS
 ) -> Reference:
     """Find out what can be measured of a version, and measure it.
 
@@ -175,14 +175,14 @@ def make_reference(
     return Reference(source, rows, measures, features)
 
 
-def joined(batches: Sequence[Batch]) -> list[Batch]:
+def joined(batches: Sequence[RowBatch]) -> list[RowBatch]:
     """Return batches whose rows have the same tensors as one, the largest first."""
-    alike: dict[object, list[Batch]] = {}
+    alike: dict[object, list[RowBatch]] = {}
     for batch in batches:
         if rows_of(batch):
             alike.setdefault(batch.form, []).append(batch)
     found = [
-        Batch(
+        RowBatch(
             {name: np.concatenate([one.inputs[name] for one in same]) for name in same[0].inputs},
             {name: np.concatenate([one.outputs[name] for one in same]) for name in same[0].outputs},
         )
@@ -197,7 +197,7 @@ def together(parts: Sequence[Values]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
 
 
-def differs(measure: Measure, batches: Sequence[Batch]) -> bool:
+def differs(measure: Measure, batches: Sequence[RowBatch]) -> bool:
     """True if rows of a tensor differ in size, and are no image."""
     sizes = {
         math.prod(array.shape[1:])
@@ -207,16 +207,16 @@ def differs(measure: Measure, batches: Sequence[Batch]) -> bool:
     return len(sizes) > 1 and measure.kind in (Kind.NUMBERS, Kind.COLUMNS)
 
 
-def chosen(batch: Batch, most: int) -> Batch:
+def chosen(batch: RowBatch, most: int) -> RowBatch:
     """Return at most so many rows, evenly chosen."""
     step = slice(None, None, max(1, math.ceil(rows_of(batch) / most)))
-    return Batch(
+    return RowBatch(
         {name: array[step] for name, array in batch.inputs.items()},
         {name: array[step] for name, array in batch.outputs.items()},
     )
 
 
-def measures_of(batch: Batch, hints: Hints) -> tuple[Measure, ...]:
+def measures_of(batch: RowBatch, hints: Hints) -> tuple[Measure, ...]:
     """Return what is measured of each tensor, outputs first."""
     found: list[Measure] = []
     for name, array in batch.outputs.items():
@@ -316,7 +316,7 @@ def numeric(array: Array) -> bool:
     return array.dtype.kind in "iubf" or array.dtype.name == "bfloat16"
 
 
-def measured(measures: Sequence[Measure], batch: Batch) -> Values:
+def measured(measures: Sequence[Measure], batch: RowBatch) -> Values:
     """Return what is measured of rows; what does not fit is left out."""
     found: dict[str, Array] = {}
     for measure in measures:

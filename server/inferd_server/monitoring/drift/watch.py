@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.drift.reference import (
-    Batch,
     Hints,
     Reference,
+    RowBatch,
     Unfit,
     aligned,
     chosen,
@@ -54,7 +54,7 @@ class _Counting:
 
     watched: Watched
     reference: Reference | None
-    held: list[Batch] = field(default_factory=list)
+    held: list[RowBatch] = field(default_factory=list)
     held_rows: int = 0
     held_bytes: int = 0
     rows: int = 0
@@ -115,6 +115,12 @@ class DriftWatch:
         ended = self._clock()
         self._rests_until = ended + rest(ended - began, self._share)
 
+    def retain(self, versions: Collection[tuple[str, int]]) -> None:
+        """Forget what was counted for versions that are not among these."""
+        with self._lock:
+            for name in self._versions.keys() - set(versions):
+                del self._versions[name]
+
     def counts(self) -> Mapping[Key, DriftCounts]:
         """Return what was counted since the start, by version and reference."""
         with self._lock:
@@ -138,7 +144,7 @@ class DriftWatch:
                 begin(found, reference)
         return found
 
-    def _take(self, model: str, version: _Counting, batch: Batch) -> None:
+    def _take(self, model: str, version: _Counting, batch: RowBatch) -> None:
         rows = rows_of(batch)
         if not rows or (version.reference is None and not version.watched.learn_rows):
             return
@@ -197,14 +203,14 @@ def begin(version: _Counting, reference: Reference) -> None:
     version.counts = [np.zeros(len(one.counts), np.int64) for one in reference.features]
 
 
-def clear(version: _Counting) -> list[Batch]:
+def clear(version: _Counting) -> list[RowBatch]:
     """Return the rows that wait, and forget them."""
     held = version.held
     version.held, version.held_rows, version.held_bytes = [], 0, 0
     return held
 
 
-def bytes_of(batch: Batch) -> int:
+def bytes_of(batch: RowBatch) -> int:
     """Return what the numbers of a batch hold of memory; text counts as pointers."""
     return sum(array.nbytes for array in (*batch.inputs.values(), *batch.outputs.values()))
 

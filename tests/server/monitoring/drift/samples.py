@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from inferd.tensors import Array
-from inferd_server.monitoring.drift.reference import Batch
+from inferd_server.monitoring.drift.reference import RowBatch
 from inferd_server.monitoring.samples import Sample
 from inferd_server.settings.model import shipped_models
 from sklearn.datasets import load_digits
@@ -22,11 +22,11 @@ def sample(
     return Sample("m", version, "", 0.0, inputs, outputs or {})
 
 
-def table(rng: np.random.Generator, rows: int, shift: float = 0.0) -> Batch:
+def table(rng: np.random.Generator, rows: int, shift: float = 0.0) -> RowBatch:
     """Return rows of two columns, and a probability that follows from them."""
     x = rng.normal(shift, 1, (rows, 2)).astype(np.float32)
     p = 1 / (1 + np.exp(-x.sum(axis=1)))
-    return Batch({"x": x}, {"p": np.stack([p, 1 - p], axis=1)})
+    return RowBatch({"x": x}, {"p": np.stack([p, 1 - p], axis=1)})
 
 
 @cache
@@ -43,7 +43,7 @@ def digits_session() -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(DIGITS), options)
 
 
-def answered(images: Array) -> Batch:
+def answered(images: Array) -> RowBatch:
     """Return images with what the shipped model answers."""
     (found,) = digits_session().run(None, {"image": images.astype(np.float32)})
-    return Batch({"image": images.astype(np.float32)}, {"probabilities": found})
+    return RowBatch({"image": images.astype(np.float32)}, {"probabilities": found})

@@ -10,10 +10,10 @@ from inferd.tensors import Array
 from inferd_server.monitoring.drift.measures import Kind
 from inferd_server.monitoring.drift.reference import (
     MOST_FEATURES,
-    Batch,
     Feature,
     Hints,
     Reference,
+    RowBatch,
     Unfit,
     binned,
     edges_of,
@@ -27,7 +27,7 @@ ROWS = 200
 def reference(
     inputs: Mapping[str, Array], outputs: Mapping[str, Array] | None = None, **hints: object
 ) -> Reference:
-    batch = Batch(inputs, outputs or {})
+    batch = RowBatch(inputs, outputs or {})
     return make_reference([batch], Hints(**hints), "a test")  # type: ignore[arg-type]
 
 
@@ -105,14 +105,14 @@ def test_features_are_bounded_in_number_and_those_of_outputs_stay() -> None:
 @pytest.mark.parametrize(
     ("batch", "why"),
     [
-        (Batch({"x": np.zeros((99, 2))}, {}), "99 rows"),
-        (Batch({"x": np.zeros((200, 2)), "y": np.zeros(150)}, {}), "0 rows"),
-        (Batch({"x": np.float32(1)}, {}), "0 rows"),
-        (Batch({}, {}), "0 rows"),
-        (Batch({"x": np.zeros(ROWS, np.complex64)}, {}), "nothing"),
+        (RowBatch({"x": np.zeros((99, 2))}, {}), "99 rows"),
+        (RowBatch({"x": np.zeros((200, 2)), "y": np.zeros(150)}, {}), "0 rows"),
+        (RowBatch({"x": np.float32(1)}, {}), "0 rows"),
+        (RowBatch({}, {}), "0 rows"),
+        (RowBatch({"x": np.zeros(ROWS, np.complex64)}, {}), "nothing"),
     ],
 )
-def test_data_that_can_be_no_reference_is_refused_with_a_reason(batch: Batch, why: str) -> None:
+def test_data_that_can_be_no_reference_is_refused_with_a_reason(batch: RowBatch, why: str) -> None:
     with pytest.raises(Unfit, match=why):
         make_reference([batch], Hints(), "a test")
 
@@ -144,7 +144,7 @@ def test_what_is_no_number_has_a_bin_of_its_own_and_infinity_is_at_the_end() -> 
 
 def test_rows_that_differ_in_size_have_their_size_as_a_feature() -> None:
     batches = [
-        Batch({"x": np.ones((60, length), np.int64)}, {})
+        RowBatch({"x": np.ones((60, length), np.int64)}, {})
         for length in (20, 20, 30, 40)
         for _ in "ab"
     ]
@@ -152,14 +152,14 @@ def test_rows_that_differ_in_size_have_their_size_as_a_feature() -> None:
     assert found.rows == 480
     sizes = feature(found, "x.size")
     assert sum(sizes.counts) == 480
-    longer = found.count(Batch({"x": np.ones((5, 90), np.int64)}, {}))
+    longer = found.count(RowBatch({"x": np.ones((5, 90), np.int64)}, {}))
     assert longer[found.features.index(sizes)][len(sizes.edges)] == 5
 
 
 def test_an_answer_of_another_form_than_the_reference_counts_for_nothing() -> None:
     found = reference({"x": RNG.random((ROWS, 9, 9))}, {"y": RNG.integers(0, 2, ROWS)})
-    other = Batch({"x": RNG.random((3, 9))}, {"y": np.array([["a"] * 2] * 3, object)})
+    other = RowBatch({"x": RNG.random((3, 9))}, {"y": np.array([["a"] * 2] * 3, object)})
     assert all(not sum(counts) for counts in found.count(other))
-    without = found.count(Batch({"x": RNG.random((3, 9, 9))}, {}))
+    without = found.count(RowBatch({"x": RNG.random((3, 9, 9))}, {}))
     assert sum(without[0]) == 0
     assert all(sum(counts) == 3 for counts in without[1:])

@@ -139,7 +139,9 @@ def test_the_command_prints_a_table_json_and_a_picture_and_its_exit_code_tells(
     ):
         url = f"--url=127.0.0.1:{server.port}"
         assert main(["drift", url]) == 1
-        assert "no reference of any model is watched yet" in capsys.readouterr().err
+        assert (
+            "no request of any model was compared with a reference yet" in capsys.readouterr().err
+        )
         send(client, 0.0, 10)
         known(client, lambda found: found["open_rows"] == 100)
         assert main(["drift", url, "--check"]) == 0
@@ -156,6 +158,9 @@ def test_the_command_prints_a_table_json_and_a_picture_and_its_exit_code_tells(
         assert sum(found["features"][0]["window"]) == 300
         assert main(["drift", url, "other"]) == 1
         assert main(["drift", url, "m", "--model-version=x"]) == 1
+        client.unload("m")
+        assert client.drift() == []
+        assert "inferd_drift" not in metrics_text(server.metrics_port)
     drawn = picture.read_text()
     assert drawn.startswith("<svg")
     assert drawn.count('class="drifted"') > 8 * 10

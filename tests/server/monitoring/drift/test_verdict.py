@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from inferd.tensors import Array
 from inferd_server.monitoring.drift.reference import (
-    Batch,
     Hints,
     Reference,
+    RowBatch,
     make_reference,
     measured,
 )
@@ -29,12 +29,12 @@ def digits_reference(rng: np.random.Generator) -> Reference:
     return make_reference([answered(drawn(rng, digits()[0], 1000))], Hints(), "digits")
 
 
-def alarms(reference: Reference, batch: Batch) -> set[str]:
+def alarms(reference: Reference, batch: RowBatch) -> set[str]:
     found = judge(reference, reference.count(batch), LEVEL)
     return {one.feature for one in found if one.alarm}
 
 
-def rates(reference: Reference, batch: Batch, rng: np.random.Generator) -> float:
+def rates(reference: Reference, batch: RowBatch, rng: np.random.Generator) -> float:
     """Return the share of 1,000 windows of 500 rows, drawn from a batch, that have an alarm."""
     values = measured(reference.measures, batch)
     rows, hits = len(next(iter(values.values()))), 0
@@ -93,7 +93,7 @@ def test_a_class_that_is_missing_is_found_within_1000_requests(missing: int) -> 
     assert "probabilities.class" in found
 
 
-def verdict(reference: Reference, batch: Batch, name: str) -> FeatureVerdict:
+def verdict(reference: Reference, batch: RowBatch, name: str) -> FeatureVerdict:
     found = judge(reference, reference.count(batch), LEVEL)
     return next(one for one in found if one.feature == name)
 
@@ -119,20 +119,20 @@ def test_a_large_shift_of_too_few_rows_is_no_alarm_either() -> None:
 def test_a_wider_spread_is_found_though_the_middle_stays() -> None:
     rng = np.random.default_rng(16)
     reference = make_reference([table(rng, 1000)], Hints(), "a table")
-    wide = Batch({"x": rng.normal(0, 2.2, (500, 2)).astype(np.float32)}, {})
+    wide = RowBatch({"x": rng.normal(0, 2.2, (500, 2)).astype(np.float32)}, {})
     assert verdict(reference, wide, "x[1]").alarm
 
 
 def test_a_constant_feature_that_changes_is_found_and_one_that_stays_is_not() -> None:
-    ones = Batch({"x": np.ones((200, 2), np.float32)}, {})
+    ones = RowBatch({"x": np.ones((200, 2), np.float32)}, {})
     reference = make_reference([ones], Hints(), "ones")
-    assert alarms(reference, Batch({"x": np.ones((200, 2), np.float32)}, {})) == set()
+    assert alarms(reference, RowBatch({"x": np.ones((200, 2), np.float32)}, {})) == set()
     changed = np.stack([np.ones(200), np.full(200, 1.5)], axis=1).astype(np.float32)
-    assert alarms(reference, Batch({"x": changed}, {})) == {"x[1]"}
+    assert alarms(reference, RowBatch({"x": changed}, {})) == {"x[1]"}
 
 
 def test_a_window_without_any_row_of_a_feature_says_nothing_of_it() -> None:
     rng = np.random.default_rng(17)
     reference = make_reference([table(rng, 1000)], Hints(), "a table")
-    found = judge(reference, reference.count(Batch({}, {})), LEVEL)
+    found = judge(reference, reference.count(RowBatch({}, {})), LEVEL)
     assert {(one.ks, one.psi, one.p, one.alarm) for one in found} == {(0.0, 0.0, 1.0, False)}

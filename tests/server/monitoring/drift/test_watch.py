@@ -114,6 +114,16 @@ def test_a_new_version_of_the_reference_begins_at_zero() -> None:
     assert {key: found.rows for key, found in bench.watch.counts().items()} == {("m", 1, "new"): 7}
 
 
+def test_what_was_counted_for_a_version_that_is_gone_is_forgotten() -> None:
+    bench = Bench()
+    bench.reference()
+    bench.send(40)
+    bench.watch.retain([("m", 1), ("m", 2)])
+    assert bench.counted.rows == 40
+    bench.watch.retain([("m", 2)])
+    assert bench.watch.counts() == {}
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
