@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import monotonic
 from uuid import uuid4
 
+import numpy as np
 import pytest
+from inferd_client.replay.recording import Recording
 from inferd_server.errors import SettingsError
 from inferd_server.models.releases import Mirror
+from inferd_server.monitoring.recorder import Recorder, make_recorder
+from inferd_server.monitoring.samples import Sample
+from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_store.errors import (
     AccessDenied,
     Conflict,
@@ -36,6 +42,7 @@ from tests.store.seaweed import BUCKET, S3Server, s3_server
 from tests.store.test_store import moves_at_once
 
 MIB = 2**20
+PATIENCE_S = 30.0
 SOME, MANY = 3, 20
 """Rounds in which many move a label at once."""
 
@@ -300,3 +307,33 @@ def test_a_file_of_the_cache_that_was_changed_is_fetched_anew(address: str, tmp_
         Mirror(tmp_path / number, store, tmp_path / "cache").place("m", 1, release, lambda _: None)
         assert (tmp_path / number / "m" / "1" / "model.onnx").read_bytes() == b"right"
         cached.write_bytes(b"wrong")
+
+
+def test_a_recording_in_object_storage_is_bounded_there_and_read_back(address: str) -> None:
+    settings = MonitoringSettings(record_to=address, record_part_bytes=4096, record_max_bytes=20000)
+    recorder = make_recorder(settings, monotonic)
+    assert recorder is not None
+    row = {"x": np.zeros(3000, np.uint8)}
+    for at in range(1, 11):
+        recorder(Sample("m", "1", "", float(at), row, row))
+        wait_until_written(recorder)
+    assert recorder.close(PATIENCE_S)
+    at = [one.at for one in Recording(address)]
+    assert at == list(range(11 - len(at), 11))
+    assert 0 < len(at) < 10
+
+
+def wait_until_written(recorder: Recorder) -> None:
+    with recorder._changed:
+        assert recorder._changed.wait_for(lambda: not recorder._parts._held, PATIENCE_S)
+
+
+def test_a_recording_goes_nowhere_where_object_storage_is_gone_and_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch, s3: S3Server
+) -> None:
+    use(monkeypatch, s3, secret="wrong")
+    recorder = make_recorder(MonitoringSettings(record_to=f"s3://{BUCKET}/refused"), monotonic)
+    assert recorder is not None
+    recorder(Sample("m", "1", "", 1.0, {}, {}))
+    assert recorder.close(PATIENCE_S)
+    assert recorder.counters() == {("inferd_recording_dropped_total", "m", 1): 1.0}

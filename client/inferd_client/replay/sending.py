@@ -79,21 +79,23 @@ class Sender:
             try:
                 for index, request in requests:
                     first = request.at if first is None else first
-                    late = self._wait(began, request.at - first)
-                    self._places.acquire()
+                    late = self._place(began, request.at - first)
                     self._submit(pool, index, request, late)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _wait(self, began: float, offset: float) -> float:
-        """Wait for a request's time; return the seconds that it is late."""
-        if not self._pace.speed:
+    def _place(self, began: float, offset: float) -> float:
+        """Wait for a request's time, and for a place; return the seconds that it is late."""
+        pace = self._pace
+        if not pace.speed:
+            self._places.acquire()
             return 0.0
-        left = began + offset / self._pace.speed - self._pace.clock()
-        if left > 0:
-            self._pace.sleep(left)
-        return max(0.0, -left)
+        due = began + offset / pace.speed
+        if (left := due - pace.clock()) > 0:
+            pace.sleep(left)
+        self._places.acquire()
+        return max(0.0, pace.clock() - due)
 
     def _submit(self, pool: ThreadPoolExecutor, index: int, request: Recorded, late: float) -> None:
         key = request.parameters.get(SEQUENCE)

@@ -195,7 +195,7 @@ def test_a_recorder_that_cannot_end_is_not_waited_for(tmp_path: Path) -> None:
 
 
 def test_the_oldest_parts_are_removed_beyond_the_bound_those_of_others_too(tmp_path: Path) -> None:
-    other = tmp_path / "other" / "1" / "20000101T000000.000000Z-host-9-000001-1.npz"
+    other = tmp_path / "other" / "1" / "19600101T000000.000000Z-host-9-000001-1.npz"
     other.parent.mkdir(parents=True)
     other.write_bytes(bytes(5000))
     (tmp_path / "notes.txt").write_text("not the recorder's")
