@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnxruntime
@@ -30,6 +32,10 @@ from inferd_server.monitoring.drift.verdict import judge
 from inferd_server.settings.model import shipped_models
 from scipy.ndimage import rotate
 from sklearn.datasets import load_digits
+
+from benchmarks import revisions
+from benchmarks.process import serving
+from benchmarks.revisions import interleaved
 
 LEVEL = 0.01
 ROWS = 500
@@ -219,6 +225,20 @@ def print_costs(model: Model) -> None:
     print(f"a verdict: {seconds(lambda: judge(reference, counts, LEVEL)) * 1e3:.1f} ms a window")
 
 
+def print_served(share: float, rounds: int) -> None:
+    """Print what watching costs a server, beside one that watches nothing, interleaved."""
+    with TemporaryDirectory() as folder:
+        models = Path(folder) / "models"
+        shutil.copytree(shipped_models(), models)
+        images, _ = digits()
+        np.savez(models / "digits/1/reference.npz", image=images)
+        kept = f"--verdict-store={folder}/kept"
+        watching = (f"--sample-share={share}", "--drift-window-rows=500", kept)
+        with serving(models, watching) as watched, serving(shipped_models()) as plain:
+            found = interleaved([watched, plain], rounds, 2.0)
+    print(revisions.table(found, f"{share:g} watched", "nothing watched"))
+
+
 def seconds(run: Callable[[], object]) -> float:
     """Return the processor seconds of a run, the least of several."""
     spent = []
@@ -237,7 +257,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--draws", type=int, default=5, help="references of each kind")
     add("--repeats", type=int, default=20, help="windows of each size with a shift")
     add("--mnist", type=Path, default=MNIST, help="mnist_5k.csv.gz, which `make tools` fetches")
+    add("--served", type=float, metavar="SHARE", help="only what watching a share costs a server")
+    add("--rounds", type=int, default=9, help="of that")
     options = parser.parse_args(arguments)
+    if options.served is not None:
+        print_served(options.served, options.rounds)
+        return
     rng, model = np.random.default_rng(2026), Model()
     print_false_alarms(rng, model, options.windows, options.draws)
     print_shifts(rng, model, options.repeats, options.mnist)
