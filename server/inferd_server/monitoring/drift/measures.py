@@ -7,7 +7,7 @@ most SIDE rows and columns of pixels. What cannot be measured, such as the mean 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -29,6 +29,8 @@ MOST_COLUMNS = 16
 MOST_LABELS = 64
 """Classes that are told apart; the rest count as one."""
 PROJECTIONS = 4
+MOST_AT_ONCE = 2**20
+"""Elements that are measured at a time: this bounds the memory that it takes."""
 MOST_TEXTS = 64
 """Texts of a row that are measured."""
 
@@ -77,10 +79,9 @@ class Measure:
         if not len(array):
             return {}
         with np.errstate(all="ignore"):
-            found = self._measured(array)
+            found = together([self._measured(part) for part in parts(array)])
         if self.sized:
-            size = array[0].size
-            found = {**found, "size": np.full(len(array), size, np.float64)}
+            found["size"] = np.full(len(array), array[0].size, np.float64)
         return {self._name(feature): values for feature, values in found.items()}
 
     def categories(self) -> Mapping[str, tuple[str, ...]]:
@@ -132,6 +133,21 @@ class Measure:
 
 
 CLASSIFIED = (Kind.PROBABILITIES, Kind.LOGITS, Kind.LABELS)
+
+
+def parts(array: Array) -> Iterator[Array]:
+    """Yield the rows of a tensor, as many at a time as have MOST_AT_ONCE elements."""
+    step = max(1, MOST_AT_ONCE // max(1, math.prod(array.shape[1:])))
+    for begin in range(0, len(array), step):
+        yield array[begin : begin + step]
+
+
+def together(measured: Sequence[Values]) -> dict[str, npt.NDArray[np.float64]]:
+    """Return what was measured of several rows as one."""
+    if len(measured) == 1:
+        return dict(measured[0])
+    names = dict.fromkeys(name for part in measured for name in part)
+    return {name: np.concatenate([one[name] for one in measured if name in one]) for name in names}
 
 
 def numbers(array: Array, low: float, high: float) -> dict[str, npt.NDArray[np.float64]]:

@@ -20,9 +20,10 @@ from inferd_server.monitoring.drift.measures import (
     Values,
     flat_rows,
     label_of,
-    softmax,
+    parts,
     thin,
     thin_image,
+    together,
 )
 
 BINS = 40
@@ -191,12 +192,6 @@ def joined(batches: Sequence[RowBatch]) -> list[RowBatch]:
     return sorted(found, key=rows_of, reverse=True)
 
 
-def together(parts: Sequence[Values]) -> dict[str, Array]:
-    """Return measured values of several batches as those of one."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    return {name: np.concatenate([part[name] for part in parts if name in part]) for name in names}
-
-
 def differs(measure: Measure, batches: Sequence[RowBatch]) -> bool:
     """True if rows of a tensor differ in size, and are no image."""
     sizes = {
@@ -259,12 +254,13 @@ def _numeric(measure: Measure, array: Array) -> Measure:
     size = math.prod(array.shape[1:])
     if measure.kind is Kind.NUMBERS and array.ndim <= 2 and 1 <= size <= MOST_COLUMNS:
         return replace(measure, kind=Kind.COLUMNS)
-    looked = thin_image(array, measure.channels) if measure.kind is Kind.IMAGES else thin(array)
-    values = flat_rows(looked)
-    values = values[np.isfinite(values)]
-    if not values.size:
-        return measure
-    return replace(measure, low=float(values.min()), high=float(values.max()))
+    low, high = np.inf, -np.inf
+    for part in parts(array):
+        looked = thin_image(part, measure.channels) if measure.kind is Kind.IMAGES else thin(part)
+        values = flat_rows(looked)
+        values = values[np.isfinite(values)]
+        low, high = values.min(initial=low), values.max(initial=high)
+    return measure if low > high else replace(measure, low=float(low), high=float(high))
 
 
 def _labels(measure: Measure, array: Array) -> list[Measure]:
@@ -275,10 +271,8 @@ def _labels(measure: Measure, array: Array) -> list[Measure]:
             # Such as a text that is generated, or a number: no classes.
             return []
     else:
-        rows = flat_rows(array)
-        rows = softmax(rows) if measure.kind is Kind.LOGITS else rows
-        classes = np.argmax(rows, axis=1).tolist()
-        found = Counter({str(one): 0 for one in range(min(MOST_LABELS, rows.shape[1]))})
+        classes = np.argmax(array, axis=1).tolist()
+        found = Counter({str(one): 0 for one in range(min(MOST_LABELS, array.shape[1]))})
         found.update(str(one) for one in classes)
     labels = tuple(label for label, _ in found.most_common(MOST_LABELS))
     return [replace(measure, labels=labels)]
@@ -288,9 +282,11 @@ def is_distribution(array: Array) -> bool:
     """True for probabilities of at least two classes in each row."""
     if array.ndim != 2 or array.shape[1] < 2 or array.dtype.kind in "iub":
         return False
-    rows = flat_rows(array)
     with np.errstate(all="ignore"):
-        return bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < 1e-2).all())
+        return all(
+            bool((rows >= 0).all() and (np.abs(rows.sum(axis=1) - 1) < 1e-2).all())
+            for rows in map(flat_rows, parts(array))
+        )
 
 
 def channels_of(shape: Sequence[int], image: str) -> int | None:

@@ -211,8 +211,10 @@ def clear(version: _Counting) -> list[RowBatch]:
 
 
 def bytes_of(batch: RowBatch) -> int:
-    """Return what the numbers of a batch hold of memory; text counts as pointers."""
-    return sum(array.nbytes for array in (*batch.inputs.values(), *batch.outputs.values()))
+    """Return what a batch holds of memory, its texts among it."""
+    arrays = (*batch.inputs.values(), *batch.outputs.values())
+    texts = (sum(map(len, array.flat)) for array in arrays if array.dtype == object)
+    return sum(array.nbytes for array in arrays) + sum(texts)
 
 
 def rest(spent: float, share: float) -> float:

@@ -145,6 +145,18 @@ def test_an_embedding_is_seen_from_directions_of_length_one_that_differ() -> Non
     assert sorted(one) == [f"x[{index}]" for index in range(PROJECTIONS)]
 
 
+def test_rows_that_are_measured_in_parts_are_measured_as_together() -> None:
+    shares = np.random.default_rng(2).dirichlet(np.ones(400_000), 5)
+    whole = Measure("p", output=True, kind=Kind.PROBABILITIES, labels=("0",))
+    found = whole.values(shares)
+    assert {len(values) for values in found.values()} == {5}
+    for row in range(5):
+        alone = whole.values(shares[row : row + 1])
+        assert {name: values[row] for name, values in found.items()} == {
+            name: pytest.approx(values[0]) for name, values in alone.items()
+        }
+
+
 def test_of_large_tensors_a_bounded_part_is_looked_at_and_always_the_same() -> None:
     large = np.broadcast_to(np.float32(1), (2, 1000, 1000, 50))
     assert thin(large).shape[1] <= MOST_ELEMENTS

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 from inferd_server.monitoring.drift.reference import Hints, make_reference
 from inferd_server.monitoring.drift.references import References
-from inferd_server.monitoring.drift.watch import DriftWatch, Watched, rest
+from inferd_server.monitoring.drift.watch import (
+    HELD_BYTES,
+    LEARNING_BYTES,
+    DriftWatch,
+    Watched,
+    rest,
+)
 from inferd_server.monitoring.drift.windows import DriftCounts
 
 from tests.fakes.clock import FakeClock
@@ -148,6 +154,20 @@ def test_strange_samples_are_survived_and_others_counted_on(
     bench.send(50)
     assert bench.counted.rows >= 50
     assert "could not be measured" not in caplog.text
+
+
+def test_few_large_rows_do_not_wait_for_others_and_learning_from_them_ends() -> None:
+    bench = Bench(learn_rows=100_000)
+    large = np.zeros((1, 2**17), np.float32)
+    for _ in range(LEARNING_BYTES // large.nbytes):
+        bench.watch(sample({"x": large}))
+    learned = bench.references.find("k")
+    assert learned is not None
+    assert learned.rows == LEARNING_BYTES // large.nbytes
+    text = np.array([b"x" * HELD_BYTES], object)
+    counting = bench.watch._versions["m", 1]
+    bench.watch(sample({"t": text}))
+    assert counting.held == []
 
 
 def test_one_value_for_all_rows_does_not_keep_the_rows_from_being_counted() -> None:
