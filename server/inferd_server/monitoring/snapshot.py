@@ -34,6 +34,8 @@ MODEL_GAUGES: Mapping[str, str] = {
 }
 """Likewise, of each model version."""
 MODEL_COUNTERS: Mapping[str, str] = {
+    "inferd_drift_rows_total": "Rows of samples that were measured to look for drift",
+    "inferd_drift_passed_over_total": "Samples that were not, for the share of a core was used up",
     "inferd_samples_dropped_total": "Samples that too many others waited before",
     "inferd_recorded_samples_total": "Samples that are in a file of the recording",
     "inferd_recording_dropped_total": "Samples that could not be recorded",

@@ -136,6 +136,7 @@ class Endpoint:
         )
         self.infer = Infer(models, self.regions, telemetry, self._cache, sampling)
         if self._tap is not None:
+            metrics.watch_models(self.drift.counters)
             metrics.watch_models(self._tap.counters)
         if self._recorder is not None:
             metrics.watch_models(self._recorder.counters)

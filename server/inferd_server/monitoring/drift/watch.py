@@ -60,8 +60,10 @@ class _Counting:
     rows: int = 0
     counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
     """By the bins of each feature."""
+    passed_over: int = 0
+    """Samples that were not looked at, because the share of a core was used up."""
     unfit: bool = False
-    """Nothing can be learned of it."""
+    """There is no reference, and nothing can be learned."""
 
 
 class DriftWatch:
@@ -91,25 +93,19 @@ class DriftWatch:
         self._lock = threading.Lock()
         # Before this moment samples are passed over: the share of a core is used up.
         self._rests_until = -np.inf
-        self._passed_over = 0
-
-    @property
-    def passed_over(self) -> int:
-        """Samples that were not looked at, because the share of a core was used up."""
-        return self._passed_over
 
     def __call__(self, sample: Sample) -> None:
         """Look at a sample, or pass it over."""
         began = self._clock()
-        if began < self._rests_until:
-            self._passed_over += 1
-            return
         watched = self._watched(sample.model, sample.version)
         if watched is None:
             return
-        batch = chosen(aligned(sample.inputs, sample.outputs), MOST_OF_SAMPLE)
         with self._lock:
             version = self._counting((sample.model, int(sample.version)), watched)
+            if began < self._rests_until:
+                version.passed_over += 1
+                return
+            batch = chosen(aligned(sample.inputs, sample.outputs), MOST_OF_SAMPLE)
             if not version.unfit:
                 self._take(sample.model, version, batch)
         ended = self._clock()
@@ -135,6 +131,15 @@ class DriftWatch:
                 if version.counts
             }
 
+    def counters(self) -> Mapping[tuple[str, str, int], float]:
+        """Return what /metrics tells of this process, by name, model and version."""
+        with self._lock:
+            found: dict[tuple[str, str, int], float] = {}
+            for name, version in self._versions.items():
+                found["inferd_drift_rows_total", *name] = version.rows
+                found["inferd_drift_passed_over_total", *name] = version.passed_over
+            return found
+
     def _counting(self, name: tuple[str, int], watched: Watched) -> _Counting:
         found = self._versions.get(name)
         if found is None or found.watched != watched:
@@ -142,11 +147,15 @@ class DriftWatch:
             self._versions[name] = found
             if (reference := self._references.find(watched.key)) is not None:
                 begin(found, reference)
+            elif not watched.learn_rows:
+                found.unfit = True
+                about = {"model": name[0], "why": "the reference that was made is not there"}
+                log.warning("drift is not watched", extra=about)
         return found
 
     def _take(self, model: str, version: _Counting, batch: RowBatch) -> None:
         rows = rows_of(batch)
-        if not rows or (version.reference is None and not version.watched.learn_rows):
+        if not rows:
             return
         version.held.append(batch)
         version.held_rows += rows
