@@ -132,7 +132,7 @@ class DriftConfig(BaseModel):
     learn_rows: Annotated[int, Field(ge=0, le=100_000)] | None = None
     """Rows that the reference is learned from where the version brings none; None: the server's
     default; 0: none is learned."""
-    logits: Sequence[str] = ()
+    logits: Sequence[str] = Field(default_factory=list)
     """Outputs whose softmax are probabilities of classes."""
     embedding: str = ""
     """An output that is compared as a vector; "": none."""
