@@ -41,6 +41,16 @@ class Parts:
         self._full: deque[Part] = deque()
         self._held = 0
 
+    @property
+    def idle(self) -> bool:
+        """True if nothing will be due."""
+        return not (self._filling or self._full)
+
+    @property
+    def full(self) -> bool:
+        """True if a part is due now because it is full."""
+        return bool(self._full)
+
     def add(self, request: Recorded, nbytes: int, now: float) -> bool:
         """Take a request in; False if too much is held already.
 

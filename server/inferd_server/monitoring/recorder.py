@@ -77,10 +77,12 @@ class Recorder:
             return
         nbytes = bytes_of(request)
         with self._changed:
+            idle = self._parts.idle
             if self._closing or not self._parts.add(request, nbytes, self._clock()):
                 self._count("inferd_recording_dropped_total", sample.model, sample.version)
-            # Whoever sleeps does not know when this one's part is due.
-            self._changed.notify()
+            if idle or self._parts.full:
+                # Otherwise the thread knows when the next part is due: the new one comes later.
+                self._changed.notify()
 
     def counters(self) -> Mapping[tuple[str, str, int], float]:
         """Return what /metrics tells, by name, model and version."""
