@@ -215,6 +215,16 @@ class AsyncClient:
         """
         return await self._send(operations.status(), timeout)
 
+    async def drift(
+        self, model: str = "", *, version: str = "", timeout: float | None = None
+    ) -> list[Any]:
+        """Return how requests differ from references, as `inferd drift --json` prints it.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return await self._send(operations.drift(model, version), timeout)
+
     async def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
         operation = operations.infer(request)
         try:

@@ -240,6 +240,16 @@ class Client:
         """
         return self._send(operations.status(), timeout)
 
+    def drift(
+        self, model: str = "", *, version: str = "", timeout: float | None = None
+    ) -> list[Any]:
+        """Return how requests differ from references, as `inferd drift --json` prints it.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return self._send(operations.drift(model, version), timeout)
+
     @property
     def releases(self) -> Releases:
         """The releases of the store that the server follows."""

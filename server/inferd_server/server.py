@@ -26,6 +26,7 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
@@ -110,7 +111,10 @@ class Server:
             probe,
             lambda now: self._metrics.ready(now.ready),
             clock,
+            loader.drift.references,
         )
+        self._judge = judge_of(settings.drift, loader.drift.references, self.endpoint.drift.counts)
+        self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
         self._logs = logs
 
     def start(self) -> tuple[int, int]:
@@ -128,7 +132,13 @@ class Server:
         metrics_port = self._metrics_server.start(
             listen.metrics_host or others, listen.metrics_port
         )
-        changes = Changes(self._repository, self.endpoint.regions, self._logs, own_counters)
+        changes = Changes(
+            self._repository,
+            self.endpoint.regions,
+            self._logs,
+            own_counters,
+            self._judge.look,
+        )
         try:
             port = self.endpoint.start(
                 join_address(listen.host, listen.grpc_port),
@@ -139,6 +149,8 @@ class Server:
             self._metrics_server.stop()
             raise
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
+        if self._settings.drift.drift_cpu_share:
+            self._judge.start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -250,6 +262,7 @@ class Server:
         """
         self._draining.set()
         self._ended.set()
+        self._judge.stop()
         self.endpoint.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()

@@ -37,6 +37,7 @@ def checked(
     sources = Sources(draft)
     with _linked(draft) as folder, opened(folder, draft.model) as model:
         model.check_golden(about.tolerance)
+        model.check_reference()
         contents = model.contents()
     sources.check()
     return sources.release(contents, about, timestamp(clock())), sources

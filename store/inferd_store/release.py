@@ -15,6 +15,8 @@ FORMAT = 1
 CONFIG_FILE = "model.yaml"
 GOLDEN_FILE = "golden.npz"
 """Inputs, and the outputs that a release gave for them when it was added."""
+REFERENCE_FILE = "reference.npz"
+"""Inputs, and outputs perhaps, that requests are compared with: docs/drift.md."""
 Json: TypeAlias = Any
 Bounds: TypeAlias = Mapping[str, tuple[float | None, float | None]]
 """The least and the most that metrics may be, by name."""

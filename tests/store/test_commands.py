@@ -219,9 +219,50 @@ def golden_of_another_shape(folder: Path) -> Path:
     return folder / "m"
 
 
+def reference(path: Path, columns: int = 4, rows: int = 100) -> Path:
+    np.savez(path, INPUT0=np.ones((rows, columns), np.float32))
+    return path
+
+
+def reference_of(name: str, **given: int) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        models.save(models.scale(2.0), folder / "m" / "model.onnx")
+        reference(folder / "m" / "reference.npz", **given)
+        return folder / "m"
+
+    make.__name__ = name
+    return make
+
+
+def reference_of_nothing(folder: Path) -> Path:
+    reference_of("")(folder)
+    np.savez(folder / "m" / "reference.npz", other=np.ones((100, 4)))
+    return folder / "m"
+
+
+def reference_of_one_array(folder: Path) -> Path:
+    reference_of("")(folder)
+    with (folder / "m" / "reference.npz").open("wb") as file:
+        np.save(file, np.ones((100, 4)))
+    return folder / "m"
+
+
+def test_what_requests_are_compared_with_becomes_a_file_of_the_release(
+    run: Run, file: Path, tmp_path: Path
+) -> None:
+    data = reference(tmp_path / "data.npz")
+    assert run("add", "m", file, "--reference", data) == (0, "m version 1 added\n", "")
+    files = json.loads(run("show", "m", "1", "--json")[1])["files"]
+    assert [one["path"] for one in files] == ["model.onnx", "reference.npz"]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (reference_of("columns", columns=5), "the reference input 'INPUT0' has shape"),
+        (reference_of("rows", rows=99), "the same number of rows, 100 up"),
+        (reference_of_nothing, "reference.npz has no input, such as 'INPUT0'"),
+        (reference_of_one_array, "reference.npz is no file of arrays"),
         (nothing, "nothing.onnx does not exist"),
         (text, "cannot be served"),
         (named_otherwise, "is not named like a model"),

@@ -45,6 +45,7 @@ def configure(parsers: Parsers) -> None:
     add("name", metavar="NAME")
     add("source", type=Path, metavar="FILE|FOLDER", help="a model file, or a version's folder")
     add("--golden", type=Path, metavar="FILE.npz", help="inputs and outputs that must stay so")
+    add("--reference", type=Path, metavar="FILE.npz", help="rows that requests are compared with")
     add("--config", type=Path, metavar="FILE", help="its model.yaml")
     add("--tolerance", default="1e-4", metavar="X", help="of golden outputs (default: 1e-4)")
     add("--commit", default="", help="of the source that it was made from")
@@ -138,7 +139,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     from inferd_store.record import check_name
 
     check_name(arguments.name)
-    draft = draft_of(arguments.source, arguments.golden, arguments.config)
+    draft = draft_of(arguments.source, arguments.golden, arguments.config, arguments.reference)
     new = NewRelease(
         draft.files,
         arguments.commit,

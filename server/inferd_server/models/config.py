@@ -124,6 +124,22 @@ class SequenceConfig(BaseModel):
         return self
 
 
+class DriftConfig(BaseModel):
+    """How requests and answers of a model are compared with a reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    watch: bool = True
+    """False: not at all."""
+    learn_rows: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Rows that the reference is learned from where the version brings none; None: the server's
+    default; 0: none is learned."""
+    logits: Sequence[str] = Field(default_factory=list)
+    """Outputs whose softmax are probabilities of classes."""
+    embedding: str = ""
+    """An output that is compared as a vector; "": none."""
+
+
 class ModelConfig(BaseModel):
     """The settings of one model; None means the server's default."""
 
@@ -183,6 +199,9 @@ class ModelConfig(BaseModel):
     """Part of the requests that are looked at beside their way; None: the server's."""
     recording: RecordingConfig = RecordingConfig()
     """What of those is recorded, where the server records."""
+
+    drift: DriftConfig = DriftConfig()
+    """How requests are compared with a reference."""
 
     @property
     def preferred_rows(self) -> int | None:

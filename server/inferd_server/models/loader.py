@@ -24,14 +24,18 @@ from inferd_server.models.digest import answers_digest
 from inferd_server.models.files import link_roots
 from inferd_server.models.layout import config_folder
 from inferd_server.models.loading import Loading, Lost, Surroundings
+from inferd_server.models.reference_data import DriftKeeper
 from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
 from inferd_server.settings.security import SealSettings
 
+NO_FOLDER = "the processes of a server share references below verdict_store, and that is empty"
+NO_DRIFT = DriftKeeper(References(None), 0, 0.0, off=True)
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "
     "--processes split serves it"
@@ -57,6 +61,7 @@ class Loader:
         end: End = go_on,
         replicated: bool = False,
         trust: SealSettings | None = None,
+        drift: DriftKeeper = NO_DRIFT,
     ) -> None:
         """Keep how to load.
 
@@ -75,6 +80,7 @@ class Loader:
             end: called with an error after which an engine can run nothing more.
             replicated: other processes have the same models, and get some of the requests.
             trust: what is demanded of files; None: nothing.
+            drift: keeps what requests are compared with.
         """
         self._replicated = replicated
         self._trust = trust or SealSettings()
@@ -99,7 +105,10 @@ class Loader:
             trials or RowTrials(clock),
             self._memory,
             end,
+            drift,
         )
+        self.drift = drift
+        """What keeps the references of this process's versions."""
 
     def load(
         self,
@@ -225,6 +234,26 @@ def loader_of(
         end=end,
         replicated=replicated,
         trust=settings.seal,
+        drift=drift_keeper(settings, alone=queues is None and not replicated),
+    )
+
+
+def drift_keeper(settings: Settings, *, alone: bool) -> DriftKeeper:
+    """Return what a process has for the references of its versions.
+
+    Args:
+        settings: of the server.
+        alone: no other process looks at its requests.
+    """
+    drift = settings.drift
+    folder = settings.reference_folder(os.environ)
+    problem = "" if alone or folder is not None else NO_FOLDER
+    return DriftKeeper(
+        References(folder),
+        drift.drift_learn_rows,
+        settings.monitoring.sample_share,
+        off=not drift.drift_cpu_share,
+        problem=problem,
     )
 
 

@@ -40,6 +40,7 @@ from inferd_server.models.layout import config_folder
 from inferd_server.models.observing import Observing
 from inferd_server.models.optional_inputs import with_optional_inputs
 from inferd_server.models.output_shapes import as_seen
+from inferd_server.models.reference_data import DriftKeeper, reference_key
 from inferd_server.models.remarks import remarks
 from inferd_server.models.reshaping import reshaping
 from inferd_server.models.row_trials import SPARE_WARM, RowTrials
@@ -91,6 +92,7 @@ class Surroundings:
     memory: MemoryGauge
     end: End
     """Called with an error after which an engine can run nothing more."""
+    drift: DriftKeeper
 
 
 class Loading:
@@ -168,7 +170,16 @@ class Loading:
             declared=self._declared,
         )
         self._observing.begin(self._handle)
-        return self._work(engine, served, warm_up)
+        work = self._work(engine, served, warm_up)
+        self._handle.drift = self._reference(served)
+        return work
+
+    def _reference(self, served: Engine) -> str:
+        """Return the key of what requests are compared with; "" where they are not."""
+        around, runs = self._around, None if self._config.sequence is not None else served
+        return reference_key(
+            around.drift, self._made(), self._files, self._digest, runs, around.clock
+        )
 
     def _told(self, signature: Signature, warm_up: WarmUp, bounds: ModelBounds) -> Signature:
         """Return the signature as callers are told it: outputs as they come."""

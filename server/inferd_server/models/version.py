@@ -121,7 +121,8 @@ class Description:
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)
     """Of the files that it was loaded from, if its answers are kept; "": they are not."""
-
+    drift: str = field(default="", kw_only=True)
+    """The key of the reference that requests are compared with; "": they are not."""
     largest_sequence_id: int = field(default=LARGEST_KEY, kw_only=True)
     """That the model can be told."""
 

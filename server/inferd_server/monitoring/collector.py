@@ -22,6 +22,8 @@ from inferd_server.monitoring.series import (
 from inferd_server.monitoring.snapshot import (
     DEVICE_COUNTERS,
     DEVICE_GAUGES,
+    DRIFT_COUNTERS,
+    DRIFT_GAUGES,
     EARLIEST,
     GAUGES,
     MODEL_COUNTERS,
@@ -75,6 +77,7 @@ class SnapshotCollector(Collector):
             yield gauge
         yield from of_models(now.models)
         yield from of_devices(now.devices)
+        yield from of_drift(now.drifted)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -106,6 +109,19 @@ def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
             for (found, device), value in sorted(values.items()):
                 if found == name:
                     metric.add_sample(name, {"device": device}, value)
+            if metric.samples:
+                yield metric
+
+
+def of_drift(values: Mapping[tuple[str, str, int, str], float]) -> Iterator[Metric]:
+    """Write how the requests of model versions differ from their references."""
+    for texts, kind in ((DRIFT_GAUGES, "gauge"), (DRIFT_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, model, version, feature), value in sorted(values.items()):
+                if found == name:
+                    labels = {"feature": feature} if feature else {}
+                    metric.add_sample(name, {**labels_of(model, version), **labels}, value)
             if metric.samples:
                 yield metric
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry
 
 from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -35,6 +36,8 @@ class Metrics:
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
+        self._drift: Callable[[], Mapping[Key, DriftCounts]] = dict
+        self._drifted: Callable[[], Mapping[tuple[str, str, int, str], float]] = dict
         self._models: list[Callable[[], Mapping[tuple[str, str, int], float]]] = []
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
@@ -55,6 +58,16 @@ class Metrics:
         Each with model and version.
         """
         self._models.append(values)
+
+    def watch_drift(self, counts: Callable[[], Mapping[Key, DriftCounts]]) -> None:
+        """Take into every snapshot what was measured of requests."""
+        self._drift = counts
+
+    def watch_drifted(
+        self, gauges: Callable[[], Mapping[tuple[str, str, int, str], float]]
+    ) -> None:
+        """Take these into every snapshot, by their names in DRIFT_GAUGES and DRIFT_COUNTERS."""
+        self._drifted = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -104,6 +117,8 @@ class Metrics:
 
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""
+        # Without the lock: rows may have to be measured first.
+        drift, drifted = self._drift(), self._drifted()
         with self._lock:
             series = dict(self._series)
             return MetricsSnapshot(
@@ -116,5 +131,7 @@ class Metrics:
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
+                drift=drift,
+                drifted=drifted,
                 models={key: value for read in self._models for key, value in read().items()},
             )

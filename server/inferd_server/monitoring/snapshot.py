@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -33,6 +34,8 @@ MODEL_GAUGES: Mapping[str, str] = {
 }
 """Likewise, of each model version."""
 MODEL_COUNTERS: Mapping[str, str] = {
+    "inferd_drift_rows_total": "Rows of samples that were measured to look for drift",
+    "inferd_drift_passed_over_total": "Samples that were not, for the share of a core was used up",
     "inferd_samples_dropped_total": "Samples that too many others waited before",
     "inferd_recorded_samples_total": "Samples that are in a file of the recording",
     "inferd_recording_dropped_total": "Samples that could not be recorded",
@@ -40,6 +43,18 @@ MODEL_COUNTERS: Mapping[str, str] = {
     "inferd_recording_bytes_total": "Bytes written to the recording",
 }
 """Likewise, of counters."""
+DRIFT_GAUGES: Mapping[str, str] = {
+    "inferd_drift_ks": "Distance of a feature's distribution from the reference's, from 0 to 1",
+    "inferd_drift_psi": "Population stability index of a feature",
+    "inferd_drift_p_value": "How probable the last window is without drift, for all its tests",
+    "inferd_drift_alarm": "1 while the last window of a feature drifted",
+}
+"""Names and texts of gauges of each feature of a model version, which the whole server has."""
+DRIFT_COUNTERS: Mapping[str, str] = {
+    "inferd_drift_windows_total": "Windows that were compared with the reference",
+    "inferd_drift_alarms_total": "Windows with an alarm among them",
+}
+"""Likewise, of counters of each model version."""
 DEVICE_GAUGES: Mapping[str, str] = {
     "inferd_device_up": "1 while the worker process of a GPU has its models",
     "inferd_device_models": "Model versions that serve on a GPU",
@@ -85,6 +100,10 @@ class MetricsSnapshot:
     """Values of MODEL_GAUGES and MODEL_COUNTERS, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
+    drift: Mapping[tuple[str, int, str], DriftCounts] = field(default_factory=dict)
+    """What was measured of requests, by model, version and the key of their reference."""
+    drifted: Mapping[tuple[str, str, int, str], float] = field(default_factory=dict)
+    """Values of DRIFT_GAUGES and DRIFT_COUNTERS, by name, model, version and feature ("": none)."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -105,6 +124,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
     devices: dict[tuple[str, str], float] = {}
+    drift: dict[tuple[str, int, str], DriftCounts] = {}
+    drifted: dict[tuple[str, str, int, str], float] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
@@ -112,6 +133,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(refused_calls, snapshot.refused_calls)
         add_values(models, snapshot.models)
         add_values(devices, snapshot.devices)
+        add_values(drifted, snapshot.drifted)
+        add_drift(drift, snapshot.drift)
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -131,6 +154,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         refused_calls,
         models,
         devices,
+        drift,
+        drifted,
     )
 
 
@@ -157,4 +182,5 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         refused_calls=snapshot.refused_calls,
         models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},
         devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
+        drift=snapshot.drift,
     )

@@ -7,10 +7,11 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
+from inferd_server.errors import InferdError
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
@@ -19,7 +20,11 @@ from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
+from inferd_server.models.reference_data import watched
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.drift.judge import DriftReport
+from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.recorder import make_recorder
 from inferd_server.monitoring.samples import Consumer, Tap
@@ -33,6 +38,7 @@ from inferd_server.rpc.control import (
     SharedMemory,
     control_allowed,
 )
+from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
@@ -59,6 +65,8 @@ class Changes:
     regions: Regions
     logs: Logs
     counters: Counters
+    drift: Callable[[], Sequence[DriftReport]]
+    """Returns how requests differ from references; blocks."""
     asking: Elsewhere | None = None
     """Runs the methods that ask other processes; None where there are none."""
 
@@ -79,6 +87,7 @@ class Endpoint:
         probe: Transport | None = None,
         told: Callable[[Condition], None] = lambda _: None,
         clock: Clock = time.monotonic,
+        references: References | None = None,
     ) -> None:
         """Put the parts together; nothing listens yet.
 
@@ -94,6 +103,7 @@ class Endpoint:
             probe: for the port of probes, not started; None if there is none.
             told: gets each condition that is published, in their order.
             clock: monotonic seconds.
+            references: of the models, where this process makes them; None: another one does.
         """
         self._settings = settings
         self._transport = transport
@@ -113,15 +123,20 @@ class Endpoint:
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
-        watched = settings.monitoring
-        self._recorder = make_recorder(watched, clock)
-        consumers: list[Consumer] = [] if self._recorder is None else [self._recorder]
-        self._tap = Tap(consumers, watched.sample_max_bytes, clock) if consumers else None
+        self.drift = drift_watch(settings, models, references, clock)
+        metrics.watch_drift(self.drift.counts)
+        samples = settings.monitoring
+        self._recorder = make_recorder(samples, clock)
+        consumers: list[Consumer] = [self.drift] if settings.drift.drift_cpu_share else []
+        if self._recorder is not None:
+            consumers.append(self._recorder)
+        self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
         sampling = Sampling(
-            self._tap, watched.sample_share, self.regions, clock, time.time, random.random
+            self._tap, samples.sample_share, self.regions, clock, time.time, random.random
         )
         self.infer = Infer(models, self.regions, telemetry, self._cache, sampling)
         if self._tap is not None:
+            metrics.watch_models(self.drift.counters)
             metrics.watch_models(self._tap.counters)
         if self._recorder is not None:
             metrics.watch_models(self._recorder.counters)
@@ -178,6 +193,8 @@ class Endpoint:
             now = self._condition()
             entries = self._models.entries()
             self._cache.retain(owners(entries))
+            loaded = [e for e in entries if e.handle is not None or e.returning]
+            self.drift.retain({(entry.name, entry.version) for entry in loaded})
             self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
             self._told(now)
 
@@ -220,6 +237,7 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
+            drift=Drift(changes.drift),
             releases=Releases(
                 settings.store.model_store,
                 settings.store_folder(os.environ),
@@ -227,6 +245,31 @@ class Endpoint:
             ),
             health=self._health,
         )
+
+
+def drift_watch(
+    settings: Settings, models: Models, references: References | None, clock: Clock
+) -> DriftWatch:
+    """Return what compares the requests of this process with references.
+
+    Args:
+        settings: of the server.
+        models: that are asked for.
+        references: that this process makes; None: another one does, in the folder of settings.
+        clock: monotonic seconds.
+    """
+    drift = settings.drift
+    if references is None:
+        references = References(settings.reference_folder(os.environ))
+
+    def how(name: str, version: str) -> Watched | None:
+        try:
+            handle = models.choose(name, version).handle
+        except InferdError:
+            return None
+        return None if handle is None else watched(handle, drift.drift_learn_rows)
+
+    return DriftWatch(how, references, drift.drift_cpu_share, clock)
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:

@@ -69,6 +69,7 @@ class ReplicaProcess(EndpointProcess):
             loader.release_idle,
             lambda: {**loader.gauges(), **certificates()},
             probe,
+            references=loader.drift.references,
         )
 
     def run(self) -> None:

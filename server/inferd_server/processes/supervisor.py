@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +14,9 @@ from inferd_server.errors import PermissionDenied
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
+from inferd_server.monitoring.drift.judge import gauges_of, judge_of
+from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -39,6 +43,7 @@ from inferd_server.transport.listening import check_host
 log = logging.getLogger(__name__)
 TAKING_CALLS = (
     *(messages.Listening, messages.Ping, messages.Ending, messages.Measurements, TrialVerdict),
+    messages.ShowDrift,
     *(
         messages.Load,
         messages.Unload,
@@ -117,6 +122,8 @@ class Supervisor:
         self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
+        references = References(settings.reference_folder(os.environ))
+        self._judge = judge_of(settings.drift, references, self._drift)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
         self._holders = Holders(self._lock, self._placements, self._totals.busy)
@@ -127,7 +134,7 @@ class Supervisor:
         self._vigil = Watchdog(settings, time.monotonic, endpoints, bool(self._plan.replicas))
         self._condition = self._condition_of(started)
         self._shared_state = SharedState(
-            self._children, self._regions, self._logs, self._totals, self._holders
+            self._children, self._regions, self._logs, self._totals, self._holders, self._judge
         )
         self.models = SharedModels(self._shared_state, self._holders)
 
@@ -185,6 +192,8 @@ class Supervisor:
         )
         self._children.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
+        if self._settings.drift.drift_cpu_share:
+            self._judge.start()
 
     def drain(self, hurry: threading.Event) -> None:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -207,6 +216,7 @@ class Supervisor:
     def end(self) -> None:
         """End every process now. Safe to call twice."""
         self._ended.set()
+        self._judge.stop()
         self._children.stop()
         holders = self._holders.counting()
         patience = HURRY_S if any(map(self._vigil.silent, holders)) else ANSWER_S
@@ -340,8 +350,16 @@ class Supervisor:
             self._holders.working,
             self._children.worker_restarts,
         )
+        drifted = gauges_of(self._judge.reports())
         now = self._metrics.snapshot()
-        return replace(now, gauges=processes, restarts=restarts, devices=devices)
+        return replace(now, gauges=processes, restarts=restarts, devices=devices, drifted=drifted)
+
+    def _drift(self) -> Mapping[Key, DriftCounts]:
+        """Return what all processes counted of drift; nobody is asked where no model is watched."""
+        about = [record.description for record in self._holders.models.records]
+        if not any(one is not None and one.drift for one in about):
+            return {}
+        return self._totals.metrics().drift
 
     def _limit(self, role: str) -> int:
         """Return how many starts in a row of a process may fail."""

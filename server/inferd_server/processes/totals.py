@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from inferd_engines.devices import Device
 from prometheus_client import CollectorRegistry
@@ -107,6 +108,8 @@ class Totals:
         with self._lock:
             for version in [each for each in self._ended_statistics if each[0] == model]:
                 del self._ended_statistics[version]
+            drift = {key: one for key, one in self._ended.drift.items() if key[0] != model}
+            self._ended = replace(self._ended, drift=drift)
 
     def _keep(self, statistics: Mapping[Version, Snapshot]) -> None:
         for version, found in statistics.items():

@@ -15,6 +15,7 @@ from inferd_server.models.entries import ModelEntry
 from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
 from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.handlers import Elsewhere, Q, unary
 from inferd_server.rpc.health import LIST_REQUEST, HealthBoard
 from inferd_server.rpc.metadata import Inspection
@@ -52,6 +53,7 @@ class Services:
     models: ModelControl
     memory: SharedMemory
     diagnostics: Diagnostics
+    drift: Drift
     releases: Releases
     health: HealthBoard
 
@@ -77,6 +79,7 @@ def routes(
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
         **_inspection(services.inspection, asking),
+        f"/{SERVER.full_name}/Drift": unary(server_pb2.DriftRequest, services.drift.drift, asking),
         **_control(services, loading, unloading, asking, access),
         **_releases(services.releases, loading, access),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),

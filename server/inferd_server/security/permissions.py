@@ -64,6 +64,7 @@ METHODS: Mapping[str, Permission] = MappingProxyType(
     {
         **{f"/inference.GRPCInferenceService/{name}": p for name, p in _INFERENCE.items()},
         "/inferd.v1.ServerService/Status": Permission.READ,
+        "/inferd.v1.ServerService/Drift": Permission.READ,
         **{f"/inferd.v1.ReleaseService/{name}": Permission.ADMIN for name in _RELEASES},
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,

@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
+from inferd_server.settings.drift import DriftSettings
 from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
@@ -403,6 +404,7 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
+    drift: DriftSettings = DriftSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
@@ -425,6 +427,11 @@ class Settings(Section):
             return Path(self.store.store_cache)
         home = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "/tmp") + "/.cache"  # noqa: S108 where there is no home
         return Path(home) / "inferd" / "store"
+
+    def reference_folder(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the folder for what requests are compared with, beside the verdicts."""
+        verdicts = self.verdict_folder(environment)
+        return None if verdicts is None else verdicts / "drift"
 
     def mark_folder(self, environment: Mapping[str, str]) -> Path | None:
         """Return the folder for marks of models that are being loaded, beside the verdicts."""

@@ -57,7 +57,7 @@ def endpoint(folder: Path, told: list[Condition]) -> Endpoint:
 
 def changes() -> Changes:
     anything: Any = object()
-    return Changes(anything, anything, anything, anything)
+    return Changes(anything, anything, anything, anything, anything)
 
 
 @pytest.fixture
