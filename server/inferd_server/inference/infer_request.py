@@ -128,7 +128,6 @@ class InferRequest(Job):
         handle.statistics.succeeded(
             plan.rows, total, self.arrived - self.started, phases, telemetry.wall()
         )
-        plan.series.succeeded(total, phases.queue)
         if handle.forecast.last is not phases.run:
             handle.forecast.learn(plan.specs, phases.run, now)
 

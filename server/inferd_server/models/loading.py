@@ -157,7 +157,7 @@ class Loading:
                 bounds.level_rows,
                 bounds.levels,
             ),
-            statistics=Statistics(),
+            statistics=Statistics(around.metrics.of(self._name, self._version)),
             forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,

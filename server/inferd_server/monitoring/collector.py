@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
     BATCH,
     BOUNDS,
     COMPUTE,
+    DECODE,
     GATHER,
     QUEUE,
+    REPLY,
     REQUEST,
+    SAMPLED,
     WAITED,
     Count,
     SeriesSnapshot,
@@ -39,6 +43,16 @@ HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (GATHER, "inferd_gather_seconds", "Making a taken batch contiguous"),
     (COMPUTE, "inferd_compute_seconds", "The engine, one batch"),
     (BATCH, "inferd_batch_rows", "Rows of the batches that ran"),
+    (
+        DECODE,
+        "inferd_decode_seconds",
+        f"From a request being there to it being admitted; of every {SAMPLED}st that ran",
+    ),
+    (
+        REPLY,
+        "inferd_reply_seconds",
+        f"From the engine to the encoded answer; of every {SAMPLED}st request that ran",
+    ),
 )
 
 
@@ -53,6 +67,7 @@ class SnapshotCollector(Collector):
         now = self._read()
         for which, name, text in HISTOGRAMS:
             yield histogram(now, which, name, text)
+        yield phases(now)
         yield requests(now)
         if now.refused:
             yield refused_requests(now.refused)
@@ -169,6 +184,18 @@ def histogram(now: MetricsSnapshot, which: int, name: str, text: str) -> Metric:
         metric.add_sample(f"{name}_count", labels, below)
         metric.add_sample(f"{name}_sum", labels, found.total)
         metric.add_sample(f"{name}_created", labels, series.created)
+    return metric
+
+
+def phases(now: MetricsSnapshot) -> Metric:
+    """Write the counter of where the time of requests went."""
+    text = "Time of the requests that ran, by phase; the phases add up to it"
+    metric = Metric("inferd_phase_seconds", text, "counter")
+    for model, series in now.series.items():
+        for phase, seconds in zip(PHASES, series.phases, strict=True):
+            labels = {**labels_of(*model), "phase": phase}
+            metric.add_sample("inferd_phase_seconds_total", labels, seconds)
+            metric.add_sample("inferd_phase_seconds_created", labels, series.created)
     return metric
 
 

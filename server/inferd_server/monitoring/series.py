@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
-from inferd_server.monitoring.phases import Execution
+from inferd_server.monitoring.phases import PHASES, Answers, Execution, Phases
+
+if TYPE_CHECKING:
+    from inferd_server.monitoring.statistics import Statistics
 
 SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -20,8 +26,15 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 HIT, SHARED_HIT, MERGED, MISS = "hit", "shared_hit", "merged", "miss"
 
 # The histograms of a model version: a name, and the upper bounds of its buckets.
-REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH = range(6)
-BOUNDS: Sequence[tuple[float, ...]] = (SECONDS, SECONDS, SECONDS, SECONDS, SECONDS, ROWS)
+REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH, DECODE, REPLY = range(8)
+BOUNDS: Sequence[tuple[float, ...]] = (*[SECONDS] * 5, ROWS, SECONDS, SECONDS)
+
+SAMPLED = 61
+"""Of so many requests one counts in the histograms DECODE and REPLY: all of them would cost a small
+request a hundredth of its time. A prime, lest it be the same one of every batch."""
+
+Answer: TypeAlias = tuple["Statistics", int, float, float, Phases, float]
+"""Of a request that ran: who counts it besides, then what `Statistics.succeeded` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,8 @@ class SeriesSnapshot:
     """Rows of batches that nobody asked for."""
     cached: dict[str, int] = field(default_factory=dict)
     """What the response cache did, by what it was."""
+    phases: tuple[float, ...] = (0.0,) * len(PHASES)
+    """Seconds of all requests that ran, in the order of PHASES."""
 
 
 class Series:
@@ -71,8 +86,11 @@ class Series:
         self._padding = 0
         self._cached: dict[str, int] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
-        # Of requests that succeeded: seconds in all, and those in the queue.
-        self._pending: PendingNumbers[tuple[float, float]] = PendingNumbers()
+        self._phases: tuple[float, ...] = (0.0,) * len(PHASES)
+        # Requests until the next one that the sampled histograms count.
+        self._skipped = 0
+        self.ran: PendingNumbers[Answer] = PendingNumbers()
+        """Takes in the requests that ran, see `Statistics.succeeded`."""
         # Of batches: rows, seconds of waiting, gathering and computing, rows of padding.
         self._batches: PendingNumbers[tuple[int, float, float, float, int]] = PendingNumbers()
         self._lock = threading.Lock()
@@ -86,13 +104,10 @@ class Series:
         with self._lock:
             self._in_flight -= 1
 
-    def succeeded(self, seconds: float, queued: float) -> None:
-        """Count an admitted request out that ran, after waiting for `queued` of its seconds."""
-        pending = self._pending
-        pending.add((seconds, queued))
-        if len(pending.rows) >= MOST:
-            with self._lock:
-                self._add_up()
+    def add_up(self) -> None:
+        """Count what is pending, here and in the statistics that it came by."""
+        with self._lock:
+            self._add_up()
 
     def answered(self, code: str, seconds: float) -> None:
         """Count an admitted request out that did not run to its end, or not for itself."""
@@ -129,20 +144,33 @@ class Series:
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
                 self._padding,
                 dict(self._cached),
+                self._phases,
             )
 
     def _add_up(self) -> None:
         """Count what is pending; with the lock held."""
         # Before those that came in: whoever is among these is among those.
-        found = self._pending.take()
+        found = self.ran.take()
         self._in_flight += len(self._entered.take()) - len(found)
-        if found:
-            self._count("OK", len(found))
-            self._observe((REQUEST, QUEUE), zip(*found, strict=True))
+        for statistics, answers in by_statistics(found):
+            statistics.take_in(answers)
+            self._add_answers(answers)
         if batches := self._batches.take():
             *columns, padding = zip(*batches, strict=True)
             self._observe((BATCH, WAITED, GATHER, COMPUTE), columns)
             self._padding += sum(padding)
+
+    def _add_answers(self, answers: Answers) -> None:
+        """Count requests that ran; with the lock held."""
+        number = len(answers.rows)
+        self._count("OK", number)
+        self._observe((REQUEST, QUEUE), (answers.totals, answers.queues))
+        self._phases = tuple(map(add, self._phases, answers.seconds()))
+        sampled = range(self._skipped, number, SAMPLED)
+        self._skipped += len(sampled) * SAMPLED - number
+        if sampled:
+            decodes = [answers.decodes[place] for place in sampled]
+            self._observe((DECODE, REPLY), (decodes, [answers.reply(each) for each in sampled]))
 
     def _count(self, code: str, count: int) -> None:
         if code not in self._codes:
@@ -155,6 +183,14 @@ class Series:
         for which, values in zip(histograms, columns, strict=True):
             add_to_buckets(self._counts[which], BOUNDS[which], values)
             self._totals[which] += sum(values)
+
+
+def by_statistics(found: Sequence[Answer]) -> Iterator[tuple[Statistics, Answers]]:
+    """Yield requests that ran by who counts them besides: others once a model is loaded anew."""
+    for statistics, group in groupby(found, itemgetter(0)):
+        _, rows, totals, decodes, phases, walls = zip(*group, strict=True)
+        queues, runs = [each.queue for each in phases], [each.run for each in phases]
+        yield statistics, Answers(rows, totals, decodes, queues, runs, walls)
 
 
 def add_counts(first: Count, second: Count) -> Count:
@@ -180,4 +216,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         codes,
         first.padding + second.padding,
         dict(Tally(first.cached) + Tally(second.cached)),
+        tuple(map(add, first.phases, second.phases)),
     )

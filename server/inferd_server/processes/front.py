@@ -63,8 +63,8 @@ class FrontProcess(EndpointProcess):
             after,
             lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
         )
-        self._remote_models = RemoteModels(self._retrying, self._changed)
         self._metrics = Metrics()
+        self._remote_models = RemoteModels(self._retrying, self._changed, self._metrics)
         self._endpoint = self._endpoint_with(probe, certificates)
 
     def _endpoint_with(
