@@ -181,7 +181,7 @@ class BatchQueue(Generic[W]):
         # Sequences of which a request was taken that is not answered yet.
         self._at_work: set[int] = set()
         self._rows = 0
-        # Since when whoever polls waits for a batch to fill, in monotonic seconds; None: it does not.
+        # Since when whoever polls waits for a batch to fill, in monotonic seconds; None: does not.
         self._held: float | None = None
         self._closed = False
         self._lock = self._inlet.lock

@@ -31,6 +31,7 @@ from inferd_server.inference.inputs import Checked, text_elements
 from inferd_server.inference.request_plan import Plan
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.template import Parts, Template, TemplateCache, learn, split
+from inferd_server.inference.trailers import Trailers
 from inferd_server.inference.wire import identity_field, is_text, parse
 from inferd_server.models.entries import Models
 from inferd_server.models.version import Handle
@@ -46,14 +47,19 @@ class Infer:
     """Handler of ModelInfer. Called on one thread."""
 
     def __init__(
-        self, models: Models, regions: RegionTable, telemetry: Telemetry, cache: ResponseCache
+        self,
+        models: Models,
+        regions: RegionTable,
+        telemetry: Telemetry,
+        cache: ResponseCache,
+        trailers: Trailers | None = None,
     ) -> None:
         self._models = models
         self._cache = cache
         self._regions = regions
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
-        self._answering = Answering(telemetry, self._again, Formatting())
+        self._answering = Answering(telemetry, self._again, Formatting(), trailers or Trailers())
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Timers(telemetry.clock)
         self._decoding = SideThread("decoding", "requests with much text wait to be read")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
@@ -21,6 +22,7 @@ from inferd_server.monitoring.series import (
     WAITED,
     Count,
     SeriesSnapshot,
+    TracedRequest,
     add_counts,
 )
 from inferd_server.monitoring.snapshot import (
@@ -177,14 +179,27 @@ def histogram(now: MetricsSnapshot, which: int, name: str, text: str) -> Metric:
     for model, series in now.series.items():
         labels = labels_of(*model)
         found = series.histograms[which]
+        exemplars = series.exemplars if which == REQUEST else {}
         below = 0
-        for bound, count in zip((*BOUNDS[which], "+Inf"), found.counts, strict=True):
+        for place, (bound, count) in enumerate(
+            zip((*BOUNDS[which], "+Inf"), found.counts, strict=True)
+        ):
             below += count
-            metric.add_sample(f"{name}_bucket", {**labels, "le": str(bound)}, below)
+            metric.add_sample(
+                f"{name}_bucket",
+                {**labels, "le": str(bound)},
+                below,
+                exemplar=exemplar(exemplars.get(place)),
+            )
         metric.add_sample(f"{name}_count", labels, below)
         metric.add_sample(f"{name}_sum", labels, found.total)
         metric.add_sample(f"{name}_created", labels, series.created)
     return metric
+
+
+def exemplar(kept: TracedRequest | None) -> Exemplar | None:
+    """Return an example as prometheus_client has it."""
+    return None if kept is None else Exemplar({"trace_id": kept.trace}, kept.seconds, kept.wall)
 
 
 def phases(now: MetricsSnapshot) -> Metric:

@@ -41,6 +41,20 @@ class Phases:
     run: Execution
     """The run, shared with the other requests of the batch."""
 
+    def seconds(self, total: float, decode: float) -> tuple[float, ...]:
+        """Return the seconds in each of PHASES, in their order; what is left is the reply.
+
+        Args:
+            total: from the request's arrival to its encoded answer.
+            decode: of those, before it waited.
+        """
+        queue, run = self.queue, self.run
+        # Who came while the engine waited already, waited with it for a part of that time.
+        wait = min(queue, run.waited)
+        # Times that were subtracted and added again differ in the last bit.
+        reply = max(0.0, total - decode - queue - run.gather - run.compute)
+        return decode, queue - wait, wait, run.gather, run.compute, reply
+
 
 @dataclass(frozen=True, slots=True)
 class Answers:
@@ -51,26 +65,22 @@ class Answers:
     """From arrival to the encoded answer."""
     decodes: Sequence[float]
     """Of those, before the request waited."""
-    queues: Sequence[float]
-    runs: Sequence[Execution]
+    phases: Sequence[Phases]
     walls: Sequence[float]
     """When they were answered, since the epoch."""
 
     def seconds(self) -> tuple[float, ...]:
         """Return the seconds of all in each of PHASES, in their order."""
-        runs = self.runs
-        decode, queue = sum(self.decodes), sum(self.queues)
+        runs = [each.run for each in self.phases]
+        queues = [each.queue for each in self.phases]
+        decode, queue = sum(self.decodes), sum(queues)
         gather = sum([run.gather for run in runs])
         compute = sum([run.compute for run in runs])
         waited = [run.waited for run in runs]
-        # Who came while the engine waited already, waited with it for a part of that time.
-        wait = sum(map(min, self.queues, waited)) if any(waited) else 0.0
-        reply = sum(self.totals) - decode - queue - gather - compute
-        # Times that were subtracted and added again differ in the last bit.
-        return decode, queue - wait, wait, gather, compute, max(0.0, reply)
+        wait = sum(map(min, queues, waited)) if any(waited) else 0.0
+        reply = max(0.0, sum(self.totals) - decode - queue - gather - compute)
+        return decode, queue - wait, wait, gather, compute, reply
 
-    def reply(self, place: int) -> float:
-        """Return the seconds from the engine to the encoded answer of one."""
-        run = self.runs[place]
-        before = self.decodes[place] + self.queues[place] + run.gather + run.compute
-        return max(0.0, self.totals[place] - before)
+    def seconds_of(self, place: int) -> tuple[float, ...]:
+        """Return the seconds of one in each of PHASES, in their order."""
+        return self.phases[place].seconds(self.totals[place], self.decodes[place])

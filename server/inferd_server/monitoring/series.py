@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,17 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedRequest:
+    """One request of a bucket that is found in a store of traces."""
+
+    trace: str
+    """The trace's id."""
+    seconds: float
+    wall: float
+    """When it was answered, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesSnapshot:
     """The counters of one model version at one moment; can be sent."""
 
@@ -69,6 +81,8 @@ class SeriesSnapshot:
     """What the response cache did, by what it was."""
     phases: tuple[float, ...] = (0.0,) * len(PHASES)
     """Seconds of all requests that ran, in the order of PHASES."""
+    exemplars: dict[int, TracedRequest] = field(default_factory=dict)
+    """The last one of a bucket of REQUEST, by its place."""
 
 
 class Series:
@@ -85,6 +99,7 @@ class Series:
         self._began: dict[str, float] = {}
         self._padding = 0
         self._cached: dict[str, int] = {}
+        self._exemplars: dict[int, TracedRequest] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
         self._phases: tuple[float, ...] = (0.0,) * len(PHASES)
         # Requests until the next one that the sampled histograms count.
@@ -122,6 +137,12 @@ class Series:
         with self._lock:
             self._cached[result] = self._cached.get(result, 0) + 1
 
+    def traced(self, trace: str, seconds: float) -> None:
+        """Keep the trace of a request that ran, as an example of its bucket."""
+        bucket = bisect_left(SECONDS, seconds)
+        with self._lock:
+            self._exemplars[bucket] = TracedRequest(trace, seconds, self._wall())
+
     def executed(self, run: Execution, padding: int = 0) -> None:
         """Count a batch, and the rows that it was padded with."""
         batches = self._batches
@@ -145,6 +166,7 @@ class Series:
                 self._padding,
                 dict(self._cached),
                 self._phases,
+                dict(self._exemplars),
             )
 
     def _add_up(self) -> None:
@@ -164,13 +186,16 @@ class Series:
         """Count requests that ran; with the lock held."""
         number = len(answers.rows)
         self._count("OK", number)
-        self._observe((REQUEST, QUEUE), (answers.totals, answers.queues))
+        queues = [phases.queue for phases in answers.phases]
+        self._observe((REQUEST, QUEUE), (answers.totals, queues))
         self._phases = tuple(map(add, self._phases, answers.seconds()))
         sampled = range(self._skipped, number, SAMPLED)
         self._skipped += len(sampled) * SAMPLED - number
         if sampled:
-            decodes = [answers.decodes[place] for place in sampled]
-            self._observe((DECODE, REPLY), (decodes, [answers.reply(each) for each in sampled]))
+            chosen = [answers.seconds_of(place) for place in sampled]
+            self._observe(
+                (DECODE, REPLY), ([one[0] for one in chosen], [one[-1] for one in chosen])
+            )
 
     def _count(self, code: str, count: int) -> None:
         if code not in self._codes:
@@ -189,13 +214,22 @@ def by_statistics(found: Sequence[Answer]) -> Iterator[tuple[Statistics, Answers
     """Yield requests that ran by who counts them besides: others once a model is loaded anew."""
     for statistics, group in groupby(found, itemgetter(0)):
         _, rows, totals, decodes, phases, walls = zip(*group, strict=True)
-        queues, runs = [each.queue for each in phases], [each.run for each in phases]
-        yield statistics, Answers(rows, totals, decodes, queues, runs, walls)
+        yield statistics, Answers(rows, totals, decodes, phases, walls)
 
 
 def add_counts(first: Count, second: Count) -> Count:
     """Return both counters as one, as old as the older."""
     return Count(first.value + second.value, min(first.created, second.created))
+
+
+def latest(
+    first: dict[int, TracedRequest], second: dict[int, TracedRequest]
+) -> dict[int, TracedRequest]:
+    """Return the examples of both, the last one of each bucket."""
+    found = dict(first)
+    for bucket, one in second.items():
+        found[bucket] = max(found.get(bucket, one), one, key=lambda each: each.wall)
+    return found
 
 
 def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
@@ -217,4 +251,5 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         first.padding + second.padding,
         dict(Tally(first.cached) + Tally(second.cached)),
         tuple(map(add, first.phases, second.phases)),
+        latest(first.exemplars, second.exemplars),
     )

@@ -160,9 +160,10 @@ class Statistics:
             self._successes += len(answers.rows)
             self._rows += sum(answers.rows)
             self._total += sum(answers.totals)
-            self._queue += sum(answers.queues)
-            self._gather += sum(answers.decodes) + sum([run.gather for run in answers.runs])
-            self._compute += sum([run.compute for run in answers.runs])
+            decode, queue, wait, gather, compute, _ = answers.seconds()
+            self._queue += queue + wait
+            self._gather += decode + gather
+            self._compute += compute
             self._last = max(self._last, answers.walls[-1])
 
     def _add_up_runs(self) -> None:
