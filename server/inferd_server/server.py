@@ -26,6 +26,7 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.busy import BusyWindow
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
@@ -98,6 +99,8 @@ class Server:
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
+        self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
+        self._metrics.watch_engines(self.busy.shares)
         self.endpoint = Endpoint(
             settings,
             transport,
@@ -138,6 +141,7 @@ class Server:
         except BaseException:
             self._metrics_server.stop()
             raise
+        self.busy.start()
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
         return port, metrics_port
 
@@ -250,6 +254,7 @@ class Server:
         """
         self._draining.set()
         self._ended.set()
+        self.busy.stop()
         self.endpoint.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()

@@ -344,9 +344,10 @@ class Loading:
         if isinstance(engine, Registering):
             for memory in remote:
                 engine.register(memory)
-        return Runner(
+        handle = self._made()
+        runner: Runner[Any] = Runner(
             engine,
-            self._made().batched,
+            handle.batched,
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
@@ -355,6 +356,8 @@ class Loading:
             costs=queue.costs,
             finished=queue.finished,
         )
+        handle.busy.append(runner.busy)
+        return runner
 
     def _sequences(self) -> Sequences | None:
         sequence = self._config.sequence

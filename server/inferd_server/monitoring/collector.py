@@ -8,6 +8,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from inferd_server.monitoring.busy import WINDOW_S, ratio
 from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
     BATCH,
@@ -58,6 +59,12 @@ HISTOGRAMS: Sequence[tuple[int, str, str]] = (
 )
 
 
+BUSY = (
+    f"Part of the last {WINDOW_S:g} s for which the busiest model's engines ran, in 0..1, whoever "
+    "reads it and how often; the one number to scale on"
+)
+
+
 class SnapshotCollector(Collector):
     """Collects what a function returns, of this process or of several."""
 
@@ -85,6 +92,9 @@ class SnapshotCollector(Collector):
         ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
         ready.add_sample(ready.name, {}, float(bool(now.ready)))
         yield ready
+        busy = Metric("inferd_engine_busy_ratio", BUSY, "gauge")
+        busy.add_sample(busy.name, {}, ratio(now.busy))
+        yield busy
         for name, value in now.gauges.items():
             gauge = Metric(name, {**GAUGES, **EARLIEST}[name], "gauge")
             gauge.add_sample(name, {}, value)

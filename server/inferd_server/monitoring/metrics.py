@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
@@ -36,6 +37,7 @@ class Metrics:
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
         self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
+        self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
         self.registry.register(SnapshotCollector(self.snapshot))
@@ -52,6 +54,10 @@ class Metrics:
     def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
         """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
         self._models = gauges
+
+    def watch_engines(self, shares: Callable[[], Mapping[str, Share]]) -> None:
+        """Take these into every snapshot, see `BusyWindow.shares`."""
+        self._shares = shares
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -114,4 +120,5 @@ class Metrics:
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
                 models=self._models(),
+                busy=self._shares(),
             )

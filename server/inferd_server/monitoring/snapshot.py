@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from inferd_server.monitoring.busy import Share, add_shares
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -29,6 +30,7 @@ GAUGES: Mapping[str, str] = {
 """Names and texts of gauges that add up over processes."""
 MODEL_GAUGES: Mapping[str, str] = {
     "inferd_waiting_requests": "Requests that wait for a run",
+    "inferd_waiting_rows": "Rows of them, but for those of streams that are not sent on yet",
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
@@ -77,6 +79,8 @@ class MetricsSnapshot:
     """Values of MODEL_GAUGES that this process has, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
+    busy: Mapping[str, Share] = field(default_factory=dict)
+    """How busy the engines are, by line, see `BusyWindow`."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -97,6 +101,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
     devices: dict[tuple[str, str], float] = {}
+    busy: dict[str, Share] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
@@ -104,6 +109,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(refused_calls, snapshot.refused_calls)
         add_values(models, snapshot.models)
         add_values(devices, snapshot.devices)
+        for line, share in snapshot.busy.items():
+            busy[line] = add_shares(busy[line], share) if line in busy else share
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -123,6 +130,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         refused_calls,
         models,
         devices,
+        busy,
     )
 
 
