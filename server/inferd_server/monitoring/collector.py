@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -65,6 +66,40 @@ BUSY = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """One histogram of every model version."""
+
+    name: str
+    documentation: str
+    which: int
+    """Its place in BOUNDS."""
+    series: Mapping[tuple[str, int], SeriesSnapshot]
+
+    type = "histogram"
+
+    def metric(self) -> Metric:
+        """Return it with its samples."""
+        metric = Metric(self.name, self.documentation, self.type)
+        for model, series in self.series.items():
+            labels = labels_of(*model)
+            found, traced = series.histograms[self.which], self.traced(series)
+            below = 0
+            bounds = (*BOUNDS[self.which], "+Inf")
+            for place, (bound, count) in enumerate(zip(bounds, found.counts, strict=True)):
+                below += count
+                within, example = {**labels, "le": str(bound)}, exemplar(traced.get(place))
+                metric.add_sample(f"{self.name}_bucket", within, below, exemplar=example)
+            metric.add_sample(f"{self.name}_count", labels, below)
+            metric.add_sample(f"{self.name}_sum", labels, found.total)
+            metric.add_sample(f"{self.name}_created", labels, series.created)
+        return metric
+
+    def traced(self, series: SeriesSnapshot) -> Mapping[int, TracedRequest]:
+        """Return the examples of a model version's buckets, by their place."""
+        return series.exemplars if self.which == REQUEST else {}
+
+
 class SnapshotCollector(Collector):
     """Collects what a function returns, of this process or of several."""
 
@@ -73,9 +108,14 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
+        for family in self.families():
+            yield family.metric() if isinstance(family, Histogram) else family
+
+    def families(self) -> Iterator[Metric | Histogram]:
+        """Yield every metric; histograms, which have most of the samples, without them."""
         now = self._read()
         for which, name, text in HISTOGRAMS:
-            yield histogram(now, which, name, text)
+            yield Histogram(name, text, which, now.series)
         yield phases(now)
         yield requests(now)
         if now.refused:
@@ -181,30 +221,6 @@ def marked(name: str, text: str, label: str, found: Iterable[tuple[str, str, str
 def labels_of(model: str, version: str | int) -> dict[str, str]:
     """Return the labels of a model version."""
     return {"model": model, "version": str(version)}
-
-
-def histogram(now: MetricsSnapshot, which: int, name: str, text: str) -> Metric:
-    """Write one histogram of every model version."""
-    metric = Metric(name, text, "histogram")
-    for model, series in now.series.items():
-        labels = labels_of(*model)
-        found = series.histograms[which]
-        exemplars = series.exemplars if which == REQUEST else {}
-        below = 0
-        for place, (bound, count) in enumerate(
-            zip((*BOUNDS[which], "+Inf"), found.counts, strict=True)
-        ):
-            below += count
-            metric.add_sample(
-                f"{name}_bucket",
-                {**labels, "le": str(bound)},
-                below,
-                exemplar=exemplar(exemplars.get(place)),
-            )
-        metric.add_sample(f"{name}_count", labels, below)
-        metric.add_sample(f"{name}_sum", labels, found.total)
-        metric.add_sample(f"{name}_created", labels, series.created)
-    return metric
 
 
 def exemplar(kept: TracedRequest | None) -> Exemplar | None:

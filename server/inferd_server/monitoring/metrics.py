@@ -39,8 +39,10 @@ class Metrics:
         self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
         self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
+        self.collector = SnapshotCollector(self.snapshot)
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.snapshot))
+        """For whoever collects by prometheus_client."""
+        self.registry.register(self.collector)
 
     def server(self, version: str, transport: str) -> None:
         """Tell what runs."""
