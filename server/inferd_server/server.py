@@ -27,10 +27,12 @@ from inferd_server.models.readiness import (
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
 from inferd_server.monitoring.busy import BusyWindow
+from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
+from inferd_server.processes.policy import wants_gpu
 from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings
 from inferd_server.threads import after
@@ -77,6 +79,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._draining = threading.Event()
         self._ended = threading.Event()

@@ -27,6 +27,7 @@ from inferd_server.inference.trailers import Trailers, trace_of
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
+from inferd_server.monitoring.series import AT_REPLY, IN_QUEUE
 from inferd_server.sequences.store import ANEW
 from inferd_server.transport.call import Call, Metadata
 from inferd_server.transport.status import code_name
@@ -146,6 +147,8 @@ class InferRequest(Job):
         handle.statistics.succeeded(
             plan.rows, total, self.arrived - self.started, phases, telemetry.wall()
         )
+        if self.deadline is not None and now > self.deadline:
+            plan.series.late(AT_REPLY)
         if handle.forecast.last is not phases.run:
             handle.forecast.learn(plan.specs, phases.run, now)
         return total
@@ -168,9 +171,15 @@ class InferRequest(Job):
                 plan.series.withdrawn()
                 answering.again(self)
                 return
+        now = answering.telemetry.clock()
+        over = self.deadline is not None and now >= self.deadline
+        if isinstance(error, DeadlinePassed) or (over and isinstance(error, Cancelled)):
+            # Who is cancelled and expires runs already.
+            runs = self.cancelled and isinstance(error, DeadlinePassed)
+            plan.series.late(AT_REPLY if runs else IN_QUEUE)
         # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
         self.cancelled = True
-        total = answering.telemetry.clock() - self.started
+        total = now - self.started
         plan.handle.statistics.failed(total)
         if isinstance(error, EngineFailure | InvalidInput):
             self._tell(error)

@@ -29,7 +29,7 @@ from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
-from inferd_server.monitoring.busy import Line
+from inferd_server.monitoring.busy import BusyLine
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
 from inferd_server.settings.seal import SealSettings
@@ -193,17 +193,17 @@ class Loader:
         """Return what lanes hold of this process's memory."""
         return self._lanes.gauges()
 
-    def lines(self, entries: Iterable[ModelEntry]) -> Mapping[str, Line]:
+    def lines(self, entries: Iterable[ModelEntry]) -> Mapping[str, BusyLine]:
         """Return what may be busy at a time: each model version, and those that take turns."""
         handles = [entry.handle for entry in entries if entry.handle is not None]
-        found = {f"{h.name}/{h.version}": Line(len(h.busy), h.busy) for h in handles if h.busy}
+        found = {f"{h.name}/{h.version}": BusyLine(len(h.busy), h.busy) for h in handles if h.busy}
         shared = self._surroundings.share.concurrent
         if shared and found:
             engines = [busy for handle in handles for busy in handle.busy]
-            found[""] = Line(min(shared, len(engines)), engines)
+            found[""] = BusyLine(min(shared, len(engines)), engines)
         inline = self._surroundings.inline
         if inline is not None and any(handle.arrangement == "inline" for handle in handles):
-            found["inline"] = Line(1, [inline.busy])
+            found["inline"] = BusyLine(1, [inline.busy])
         return found
 
     def forget(self, handle: Handle) -> None:

@@ -21,7 +21,7 @@ BusySeconds = Callable[[float], float]
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class BusyLine:
     """What shares a bound on how much of it is busy at a time."""
 
     bound: float
@@ -52,7 +52,9 @@ def add_shares(first: Share, second: Share) -> Share:
 class BusyWindow:
     """Looks at the lines every second, on a thread of its own, whoever asks for what it saw."""
 
-    def __init__(self, lines: Callable[[], Mapping[str, Line]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, lines: Callable[[], Mapping[str, BusyLine]], clock: Callable[[], float]
+    ) -> None:
         """Prepare.
 
         Args:
@@ -104,7 +106,7 @@ class BusyWindow:
             return {name: found[name] for name in last}
 
     def _share(
-        self, line: Line, passed: float, before: Mapping[BusySeconds, float], now: float
+        self, line: BusyLine, passed: float, before: Mapping[BusySeconds, float], now: float
     ) -> Share:
         busy = {member: member(now) for member in line.members}
         self._before.update(busy)

@@ -12,11 +12,14 @@ from prometheus_client.samples import Exemplar
 from inferd_server.monitoring.busy import WINDOW_S, ratio
 from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
+    AT_REPLY,
     BATCH,
     BOUNDS,
     COMPUTE,
     DECODE,
     GATHER,
+    IN_QUEUE,
+    ON_ARRIVAL,
     QUEUE,
     REPLY,
     REQUEST,
@@ -121,6 +124,7 @@ class SnapshotCollector(Collector):
         if now.refused:
             yield refused_requests(now.refused)
         yield from cached(now)
+        yield late(now)
         in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
         for model, series in now.series.items():
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
@@ -258,6 +262,17 @@ def refused_requests(refused: Mapping[tuple[str, str, str], Count]) -> Metric:
         labels = {**labels_of(model, version), "code": code}
         metric.add_sample("inferd_refused_requests_total", labels, count.value)
         metric.add_sample("inferd_refused_requests_created", labels, count.created)
+    return metric
+
+
+def late(now: MetricsSnapshot) -> Metric:
+    """Write the counter of requests that missed their deadline."""
+    metric = Metric("inferd_deadline_misses", "Requests that were or would be late", "counter")
+    for model, series in now.series.items():
+        for where in (ON_ARRIVAL, IN_QUEUE, AT_REPLY):
+            labels = {**labels_of(*model), "phase": where}
+            count = series.late.get(where, 0)
+            metric.add_sample("inferd_deadline_misses_total", labels, count)
     return metric
 
 

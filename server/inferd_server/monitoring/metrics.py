@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.memory import own_bytes
 from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
@@ -37,6 +38,7 @@ class Metrics:
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
         self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
+        self._devices: Callable[[], Mapping[tuple[str, str], float]] = dict
         self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
         self.collector = SnapshotCollector(self.snapshot)
@@ -60,6 +62,10 @@ class Metrics:
     def watch_engines(self, shares: Callable[[], Mapping[str, Share]]) -> None:
         """Take these into every snapshot, see `BusyWindow.shares`."""
         self._shares = shares
+
+    def watch_devices(self, gauges: Callable[[], Mapping[tuple[str, str], float]]) -> None:
+        """Take these into every snapshot, by their names in DEVICE_GAUGES and the GPU's UUID."""
+        self._devices = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -117,10 +123,11 @@ class Metrics:
                 frozenset(found[:3] for found in self._engines),
                 self._ready,
                 dict(self._info),
-                self._gauges(),
+                {**self._gauges(), "inferd_host_memory_bytes": own_bytes()},
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
                 models=self._models(),
+                devices=self._devices(),
                 busy=self._shares(),
             )

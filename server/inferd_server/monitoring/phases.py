@@ -57,7 +57,7 @@ class Phases:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class AnsweredRequests:
     """Requests that ran and were answered, a place of every column each; times in seconds."""
 
     rows: Sequence[int]

@@ -12,7 +12,7 @@ from operator import add, itemgetter
 from typing import TYPE_CHECKING, TypeAlias
 
 from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
-from inferd_server.monitoring.phases import PHASES, Answers, Execution, Phases
+from inferd_server.monitoring.phases import PHASES, AnsweredRequests, Execution, Phases
 
 if TYPE_CHECKING:
     from inferd_server.monitoring.statistics import Statistics
@@ -25,6 +25,9 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 # What became of requests that the response cache was asked about.
 HIT, SHARED_HIT, MERGED, MISS = "hit", "shared_hit", "merged", "miss"
+
+# Where a request missed its deadline: refused at once, while it waited, or while it ran.
+ON_ARRIVAL, IN_QUEUE, AT_REPLY = "arrival", "queue", "reply"
 
 # The histograms of a model version: a name, and the upper bounds of its buckets.
 REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH, DECODE, REPLY = range(8)
@@ -81,6 +84,8 @@ class SeriesSnapshot:
     """What the response cache did, by what it was."""
     phases: tuple[float, ...] = (0.0,) * len(PHASES)
     """Seconds of all requests that ran, in the order of PHASES."""
+    late: dict[str, int] = field(default_factory=dict)
+    """Requests that missed their deadline, by where."""
     exemplars: dict[int, TracedRequest] = field(default_factory=dict)
     """The last one of a bucket of REQUEST, by its place."""
 
@@ -99,6 +104,7 @@ class Series:
         self._began: dict[str, float] = {}
         self._padding = 0
         self._cached: dict[str, int] = {}
+        self._late: dict[str, int] = {}
         self._exemplars: dict[int, TracedRequest] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
         self._phases: tuple[float, ...] = (0.0,) * len(PHASES)
@@ -137,6 +143,11 @@ class Series:
         with self._lock:
             self._cached[result] = self._cached.get(result, 0) + 1
 
+    def late(self, where: str) -> None:
+        """Count a request that missed its deadline ON_ARRIVAL, IN_QUEUE or AT_REPLY."""
+        with self._lock:
+            self._late[where] = self._late.get(where, 0) + 1
+
     def traced(self, trace: str, seconds: float) -> None:
         """Keep the trace of a request that ran, as an example of its bucket."""
         bucket = bisect_left(SECONDS, seconds)
@@ -166,6 +177,7 @@ class Series:
                 self._padding,
                 dict(self._cached),
                 self._phases,
+                dict(self._late),
                 dict(self._exemplars),
             )
 
@@ -182,7 +194,7 @@ class Series:
             self._observe((BATCH, WAITED, GATHER, COMPUTE), columns)
             self._padding += sum(padding)
 
-    def _add_answers(self, answers: Answers) -> None:
+    def _add_answers(self, answers: AnsweredRequests) -> None:
         """Count requests that ran; with the lock held."""
         number = len(answers.rows)
         self._count("OK", number)
@@ -210,11 +222,11 @@ class Series:
             self._totals[which] += sum(values)
 
 
-def by_statistics(found: Sequence[Answer]) -> Iterator[tuple[Statistics, Answers]]:
+def by_statistics(found: Sequence[Answer]) -> Iterator[tuple[Statistics, AnsweredRequests]]:
     """Yield requests that ran by who counts them besides: others once a model is loaded anew."""
     for statistics, group in groupby(found, itemgetter(0)):
         _, rows, totals, decodes, phases, walls = zip(*group, strict=True)
-        yield statistics, Answers(rows, totals, decodes, phases, walls)
+        yield statistics, AnsweredRequests(rows, totals, decodes, phases, walls)
 
 
 def add_counts(first: Count, second: Count) -> Count:
@@ -251,5 +263,6 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         first.padding + second.padding,
         dict(Tally(first.cached) + Tally(second.cached)),
         tuple(map(add, first.phases, second.phases)),
+        dict(Tally(first.late) + Tally(second.late)),
         latest(first.exemplars, second.exemplars),
     )

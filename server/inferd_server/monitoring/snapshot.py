@@ -25,6 +25,8 @@ GAUGES: Mapping[str, str] = {
     "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_store_failed_versions": "Versions that the store wants served, and that do not load",
     "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
+    "inferd_host_memory_bytes": "Memory that the server's processes hold, each for itself",
+    "inferd_shared_memory_bytes": "Memory in use that processes of the server share",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
@@ -37,8 +39,10 @@ MODEL_GAUGES: Mapping[str, str] = {
 DEVICE_GAUGES: Mapping[str, str] = {
     "inferd_device_up": "1 while the worker process of a GPU has its models",
     "inferd_device_models": "Model versions that serve on a GPU",
+    "inferd_device_memory_used_bytes": "Memory in use on a GPU or MIG slice, by whoever",
+    "inferd_device_memory_bytes": "Memory of a GPU or MIG slice",
 }
-"""Names and texts of gauges of each GPU, where several have a worker each."""
+"""Names and texts of gauges of each GPU; the first two where several have a worker each."""
 DEVICE_COUNTERS: Mapping[str, str] = {
     "inferd_device_run_seconds_total": "Time that engines ran on a GPU, of all its models",
     "inferd_device_rows_total": "Rows that ran on a GPU",

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from inferd_server.monitoring.pending import MOST, PendingNumbers
-from inferd_server.monitoring.phases import Answers, Execution, Phases
+from inferd_server.monitoring.phases import AnsweredRequests, Execution, Phases
 from inferd_server.monitoring.series import Series
 
 
@@ -44,7 +44,7 @@ class Snapshot:
     compute: Duration = field(default_factory=Duration)
     encode: Duration = field(default_factory=Duration)
     hit: Duration = field(default_factory=Duration)
-    """Answers without a run of their own, waiting for equal requests among their time; `success`
+    """AnsweredRequests without a run of their own, waiting for equal requests among their time; `success`
     counts them, too."""
     miss: Duration = field(default_factory=Duration)
     """Runs after the response cache was asked, and the asking."""
@@ -154,7 +154,7 @@ class Statistics:
                 },
             )
 
-    def take_in(self, answers: Answers) -> None:
+    def take_in(self, answers: AnsweredRequests) -> None:
         """Count requests that ran, which `Series.add_up` brings."""
         with self._lock:
             self._successes += len(answers.rows)

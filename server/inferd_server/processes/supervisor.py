@@ -13,6 +13,7 @@ from inferd_server.errors import PermissionDenied
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
+from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -94,6 +95,7 @@ class Supervisor:
         self._told_failure = failed
         self._ports = Ports(settings)
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._lock = threading.RLock()
         self._regions = Registry()
         self._deaths = WorkerDeaths()
@@ -331,7 +333,11 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._children.everyone()), **self._gauges()}
+        processes = {
+            "inferd_processes": 1.0 + len(self._children.everyone()),
+            "inferd_shared_memory_bytes": self._links.nbytes,
+            **self._gauges(),
+        }
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         devices = states_of(
@@ -341,7 +347,12 @@ class Supervisor:
             self._children.worker_restarts,
         )
         now = self._metrics.snapshot()
-        return replace(now, gauges=processes, restarts=restarts, devices=devices)
+        return replace(
+            now,
+            gauges={**now.gauges, **processes},
+            restarts=restarts,
+            devices={**now.devices, **devices},
+        )
 
     def _limit(self, role: str) -> int:
         """Return how many starts in a row of a process may fail."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from inferd_server.batching.inline import InlineLoop
-from inferd_server.monitoring.busy import BusyWindow, Line, Share, ratio
+from inferd_server.monitoring.busy import BusyLine, BusyWindow, Share, ratio
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 
 from tests import models
@@ -56,7 +56,7 @@ class Busy:
 class Watched:
     """A window over lines, and a clock that both go by."""
 
-    def __init__(self, **lines: Line) -> None:
+    def __init__(self, **lines: BusyLine) -> None:
         self.clock = FakeClock(100.0)
         self.lines = lines
         self.window = BusyWindow(lambda: self.lines, self.clock)
@@ -77,7 +77,7 @@ def test_nothing_is_busy_where_there_is_no_engine_and_before_the_first_look() ->
 
 def test_only_the_last_seconds_count() -> None:
     engine = Busy()
-    watched = Watched(m=Line(1, [engine]))
+    watched = Watched(m=BusyLine(1, [engine]))
     engine.seconds += 0.5
     assert watched.look() == 0.5
     assert watched.look() == 0.25
@@ -87,14 +87,14 @@ def test_only_the_last_seconds_count() -> None:
 
 def test_asking_changes_nothing() -> None:
     engine = Busy()
-    watched = Watched(m=Line(1, [engine]))
+    watched = Watched(m=BusyLine(1, [engine]))
     engine.seconds += 0.5
     assert [watched.look(), *(ratio(watched.window.shares()) for _ in range(9))] == [0.5] * 10
 
 
 def test_several_instances_are_busy_when_all_of_them_are() -> None:
     one, other = Busy(), Busy()
-    watched = Watched(m=Line(2, [one, other]))
+    watched = Watched(m=BusyLine(2, [one, other]))
     one.seconds += 1.0
     assert watched.look() == 0.5
     one.seconds += 1.0
@@ -104,15 +104,15 @@ def test_several_instances_are_busy_when_all_of_them_are() -> None:
 
 def test_the_busiest_line_counts() -> None:
     full, idle = Busy(), Busy()
-    watched = Watched(a=Line(1, [full]), b=Line(1, [idle]))
+    watched = Watched(a=BusyLine(1, [full]), b=BusyLine(1, [idle]))
     full.seconds += 1.0
     assert watched.look() == 1.0
 
 
 def test_models_that_take_turns_are_busy_together() -> None:
     engines = [Busy() for _ in range(4)]
-    lines = {str(number): Line(1, [engine]) for number, engine in enumerate(engines)}
-    watched = Watched(**lines, turns=Line(1, engines))
+    lines = {str(number): BusyLine(1, [engine]) for number, engine in enumerate(engines)}
+    watched = Watched(**lines, turns=BusyLine(1, engines))
     for engine in engines:
         engine.seconds += 0.25
     assert watched.look() == 1.0
@@ -120,12 +120,12 @@ def test_models_that_take_turns_are_busy_together() -> None:
 
 def test_a_model_that_is_new_or_gone_does_not_count_for_what_it_was_before() -> None:
     old, new = Busy(), Busy()
-    watched = Watched(m=Line(1, [old]))
+    watched = Watched(m=BusyLine(1, [old]))
     old.seconds += 0.5
     assert watched.look() == 0.5
     # A reload: the other engine has counted for itself before anybody looked at it.
     new.seconds = 77.0
-    watched.lines = {"m": Line(1, [new])}
+    watched.lines = {"m": BusyLine(1, [new])}
     assert watched.look() == 0.5
     new.seconds += 1.0
     assert watched.look() == 0.75

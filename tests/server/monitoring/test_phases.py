@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.monitoring.phases import PHASES, Answers, Execution, Phases
+from inferd_server.monitoring.phases import PHASES, AnsweredRequests, Execution, Phases
 from inferd_server.monitoring.series import SAMPLED, Series
 from inferd_server.monitoring.statistics import Statistics
 
@@ -22,7 +22,7 @@ TIMES = st.floats(0.0, 100.0)
 def test_the_phases_of_all_requests_add_up_to_their_time(
     times: list[tuple[float, float, float, float, float, float]],
 ) -> None:
-    answers = Answers(
+    answers = AnsweredRequests(
         rows=[1] * len(times),
         totals=[d + q + g + c + r for d, q, _, g, c, r in times],
         decodes=[d for d, *_ in times],
