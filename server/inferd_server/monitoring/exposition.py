@@ -23,6 +23,8 @@ MOST_HISTOGRAMS, MOST_LABELS = 16_384, 65_536
 """Texts that are kept; those used longest ago are made anew."""
 EXACT = 1_000_000
 """From here on a number is written with an exponent."""
+go_float: Callable[[float], str] = floatToGoString
+"""Writes a number as Go does."""
 APART = "_created"
 """What the older format knows as gauges of their own, which come last."""
 
@@ -72,7 +74,7 @@ def sample_line(sample: Sample) -> str:
     """Return the line of a sample."""
     labels = sample.labels
     text = labelled(sample.name, tuple(labels.items())) if labels else sample.name
-    return f"{text} {floatToGoString(sample.value)}\n"
+    return f"{text} {go_float(sample.value)}\n"
 
 
 def buckets(family: Histogram, example: Callable[[TracedRequest], str]) -> Iterator[str]:
@@ -83,16 +85,16 @@ def buckets(family: Histogram, example: Callable[[TracedRequest], str]) -> Itera
         below = 0
         for place, count in enumerate(found.counts):
             below += count
-            number = f"{below}.0" if below < EXACT else floatToGoString(below)
+            number = f"{below}.0" if below < EXACT else go_float(below)
             behind = example(traced[place]) if place in traced else ""
             yield f"{texts[place]} {number}{behind}\n"
         for text, value in zip(texts[-3:], (below, found.total, series.created), strict=True):
-            yield f"{text} {floatToGoString(value)}\n"
+            yield f"{text} {go_float(value)}\n"
 
 
 def told(traced: TracedRequest) -> str:
     """Return what stands behind a bucket with an example."""
-    value = floatToGoString(traced.seconds)
+    value = go_float(traced.seconds)
     return f' # {{trace_id="{traced.trace}"}} {value} {traced.wall}'
 
 

@@ -44,7 +44,7 @@ class Snapshot:
     compute: Duration = field(default_factory=Duration)
     encode: Duration = field(default_factory=Duration)
     hit: Duration = field(default_factory=Duration)
-    """AnsweredRequests without a run of their own, waiting for equal requests among their time; `success`
+    """Answers without a run of their own, waiting for equal requests among their time; `success`
     counts them, too."""
     miss: Duration = field(default_factory=Duration)
     """Runs after the response cache was asked, and the asking."""
