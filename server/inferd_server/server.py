@@ -26,7 +26,7 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
-from inferd_server.monitoring.busy import BusyWindow
+from inferd_server.monitoring.busy import BusyWindow, ratio
 from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
@@ -113,6 +113,7 @@ class Server:
             self._judged,
             loader.release_idle,
             lambda: {**loader.gauges(), **certificates()},
+            lambda: ratio(self.busy.shares()),
             probe,
             lambda now: self._metrics.ready(now.ready),
             clock,

@@ -53,15 +53,20 @@ class BusyWindow:
     """Looks at the lines every second, on a thread of its own, whoever asks for what it saw."""
 
     def __init__(
-        self, lines: Callable[[], Mapping[str, BusyLine]], clock: Callable[[], float]
+        self,
+        lines: Callable[[], Mapping[str, BusyLine]],
+        clock: Callable[[], float],
+        told: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
         Args:
             lines: returns those of now, by a name that other processes have for the same line.
             clock: monotonic seconds.
+            told: gets the ratio after every look that comes by itself.
         """
         self._lines = lines
+        self._told = told
         self._clock = clock
         self._looked = clock()
         # What each was busy for when it was looked at last.
@@ -120,3 +125,4 @@ class BusyWindow:
     def _watch(self) -> None:
         while not self._ended.wait(TICK_S):
             self.look()
+            self._told(ratio(self.shares()))

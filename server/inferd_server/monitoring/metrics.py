@@ -103,6 +103,15 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
+    def answers(self) -> tuple[int, int]:
+        """Return how many requests were answered so far, and how many of them with an error."""
+        with self._lock:
+            series, refused = tuple(self._series.values()), self._refused.values()
+            never = sum(count.value for count in refused)
+        found = [one.answers() for one in series]
+        failed = never + sum(errors for _, errors in found)
+        return never + sum(count for count, _ in found), failed
+
     def refused_call(self, reason: str) -> None:
         """Count a call of any method that was refused for who called, how often, or a bound."""
         with self._lock:

@@ -162,6 +162,13 @@ class Series:
             with self._lock:
                 self._add_up()
 
+    def answers(self) -> tuple[int, int]:
+        """Return how many requests were answered so far, and how many of them with an error."""
+        with self._lock:
+            self._add_up()
+            count = sum(self._codes.values())
+            return count, count - self._codes.get("OK", 0)
+
     def snapshot(self) -> SeriesSnapshot:
         """Return the counters; they do not change any more."""
         with self._lock:

@@ -14,6 +14,7 @@ from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
@@ -31,6 +32,7 @@ from inferd_server.rpc.control import (
 )
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
+from inferd_server.rpc.load_reports import Load, LoadReports
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
 from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
@@ -70,6 +72,7 @@ class Endpoint:
         judged: Callable[[TrialVerdict], None],
         give_back: Callable[[], None],
         gauges: Callable[[], Mapping[str, float]],
+        busy: Callable[[], float],
         probe: Transport | None = None,
         told: Callable[[Condition], None] = lambda _: None,
         clock: Clock = time.monotonic,
@@ -85,6 +88,7 @@ class Endpoint:
             judged: gets what trials say of a model.
             give_back: returns memory to the system; called when no request came for a while.
             gauges: returns what /metrics tells of the models' side, and of certificates.
+            busy: returns how busy the engines are, in 0..1.
             probe: for the port of probes, not started; None if there is none.
             told: gets each condition that is published, in their order.
             clock: monotonic seconds.
@@ -107,7 +111,9 @@ class Endpoint:
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
-        self.infer = Infer(models, self.regions, telemetry, self._cache)
+        self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
+        trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
+        self.infer = Infer(models, self.regions, telemetry, self._cache, trailers)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )
@@ -167,6 +173,7 @@ class Endpoint:
     def stop(self, grace: float) -> None:
         """Take no more calls, and give those that run `grace` seconds; may be called again."""
         self._idle_heap.stop()
+        self._load_reports.stop()
         self._transport.stop(grace)
 
     def close(self, patience: float) -> bool:
@@ -201,7 +208,15 @@ class Endpoint:
             diagnostics=Diagnostics(changes.logs, self._models),
             releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
             health=self._health,
+            load=self._load_reports,
         )
+
+
+def load_of(metrics: Metrics, models: Models, busy: float) -> Load:
+    """Return how loaded the server is: what this process answered, and what waits anywhere."""
+    handles = [entry.handle for entry in models.entries() if entry.handle is not None]
+    rows = float(sum(handle.queue.rows for handle in handles))
+    return Load(busy, *metrics.answers(), {"inferd_waiting_rows": rows})
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:

@@ -79,6 +79,7 @@ class FrontProcess(EndpointProcess):
             self._channel.tell,
             self._give_back,
             lambda: {**self._gauges(), **certificates()},
+            lambda: self._links.busy,
             probe,
         )
 

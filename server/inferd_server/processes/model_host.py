@@ -44,6 +44,7 @@ class ModelHost:
         metrics: Metrics,
         progress: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
+        busy: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Keep how to load; nothing is loaded yet.
 
@@ -54,6 +55,7 @@ class ModelHost:
             metrics: of the process.
             progress: told which model is loaded at the start, in words; "" at the end.
             changed: called after any state changed, before the supervisor is told.
+            busy: told every second how busy the engines are.
         """
         self._place = place
         self._channel = channel
@@ -77,12 +79,14 @@ class ModelHost:
             models.concurrent_loads,
         )
         metrics.watch_models(lambda: gauges(self.repository.entries()))
-        self._busy = BusyWindow(lambda: loader.lines(self.repository.entries()), time.monotonic)
+        self.busy = BusyWindow(
+            lambda: loader.lines(self.repository.entries()), time.monotonic, busy
+        )
         metrics.watch_engines(self._shares)
 
     def start(self) -> None:
         """Load everything on a thread, once it is known what callers loaded it with."""
-        self._busy.start()
+        self.busy.start()
         if not self._place.awaits_overrides:
             self._begin()
 
@@ -121,7 +125,7 @@ class ModelHost:
 
     def _shares(self) -> Mapping[str, Share]:
         """Return how busy the engines are; those that take turns do so for one GPU."""
-        return {line or self._place.device: share for line, share in self._busy.shares().items()}
+        return {line or self._place.device: share for line, share in self.busy.shares().items()}
 
     def _begin(self) -> None:
         threading.Thread(target=self._load, name="load", daemon=True).start()

@@ -39,7 +39,7 @@ class Recording:
 def test_every_route_has_a_permission_and_passes_through_access() -> None:
     access = Recording()
     table = routes(
-        Services(*(MagicMock() for _ in range(7))), MagicMock(), MagicMock(), None, access
+        Services(*(MagicMock() for _ in range(8))), MagicMock(), MagicMock(), None, access
     )
     served = {*table.unary, *table.streams}
     assert served == set(METHODS)
