@@ -32,7 +32,7 @@ from inferd_server.rpc.control import (
 )
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
-from inferd_server.rpc.load_reports import Load, LoadReports
+from inferd_server.rpc.load_reports import LoadReports, ServerLoad
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
 from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
@@ -212,11 +212,11 @@ class Endpoint:
         )
 
 
-def load_of(metrics: Metrics, models: Models, busy: float) -> Load:
+def load_of(metrics: Metrics, models: Models, busy: float) -> ServerLoad:
     """Return how loaded the server is: what this process answered, and what waits anywhere."""
     handles = [entry.handle for entry in models.entries() if entry.handle is not None]
     rows = float(sum(handle.queue.rows for handle in handles))
-    return Load(busy, *metrics.answers(), {"inferd_waiting_rows": rows})
+    return ServerLoad(busy, *metrics.answers(), {"inferd_waiting_rows": rows})
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:

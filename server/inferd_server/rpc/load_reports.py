@@ -21,7 +21,7 @@ TICK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ServerLoad:
     """How loaded a server is."""
 
     busy: float
@@ -37,7 +37,7 @@ class Load:
 class LoadReports:
     """Looks at the load every second, once anybody wants to know. Any thread may call."""
 
-    def __init__(self, read: Callable[[], Load], clock: Callable[[], float]) -> None:
+    def __init__(self, read: Callable[[], ServerLoad], clock: Callable[[], float]) -> None:
         """Prepare.
 
         Args:
@@ -47,7 +47,7 @@ class LoadReports:
         self._read = read
         self._clock = clock
         # What was seen at the last look, and when.
-        self._before: tuple[Load, float] | None = None
+        self._before: tuple[ServerLoad, float] | None = None
         self._report = b""
         self._watchers: dict[LoadWatch, None] = {}
         self._thread = threading.Thread(target=self._live, name="load reports", daemon=True)
@@ -153,7 +153,7 @@ class LoadWatch:
         self._stream.fail(error)
 
 
-def report(load: Load, before: Load, seconds: float) -> bytes:
+def report(load: ServerLoad, before: ServerLoad, seconds: float) -> bytes:
     """Return the report of a load, and of what happened in so many seconds before it."""
     made = OrcaLoadReport(
         application_utilization=load.busy,

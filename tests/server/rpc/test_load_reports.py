@@ -17,7 +17,7 @@ from inferd.orca.v3.service_pb2 import OrcaLoadReportRequest
 from inferd.orca.v3.service_pb2_grpc import OpenRcaServiceStub
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import InvalidInput, ShuttingDown
-from inferd_server.rpc.load_reports import Load, LoadReports
+from inferd_server.rpc.load_reports import LoadReports, ServerLoad
 
 from tests import models
 from tests.fakes.call import FakeStream
@@ -47,7 +47,7 @@ class Balanced:
 
     def __init__(self) -> None:
         self.clock = FakeClock(50.0)
-        self.load = Load(0.0, 100, 10, {})
+        self.load = ServerLoad(0.0, 100, 10, {})
         self.reports = LoadReports(lambda: self.load, self.clock)
         # Only the test looks.
         self.reports.stop()
@@ -60,7 +60,7 @@ class Balanced:
         watch.message(asked(interval))
         return stream
 
-    def second(self, load: Load) -> None:
+    def second(self, load: ServerLoad) -> None:
         self.clock.advance(1.0)
         self.load = load
         self.reports.look()
@@ -80,7 +80,7 @@ def test_reports_come_at_once_and_then_in_the_interval_that_was_asked_for() -> N
     balanced = Balanced()
     often, seldom = balanced.ask(0.001), balanced.ask(2.0)
     for number in range(1, 6):
-        balanced.second(Load(number / 10, 100, 10, {}))
+        balanced.second(ServerLoad(number / 10, 100, 10, {}))
     assert busy(often) == [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]
     assert busy(seldom) == [0.0, 0.2, 0.4]
 
@@ -88,7 +88,7 @@ def test_reports_come_at_once_and_then_in_the_interval_that_was_asked_for() -> N
 def test_a_report_tells_the_rates_of_the_last_second_and_what_waits() -> None:
     balanced = Balanced()
     assert OrcaLoadReport.FromString(balanced.reports.latest()) == OrcaLoadReport()
-    balanced.second(Load(0.75, 130, 14, {"inferd_waiting_rows": 5.0}))
+    balanced.second(ServerLoad(0.75, 130, 14, {"inferd_waiting_rows": 5.0}))
     assert OrcaLoadReport.FromString(balanced.reports.latest()) == OrcaLoadReport(
         application_utilization=0.75,
         rps_fractional=30.0,
