@@ -2,8 +2,8 @@
 
     python -m benchmarks.scrape [--models 100] [--seconds 5] [--rounds 4]
 
-Copies of the digits model are served inline, all of them are asked once, and one is loaded by a
-caller at a time at a steady rate, in turns with and without a scrape each second.
+Copies of the digits model are served inline, all of them are asked once, and one is asked at a
+steady rate, in turns with and without a scrape each second.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         copies(Path(folder), options.models)
-        with serving(Path(folder), ("--processes=inline",)) as server:
+        # Trials of the models that nobody asks would be seen, too.
+        flags = ("--processes=inline", "--canary-interval-s=0")
+        with serving(Path(folder), flags) as server:
             with grpc.insecure_channel(server.url) as channel:
                 stub = GRPCInferenceServiceStub(channel)
                 for number in range(options.models):
@@ -84,7 +86,7 @@ def main() -> int:
             port = server.metrics_port
             first, answers = scrape(port), [scrape(port) for _ in range(10)]
             message = build(Request("digits-0", {"image": IMAGE})).SerializeToString()
-            plan = Plan(server.url, message, 1, options.seconds, client="fast")
+            plan = Plan(server.url, message, 16, options.seconds, client="fast")
             plan = replace(plan, rate=RATE)
             seen: dict[bool, list[float]] = {False: [], True: []}
             for _ in range(options.rounds):

@@ -28,6 +28,8 @@ ANSWER_S = 10.0
 """What a caller gets to take the answer."""
 LINGER_S = 1.0
 """What a caller gets to close its end after the answer."""
+REST = 3.0
+"""Times as long as an answer took to write, nothing is written after it."""
 HEAD_BYTES = 16 * 1024
 BACKLOG = 64
 PATH = "/metrics"
@@ -124,6 +126,8 @@ class Connections:
         self._pages = pages
         self._limit = limit
         self._open = 0
+        self._turn = asyncio.Lock()
+        self._rests_until = 0.0
         # Those that have not sent their request yet, the oldest first.
         self._waiting: dict[asyncio.StreamWriter, None] = {}
 
@@ -167,7 +171,7 @@ class Connections:
         if request is None:
             writer.transport.abort()
             return
-        response = request if isinstance(request, Response) else self._answer(request)
+        response = request if isinstance(request, Response) else await self._in_turn(request)
         without_body = isinstance(request, HttpRequest) and request.method == "HEAD"
         async with asyncio.timeout(ANSWER_S):
             writer.write(response.encoded(without_body=without_body))
@@ -175,6 +179,16 @@ class Connections:
             writer.write_eof()
             await take_rest(reader)
         writer.transport.abort()
+
+    async def _in_turn(self, request: HttpRequest) -> Response:
+        """Answer after those before, and after a rest: however many ask, callers are served."""
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._rests_until - time.monotonic()))
+            begun = time.monotonic()
+            response = self._answer(request)
+            ended = time.monotonic()
+            self._rests_until = ended + (ended - begun) * REST
+            return response
 
     def _answer(self, request: HttpRequest) -> Response:
         try:

@@ -6,6 +6,7 @@ every answer: they are kept.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias
@@ -23,10 +24,26 @@ MOST_HISTOGRAMS, MOST_LABELS = 16_384, 65_536
 """Texts that are kept; those used longest ago are made anew."""
 EXACT = 1_000_000
 """From here on a number is written with an exponent."""
+AT_ONCE_S, PAUSE_S = 0.001, 0.00005
+"""How long other threads wait for this one at most, and how long it lets them run: Python would
+make them wait five times as long, every time."""
 go_float: Callable[[float], str] = floatToGoString
 """Writes a number as Go does."""
 APART = "_created"
 """What the older format knows as gauges of their own, which come last."""
+
+
+class Pauses:
+    """Lets other threads of this process run every so often, while an answer is written."""
+
+    def __init__(self) -> None:
+        self._paused = time.perf_counter()
+
+    def __call__(self) -> None:
+        """Sleep a moment, if the last time was long enough ago."""
+        if time.perf_counter() - self._paused > AT_ONCE_S:
+            time.sleep(PAUSE_S)
+            self._paused = time.perf_counter()
 
 
 OLDER = {"counter": "{}_total", "info": "{}_info"}
@@ -35,23 +52,23 @@ OLDER = {"counter": "{}_total", "info": "{}_info"}
 
 def openmetrics_text(families: Iterable[Family]) -> bytes:
     """Write OpenMetrics. Source: OpenMetrics 1.0."""
-    found: list[str] = []
+    found, pause = list[str](), Pauses()
     for family in families:
         found += head(family.name, family.documentation, family.type)
-        found += lines_of(family, told)
+        found += lines_of(family, told, pause)
     return "".join([*found, "# EOF\n"]).encode()
 
 
 def plain_text(families: Iterable[Family]) -> bytes:
     """Write the text format before OpenMetrics, 0.0.4, which knows no exemplars."""
-    found: list[str] = []
+    found, pause = list[str](), Pauses()
     for family in families:
         kind = "gauge" if family.type == "info" else family.type
         name = OLDER.get(family.type, "{}").format(family.name)
         found += head(name, family.documentation, kind)
         created = f"{family.name}{APART}"
         later: list[str] = []
-        for line in lines_of(family, untold):
+        for line in lines_of(family, untold, pause):
             (later if line.startswith(created) else found).append(line)
         if later:
             found += [*head(created, family.documentation, "gauge"), *later]
@@ -63,11 +80,16 @@ def head(name: str, text: str, kind: str) -> Sequence[str]:
     return f"# HELP {name} {text}\n", f"# TYPE {name} {kind}\n"
 
 
-def lines_of(family: Family, example: Callable[[TracedRequest], str]) -> Iterable[str]:
-    """Return the lines of a metric, with `example` behind the buckets that have one."""
+def lines_of(
+    family: Family, example: Callable[[TracedRequest], str], pause: Callable[[], None]
+) -> Iterator[str]:
+    """Yield the lines of a metric, with `example` behind the buckets that have one."""
     if isinstance(family, Histogram):
-        return buckets(family, example)
-    return [sample_line(sample) for sample in family.samples]
+        yield from buckets(family, example, pause)
+        return
+    for sample in family.samples:
+        yield sample_line(sample)
+        pause()
 
 
 def sample_line(sample: Sample) -> str:
@@ -77,9 +99,12 @@ def sample_line(sample: Sample) -> str:
     return f"{text} {go_float(sample.value)}\n"
 
 
-def buckets(family: Histogram, example: Callable[[TracedRequest], str]) -> Iterator[str]:
+def buckets(
+    family: Histogram, example: Callable[[TracedRequest], str], pause: Callable[[], None]
+) -> Iterator[str]:
     """Yield the lines of a histogram of every model version."""
     for model, series in family.series.items():
+        pause()
         texts = histogram_texts(family.name, *model, family.which)
         found, traced = series.histograms[family.which], family.traced(series)
         below = 0
