@@ -40,8 +40,9 @@ def copies(folder: Path, count: int) -> None:
         shutil.copytree(shipped_models() / "digits", folder / f"digits-{number}")
 
 
-def scrape(port: int) -> float:
-    """Return the milliseconds of an answer."""
+def scrape(port: int, after: float = 0.0) -> float:
+    """Return the milliseconds of an answer, asked for after so many seconds: it rests meanwhile."""
+    time.sleep(after)
     begun = time.perf_counter()
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
         answer.read()
@@ -84,7 +85,7 @@ def main() -> int:
                 for number in range(options.models):
                     stub.ModelInfer(build(Request(f"digits-{number}", {"image": IMAGE})))
             port = server.metrics_port
-            first, answers = scrape(port), [scrape(port) for _ in range(10)]
+            first, answers = scrape(port), [scrape(port, after=0.5) for _ in range(6)]
             message = build(Request("digits-0", {"image": IMAGE})).SerializeToString()
             plan = Plan(server.url, message, 16, options.seconds, client="fast")
             plan = replace(plan, rate=RATE)

@@ -7,7 +7,7 @@ every answer: they are kept.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -16,17 +16,19 @@ from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
 from inferd_server.monitoring.collector import Histogram, labels_of
-from inferd_server.monitoring.series import BOUNDS, TracedRequest
+from inferd_server.monitoring.series import BOUNDS, Distribution, TracedRequest
 
 Family: TypeAlias = Metric | Histogram
 Labels: TypeAlias = tuple[tuple[str, str], ...]
-MOST_HISTOGRAMS, MOST_LABELS = 16_384, 65_536
+Texts: TypeAlias = tuple[str, ...]
+"""Names with labels of one histogram's samples: its buckets, then count, sum and `_created`."""
+MOST_HISTOGRAMS, MOST_LABELS, MOST_LINES = 16_384, 65_536, 4096
 """Texts that are kept; those used longest ago are made anew."""
 EXACT = 1_000_000
 """From here on a number is written with an exponent."""
-AT_ONCE_S, PAUSE_S = 0.001, 0.00005
+AT_ONCE_S, PAUSE_S = 0.0003, 0.00005
 """How long other threads wait for this one at most, and how long it lets them run: Python would
-make them wait five times as long, every time."""
+make them wait for 5 ms, and each of them several times for a request."""
 go_float: Callable[[float], str] = floatToGoString
 """Writes a number as Go does."""
 APART = "_created"
@@ -102,19 +104,37 @@ def sample_line(sample: Sample) -> str:
 def buckets(
     family: Histogram, example: Callable[[TracedRequest], str], pause: Callable[[], None]
 ) -> Iterator[str]:
-    """Yield the lines of a histogram of every model version."""
-    for model, series in family.series.items():
+    """Yield the lines of a histogram of every model version, all but `_created` in one piece."""
+    for (model, version), series in family.series.items():
         pause()
-        texts = histogram_texts(family.name, *model, family.which)
-        found, traced = series.histograms[family.which], family.traced(series)
-        below = 0
-        for place, count in enumerate(found.counts):
-            below += count
-            number = f"{below}.0" if below < EXACT else go_float(below)
-            behind = example(traced[place]) if place in traced else ""
-            yield f"{texts[place]} {number}{behind}\n"
-        for text, value in zip(texts[-3:], (below, found.total, series.created), strict=True):
-            yield f"{text} {go_float(value)}\n"
+        found = series.histograms[family.which]
+        texts = histogram_texts(family.name, model, version, family.which)
+        traced = family.traced(series)
+        if traced:
+            behind = {place: example(one) for place, one in traced.items()}
+            yield histogram_lines(texts, found, behind)
+        else:
+            yield unchanged(texts, found)
+        yield f"{texts[-1]} {go_float(series.created)}\n"
+
+
+def histogram_lines(texts: Texts, found: Distribution, behind: Mapping[int, str]) -> str:
+    """Return the lines of one histogram, with what stands behind its buckets, by their place."""
+    lines, below = list[str](), 0
+    for place, count in enumerate(found.counts):
+        below += count
+        number = f"{below}.0" if below < EXACT else go_float(below)
+        lines.append(f"{texts[place]} {number}{behind.get(place, '')}\n")
+    *_, count_text, sum_text, _ = texts
+    return "".join(
+        [*lines, f"{count_text} {go_float(below)}\n", f"{sum_text} {go_float(found.total)}\n"]
+    )
+
+
+@lru_cache(MOST_LINES)
+def unchanged(texts: Texts, found: Distribution) -> str:
+    """Return the lines of one histogram: of most of many models, they are those of last time."""
+    return histogram_lines(texts, found, {})
 
 
 def told(traced: TracedRequest) -> str:
@@ -136,14 +156,14 @@ def labelled(name: str, labels: Labels) -> str:
 
 
 @lru_cache(MOST_HISTOGRAMS)
-def histogram_texts(name: str, model: str, version: int, which: int) -> Sequence[str]:
+def histogram_texts(name: str, model: str, version: int, which: int) -> Texts:
     """Return the names with labels of all samples of a histogram of one model version."""
     labels = labels_of(model, version)
     bounds = [str(bound) for bound in (*BOUNDS[which], "+Inf")]
     write = labelled.__wrapped__
     found = [write(f"{name}_bucket", tuple({**labels, "le": bound}.items())) for bound in bounds]
     more = [write(f"{name}{end}", tuple(labels.items())) for end in ("_count", "_sum", APART)]
-    return [*found, *more]
+    return (*found, *more)
 
 
 def escaped(value: str) -> str:
