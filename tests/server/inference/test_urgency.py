@@ -263,7 +263,7 @@ def test_deadlines_that_are_missed_count_by_where_they_were(held: Held) -> None:
     held.engine.release()
     running.result()
     held.engine.hold()
-    runs = held.send(request_of(8.0, timeout=200_000))
+    runs = held.send(request_of(8.0, timeout=500_000))
     assert held.engine.running.wait(PATIENCE)
     assert runs.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert held.late() == {"arrival": 1, "queue": 1, "reply": 1}
