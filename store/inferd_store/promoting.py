@@ -12,10 +12,10 @@ from pathlib import Path
 from inferd_store.adding import MODEL_FILES, Draft, Sources
 from inferd_store.checking import LATENCY, both, check_bounds, opened
 from inferd_store.errors import GateClosed, Refused
-from inferd_store.objects import Progress
+from inferd_store.objects import Progress, nothing
 from inferd_store.record import Event, Label, check_name
 from inferd_store.release import About, Bounds, Release
-from inferd_store.store import By, Store, nothing, timestamp
+from inferd_store.store import By, Store, timestamp
 from inferd_store.transfer import fetch
 
 

@@ -11,7 +11,8 @@ from inferd.tensors import Buffer
 from inferd_server.inference.cacheable import form_of
 from inferd_server.inference.inputs import Checked, Located, locate, row_specs
 from inferd_server.inference.request_plan import Plan, find_places, find_sources
-from inferd_server.inference.response import OutputTarget, Responses, plan_outputs
+from inferd_server.inference.response import OutputTarget, plan_outputs
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, admit, requested_outputs, urgency
 from inferd_server.models.version import Handle
@@ -36,6 +37,7 @@ def examine(
     handle: Handle,
     regions: RegionTable,
     metrics: Metrics,
+    sampling: Sampling,
 ) -> Examined:
     """Check a request.
 
@@ -45,6 +47,7 @@ def examine(
         handle: of the model.
         regions: of shared memory.
         metrics: where the model is counted.
+        sampling: makes what the answers are encoded with.
 
     Raises:
         InvalidInput: the model cannot run it.
@@ -63,7 +66,7 @@ def examine(
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
-        Responses(request.model_name, handle.version, targets),
+        sampling.responses(request.model_name, handle, admitted, targets),
         # A step is another one each time.
         find_sources(admitted, raw, elements) if step is None else None,
         urgency(request.parameters, handle.config),

@@ -36,6 +36,7 @@ from inferd_server.inference.infer_request import (
 )
 from inferd_server.inference.inputs import Checked, text_elements
 from inferd_server.inference.request_plan import Plan
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.template import Parts, Template, TemplateCache, learn, split
 from inferd_server.inference.trailers import Trailers
@@ -60,11 +61,13 @@ class Infer:
         regions: RegionTable,
         telemetry: Telemetry,
         cache: ResponseCache,
+        sampling: Sampling,
         trailers: Trailers | None = None,
     ) -> None:
         self._models = models
         self._cache = cache
         self._regions = regions
+        self._sampling = sampling
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
         self._answering = Answering(telemetry, self._again, Formatting(), trailers or Trailers())
@@ -141,7 +144,7 @@ class Infer:
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(parsed.model_name, parsed.model_version)
-                found = examine(parsed, raw, handle, self._regions, self._metrics)
+                found = examine(parsed, raw, handle, self._regions, self._metrics, self._sampling)
                 request.plan = found.plan
                 if self._enter(request, found) or self._admit(request, found.inputs):
                     remember(templates, message, parts, found.plan)

@@ -104,7 +104,7 @@ class InferRequest(Job):
         try:
             if plan.responses.classifies and not here and self._send_later(outputs, phases):
                 return
-            parts = plan.responses.encode(self.identity, outputs)
+            parts = plan.responses.encode(self, outputs)
         except InferdError as error:
             self._refuse(error)
             return

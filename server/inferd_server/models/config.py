@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 from inferd_server.sequences.controls import ControlKind
+from inferd_server.settings.monitoring import RecordingConfig, Share
 from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
@@ -29,6 +30,8 @@ Gpus: TypeAlias = Literal["all"] | Sequence[int | str] | None
 ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Latest = Annotated[str, Field(pattern=r"^latest:[1-9][0-9]{0,3}$")]
+"""The latest N versions."""
 Uuid = Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F/-]+$")]
 """Of a GPU or a slice of one; the first digits are enough."""
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
@@ -40,7 +43,7 @@ MEANT = {
     "model.yaml",
     "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
     "gpus": "Input should be all, or a list of indexes and UUIDs of this server's GPUs",
-    "versions": "Input should be latest, all, or a list of version numbers",
+    "versions": "Input should be latest, latest:N, all, or a list of version numbers",
 }
 """What is said of settings that may be of several types."""
 
@@ -166,16 +169,20 @@ class ModelConfig(BaseModel):
     """Names of the classes, by output."""
     format: Mapping[str, ImageFormat] = Field(default_factory=dict)
     """What the dimensions of images mean, by input; clients ask for it."""
-    versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
-        "latest"
-    )
-    """Which versions to serve."""
+    versions: (
+        Literal["latest", "all"] | Latest | Annotated[Sequence[Positive], Field(min_length=1)]
+    ) = "latest"
+    """Which versions to serve: the latest, or so many of them, all, or those named."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
     custom_ops: Sequence[str] = Field(default_factory=list)
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
+    sample_share: Share | None = None
+    """Part of the requests that are looked at beside their way; None: the server's."""
+    recording: RecordingConfig = RecordingConfig()
+    """What of those is recorded, where the server records."""
 
     @property
     def preferred_rows(self) -> int | None:
@@ -241,6 +248,11 @@ class ModelConfig(BaseModel):
                 text = f"{name!r} is neither {EXTENSIONS} nor a file such as ops.so in this folder"
                 raise PydanticCustomError("custom_ops", text)
         return names
+
+
+def latest_of(policy: str) -> int:
+    """Return how many of the latest versions a policy names: 2 for "latest:2"."""
+    return int(policy.partition(":")[2] or 1)
 
 
 def is_library(name: str) -> bool:

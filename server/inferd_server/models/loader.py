@@ -32,7 +32,7 @@ from inferd_server.models.version import Handle
 from inferd_server.monitoring.busy import BusyLine
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inferd.tensors import Array
+from inferd.tensors import Array, datatype_of
 from inferd_engines.arrays import zeros
 from inferd_engines.engine import Engine, EngineError, Overlapping, Registering, Signature
 from inferd_engines.model_files import ModelFiles
@@ -59,6 +59,7 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
+from inferd_server.settings.monitoring import Mask
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
@@ -247,6 +248,7 @@ class Loading:
             EngineError: it has not.
         """
         check_formats(self._config.format, signature, batched=batched)
+        check_masks(self._config.recording.masks, signature)
         check_declared(self._declared, signature, batched=batched)
 
     def _batching(self, engine: Engine) -> Batching:
@@ -418,6 +420,22 @@ def check_formats(
         rank = len(inputs[name].shape) - batched
         if rank != 3:
             raise EngineError(f"format: {image} has 3 dimensions, and input {name!r} has {rank}")
+
+
+def check_masks(masks: Mapping[str, Mask], signature: Signature) -> None:
+    """See whether what model.yaml hides from the recording is there: a slip would hide nothing.
+
+    Raises:
+        EngineError: there is no such input or output, or it is no text that could be hashed.
+    """
+    known = {tensor.name: tensor for tensor in (*signature.inputs, *signature.outputs)}
+    for name, mask in masks.items():
+        if name not in known:
+            there = ", ".join(known)
+            raise EngineError(f"recording: there is no tensor {name!r}; there are {there}")
+        if mask == "hash" and not known[name].dtype.hasobject:
+            datatype = datatype_of(known[name].dtype)
+            raise EngineError(f"recording: {name!r} is {datatype}, and only BYTES can be hashed")
 
 
 def text_in(signature: Signature, rows: int) -> int:

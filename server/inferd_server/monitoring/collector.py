@@ -35,6 +35,7 @@ from inferd_server.monitoring.snapshot import (
     DEVICE_GAUGES,
     EARLIEST,
     GAUGES,
+    MODEL_COUNTERS,
     MODEL_GAUGES,
     MetricsSnapshot,
 )
@@ -157,14 +158,15 @@ class SnapshotCollector(Collector):
 
 
 def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
-    """Write the gauges of model versions."""
-    for name, text in MODEL_GAUGES.items():
-        metric = Metric(name, text, "gauge")
-        for (gauge, model, version), value in sorted(values.items()):
-            if gauge == name:
-                metric.add_sample(name, labels_of(model, version), value)
-        if metric.samples:
-            yield metric
+    """Write the gauges of model versions, and what is counted for them."""
+    for texts, kind in ((MODEL_GAUGES, "gauge"), (MODEL_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, model, version), value in sorted(values.items()):
+                if found == name:
+                    metric.add_sample(name, labels_of(model, version), value)
+            if metric.samples:
+                yield metric
 
 
 def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:

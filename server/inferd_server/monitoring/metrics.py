@@ -37,7 +37,7 @@ class Metrics:
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
-        self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
+        self._models: list[Callable[[], Mapping[tuple[str, str, int], float]]] = []
         self._devices: Callable[[], Mapping[tuple[str, str], float]] = dict
         self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
@@ -55,9 +55,12 @@ class Metrics:
         """Take these into every snapshot, by their names in GAUGES."""
         self._gauges = gauges
 
-    def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
-        """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
-        self._models = gauges
+    def watch_models(self, values: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
+        """Take these, too, into every snapshot, by their names in MODEL_GAUGES or MODEL_COUNTERS.
+
+        Each with model and version.
+        """
+        self._models.append(values)
 
     def watch_engines(self, shares: Callable[[], Mapping[str, Share]]) -> None:
         """Take these into every snapshot, see `BusyWindow.shares`."""
@@ -136,7 +139,7 @@ class Metrics:
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
-                models=self._models(),
+                models={key: value for read in self._models for key, value in read().items()},
                 devices=self._devices(),
                 busy=self._shares(),
             )

@@ -36,6 +36,14 @@ MODEL_GAUGES: Mapping[str, str] = {
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
+MODEL_COUNTERS: Mapping[str, str] = {
+    "inferd_samples_dropped_total": "Samples that too many others waited before",
+    "inferd_recorded_samples_total": "Samples that are in a file of the recording",
+    "inferd_recording_dropped_total": "Samples that could not be recorded",
+    "inferd_recording_parts_total": "Files written to the recording",
+    "inferd_recording_bytes_total": "Bytes written to the recording",
+}
+"""Likewise, of counters."""
 DEVICE_GAUGES: Mapping[str, str] = {
     "inferd_device_up": "1 while the worker process of a GPU has its models",
     "inferd_device_models": "Model versions that serve on a GPU",
@@ -80,7 +88,7 @@ class MetricsSnapshot:
     refused_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls that were refused for who called, how often, or a bound, by reason."""
     models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
-    """Values of MODEL_GAUGES that this process has, by name, model and version."""
+    """Values of MODEL_GAUGES and MODEL_COUNTERS, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
     busy: Mapping[str, Share] = field(default_factory=dict)
@@ -159,5 +167,6 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         snapshot.refused,
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
+        models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},
         devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from inferd_server.cache.making import make_cache
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
@@ -20,6 +22,8 @@ from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.recorder import make_recorder
+from inferd_server.monitoring.samples import Consumer, Tap
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
     Diagnostics,
@@ -45,6 +49,8 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
+FLUSH_S = 5.0
+"""For samples to be looked at, and for the recording to be written, once no more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,18 @@ class Endpoint:
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
         self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
         trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
-        self.infer = Infer(models, self.regions, telemetry, self._cache, trailers)
+        watched = settings.monitoring
+        self._recorder = make_recorder(watched, clock)
+        consumers: list[Consumer] = [] if self._recorder is None else [self._recorder]
+        self._tap = Tap(consumers, watched.sample_max_bytes, clock) if consumers else None
+        sampling = Sampling(
+            self._tap, watched.sample_share, self.regions, clock, time.time, random.random
+        )
+        self.infer = Infer(models, self.regions, telemetry, self._cache, sampling, trailers)
+        if self._tap is not None:
+            metrics.watch_models(self._tap.counters)
+        if self._recorder is not None:
+            metrics.watch_models(self._recorder.counters)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )
@@ -183,6 +200,10 @@ class Endpoint:
             False if a load or an unload still runs after `patience` seconds each.
         """
         self._cache.close()
+        if self._tap is not None:
+            self._tap.flush(FLUSH_S)
+        if self._recorder is not None:
+            self._recorder.close(FLUSH_S)
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended
@@ -206,7 +227,11 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
-            releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
+            releases=Releases(
+                settings.store.model_store,
+                settings.store_folder(os.environ),
+                settings.store.store_backups,
+            ),
             health=self._health,
             load=self._load_reports,
         )

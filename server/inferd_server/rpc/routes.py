@@ -199,6 +199,9 @@ def _releases(releases: Releases, loading: Elsewhere, access: Access) -> dict[st
         "LabelRelease": by_caller(messages.LabelReleaseRequest, releases.label),
         "RemoveRelease": by_caller(messages.RemoveReleaseRequest, releases.remove),
         "AddRelease": by_caller(messages.AddReleaseRequest, releases.add),
+        "PruneReleases": by_caller(messages.PruneReleasesRequest, releases.prune),
+        "BackupReleases": by_caller(messages.BackupReleasesRequest, releases.backup),
+        "ListBackups": by_caller(messages.ListBackupsRequest, releases.backups),
     }
     # A part of a file changes nothing yet, and there are many.
     upload = by_caller(messages.UploadReleaseFileRequest, releases.upload)

@@ -57,6 +57,7 @@ _INFERENCE = {
 _RELEASES = (
     "ListReleases", "ShowReleases", "DiffReleases", "ReadReleaseLog", "PromoteRelease",
     "RollbackRelease", "LabelRelease", "RemoveRelease", "UploadReleaseFile", "AddRelease",
+    "PruneReleases", "BackupReleases", "ListBackups",
 )  # fmt: skip
 
 METHODS: Mapping[str, Permission] = MappingProxyType(

@@ -15,10 +15,10 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
+from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
-from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
-from inferd_server.settings.security import SecuritySettings
+from inferd_server.settings.security import SealSettings, SecuritySettings
 from inferd_server.settings.store import StoreSettings
 
 ALL = "all"
@@ -408,6 +408,7 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:

@@ -17,6 +17,7 @@ from inferd_server.monitoring.snapshot import (
     DEVICE_GAUGES,
     EARLIEST,
     GAUGES,
+    MODEL_COUNTERS,
     MODEL_GAUGES,
 )
 from inferd_server.monitoring.statistics import Statistics
@@ -48,7 +49,9 @@ def counted(seconds: float, count: int) -> Metrics:
     metrics.refused_call("BAD_TOKEN")
     metrics.server("1.2.3", "aio")
     metrics.watch(lambda: dict.fromkeys((*GAUGES, *EARLIEST), seconds))
-    metrics.watch_models(lambda: {(name, ODD, 1): seconds for name in MODEL_GAUGES})
+    metrics.watch_models(
+        lambda: {(name, ODD, 1): seconds for name in (*MODEL_GAUGES, *MODEL_COUNTERS)}
+    )
     return metrics
 
 
