@@ -26,11 +26,14 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.busy import BusyWindow, ratio
+from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
+from inferd_server.processes.policy import wants_gpu
 from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings
 from inferd_server.threads import after
@@ -77,6 +80,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._draining = threading.Event()
         self._ended = threading.Event()
@@ -99,6 +103,8 @@ class Server:
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
+        self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
+        self._metrics.watch_engines(self.busy.shares)
         self.endpoint = Endpoint(
             settings,
             transport,
@@ -108,6 +114,7 @@ class Server:
             self._judged,
             loader.release_idle,
             lambda: {**loader.gauges(), **certificates()},
+            lambda: ratio(self.busy.shares()),
             probe,
             lambda now: self._metrics.ready(now.ready),
             clock,
@@ -148,6 +155,7 @@ class Server:
         except BaseException:
             self._metrics_server.stop()
             raise
+        self.busy.start()
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
         if self._settings.drift.drift_cpu_share:
             self._judge.start()
@@ -263,6 +271,7 @@ class Server:
         self._draining.set()
         self._ended.set()
         self._judge.stop()
+        self.busy.stop()
         self.endpoint.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()

@@ -185,6 +185,8 @@ class BatchQueue(Generic[W]):
         # Sequences of which a request was taken that is not answered yet.
         self._at_work: set[int] = set()
         self._rows = 0
+        # Since when whoever polls waits for a batch to fill, in monotonic seconds; None: does not.
+        self._held: float | None = None
         # As others were told.
         self._told = 0
         self._closed = False
@@ -322,8 +324,14 @@ class BatchQueue(Generic[W]):
     def poll(self) -> Decision[W]:
         """Return what there is to run or to drop now; `wake` says when to ask again."""
         with self._lock:
-            decision = self._decide(self._clock())
+            now = self._clock()
+            decision = self._decide(now)
             self._leave(decision)
+            if decision.wake is not None and not decision.run:
+                self._held = now if self._held is None else self._held
+            elif self._held is not None:
+                decision = replace(decision, waited=now - self._held)
+                self._held = None
             return decision
 
     def finished(self, requests: Iterable[W]) -> None:

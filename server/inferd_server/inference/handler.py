@@ -14,7 +14,14 @@ from inferd_server.batching.timers import Timers
 from inferd_server.cache.key import Form
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
-from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ModelNotReady
+from inferd_server.errors import (
+    DeadlinePassed,
+    EngineFailure,
+    InferdError,
+    InvalidInput,
+    ModelNotReady,
+    WouldBeLate,
+)
 from inferd_server.inference.cacheable import encoded, payloads
 from inferd_server.inference.checking import Examined, examine
 from inferd_server.inference.deadline_admission import check_time, earliest, queue_full
@@ -32,9 +39,11 @@ from inferd_server.inference.request_plan import Plan
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.template import Parts, Template, TemplateCache, learn, split
+from inferd_server.inference.trailers import Trailers
 from inferd_server.inference.wire import identity_field, is_text, parse
 from inferd_server.models.entries import Models
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.series import ON_ARRIVAL
 from inferd_server.sequences.steps import ID
 from inferd_server.threads import SideThread
 from inferd_server.transport.call import Call
@@ -53,6 +62,7 @@ class Infer:
         telemetry: Telemetry,
         cache: ResponseCache,
         sampling: Sampling,
+        trailers: Trailers | None = None,
     ) -> None:
         self._models = models
         self._cache = cache
@@ -60,7 +70,7 @@ class Infer:
         self._sampling = sampling
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
-        self._answering = Answering(telemetry, self._again, Formatting())
+        self._answering = Answering(telemetry, self._again, Formatting(), trailers or Trailers())
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Timers(telemetry.clock)
         self._decoding = SideThread("decoding", "requests with much text wait to be read")
@@ -170,6 +180,8 @@ class Infer:
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
         self._metrics.refused(known, code_name(error))
+        if known is not None and isinstance(error, DeadlinePassed | WouldBeLate):
+            self._metrics.of(*known).late(ON_ARRIVAL)
         call.fail(error)
 
     def _admit(self, request: InferRequest, inputs: Sequence[Checked]) -> bool:

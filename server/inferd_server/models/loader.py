@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge
 from inferd_server.models.config import ModelConfig, is_library
 from inferd_server.models.digest import answers_digest
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.files import link_roots
 from inferd_server.models.layout import config_folder
 from inferd_server.models.loading import Loading, Lost, Surroundings
@@ -29,6 +30,7 @@ from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.busy import BusyLine
 from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
@@ -199,6 +201,19 @@ class Loader:
     def gauges(self) -> Mapping[str, float]:
         """Return what lanes hold of this process's memory."""
         return self._lanes.gauges()
+
+    def lines(self, entries: Iterable[ModelEntry]) -> Mapping[str, BusyLine]:
+        """Return what may be busy at a time: each model version, and those that take turns."""
+        handles = [entry.handle for entry in entries if entry.handle is not None]
+        found = {f"{h.name}/{h.version}": BusyLine(len(h.busy), h.busy) for h in handles if h.busy}
+        shared = self._surroundings.share.concurrent
+        if shared and found:
+            engines = [busy for handle in handles for busy in handle.busy]
+            found[""] = BusyLine(min(shared, len(engines)), engines)
+        inline = self._surroundings.inline
+        if inline is not None and any(handle.arrangement == "inline" for handle in handles):
+            found["inline"] = BusyLine(1, [inline.busy])
+        return found
 
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""

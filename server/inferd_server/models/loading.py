@@ -160,7 +160,7 @@ class Loading:
                 bounds.level_rows,
                 bounds.levels,
             ),
-            statistics=Statistics(),
+            statistics=Statistics(around.metrics.of(self._name, self._version)),
             forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,
@@ -357,9 +357,10 @@ class Loading:
         if isinstance(engine, Registering):
             for memory in remote:
                 engine.register(memory)
-        return Runner(
+        handle = self._made()
+        runner: Runner[Any] = Runner(
             engine,
-            self._made().batched,
+            handle.batched,
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
@@ -368,6 +369,8 @@ class Loading:
             costs=queue.costs,
             finished=queue.finished,
         )
+        handle.busy.append(runner.busy)
+        return runner
 
     def _sequences(self) -> Sequences | None:
         sequence = self._config.sequence

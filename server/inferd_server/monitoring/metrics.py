@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.memory import own_bytes
+from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
@@ -39,9 +41,13 @@ class Metrics:
         self._drift: Callable[[], Mapping[Key, DriftCounts]] = dict
         self._drifted: Callable[[], Mapping[tuple[str, str, int, str], float]] = dict
         self._models: list[Callable[[], Mapping[tuple[str, str, int], float]]] = []
+        self._devices: Callable[[], Mapping[tuple[str, str], float]] = dict
+        self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
+        self.collector = SnapshotCollector(self.snapshot)
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.snapshot))
+        """For whoever collects by prometheus_client."""
+        self.registry.register(self.collector)
 
     def server(self, version: str, transport: str) -> None:
         """Tell what runs."""
@@ -68,6 +74,14 @@ class Metrics:
     ) -> None:
         """Take these into every snapshot, by their names in DRIFT_GAUGES and DRIFT_COUNTERS."""
         self._drifted = gauges
+
+    def watch_engines(self, shares: Callable[[], Mapping[str, Share]]) -> None:
+        """Take these into every snapshot, see `BusyWindow.shares`."""
+        self._shares = shares
+
+    def watch_devices(self, gauges: Callable[[], Mapping[tuple[str, str], float]]) -> None:
+        """Take these into every snapshot, by their names in DEVICE_GAUGES and the GPU's UUID."""
+        self._devices = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -105,6 +119,15 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
+    def answers(self) -> tuple[int, int]:
+        """Return how many requests were answered so far, and how many of them with an error."""
+        with self._lock:
+            series, refused = tuple(self._series.values()), self._refused.values()
+            never = sum(count.value for count in refused)
+        found = [one.answers() for one in series]
+        failed = never + sum(errors for _, errors in found)
+        return never + sum(count for count, _ in found), failed
+
     def refused_call(self, reason: str) -> None:
         """Count a call of any method that was refused for who called, how often, or a bound."""
         with self._lock:
@@ -127,11 +150,13 @@ class Metrics:
                 frozenset(found[:3] for found in self._engines),
                 self._ready,
                 dict(self._info),
-                self._gauges(),
+                {**self._gauges(), "inferd_host_memory_bytes": own_bytes()},
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
                 drift=drift,
                 drifted=drifted,
                 models={key: value for read in self._models for key, value in read().items()},
+                devices=self._devices(),
+                busy=self._shares(),
             )

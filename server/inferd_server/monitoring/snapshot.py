@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from inferd_server.monitoring.busy import Share, add_shares
 from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
@@ -25,11 +26,14 @@ GAUGES: Mapping[str, str] = {
     "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_store_failed_versions": "Versions that the store wants served, and that do not load",
     "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
+    "inferd_host_memory_bytes": "Memory that the server's processes hold, each for itself",
+    "inferd_shared_memory_bytes": "Memory in use that processes of the server share",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
 MODEL_GAUGES: Mapping[str, str] = {
     "inferd_waiting_requests": "Requests that wait for a run",
+    "inferd_waiting_rows": "Rows of them, but for those of streams that are not sent on yet",
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
@@ -58,8 +62,10 @@ DRIFT_COUNTERS: Mapping[str, str] = {
 DEVICE_GAUGES: Mapping[str, str] = {
     "inferd_device_up": "1 while the worker process of a GPU has its models",
     "inferd_device_models": "Model versions that serve on a GPU",
+    "inferd_device_memory_used_bytes": "Memory in use on a GPU or MIG slice, by whoever",
+    "inferd_device_memory_bytes": "Memory of a GPU or MIG slice",
 }
-"""Names and texts of gauges of each GPU, where several have a worker each."""
+"""Names and texts of gauges of each GPU; the first two where several have a worker each."""
 DEVICE_COUNTERS: Mapping[str, str] = {
     "inferd_device_run_seconds_total": "Time that engines ran on a GPU, of all its models",
     "inferd_device_rows_total": "Rows that ran on a GPU",
@@ -104,6 +110,8 @@ class MetricsSnapshot:
     """What was measured of requests, by model, version and the key of their reference."""
     drifted: Mapping[tuple[str, str, int, str], float] = field(default_factory=dict)
     """Values of DRIFT_GAUGES and DRIFT_COUNTERS, by name, model, version and feature ("": none)."""
+    busy: Mapping[str, Share] = field(default_factory=dict)
+    """How busy the engines are, by line, see `BusyWindow`."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -126,6 +134,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     devices: dict[tuple[str, str], float] = {}
     drift: dict[tuple[str, int, str], DriftCounts] = {}
     drifted: dict[tuple[str, str, int, str], float] = {}
+    busy: dict[str, Share] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
@@ -135,6 +144,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(devices, snapshot.devices)
         add_values(drifted, snapshot.drifted)
         add_drift(drift, snapshot.drift)
+        for line, share in snapshot.busy.items():
+            busy[line] = add_shares(busy[line], share) if line in busy else share
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -156,6 +167,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         devices,
         drift,
         drifted,
+        busy,
     )
 
 

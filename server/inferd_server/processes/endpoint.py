@@ -17,6 +17,7 @@ from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
@@ -41,6 +42,7 @@ from inferd_server.rpc.control import (
 from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
+from inferd_server.rpc.load_reports import LoadReports, ServerLoad
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
 from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
@@ -84,6 +86,7 @@ class Endpoint:
         judged: Callable[[TrialVerdict], None],
         give_back: Callable[[], None],
         gauges: Callable[[], Mapping[str, float]],
+        busy: Callable[[], float],
         probe: Transport | None = None,
         told: Callable[[Condition], None] = lambda _: None,
         clock: Clock = time.monotonic,
@@ -100,6 +103,7 @@ class Endpoint:
             judged: gets what trials say of a model.
             give_back: returns memory to the system; called when no request came for a while.
             gauges: returns what /metrics tells of the models' side, and of certificates.
+            busy: returns how busy the engines are, in 0..1.
             probe: for the port of probes, not started; None if there is none.
             told: gets each condition that is published, in their order.
             clock: monotonic seconds.
@@ -123,6 +127,8 @@ class Endpoint:
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
+        self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
+        trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
         self.drift = drift_watch(settings, models, references, clock)
         metrics.watch_drift(self.drift.counts)
         samples = settings.monitoring
@@ -134,7 +140,7 @@ class Endpoint:
         sampling = Sampling(
             self._tap, samples.sample_share, self.regions, clock, time.time, random.random
         )
-        self.infer = Infer(models, self.regions, telemetry, self._cache, sampling)
+        self.infer = Infer(models, self.regions, telemetry, self._cache, sampling, trailers)
         if self._tap is not None:
             metrics.watch_models(self.drift.counters)
             metrics.watch_models(self._tap.counters)
@@ -201,6 +207,7 @@ class Endpoint:
     def stop(self, grace: float) -> None:
         """Take no more calls, and give those that run `grace` seconds; may be called again."""
         self._idle_heap.stop()
+        self._load_reports.stop()
         self._transport.stop(grace)
 
     def close(self, patience: float) -> bool:
@@ -244,6 +251,7 @@ class Endpoint:
                 settings.store.store_backups,
             ),
             health=self._health,
+            load=self._load_reports,
         )
 
 
@@ -270,6 +278,13 @@ def drift_watch(
         return None if handle is None else watched(handle, drift.drift_learn_rows)
 
     return DriftWatch(how, references, drift.drift_cpu_share, clock)
+
+
+def load_of(metrics: Metrics, models: Models, busy: float) -> ServerLoad:
+    """Return how loaded the server is: what this process answered, and what waits anywhere."""
+    handles = [entry.handle for entry in models.entries() if entry.handle is not None]
+    rows = float(sum(handle.queue.rows for handle in handles))
+    return ServerLoad(busy, *metrics.answers(), {"inferd_waiting_rows": rows})
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:

@@ -14,6 +14,7 @@ from inferd_server.errors import PermissionDenied
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
+from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
@@ -99,6 +100,7 @@ class Supervisor:
         self._told_failure = failed
         self._ports = Ports(settings)
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._lock = threading.RLock()
         self._regions = Registry()
         self._deaths = WorkerDeaths()
@@ -341,7 +343,11 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._children.everyone()), **self._gauges()}
+        processes = {
+            "inferd_processes": 1.0 + len(self._children.everyone()),
+            "inferd_shared_memory_bytes": self._links.nbytes,
+            **self._gauges(),
+        }
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         devices = states_of(
@@ -352,7 +358,13 @@ class Supervisor:
         )
         drifted = gauges_of(self._judge.reports())
         now = self._metrics.snapshot()
-        return replace(now, gauges=processes, restarts=restarts, devices=devices, drifted=drifted)
+        return replace(
+            now,
+            gauges={**now.gauges, **processes},
+            restarts=restarts,
+            devices={**now.devices, **devices},
+            drifted=drifted,
+        )
 
     def _drift(self) -> Mapping[Key, DriftCounts]:
         """Return what all processes counted of drift; nobody is asked where no model is watched."""

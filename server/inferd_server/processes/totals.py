@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import replace
 
 from inferd_engines.devices import Device
-from prometheus_client import CollectorRegistry
 
 from inferd_server.models.entries import State
 from inferd_server.monitoring.collector import SnapshotCollector
@@ -55,8 +54,7 @@ class Totals:
         self._ended = MetricsSnapshot()
         self._ended_statistics: dict[Version, Snapshot] = {}
         self._lock = threading.Lock()
-        self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.metrics))
+        self.collector = SnapshotCollector(self.metrics)
 
     def metrics(self) -> MetricsSnapshot:
         """Return the metrics of the server."""

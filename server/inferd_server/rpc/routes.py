@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2 as oip
+from inferd.orca.v3 import service_pb2
 from inferd.v1 import releases_pb2, server_pb2
 
 from inferd_server.inference.handler import Infer
@@ -18,6 +19,7 @@ from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.handlers import Elsewhere, Q, unary
 from inferd_server.rpc.health import LIST_REQUEST, HealthBoard
+from inferd_server.rpc.load_reports import LoadReports
 from inferd_server.rpc.metadata import Inspection
 from inferd_server.rpc.reflection import SERVICE as REFLECTION
 from inferd_server.rpc.reflection import SERVICE_V1 as REFLECTION_V1
@@ -39,6 +41,7 @@ from inferd_server.transport.call import (
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 RELEASES = releases_pb2.DESCRIPTOR.services_by_name["ReleaseService"]
+LOAD = service_pb2.DESCRIPTOR.services_by_name["OpenRcaService"]
 LIVENESS = "liveness"
 OPEN_TO_ALL = Fixed(frozenset(Permission))
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -56,6 +59,7 @@ class Services:
     drift: Drift
     releases: Releases
     health: HealthBoard
+    load: LoadReports
 
 
 def routes(
@@ -85,12 +89,13 @@ def routes(
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
-    reflection = Reflection((INFERENCE, SERVER, RELEASES, HEALTH))
+    reflection = Reflection((INFERENCE, SERVER, RELEASES, HEALTH, LOAD))
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
         streaming: StreamInfer(access.unary(streaming, services.infer), refused(streaming)),
         f"/{HEALTH.full_name}/Watch": services.health.watch,
+        f"/{LOAD.full_name}/StreamCoreMetrics": services.load.watch,
         f"/{REFLECTION}/ServerReflectionInfo": reflection,
         f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
     }

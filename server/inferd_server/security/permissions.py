@@ -66,6 +66,8 @@ METHODS: Mapping[str, Permission] = MappingProxyType(
         "/inferd.v1.ServerService/Status": Permission.READ,
         "/inferd.v1.ServerService/Drift": Permission.READ,
         **{f"/inferd.v1.ReleaseService/{name}": Permission.ADMIN for name in _RELEASES},
+        # Whoever sends requests balances them.
+        "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics": Permission.INFER,
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,
         "/grpc.health.v1.Health/List": Permission.READ,

@@ -88,6 +88,9 @@ class ListenSettings(Section):
     min_ping_interval_s: Seconds = Field(
         10.0, description="connections whose callers ping more often than this are closed"
     )
+    load_reports: bool = Field(
+        False, description="tell with every answer how busy the server is, for balancers (ORCA)"
+    )
     max_connection_age_s: Seconds = Field(
         0.0, description="seconds after which callers must connect anew; 0 is never"
     )

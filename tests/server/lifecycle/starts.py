@@ -12,6 +12,7 @@ from tests import models
 SETTINGS: Mapping[str, Sequence[object]] = {
     "host": ("localhost", "0.0.0.0"),
     "metrics_host": ("127.0.0.1",),
+    "load_reports": ("true",),
     "metrics_max_connections": (1, 4096),
     "transport": ("aio", "completion_queue"),
     "max_message_bytes": (4096, 2**31 - 1),

@@ -50,6 +50,7 @@ def endpoint(folder: Path, told: list[Condition]) -> Endpoint:
         lambda _: None,
         lambda: None,
         dict,
+        lambda: 0.0,
         make(AIO, for_probes(options)),
         told.append,
     )

@@ -22,6 +22,7 @@ def test_every_service_is_listed(served: Running) -> None:
     assert {service.name for service in answer.list_services_response.service} == {
         "inference.GRPCInferenceService",
         "inferd.v1.ReleaseService",
+        "xds.service.orca.v3.OpenRcaService",
         "inferd.v1.ServerService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",

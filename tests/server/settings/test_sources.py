@@ -18,6 +18,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "host": ("::1", "::1"),
     "grpc_port": ("1", 1),
     "metrics_host": ("127.0.0.9", "127.0.0.9"),
+    "load_reports": ("true", True),
     "metrics_max_connections": ("7", 7),
     "metrics_port": ("2", 2),
     "transport": ("aio", "aio"),
