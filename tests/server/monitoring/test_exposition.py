@@ -15,6 +15,8 @@ from inferd_server.monitoring.series import HIT
 from inferd_server.monitoring.snapshot import (
     DEVICE_COUNTERS,
     DEVICE_GAUGES,
+    DRIFT_COUNTERS,
+    DRIFT_GAUGES,
     EARLIEST,
     GAUGES,
     MODEL_COUNTERS,
@@ -60,6 +62,10 @@ def collector(seconds: float, count: int) -> SnapshotCollector:
     now = replace(
         counted(seconds, count).snapshot(),
         devices={(name, "GPU-1"): seconds for name in (*DEVICE_GAUGES, *DEVICE_COUNTERS)},
+        drifted={
+            **{(name, ODD, 1, "y.max"): seconds for name in DRIFT_GAUGES},
+            **{(name, ODD, 1, ""): seconds for name in DRIFT_COUNTERS},
+        },
         restarts={"worker": count},
         busy={"m/1": Share(1.0, 3.0)},
     )
