@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -17,15 +16,17 @@ class PendingNumbers(Generic[R]):
     """Numbers that are not added up yet. Every method may be called from any thread."""
 
     def __init__(self) -> None:
-        self.rows: deque[R] = deque()
+        self.rows: list[R] = []
         """To be added up once there are MOST."""
         self.add = self.rows.append
         """Takes in the numbers of one request, or batch; needs no lock."""
 
     def take(self) -> list[R]:
         """Return what is there, oldest first, and forget it. One thread at a time."""
-        rows = self.rows
-        return [rows.popleft() for _ in range(len(rows))]
+        found = self.rows[:]
+        # What came meanwhile stands behind them.
+        del self.rows[: len(found)]
+        return found
 
 
 def add_to_buckets(counts: list[int], bounds: Sequence[float], values: Iterable[float]) -> None:
