@@ -14,6 +14,7 @@ from inferd_server.address import beside, join_address
 from inferd_server.batching.fatal import End, go_on
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import SettingsError
+from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import State, gauges
 from inferd_server.models.health_check import FailingModels, TrialVerdict
 from inferd_server.models.load_marks import LoadMarks
@@ -70,6 +71,9 @@ class Server:
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
             end: called with an error after which an engine can run nothing more.
+
+        Raises:
+            SettingsError: a key of prediction tokens cannot be had.
         """
         self._settings = settings
         self._transport = transport
@@ -100,6 +104,7 @@ class Server:
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.endpoint = Endpoint(
             settings,
+            token_keys(settings.feedback),
             transport,
             self._repository,
             self._metrics,

@@ -26,6 +26,7 @@ from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.settings.model import CacheSettings
 
+from tests.fakes.signer import signer
 from tests.fuzz.operations import Choices
 
 BOUNDS = ModelBounds(4, 0.0, 64, 1 << 16)
@@ -104,7 +105,7 @@ class Front:
             BoundedLog(LOG, lambda: 0.0),
         )
         cache = make_cache(CacheSettings(), telemetry.clock, telemetry.wall)
-        self._infer = Infer(entries, RegionTable(), telemetry, cache)
+        self._infer = Infer(entries, RegionTable(), telemetry, cache, signer())
 
     def answer(self, message: bytes) -> bytes | InferdError:
         """Return the one answer to a message; no row may be held after it."""

@@ -15,6 +15,7 @@ from inferd_server.cache.key import Form
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ModelNotReady
+from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import encoded, payloads
 from inferd_server.inference.checking import Examined, examine
 from inferd_server.inference.deadline_admission import check_time, earliest, queue_full
@@ -46,9 +47,15 @@ class Infer:
     """Handler of ModelInfer. Called on one thread."""
 
     def __init__(
-        self, models: Models, regions: RegionTable, telemetry: Telemetry, cache: ResponseCache
+        self,
+        models: Models,
+        regions: RegionTable,
+        telemetry: Telemetry,
+        cache: ResponseCache,
+        signer: TokenSigner,
     ) -> None:
         self._models = models
+        self._signer = signer
         self._cache = cache
         self._regions = regions
         self._metrics = telemetry.metrics
@@ -127,7 +134,7 @@ class Infer:
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(parsed.model_name, parsed.model_version)
-                found = examine(parsed, raw, handle, self._regions, self._metrics)
+                found = examine(parsed, raw, handle, self._regions, self._metrics, self._signer)
                 request.plan = found.plan
                 if self._enter(request, found) or self._admit(request, found.inputs):
                     remember(templates, message, parts, found.plan)

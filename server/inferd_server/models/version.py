@@ -120,7 +120,7 @@ class Description:
     number: int = field(default=0, kw_only=True)
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)
-    """Of the files that it was loaded from, if its answers are kept; "": they are not."""
+    """Of the files that it was loaded from, if answers or predictions are known by it; else ""."""
 
     largest_sequence_id: int = field(default=LARGEST_KEY, kw_only=True)
     """That the model can be told."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from inferd_server.monitoring.accuracy import AccuracyReport, AccuracySnapshot, Share, report
 from inferd_server.monitoring.series import (
     BATCH,
     BOUNDS,
@@ -40,13 +42,22 @@ HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (COMPUTE, "inferd_compute_seconds", "The engine, one batch"),
     (BATCH, "inferd_batch_rows", "Rows of the batches that ran"),
 )
+SHARE_TEXTS = (
+    "the share, in the window of labels",
+    "the lower end of its 95 % interval",
+    "the upper end of its 95 % interval",
+    "of how many",
+)
 
 
 class SnapshotCollector(Collector):
     """Collects what a function returns, of this process or of several."""
 
-    def __init__(self, read: Callable[[], MetricsSnapshot]) -> None:
+    def __init__(
+        self, read: Callable[[], MetricsSnapshot], wall: Callable[[], float] = time.time
+    ) -> None:
         self._read = read
+        self._wall = wall
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -78,6 +89,9 @@ class SnapshotCollector(Collector):
             yield tried(now.trials)
         if now.refused_calls:
             yield refused(now.refused_calls)
+        yield from labelled(now.accuracy, self._wall())
+        if now.refused_feedback:
+            yield refused_tokens(now.refused_feedback)
         if now.restarts:
             yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
@@ -132,6 +146,64 @@ def refused(calls: Mapping[str, int]) -> Metric:
     for reason, count in sorted(calls.items()):
         metric.add_sample("inferd_refused_calls_total", {"reason": reason}, count)
     return metric
+
+
+def refused_tokens(tokens: Mapping[str, int]) -> Metric:
+    """Write the counter of prediction tokens that were refused."""
+    metric = Metric("inferd_refused_feedback", "Prediction tokens that were refused", "counter")
+    for reason, count in sorted(tokens.items()):
+        metric.add_sample("inferd_refused_feedback_total", {"reason": reason}, count)
+    return metric
+
+
+def labelled(found: Mapping[tuple[str, int], AccuracySnapshot], now: float) -> Iterator[Metric]:
+    """Write how often models were right, of those that labels came for."""
+    if not found:
+        return
+    counter = Metric(
+        "inferd_feedback_labels", "True labels that came, by what they said", "counter"
+    )
+    reports: dict[tuple[str, int], AccuracyReport] = {}
+    for model, labels in sorted(found.items()):
+        for result, count in (("right", labels.right), ("wrong", labels.wrong)):
+            about = {**labels_of(*model), "result": result}
+            counter.add_sample("inferd_feedback_labels_total", about, count)
+        told = report(labels, now)
+        if told is not None:
+            reports[model] = told
+    yield counter
+    yield from accuracies(reports)
+
+
+def accuracies(reports: Mapping[tuple[str, int], AccuracyReport]) -> Iterator[Metric]:
+    """Write the gauges of what the labels of a window say."""
+    overall, precision, recall = [], [], []
+    confidence = Metric("inferd_model_confidence", "Mean confidence of the labelled rows", "gauge")
+    for model, told in reports.items():
+        labels = labels_of(*model)
+        overall.append((labels, told.accuracy))
+        precision += [({**labels, "class": name}, s) for name, s in sorted(told.precision.items())]
+        recall += [({**labels, "class": name}, s) for name, s in sorted(told.recall.items())]
+        if told.confidence is not None:
+            confidence.add_sample(confidence.name, labels, told.confidence)
+    yield from shares("inferd_model_accuracy", "Labelled rows that were right", overall)
+    yield from shares("inferd_model_precision", "Rows predicted as a class that are", precision)
+    yield from shares("inferd_model_recall", "Rows of a class that were predicted as it", recall)
+    if confidence.samples:
+        yield confidence
+
+
+def shares(
+    name: str, text: str, found: Sequence[tuple[Mapping[str, str], Share]]
+) -> Iterator[Metric]:
+    """Write a share, the bounds of its interval, and of how many rows it is one."""
+    ends = ("", "_lower", "_upper", "_support")
+    for position, (end, what) in enumerate(zip(ends, SHARE_TEXTS, strict=True)):
+        metric = Metric(f"{name}{end}", f"{text}: {what}", "gauge")
+        for labels, share in found:
+            metric.add_sample(metric.name, dict(labels), share[position])
+        if metric.samples:
+            yield metric
 
 
 def padded(now: MetricsSnapshot) -> Metric:

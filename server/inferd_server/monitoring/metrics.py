@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.monitoring.accuracy import AccuracyWindow, LabelWindow
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
@@ -32,13 +33,15 @@ class Metrics:
         self._trials: Tally[tuple[str, str, str]] = Tally()
         # Reasons of calls that were refused for who called, or for a bound.
         self._refused_calls: Tally[str] = Tally()
+        self._accuracy: dict[tuple[str, int], AccuracyWindow] = {}
+        self._refused_feedback: Tally[str] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
         self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
         self._lock = threading.Lock()
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.snapshot))
+        self.registry.register(SnapshotCollector(self.snapshot, wall))
 
     def server(self, version: str, transport: str) -> None:
         """Tell what runs."""
@@ -99,6 +102,19 @@ class Metrics:
         with self._lock:
             self._trials[model, str(version), outcome] += 1
 
+    def accuracy_of(self, model: str, version: int, window: LabelWindow) -> AccuracyWindow:
+        """Return what counts the true labels of a model version."""
+        with self._lock:
+            found = self._accuracy.get((model, version))
+            if found is None:
+                found = self._accuracy[model, version] = AccuracyWindow(window)
+            return found
+
+    def refused_feedback(self, reason: str) -> None:
+        """Count a prediction token that was refused."""
+        with self._lock:
+            self._refused_feedback[reason] += 1
+
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""
         with self._lock:
@@ -114,4 +130,6 @@ class Metrics:
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
                 models=self._models(),
+                accuracy={model: found.snapshot() for model, found in self._accuracy.items()},
+                refused_feedback=dict(self._refused_feedback),
             )

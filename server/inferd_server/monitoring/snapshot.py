@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -77,6 +78,10 @@ class MetricsSnapshot:
     """Values of MODEL_GAUGES that this process has, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
+    accuracy: Mapping[tuple[str, int], AccuracySnapshot] = field(default_factory=dict)
+    """True labels that came, by model and version."""
+    refused_feedback: Mapping[str, int] = field(default_factory=dict)
+    """Prediction tokens that were refused, by reason."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -97,6 +102,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
     devices: dict[tuple[str, str], float] = {}
+    accuracy: dict[tuple[str, int], AccuracySnapshot] = {}
+    refused_feedback: dict[str, int] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
@@ -104,6 +111,9 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(refused_calls, snapshot.refused_calls)
         add_values(models, snapshot.models)
         add_values(devices, snapshot.devices)
+        add_values(refused_feedback, snapshot.refused_feedback)
+        for model, labels in snapshot.accuracy.items():
+            accuracy[model] = add_accuracy(accuracy[model], labels) if model in accuracy else labels
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -123,6 +133,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         refused_calls,
         models,
         devices,
+        accuracy,
+        refused_feedback,
     )
 
 
@@ -148,4 +160,7 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
         devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
+        # Labels slide out of their window by themselves.
+        accuracy=snapshot.accuracy,
+        refused_feedback=snapshot.refused_feedback,
     )

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
+from inferd_server.feedback.keys import TokenKeys
+from inferd_server.feedback.making import make_intake
+from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
@@ -29,6 +32,7 @@ from inferd_server.rpc.control import (
     SharedMemory,
     control_allowed,
 )
+from inferd_server.rpc.feedback import Feedback
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
@@ -63,6 +67,7 @@ class Endpoint:
     def __init__(
         self,
         settings: Settings,
+        token_keys: TokenKeys,
         transport: Transport,
         models: Models,
         metrics: Metrics,
@@ -78,6 +83,7 @@ class Endpoint:
 
         Args:
             settings: checked.
+            token_keys: of prediction tokens.
             transport: not started.
             models: that are asked for.
             metrics: told of every request.
@@ -102,12 +108,18 @@ class Endpoint:
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
+        # One call after the other, so that the memory of tokens has one connection.
+        self._labels = BlockingThreads(1)
         self._cache = make_cache(settings.cache, clock, time.time)
         self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
-        self.infer = Infer(models, self.regions, telemetry, self._cache)
+        signer = TokenSigner(token_keys, time.time)
+        self.infer = Infer(models, self.regions, telemetry, self._cache, signer)
+        self._feedback = make_intake(
+            settings.feedback, settings.cache, signer, models, metrics, clock
+        )
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )
@@ -134,6 +146,7 @@ class Endpoint:
                     services,
                     self._loads.submit,
                     self._unloads.submit,
+                    self._labels.submit,
                     changes.asking,
                     access,
                     refusals.of_bounds,
@@ -176,6 +189,8 @@ class Endpoint:
             False if a load or an unload still runs after `patience` seconds each.
         """
         self._cache.close()
+        if self._labels.stop(patience):
+            self._feedback.close()
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended
@@ -201,6 +216,7 @@ class Endpoint:
             diagnostics=Diagnostics(changes.logs, self._models),
             releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
             health=self._health,
+            feedback=Feedback(self._feedback),
         )
 
 

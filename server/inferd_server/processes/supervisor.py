@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from inferd_server.address import beside
 from inferd_server.errors import PermissionDenied
+from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
@@ -85,6 +86,9 @@ class Supervisor:
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
             gauges: returns what /metrics tells besides.
+
+        Raises:
+            SettingsError: a key of prediction tokens cannot be had.
         """
         self._gauges = gauges
         self.failure = ""
@@ -143,6 +147,7 @@ class Supervisor:
             self._quarantine,
             self._regions,
             self._plan.replicas,
+            token_keys(self._settings.feedback),
         )
 
     def _events(self) -> Events:

@@ -28,6 +28,7 @@ from inferd_server.transport.call import Metadata
 
 from tests.fakes.asking import FakeCall
 from tests.fakes.engine import FakeEngine
+from tests.fakes.signer import signer
 from tests.server.models.bench import WITHIN, Engines
 from tests.server.serving import arrays, infer_request, rows
 
@@ -104,7 +105,7 @@ def test_the_answer_is_the_new_models_and_nothing_is_kept_for_the_old_one(
         time.time,
         BoundedLog(LOG, time.monotonic),
     )
-    infer = Infer(Replaced(repository, old), RegionTable(), telemetry, cache)
+    infer = Infer(Replaced(repository, old), RegionTable(), telemetry, cache, signer())
     cache.retain({owner_of(old)})
 
     def ask(value: float) -> float:
