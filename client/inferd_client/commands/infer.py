@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--split", action="store_true", help="send rows beyond the model's maximum in further calls"
     )
     parser.add_argument(
-        "--prediction-token", action="store_true", help="ask for a prediction token, for inferd feedback"
+        "--prediction-token", action="store_true", help="ask for what inferd feedback needs"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, values in full")
     parser.add_argument(

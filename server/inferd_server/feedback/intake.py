@@ -44,7 +44,7 @@ class Refusal(StrEnum):
     BAD_LABEL = "BAD_LABEL"
 
 
-class Refused(Exception):
+class RefusedToken(Exception):
     """A token that does not count; its text is a sentence for the caller."""
 
     def __init__(self, reason: Refusal, text: str) -> None:
@@ -119,7 +119,7 @@ class FeedbackIntake:
         Raises:
             ResourceExhausted: more labels come than may.
         """
-        self._admit(sum(len(truth.labels) for truth in truths))
+        self._admit(sum(max(1, len(truth.labels)) for truth in truths))
         judged = [self._judge(truth) for truth in truths]
         new = iter(self._memory.first([j.signed.ident for j in judged if isinstance(j, Judged)]))
         return [
@@ -144,53 +144,55 @@ class FeedbackIntake:
                 retry_after=wait,
             )
 
-    def _judge(self, truth: Truth) -> Judged | Refused:
+    def _judge(self, truth: Truth) -> Judged | RefusedToken:
         try:
             signed = self._read(truth.token)
             handle = self._handle_of(signed.prediction)
             return Judged(signed, labelled_rows(signed.prediction, handle, truth.labels))
-        except Refused as refused:
+        except RefusedToken as refused:
             return refused
         except InvalidInput as error:
             # Its model.yaml names another output by now.
-            return Refused(Refusal.UNKNOWN_MODEL, str(error))
+            return RefusedToken(Refusal.UNKNOWN_MODEL, str(error))
 
     def _read(self, token: str) -> SignedPrediction:
         if len(token) > LONGEST:
-            raise Refused(Refusal.FORGED, "it is longer than any prediction token")
+            raise RefusedToken(Refusal.FORGED, "it is longer than any prediction token")
         try:
             signed = self._signer.read(token)
         except ForgedToken as error:
-            raise Refused(Refusal.FORGED, str(error)) from None
+            raise RefusedToken(Refusal.FORGED, str(error)) from None
         age = self._wall() - signed.made
         if age > self._settings.feedback_max_age_s:
             most = self._settings.feedback_max_age_s
             text = f"the answer is {age:.0f} s old; {most:g} s are allowed (feedback_max_age_s)"
-            raise Refused(Refusal.LATE, text)
+            raise RefusedToken(Refusal.LATE, text)
         return signed
 
     def _handle_of(self, said: Prediction) -> Handle:
         try:
             handle = self._models.resolve(said.model, str(said.version))
-        except NotFound as error:
-            raise Refused(Refusal.UNKNOWN_MODEL, str(error)) from None
+        except NotFound:
+            # Its own words would name other models, to whom may not read.
+            text = f"version {said.version} of model {said.model!r} is not here"
+            raise RefusedToken(Refusal.UNKNOWN_MODEL, text) from None
         except ModelNotReady as error:
-            raise Refused(Refusal.MODEL_NOT_READY, f"{error}; send it again later") from None
+            raise RefusedToken(Refusal.MODEL_NOT_READY, f"{error}; send it again later") from None
         if not same_files(said.digest, short_digest(handle.digest)):
             text = f"version {said.version} of model {said.model!r} has other files by now"
-            raise Refused(Refusal.UNKNOWN_MODEL, text)
+            raise RefusedToken(Refusal.UNKNOWN_MODEL, text)
         return handle
 
     def _count(self, judged: Judged, new: bool) -> Outcome:
         if not new:
             text = "labels came for this token before"
-            return self._refuse(Refused(Refusal.DOUBLED, text))
+            return self._refuse(RefusedToken(Refusal.DOUBLED, text))
         said = judged.signed.prediction
         window = self._metrics.accuracy_of(said.model, said.version, self._window)
         window.add(judged.rows, self._wall())
         return Outcome(len(judged.rows))
 
-    def _refuse(self, refused: Refused) -> Outcome:
+    def _refuse(self, refused: RefusedToken) -> Outcome:
         self._metrics.refused_feedback(refused.reason)
         return Outcome(0, refused.reason, str(refused))
 
@@ -209,11 +211,11 @@ def labelled_rows(said: Prediction, handle: Handle, labels: Sequence[TrueLabel])
         labels: what was true, of each row.
 
     Raises:
-        Refused: they are not one for each row, or one is none of the model's.
+        RefusedToken: they are not one for each row, or one is none of the model's.
     """
     if len(labels) != len(said.classes):
         text = f"{len(labels)} labels came for the {len(said.classes)} rows of the answer"
-        raise Refused(Refusal.BAD_LABEL, text)
+        raise RefusedToken(Refusal.BAD_LABEL, text)
     output = predicting_output(handle.signature, handle.config)
     names = class_names(handle.config.labels.get(output.name, ()))
     most = class_count(output, batched=handle.batched)
@@ -242,17 +244,17 @@ def index_of(label: int | str, indices: Mapping[str, int], most: int | None) -> 
         most: classes that there are; None if that is not known.
 
     Raises:
-        Refused: there is no such class.
+        RefusedToken: there is no such class.
     """
     if isinstance(label, str):
         if label in indices:
             return indices[label]
         known = ", ".join(sorted(indices)[:20])
         cure = f"known are {known}" if known else "model.yaml has no labels: send its index"
-        raise Refused(Refusal.BAD_LABEL, f"no class is called {label!r}; {cure}")
+        raise RefusedToken(Refusal.BAD_LABEL, f"no class is called {label!r}; {cure}")
     if most is not None and not 0 <= label < most:
         text = f"there is no class {label}: the model tells {most} apart, from 0"
-        raise Refused(Refusal.BAD_LABEL, text)
+        raise RefusedToken(Refusal.BAD_LABEL, text)
     return label
 
 
