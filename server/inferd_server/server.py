@@ -27,6 +27,8 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.alerts.watch import make_watch
+from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
@@ -73,7 +75,7 @@ class Server:
             end: called with an error after which an engine can run nothing more.
 
         Raises:
-            SettingsError: a key of prediction tokens cannot be had.
+            SettingsError: a key of prediction tokens, or the file of sinks, cannot be used.
         """
         self._settings = settings
         self._transport = transport
@@ -101,6 +103,9 @@ class Server:
             models.concurrent_loads,
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
+        self._alerts = make_watch(
+            settings.alerts, SnapshotCollector(self._metrics.snapshot).collect, clock
+        )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.endpoint = Endpoint(
             settings,
@@ -111,7 +116,7 @@ class Server:
             self._condition,
             self._judged,
             loader.release_idle,
-            lambda: {**loader.gauges(), **certificates()},
+            lambda: {**loader.gauges(), **certificates(), **self._alerts.gauges()},
             probe,
             lambda now: self._metrics.ready(now.ready),
             clock,
@@ -144,6 +149,7 @@ class Server:
             self._metrics_server.stop()
             raise
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
+        self._alerts.start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -259,6 +265,7 @@ class Server:
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()
         self._metrics_server.stop()
+        self._alerts.stop()
         return closed and ended
 
     def _models_changed(self) -> None:

@@ -110,7 +110,7 @@ class TokenSigner:
 def packed(signed: SignedPrediction) -> bytes:
     """Return a prediction as the bytes that are signed."""
     said, name = signed.prediction, signed.prediction.model.encode()
-    width = next(w for w in WIDTHS if _fits(said.classes, w))
+    width = _width(said.classes)
     header = HEADER.pack(
         FORMAT, signed.ident, signed.made, said.version, said.digest, width, len(name)
     )
@@ -141,9 +141,12 @@ def short_digest(digest: str) -> bytes:
     return bytes.fromhex(digest)[:DIGEST].ljust(DIGEST, b"\0")
 
 
-def _fits(classes: Array, width: int) -> bool:
-    limits = np.iinfo(f"i{width}")
-    return bool(not classes.size or (limits.min <= classes.min() and classes.max() <= limits.max))
+def _width(classes: Array) -> int:
+    """Return the bytes that hold every class."""
+    low, high = (int(classes.min()), int(classes.max())) if classes.size else (0, 0)
+    return next(
+        width for width in WIDTHS if -(1 << 8 * width - 1) <= low and high < 1 << 8 * width - 1
+    )
 
 
 def _mac(key: bytes, body: bytes) -> bytes:

@@ -25,6 +25,8 @@ GAUGES: Mapping[str, str] = {
     "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_store_failed_versions": "Versions that the store wants served, and that do not load",
     "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
+    "inferd_alerts_firing": "Alerts that somebody was told of and that are not over",
+    "inferd_alerts_unsent": "What began or ended and did not arrive at a sink of alerts yet",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""

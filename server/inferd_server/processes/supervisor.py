@@ -14,6 +14,8 @@ from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
+from inferd_server.monitoring.alerts.watch import make_watch
+from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -88,7 +90,7 @@ class Supervisor:
             gauges: returns what /metrics tells besides.
 
         Raises:
-            SettingsError: a key of prediction tokens cannot be had.
+            SettingsError: a key of prediction tokens, or the file of sinks, cannot be used.
         """
         self._gauges = gauges
         self.failure = ""
@@ -120,6 +122,9 @@ class Supervisor:
         self._links = Links(plan.fronts, layout_of(settings.split), plan.workers)
         self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
+        self._alerts = make_watch(
+            settings.alerts, SnapshotCollector(self._totals.metrics).collect, time.monotonic
+        )
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
@@ -189,6 +194,7 @@ class Supervisor:
             listen.metrics_host or beside(listen.host), listen.metrics_port
         )
         self._children.start()
+        self._alerts.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
 
     def drain(self, hurry: threading.Event) -> None:
@@ -218,6 +224,7 @@ class Supervisor:
         answers([child.channel.ask(messages.Stop(0.0)) for child in holders], patience)
         self._children.end(self._vigil.silent)
         self._metrics_server.stop()
+        self._alerts.stop()
         self._ports.close()
 
     def _stop_endpoints(self, grace: float, patience: float) -> None:
@@ -336,7 +343,8 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        processes = {"inferd_processes": 1.0 + len(self._children.everyone()), **self._gauges()}
+        count = 1.0 + len(self._children.everyone())
+        processes = {"inferd_processes": count, **self._gauges(), **self._alerts.gauges()}
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         devices = states_of(

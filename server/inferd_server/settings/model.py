@@ -15,6 +15,7 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
+from inferd_server.settings.alerts import AlertSettings
 from inferd_server.settings.feedback import FeedbackSettings
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.seal import SealSettings
@@ -405,6 +406,7 @@ class Settings(Section):
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
     feedback: FeedbackSettings = FeedbackSettings()
+    alerts: AlertSettings = AlertSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     log: LogSettings = LogSettings()
