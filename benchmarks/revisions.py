@@ -25,7 +25,7 @@ from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
 from benchmarks.overhead import cpu_seconds
-from benchmarks.process import serving
+from benchmarks.process import Serving, serving
 
 CONNECTIONS, OUTSTANDING = 4, 16
 
@@ -58,34 +58,43 @@ def figures(many: Plan, one: Plan, pid: int) -> Figures:
 
 def compare(other: Path, rounds: int, seconds: float, flags: Sequence[str]) -> list[list[Figures]]:
     """Return the figures of every round: of this checkout, then of the other."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image})).SerializeToString()
-    many = Plan("", request, CONNECTIONS * OUTSTANDING, seconds, client="fast")
-    many = replace(many, connections=CONNECTIONS)
-    one = Plan("", request, 1, seconds / 2, client="fast")
-    found: list[list[Figures]] = [[], []]
     with ExitStack() as stack:
         pythons = (sys.executable, str(other / ".venv/bin/python"))
         servers = [
             stack.enter_context(serving(shipped_models(), flags, python=python))
             for python in pythons
         ]
-        for number in range(rounds + 1):
-            for way in (0, 1) if number % 2 else (1, 0):
-                server = servers[way]
-                plans = (replace(plan, address=server.url) for plan in (many, one))
-                seen = figures(*plans, pid=server.pid)
-                if number:  # the first round warms up
-                    found[way].append(seen)
+        return interleaved(servers, rounds, seconds)
+
+
+def interleaved(servers: Sequence[Serving], rounds: int, seconds: float) -> list[list[Figures]]:
+    """Return the figures of every round, by server of the digits model; each is first in turn."""
+    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+    request = build(Request("digits", {"image": image})).SerializeToString()
+    many = Plan("", request, CONNECTIONS * OUTSTANDING, seconds, client="fast")
+    many = replace(many, connections=CONNECTIONS)
+    one = Plan("", request, 1, seconds / 2, client="fast")
+    found: list[list[Figures]] = [[] for _ in servers]
+    ways = range(len(servers))
+    for number in range(rounds + 1):
+        for way in ways if number % 2 else reversed(ways):
+            server = servers[way]
+            plans = (replace(plan, address=server.url) for plan in (many, one))
+            seen = figures(*plans, pid=server.pid)
+            if number:  # the first round warms up
+                found[way].append(seen)
     return found
 
 
-def table(found: Sequence[Sequence[Figures]]) -> str:
-    """Return the medians of both and their ratio, one line for each figure."""
-    lines = ["| figure | this | other | ratio |", "| --- | ---: | ---: | ---: |"]
+def table(found: Sequence[Sequence[Figures]], this: str = "this", other: str = "other") -> str:
+    """Return the medians of both, and that of the ratios of each round, by figure."""
+    lines = [f"| figure | {this} | {other} | ratio |", "| --- | ---: | ---: | ---: |"]
     for name in ("cost_us", "rate", "alone_ms"):
-        this, other = (statistics.median(getattr(f, name) for f in way) for way in found)
-        lines.append(f"| {name} | {this:,.3f} | {other:,.3f} | {this / other:.3f} |")
+        one, two = ([getattr(figures, name) for figures in way] for way in found)
+        # What slows the host for a while slows both of a round.
+        ratio = statistics.median(a / b for a, b in zip(one, two, strict=True))
+        medians = f"{statistics.median(one):,.3f} | {statistics.median(two):,.3f}"
+        lines.append(f"| {name} | {medians} | {ratio:.3f} |")
     return "\n".join(lines)
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import grpc_tools
 from google.protobuf.descriptor_pb2 import (
     FileDescriptorProto,
     FileDescriptorSet,
@@ -42,7 +43,7 @@ from typing import Any
 
 import grpc
 
-from {package} import {module}
+{imports}
 {services}'''
 )
 STUB = '''
@@ -56,8 +57,8 @@ class {service}Stub:
 CALL = """\
         self.{method} = channel.{kind}(
             "/{full_name}/{method}",
-            request_serializer={module}.{request}.SerializeToString,
-            response_deserializer={module}.{response}.FromString,
+            request_serializer={request}.SerializeToString,
+            response_deserializer={response}.FromString,
             _registered_method=True,
         )"""
 SERVICER = '''
@@ -85,9 +86,11 @@ HANDLER = '''
 ENTRY = """\
         "{method}": grpc.{kind}_rpc_method_handler(
             servicer.{method},
-            request_deserializer={module}.{request}.FromString,
-            response_serializer={module}.{response}.SerializeToString,
+            request_deserializer={request}.FromString,
+            response_serializer={response}.SerializeToString,
         ),"""
+WELL_KNOWN = Path(grpc_tools.__file__).parent / "_proto"
+"""Where the .proto files lie that come with protobuf."""
 WIDTH = 60
 """Bytes of a serialised file on each line, before they are escaped."""
 
@@ -98,11 +101,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("out", type=Path)
     given = parser.parse_args(argv)
-    for file in compiled(given.source, given.out):
+    files = compiled(given.source, given.out)
+    homes = {
+        f".{file.package}.{kind.name}": file.name for file in files for kind in file.message_type
+    }
+    for file in files:
         path = given.out / file.name
         write(path.with_name(f"{path.stem}_pb2.py"), messages(file))
         if file.service:
-            write(path.with_name(f"{path.stem}_pb2_grpc.py"), services(file))
+            write(path.with_name(f"{path.stem}_pb2_grpc.py"), services(file, homes))
     return 0
 
 
@@ -114,7 +121,11 @@ def compiled(source: Path, out: Path) -> Sequence[FileDescriptorProto]:
     """
     files = sorted(str(path) for path in source.rglob("*.proto"))
     with tempfile.NamedTemporaryFile() as found:
-        flags = [f"--proto_path={source}", f"--pyi_out={out}", f"--descriptor_set_out={found.name}"]
+        flags = [
+            *(f"--proto_path={folder}" for folder in (source, WELL_KNOWN)),
+            f"--pyi_out={out}",
+            f"--descriptor_set_out={found.name}",
+        ]
         code = protoc.main(["protoc", *flags, *files])
         if code:
             raise SystemExit(code)
@@ -165,25 +176,37 @@ def names(file: FileDescriptorProto) -> Iterator[str]:
         yield from (f"{value.name} = {value.number}" for value in enum.value)
 
 
-def services(file: FileDescriptorProto) -> str:
-    """Return the module of a file's services; their messages are of the same file."""
+def services(file: FileDescriptorProto, homes: Mapping[str, str]) -> str:
+    """Return the module of a file's services; `homes` are the files of messages, by full name."""
+    kinds = [
+        name
+        for service in file.service
+        for each in service.method
+        for name in (each.input_type, each.output_type)
+    ]
+    used = sorted({homes[name] for name in kinds})
     return SERVICES.format(
         name=file.name,
-        package=package_of(file.name),
-        module=module_of(file.name),
-        services="".join(stub(file, each) + servicer(file, each) for each in file.service),
+        imports="\n".join(f"from {package_of(name)} import {module_of(name)}" for name in used),
+        services="".join(
+            stub(file, each, homes) + servicer(file, each, homes) for each in file.service
+        ),
     )
 
 
-def stub(file: FileDescriptorProto, service: ServiceDescriptorProto) -> str:
+def stub(
+    file: FileDescriptorProto, service: ServiceDescriptorProto, homes: Mapping[str, str]
+) -> str:
     """Return the class with which callers call a service."""
-    calls = "\n".join(CALL.format(**facts(file, service, each)) for each in service.method)
+    calls = "\n".join(CALL.format(**facts(file, service, each, homes)) for each in service.method)
     return STUB.format(
         service=service.name, full_name=f"{file.package}.{service.name}", calls=calls
     )
 
 
-def servicer(file: FileDescriptorProto, service: ServiceDescriptorProto) -> str:
+def servicer(
+    file: FileDescriptorProto, service: ServiceDescriptorProto, homes: Mapping[str, str]
+) -> str:
     """Return the class from which servers of grpcio derive, and what adds it to one."""
     handlers = (
         HANDLER.format(
@@ -192,7 +215,7 @@ def servicer(file: FileDescriptorProto, service: ServiceDescriptorProto) -> str:
         )
         for each in service.method
     )
-    entries = (ENTRY.format(**facts(file, service, each)) for each in service.method)
+    entries = (ENTRY.format(**facts(file, service, each, homes)) for each in service.method)
     return SERVICER.format(
         service=service.name,
         full_name=f"{file.package}.{service.name}",
@@ -202,7 +225,10 @@ def servicer(file: FileDescriptorProto, service: ServiceDescriptorProto) -> str:
 
 
 def facts(
-    file: FileDescriptorProto, service: ServiceDescriptorProto, method: MethodDescriptorProto
+    file: FileDescriptorProto,
+    service: ServiceDescriptorProto,
+    method: MethodDescriptorProto,
+    homes: Mapping[str, str],
 ) -> dict[str, str]:
     """Return what the templates say of a method."""
     asked, answered = (
@@ -213,10 +239,14 @@ def facts(
         "full_name": f"{file.package}.{service.name}",
         "method": method.name,
         "kind": f"{asked}_{answered}",
-        "module": module_of(file.name),
-        "request": method.input_type.rpartition(".")[2],
-        "response": method.output_type.rpartition(".")[2],
+        "request": class_of(method.input_type, homes),
+        "response": class_of(method.output_type, homes),
     }
+
+
+def class_of(message: str, homes: Mapping[str, str]) -> str:
+    """Return a message as the module of a service names it."""
+    return f"{module_of(homes[message])}.{message.rpartition('.')[2]}"
 
 
 def package_of(name: str) -> str:

@@ -130,6 +130,31 @@ def rounds() -> ModelProto:
     return model(nodes, [tensor("ROUNDS", "INT64", (1,))], [tensor("OUTPUT0", "INT64", (1,))])
 
 
+def rounds_by_width(times: int) -> ModelProto:
+    """INPUT0 FP32 [batch, width] comes back after so many rounds of nothing for each column."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", [name], [f"next_{name}"]) for name in ("go_on", "state")],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("next_go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_state", TensorProto.FLOAT, None),
+        ],
+    )
+    each = numpy_helper.from_array(np.array([times], np.int64), "each")
+    nodes = [
+        helper.make_node("Shape", ["INPUT0"], ["width"], start=1, end=2),
+        helper.make_node("Mul", ["width", "each"], ["times"]),
+        helper.make_node("Loop", ["times", "", "INPUT0"], ["OUTPUT0"], body=body),
+    ]
+    dims = ("batch", "width")
+    return model(nodes, [tensor("INPUT0", "FP32", dims)], [tensor("OUTPUT0", "FP32", dims)], [each])
+
+
 def strings() -> ModelProto:
     """INPUT0 BYTES [batch, 2] comes back as OUTPUT0 BYTES [batch, 2], unchanged."""
     return identity("BYTES", dims=("batch", 2))

@@ -230,6 +230,16 @@ class AsyncClient:
         """Tell what was true of several answers; say of each token what became of it."""
         return await self._send(feedback.many(pairs), timeout)
 
+    async def drift(
+        self, model: str = "", *, version: str = "", timeout: float | None = None
+    ) -> list[Any]:
+        """Return how requests differ from references, as `inferd drift --json` prints it.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return await self._send(operations.drift(model, version), timeout)
+
     async def _infer(self, request: Request, timeout: float, metadata: Metadata) -> Result:
         operation = operations.infer(request)
         try:

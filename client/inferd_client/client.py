@@ -261,6 +261,16 @@ class Client:
         """Tell what was true of several answers; say of each token what became of it."""
         return self._send(feedback.many(pairs), timeout)
 
+    def drift(
+        self, model: str = "", *, version: str = "", timeout: float | None = None
+    ) -> list[Any]:
+        """Return how requests differ from references, as `inferd drift --json` prints it.
+
+        Raises:
+            Unimplemented: the server is not inferd.
+        """
+        return self._send(operations.drift(model, version), timeout)
+
     @property
     def releases(self) -> Releases:
         """The releases of the store that the server follows."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -122,3 +123,10 @@ def unload(model: str) -> Operation[None]:
 def status() -> Operation[ServerStatus]:
     """Ask for the state of the server, which only inferd itself knows to tell."""
     return Operation("Status", server_pb2.StatusRequest(), readings.status)
+
+
+@sendable
+def drift(model: str, version: str) -> Operation[list[Any]]:
+    """Ask how requests differ from the reference of their model, or with an empty name of all."""
+    asked = server_pb2.DriftRequest(name=model, version=version)
+    return Operation("Drift", asked, lambda answer: json.loads(answer.json))

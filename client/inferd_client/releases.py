@@ -118,6 +118,26 @@ class Releases:
         )
         return self._change("AddRelease", asked)
 
+    def prune(
+        self, names: Sequence[str], last: int | None, days: float | None, apply: bool
+    ) -> Json:
+        """Remove the versions that a rule does not keep, or tell which those would be."""
+        asked = messages.PruneReleasesRequest(
+            names=names, keep_last=last, keep_days=days, apply=apply, by=self._by()
+        )
+        return self._read("PruneReleases", asked, repeatable=False)
+
+    def backup(self, place: str, names: Sequence[str], verify: bool) -> Json:
+        """Have a backup made, in a place that the server allows."""
+        asked = messages.BackupReleasesRequest(
+            place=place, names=names, verify=verify, by=self._by()
+        )
+        return self._read("BackupReleases", asked, repeatable=False)
+
+    def backups(self, place: str) -> Json:
+        """Return the backups in such a place."""
+        return self._read("ListBackups", messages.ListBackupsRequest(place=place))
+
     def _upload(self, digest: str, path: Path) -> None:
         """Send a file, but for what the server has of it already."""
         there = self._part(digest, 0, b"")
@@ -138,8 +158,10 @@ class Releases:
     def _by(self) -> messages.ChangedBy:
         return messages.ChangedBy(who=self.who, why=self.why)
 
-    def _read(self, method: str, asked: Message) -> Json:
-        return self.send(Operation(method, asked, lambda answer: json.loads(answer.json)))
+    def _read(self, method: str, asked: Message, repeatable: bool = True) -> Json:
+        return self.send(
+            Operation(method, asked, lambda answer: json.loads(answer.json), repeatable=repeatable)
+        )
 
     def _change(self, method: str, asked: Message) -> Event:
         event: Event = self.send(Operation(method, asked, read_event, repeatable=False))

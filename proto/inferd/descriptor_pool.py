@@ -10,16 +10,23 @@ from __future__ import annotations
 
 from typing import Any
 
+from google.protobuf import descriptor_pool as default_pool
 from google.protobuf.descriptor import Descriptor, FileDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message_factory import GetMessageClass
 
 POOL = DescriptorPool()
+WELL_KNOWN = "google/protobuf/"
+"""The folder of the files that come with protobuf."""
 
 
 def add_file(serialized: bytes) -> FileDescriptor:
-    """Add a serialised FileDescriptorProto, whose imports are there already."""
+    """Add a serialised FileDescriptorProto, whose imports are there already, or protobuf's own."""
+    for name in FileDescriptorProto.FromString(serialized).dependency:
+        if name.startswith(WELL_KNOWN):
+            POOL.AddSerializedFile(default_pool.Default().FindFileByName(name).serialized_pb)
     file: FileDescriptor = POOL.AddSerializedFile(serialized)
     return file
 

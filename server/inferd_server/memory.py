@@ -23,6 +23,11 @@ def resident_bytes() -> int:
         return 0
 
 
+def own_bytes() -> int:
+    """Return the bytes in memory that no file or other process shares; 0: it is not told."""
+    return _named(text_of(STATUS), "RssAnon:") << 10
+
+
 def peak_bytes() -> int:
     """Return the most bytes that were in memory at a time; 0 where the system does not tell."""
     return _named(text_of(STATUS), "VmHWM:") << 10

@@ -28,11 +28,15 @@ from inferd_server.models.readiness import (
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
 from inferd_server.monitoring.alerts.watch import make_watch
+from inferd_server.monitoring.busy import BusyWindow, ratio
 from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.device_memory import device_memory
+from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
+from inferd_server.processes.policy import wants_gpu
 from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings
 from inferd_server.threads import after
@@ -82,6 +86,7 @@ class Server:
         self._clock = clock
         self._started = clock()
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._draining = threading.Event()
         self._ended = threading.Event()
@@ -107,6 +112,8 @@ class Server:
             settings.alerts, SnapshotCollector(self._metrics.snapshot).collect, clock
         )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
+        self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
+        self._metrics.watch_engines(self.busy.shares)
         self.endpoint = Endpoint(
             settings,
             token_keys(settings.feedback),
@@ -117,10 +124,14 @@ class Server:
             self._judged,
             loader.release_idle,
             lambda: {**loader.gauges(), **certificates(), **self._alerts.gauges()},
+            lambda: ratio(self.busy.shares()),
             probe,
             lambda now: self._metrics.ready(now.ready),
             clock,
+            loader.drift.references,
         )
+        self._judge = judge_of(settings.drift, loader.drift.references, self.endpoint.drift.counts)
+        self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
         self._logs = logs
 
     def start(self) -> tuple[int, int]:
@@ -138,7 +149,13 @@ class Server:
         metrics_port = self._metrics_server.start(
             listen.metrics_host or others, listen.metrics_port
         )
-        changes = Changes(self._repository, self.endpoint.regions, self._logs, own_counters)
+        changes = Changes(
+            self._repository,
+            self.endpoint.regions,
+            self._logs,
+            own_counters,
+            self._judge.look,
+        )
         try:
             port = self.endpoint.start(
                 join_address(listen.host, listen.grpc_port),
@@ -148,8 +165,11 @@ class Server:
         except BaseException:
             self._metrics_server.stop()
             raise
+        self.busy.start()
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
         self._alerts.start()
+        if self._settings.drift.drift_cpu_share:
+            self._judge.start()
         return port, metrics_port
 
     def load(self) -> None:
@@ -261,6 +281,8 @@ class Server:
         """
         self._draining.set()
         self._ended.set()
+        self._judge.stop()
+        self.busy.stop()
         self.endpoint.stop(grace)
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()

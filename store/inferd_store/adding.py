@@ -13,7 +13,15 @@ from inferd_engines.onnx_file import external_names
 
 from inferd_store.errors import Refused
 from inferd_store.objects import CHUNK
-from inferd_store.release import CONFIG_FILE, GOLDEN_FILE, About, Contents, Release, StoredFile
+from inferd_store.release import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    REFERENCE_FILE,
+    About,
+    Contents,
+    Release,
+    StoredFile,
+)
 
 MODEL_FILES = ("model.onnx", "model.ort")
 MOST_FILES = 1000
@@ -34,19 +42,26 @@ class Draft:
         return next(name for name in MODEL_FILES if name in self.files)
 
 
-def draft_of(source: Path, golden: Path | None = None, config: Path | None = None) -> Draft:
+def draft_of(
+    source: Path,
+    golden: Path | None = None,
+    config: Path | None = None,
+    reference: Path | None = None,
+) -> Draft:
     """Find the files of a release.
 
     Args:
         source: a model file, whose weights lie beside it, or the folder of a version.
         golden: inputs and outputs in place of the folder's golden.npz.
         config: in place of the folder's model.yaml.
+        reference: rows that requests are compared with, in place of the folder's reference.npz.
 
     Raises:
         Refused: there is no model, or something that cannot be part of one.
     """
     files = _of_folder(source) if source.is_dir() else _of_file(source)
-    for path, name in ((golden, GOLDEN_FILE), (config, CONFIG_FILE)):
+    given = ((golden, GOLDEN_FILE), (config, CONFIG_FILE), (reference, REFERENCE_FILE))
+    for path, name in given:
         if path is not None:
             files[name] = path
     draft = Draft(files)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 import time
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from inferd.tensors import datatype_of
@@ -23,6 +24,7 @@ from inferd_store.errors import GateClosed, Refused
 from inferd_store.release import (
     CONFIG_FILE,
     GOLDEN_FILE,
+    REFERENCE_FILE,
     Bounds,
     Contents,
     StoredTensor,
@@ -32,6 +34,8 @@ CHECKS = "inferd.release_checks"
 """Group of entry points: functions that read a model.yaml, and return its engine's options."""
 LATENCY = "latency_ms"
 """The metric that is measured on the golden inputs where nobody states it."""
+LEAST_ROWS = 100
+"""Of what requests are compared with."""
 RUNS = 20
 """Of which the median is the latency."""
 
@@ -92,6 +96,29 @@ class Checked:
                 raise Refused(f"the answer {name!r} to the golden inputs is not as it was: {why}")
         return golden
 
+    def check_reference(self) -> None:
+        """See whether requests can be compared with what is there for that.
+
+        Raises:
+            Refused: it is no file of arrays, or its first row is none of the model's.
+        """
+        path = self._model.parent / REFERENCE_FILE
+        if not path.is_file():
+            return
+        signature, arrays = self._engine.signature, read_arrays(path)
+        rows = {len(array) if array.ndim else 0 for array in arrays.values()}
+        if len(rows) != 1 or min(rows) < LEAST_ROWS:
+            raise Refused(f"each array of {path.name} has the same number of rows, {LEAST_ROWS} up")
+        inputs = {
+            one.name: fitting(arrays[one.name][:1], one, "reference")
+            for one in signature.inputs
+            if one.name in arrays
+        }
+        if not inputs:
+            raise Refused(f"{path.name} has no input, such as {signature.inputs[0].name!r}")
+        if all(one.name in inputs or one.shared for one in signature.inputs):
+            self._run(inputs, "reference")
+
     def latency_ms(self, golden: Golden, clock: Callable[[], float] = time.perf_counter) -> float:
         """Return the median milliseconds of a run on the golden inputs."""
         spent = []
@@ -101,12 +128,12 @@ class Checked:
             spent.append(clock() - begun)
         return statistics.median(spent) * 1000
 
-    def _run(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    def _run(self, inputs: Mapping[str, Array], which: str = "golden") -> Mapping[str, Array]:
         rows = max((len(array) for array in inputs.values() if array.ndim), default=1)
         try:
             return self._engine.run(inputs, {}, rows)
         except EngineError as error:
-            raise Refused(f"the model fails on the golden inputs: {error}") from error
+            raise Refused(f"the model fails on the {which} inputs: {error}") from error
 
 
 @contextmanager
@@ -179,11 +206,7 @@ def read_golden(path: Path, signature: Signature) -> Golden:
     Raises:
         Refused: one is missing, or the file is none.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: dict[str, Any] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise Refused(f"{path.name} is no file of arrays: {error}") from error
+    arrays = read_arrays(path)
     missing = [one.name for one in signature.inputs if one.name not in arrays and not one.shared]
     if missing:
         raise Refused(f"{path.name} lacks the input {missing[0]!r}")
@@ -196,7 +219,20 @@ def read_golden(path: Path, signature: Signature) -> Golden:
     return Golden(inputs, outputs)
 
 
-def fitting(array: Array, tensor: Tensor) -> Array:
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read a file of arrays by name.
+
+    Raises:
+        Refused: it is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise Refused(f"{path.name} is no file of arrays: {error}") from error
+
+
+def fitting(array: Array, tensor: Tensor, which: str = "golden") -> Array:
     """Return an array as an input takes it.
 
     Raises:
@@ -204,7 +240,7 @@ def fitting(array: Array, tensor: Tensor) -> Array:
     """
     sizes = zip(array.shape, tensor.shape, strict=False)
     if array.ndim != len(tensor.shape) or any(b not in (None, a) for a, b in sizes):
-        raise Refused(f"the golden input {tensor.name!r} has shape {list(array.shape)}")
+        raise Refused(f"the {which} input {tensor.name!r} has shape {list(array.shape)}")
     if tensor.dtype == object:
         texts = [str(one).encode() if isinstance(one, str) else bytes(one) for one in array.flat]
         return np.array(texts, object).reshape(array.shape)

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from inferd_store.errors import Damaged
 from inferd_store.release import FORMAT, packed, unpacked
 
+RECENT_S = 86400.0
+"""Seconds for which a lease is kept that has ended: until then its versions count as served."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from uuid import uuid4
 
 from inferd_store.errors import Conflict, NotAStore, NotThere, ReadOnly, StoreError, StoreFull
-from inferd_store.objects import ABSENT, ANY, CHUNK, Entry, Found, Progress
+from inferd_store.objects import ABSENT, ANY, CHUNK, Entry, Found
 
 LOCK = ".lock"
 """Held while an object is compared and replaced; the kernel lets go of it if its process dies."""
@@ -56,17 +56,14 @@ class LocalObjects:
             finally:
                 written.unlink(missing_ok=True)
 
-    def upload(self, key: str, source: Path, progress: Progress) -> None:
-        """Write a large object from a file; it is there once it is whole."""
+    def write(self, key: str, parts: Iterator[bytes]) -> None:
+        """Write a large object; it is there once it is whole."""
 
-        def copy(file: BinaryIO) -> None:
-            with source.open("rb") as given:
-                while part := given.read(CHUNK):
-                    file.write(part)
-                    progress(len(part))
+        def fill(file: BinaryIO) -> None:
+            file.writelines(parts)
 
         with self._writing():
-            written = self._write(copy)
+            written = self._write(fill)
             try:
                 self._place(written, key)
             finally:
@@ -182,10 +179,10 @@ class LocalObjects:
 def told(folder: Path, error: OSError) -> StoreError:
     """Return what an error of writing means for people."""
     if error.errno in NO_ROOM:
-        return StoreFull(f"there is no room left for the store {folder}: nothing was changed")
+        return StoreFull(f"there is no room left in {folder}: nothing was changed")
     if error.errno in NO_WRITING:
-        return ReadOnly(f"the store {folder} cannot be written: {error.strerror}")
-    return StoreError(f"the store {folder} cannot be written: {error.strerror}")
+        return ReadOnly(f"{folder} cannot be written: {error.strerror}")
+    return StoreError(f"{folder} cannot be written: {error.strerror}")
 
 
 def etag_of(status: os.stat_result) -> str:

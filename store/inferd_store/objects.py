@@ -7,8 +7,26 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias
 
+from inferd_store.errors import Conflict, NotAStore, StoreError
+from inferd_store.release import FORMAT, packed
+
 Progress: TypeAlias = Callable[[int], None]
 """Gets the bytes that were moved since it was called last."""
+
+
+def nothing(_: int) -> None:
+    """Show no progress."""
+
+
+class Watch(NamedTuple):
+    """Whoever watches a long transfer."""
+
+    moved: Progress = nothing
+    expected: Progress = nothing
+    """Gets bytes that are going to be moved besides those it was told of."""
+
+
+UNWATCHED = Watch()
 ABSENT = ""
 """The etag of an object that is not there."""
 ANY = "*"
@@ -65,8 +83,13 @@ class Objects(Protocol):
             Conflict: the object is another one now.
         """
 
-    def upload(self, key: str, source: Path, progress: Progress) -> None:
-        """Write a large object from a file; it is there once it is whole."""
+    def write(self, key: str, parts: Iterator[bytes]) -> None:
+        """Write a large object, in place of whatever is there; it is there once it is whole.
+
+        Args:
+            key: of the object.
+            parts: of its content; what they raise is raised, and nothing is written.
+        """
 
     def read(self, key: str, start: int) -> Iterator[bytes]:
         """Return the content from a byte on, in parts.
@@ -91,6 +114,21 @@ class Objects(Protocol):
         """Return where an object lies as a file of this host; None where it lies elsewhere."""
 
 
+def parts_of(file: Path, progress: Progress) -> Iterator[bytes]:
+    """Return the content of a file of this host in parts, and tell of each.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    try:
+        with file.open("rb") as given:
+            while part := given.read(CHUNK):
+                yield part
+                progress(len(part))
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from error
+
+
 def is_url(address: str) -> bool:
     """True for the address of object storage."""
     return bool(URL.match(address))
@@ -110,3 +148,29 @@ def open_objects(address: str) -> Objects:
     from inferd_store.local import LocalObjects
 
     return LocalObjects(Path(address))
+
+
+def begin(objects: Objects, marker: str, what: str) -> None:
+    """Write what marks a place, where nothing else is.
+
+    Args:
+        objects: of the place.
+        marker: the key of what marks it.
+        what: it becomes, as people call it.
+
+    Raises:
+        NotAStore: something else is there.
+    """
+    folder = objects.path("")
+    if folder is not None and folder.exists():
+        if not folder.is_dir():
+            raise NotAStore(f"{folder} is a file; the folder of a {what} was expected")
+        if any(not path.name.startswith(".") and path.name != "tmp" for path in folder.iterdir()):
+            raise NotAStore(
+                f"{folder} is no {what}, and there is something in it; give an empty or new folder"
+            )
+    try:
+        objects.put(marker, packed({"format": FORMAT}), ABSENT)
+    except Conflict:
+        # Somebody else did just then.
+        return

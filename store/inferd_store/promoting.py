@@ -12,10 +12,10 @@ from pathlib import Path
 from inferd_store.adding import MODEL_FILES, Draft, Sources
 from inferd_store.checking import LATENCY, both, check_bounds, opened
 from inferd_store.errors import GateClosed, Refused
-from inferd_store.objects import Progress
+from inferd_store.objects import Progress, nothing
 from inferd_store.record import Event, Label, check_name
 from inferd_store.release import About, Bounds, Release
-from inferd_store.store import By, Store, nothing, timestamp
+from inferd_store.store import By, Store, timestamp
 from inferd_store.transfer import fetch
 
 
@@ -37,6 +37,7 @@ def checked(
     sources = Sources(draft)
     with _linked(draft) as folder, opened(folder, draft.model) as model:
         model.check_golden(about.tolerance)
+        model.check_reference()
         contents = model.contents()
     sources.check()
     return sources.release(contents, about, timestamp(clock())), sources

@@ -7,7 +7,7 @@ can be tried again on what is there by then.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -53,9 +53,10 @@ class Event:
     time: str
     who: str
     what: str
-    """add, remove, label, promote, rollback or unlabel."""
+    """add, remove, label, promote, rollback, unlabel or restore."""
     model: str
     version: int
+    """0: it is about all of them."""
     label: str = ""
     before: int = 0
     """The version that the label was at; 0: none."""
@@ -173,12 +174,78 @@ class Record:
         self.label(name)
         return replace(self, labels={n: one for n, one in self.labels.items() if n != name})
 
-    def told_of(self, event: Event) -> tuple[Record, Event, tuple[Event, ...]]:
-        """Return the record with an event more, that event, and those that the record lets go."""
+    def told_of(self, event: Event) -> tuple[Record, Event]:
+        """Return the record with an event more, and that event."""
         numbered = replace(event, sequence=self.sequence + 1)
         events = (*self.events, numbered)
-        kept, old = events[-KEPT_EVENTS:], events[:-KEPT_EVENTS]
-        return replace(self, events=kept, sequence=numbered.sequence), numbered, old
+        return replace(self, events=events, sequence=numbered.sequence), numbered
+
+    def shortened(self) -> tuple[Record, tuple[Event, ...]]:
+        """Return the record with its latest events alone, and those that it lets go."""
+        kept, old = self.events[-KEPT_EVENTS:], self.events[:-KEPT_EVENTS]
+        return replace(self, events=kept), old
+
+    def alike(self, given: Record) -> bool:
+        """True if versions and labels are as a backup has them."""
+        at, there = (
+            {name: label.version for name, label in one.labels.items()} for one in (self, given)
+        )
+        same = self.versions == given.versions and at == there
+        return same and self.next_version >= given.next_version
+
+    def check_replaceable(self, given: Record, force: bool) -> None:
+        """See that a backup's record may take this one's place.
+
+        Raises:
+            Refused: it may not.
+        """
+        for number in sorted(self.versions.keys() & given.versions.keys()):
+            if self.versions[number].manifest != given.versions[number].manifest:
+                raise Refused(
+                    f"version {number} of model {self.name!r} in the store is another one than in "
+                    "the backup, and a number stands for one content: restore into an empty "
+                    "store, or remove that version first"
+                )
+        if not force:
+            raise Refused(
+                f"model {self.name!r} is not as the backup has it: the store has versions "
+                f"{self.told()} and labels {self.told_labels()}, the backup {given.told()} and "
+                f"{given.told_labels()}; --force replaces what is there"
+            )
+
+    def told_labels(self) -> str:
+        """Return the labels as a sentence lists them."""
+        at = (f"{name}={label.version}" for name, label in sorted(self.labels.items()))
+        return ", ".join(at) or "none"
+
+    def restored(self, given: Record, told: Mapping[int, Event], events: Sequence[Event]) -> Record:
+        """Return the record as a backup has it; no event that was told is lost.
+
+        Args:
+            given: of the backup.
+            told: all events of the store, by their numbers.
+            events: all of the backup.
+        """
+        ids = {event.id for event in told.values()}
+        last = max(told, default=0)
+        new = [event for event in events if event.id not in ids]
+        numbered = tuple(replace(one, sequence=last + n) for n, one in enumerate(new, 1))
+        labels = {
+            # Whoever saw one of them before moves neither.
+            name: replace(label, moves=max(label.moves, self._moves(name)) + 1)
+            for name, label in given.labels.items()
+        }
+        return Record(
+            self.name,
+            given.versions,
+            labels,
+            (*self.events, *numbered),
+            max(self.next_version, given.next_version),
+            last + len(numbered),
+        )
+
+    def _moves(self, name: str) -> int:
+        return self.labels.get(name, Label(0)).moves
 
     def packed(self) -> bytes:
         """Return the bytes of the record's object."""
@@ -228,6 +295,24 @@ def read_event(data: bytes) -> Event:
         return Event(**document)
     except TypeError as error:
         raise Damaged(f"an event of the audit log is damaged: {error}") from error
+
+
+def packed_events(events: Sequence[Event]) -> bytes:
+    """Return the bytes of a part of an audit log."""
+    return packed({"format": FORMAT, "events": [asdict(event) for event in events]})
+
+
+def read_events(data: bytes) -> list[Event]:
+    """Read a part of an audit log.
+
+    Raises:
+        Damaged: it is none.
+    """
+    document = unpacked(data, "a part of the audit log")
+    try:
+        return [Event(**one) for one in document["events"]]
+    except (KeyError, TypeError) as error:
+        raise Damaged(f"a part of the audit log is damaged: {error}") from error
 
 
 def packed_event(event: Event) -> bytes:

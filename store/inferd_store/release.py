@@ -15,6 +15,8 @@ FORMAT = 1
 CONFIG_FILE = "model.yaml"
 GOLDEN_FILE = "golden.npz"
 """Inputs, and the outputs that a release gave for them when it was added."""
+REFERENCE_FILE = "reference.npz"
+"""Inputs, and outputs perhaps, that requests are compared with: docs/drift.md."""
 Json: TypeAlias = Any
 Bounds: TypeAlias = Mapping[str, tuple[float | None, float | None]]
 """The least and the most that metrics may be, by name."""
@@ -155,9 +157,19 @@ def _file(one: Json) -> StoredFile:
     path = PurePosixPath(file.path)
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise ValueError(f"a file is said to be at {file.path}")
-    if len(file.digest) != 64 or set(file.digest) - set("0123456789abcdef"):
-        raise ValueError(f"{file.digest} is no digest")
+    check_digest(file.digest)
     return file
+
+
+def check_digest(text: str) -> str:
+    """Return a SHA-256 in hexadecimal digits.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if len(text) != 64 or set(text) - set("0123456789abcdef"):
+        raise ValueError(f"{text} is no digest")
+    return text
 
 
 def _contents(one: Json) -> Contents:

@@ -6,11 +6,11 @@ Credentials come from the environment, as each provider's own tools take them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from inferd_store.errors import (
     AccessDenied,
@@ -22,7 +22,7 @@ from inferd_store.errors import (
     StoreFull,
     Unreachable,
 )
-from inferd_store.objects import ABSENT, ANY, CHUNK, Entry, Found, Progress
+from inferd_store.objects import ABSENT, ANY, CHUNK, Entry, Found
 
 SCHEMES = ("s3", "gs", "az", "azure", "abfs", "abfss")
 TIMEOUT = timedelta(seconds=30)
@@ -92,10 +92,10 @@ class RemoteObjects:
         with self._telling(key, changing=True):
             self._api.put(self._store, key, data, mode=mode, use_multipart=False)
 
-    def upload(self, key: str, source: Path, progress: Progress) -> None:
-        """Write a large object from a file; it is there once it is whole."""
-        with source.open("rb") as file, self._telling(key, changing=True):
-            self._api.put(self._store, key, parts_of(file, progress))
+    def write(self, key: str, parts: Iterator[bytes]) -> None:
+        """Write a large object; it is there once it is whole."""
+        with self._telling(key, changing=True):
+            self._api.put(self._store, key, ahead(parts))
 
     def read(self, key: str, start: int) -> Iterator[bytes]:
         """Return the content from a byte on, in parts."""
@@ -186,11 +186,16 @@ def entry_of(meta: Any) -> Entry:
     return Entry(str(meta["path"]), str(meta["e_tag"] or ""), int(meta["size"]), modified)
 
 
-def parts_of(file: BinaryIO, progress: Progress) -> Iterator[bytes]:
-    """Return the content of a file in parts, and tell of each."""
-    for part in iter(partial(file.read, CHUNK), b""):
-        yield part
-        progress(len(part))
+def ahead(parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Return parts that another thread asks for, one ahead.
+
+    They may come from object storage, which cannot be asked by a thread that writes to it.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, parts, None)
+        while (part := coming.result()) is not None:
+            coming = pool.submit(next, parts, None)
+            yield part
 
 
 def brief(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """A store of models: releases, labels and the audit log, over objects.
 
 inferd-store.json             marks the store, and tells its format
-blobs/sha256/<digest>         files and manifests; they never change
+blobs/, drafts/               files and manifests, which never change (blobs.py)
 models/<name>.json            the record of a model, the one object that its changes replace
 audit/<name>/<sequence>.json  every event, once and for all
 leases/<server>.json          what servers use, for as long as they say so
@@ -12,16 +12,27 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
+from inferd_store.blobs import BLOBS, Blobs
 from inferd_store.errors import Conflict, InUse, NotAStore, NotThere, StoreError
-from inferd_store.lease import Lease, holders, read_lease
-from inferd_store.local import LocalObjects
-from inferd_store.objects import ABSENT, ANY, Entry, Objects, Progress, open_objects
+from inferd_store.lease import RECENT_S, Lease, holders, read_lease
+from inferd_store.objects import (
+    ABSENT,
+    ANY,
+    Entry,
+    Objects,
+    Progress,
+    begin,
+    nothing,
+    open_objects,
+    parts_of,
+)
 from inferd_store.record import (
     Event,
     Label,
@@ -32,19 +43,13 @@ from inferd_store.record import (
     read_event,
     read_record,
 )
-from inferd_store.release import FORMAT, Release, StoredFile, digest_of, packed, read_release
+from inferd_store.release import Release, StoredFile, digest_of, read_release
 
 MARKER = "inferd-store.json"
-MODELS, BLOBS, AUDIT, LEASES = "models/", "blobs/sha256/", "audit/", "leases/"
+MODELS, AUDIT, LEASES = "models/", "audit/", "leases/"
 MOST_TRIES = 200
 """Of one change, while others change the same model."""
-KEPT_S = 3600.0
-"""Seconds for which a blob is kept that nothing refers to: somebody may be adding a release."""
 Change: TypeAlias = Callable[[Record], tuple[Record, Event]]
-
-
-def nothing(_: int) -> None:
-    """Show no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,7 @@ class Store:
             sleep: waits before a change is tried again.
         """
         self.objects = objects
+        self.blobs = Blobs(objects, clock)
         self._clock = clock
         self._sleep = sleep
 
@@ -143,35 +149,69 @@ class Store:
             unchanged: called before the release becomes visible; raises if a source changed.
         """
         check_name(name)
-        if release.about.parents:
-            # Nobody can have made it from what there never was.
-            last = self.record(name).next_version
-            if wrong := [parent for parent in release.about.parents if not 0 < parent < last]:
-                raise NotThere(f"model {name!r} never had a version {wrong[0]}, named as a parent")
-        for file, path in sources:
-            self._send(BLOBS + file.digest, path, progress)
+        self._check_parents(name, release.about.parents)
         manifest = release.packed()
-        digest = digest_of(manifest)
-        self.objects.put(BLOBS + digest, manifest, ANY)
-        unchanged()
         about = release.about
-        version = Version(digest, release.time, about.author, about.tags)
+        version = Version(digest_of(manifest), release.time, about.author, about.tags)
 
         def change(record: Record) -> tuple[Record, Event]:
             following, number = record.added(version)
             return following, self._event(by, "add", name, number)
 
-        return self._change(name, change, new=True)
+        with self.blobs.drafted({version.manifest, *(file.digest for file, _ in sources)}) as renew:
+            for file, path in sources:
+                self.blobs.send(file, parts_of(path, progress), progress)
+                renew()
+            self.blobs.put(manifest)
+            self.blobs.confirm(file for file, _ in sources)
+            unchanged()
+            return self._change(name, change, new=True)
 
-    def _send(self, key: str, path: Path, progress: Progress) -> None:
-        there = self.objects.look(key)
-        if there is not None and there.size == path.stat().st_size:
-            # Young enough for nobody to delete it before the release refers to it.
-            young = there.modified > self._clock() - KEPT_S / 2
-            if young or self.objects.freshen(key):
-                progress(there.size)
-                return
-        self.objects.upload(key, path, progress)
+    def _check_parents(self, name: str, parents: Sequence[int]) -> None:
+        if parents:
+            # Nobody can have made it from what there never was.
+            last = self.record(name).next_version
+            if wrong := [parent for parent in parents if not 0 < parent < last]:
+                raise NotThere(f"model {name!r} never had a version {wrong[0]}, named as a parent")
+
+    def known(self, name: str) -> Record | None:
+        """Return what is known of a model; None: nothing is."""
+        try:
+            return self.record(name)
+        except NotThere:
+            return None
+
+    def adopt(self, given: Record, events: Sequence[Event], by: By, force: bool) -> Event:
+        """Take a model's record from a backup, of which every content is there.
+
+        Args:
+            given: the record.
+            events: of the model, all of them.
+            by: who restores it.
+            force: in the place of another one.
+
+        Raises:
+            Refused: there is another one, which may not be replaced.
+        """
+        name = given.name
+
+        def change(record: Record) -> tuple[Record, Event]:
+            if record.sequence:
+                record.check_replaceable(given, force)
+            restored = record.restored(given, self._told(record), events)
+            return restored, self._event(by, "restore", name, 0)
+
+        event = self._change(name, change, new=True, many=True)
+        self._shorten(name)
+        return event
+
+    def _shorten(self, name: str) -> None:
+        """Write the events of a record into the audit log, and keep the latest alone."""
+        # The record has all of them as long as that was not done.
+        with suppress(StoreError):
+            record, etag = self._current(name, new=False)
+            self._keep(record.events)
+            self.objects.put(key_of(name), record.shortened()[0].packed(), etag)
 
     def move(
         self,
@@ -236,8 +276,14 @@ class Store:
 
         return self._change(name, change)
 
-    def remove(self, name: str, version: str, by: By) -> Event:
+    def remove(self, name: str, version: str, by: By, prune: bool = True) -> Event:
         """Remove a version that no label and no server uses.
+
+        Args:
+            name: of the model.
+            version: its number, "@label" or "latest".
+            by: who removes it.
+            prune: delete contents that nothing refers to any more, too.
 
         Raises:
             InUse: a server uses it.
@@ -253,27 +299,19 @@ class Store:
             return without, self._event(by, "remove", name, number)
 
         event = self._change(name, change)
-        self.prune()
+        if prune:
+            self.prune()
         return event
 
     def prune(self) -> int:
-        """Delete blobs that nothing refers to any more; return how many those were."""
-        used = self._used()
-        old = self._clock() - KEPT_S
-        gone = [
-            entry
-            for entry in self.objects.list(BLOBS)
-            if entry.modified < old and entry.key.removeprefix(BLOBS) not in used
-        ]
-        for entry in gone:
-            self.objects.delete(entry.key)
-        for lease in self._expired(old):
+        """Delete contents that nothing refers to any more; return how many those were."""
+        gone = self.blobs.sweep(self.used)
+        for lease in self._expired(self._clock() - RECENT_S):
             self.objects.delete(lease)
-        if isinstance(self.objects, LocalObjects):
-            self.objects.sweep(self._clock())
-        return len(gone)
+        return gone
 
-    def _used(self) -> set[str]:
+    def used(self) -> set[str]:
+        """Return the digests of everything that a version refers to."""
         used: set[str] = set()
         for entry in self.heads():
             for version in self.record(name_of(entry.key)).versions.values():
@@ -287,29 +325,29 @@ class Store:
         Raises:
             NotThere: no such model.
         """
-        if name:
-            records = [self.record(name)]
-        else:
-            records = [self.record(name_of(entry.key)) for entry in self.heads()]
-        found: dict[tuple[str, int], Event] = {}
-        prefix = f"{AUDIT}{name}/" if name else AUDIT
-        for entry in self.objects.list(prefix):
+        names = [name] if name else [name_of(entry.key) for entry in self.heads()]
+        found = [event for one in names for event in self.events(self.record(one))]
+        return sorted(found, key=lambda event: (event.time, event.model, event.sequence))
+
+    def events(self, record: Record) -> list[Event]:
+        """Return all events of a model up to those of its record, by their numbers."""
+        found = self._told(record)
+        return [found[number] for number in sorted(found) if number <= record.sequence]
+
+    def _told(self, record: Record) -> dict[int, Event]:
+        found: dict[int, Event] = {}
+        for entry in self.objects.list(f"{AUDIT}{record.name}/"):
             event = read_event(self.objects.get(entry.key).data)
-            found[event.model, event.sequence] = event
+            found[event.sequence] = event
         # Those whose own object was not written any more, because a process died just then.
-        found |= {(e.model, e.sequence): e for record in records for e in record.events}
-        return sorted(found.values(), key=lambda event: (event.time, event.model, event.sequence))
+        return found | {event.sequence: event for event in record.events}
 
     def lease(self, lease: Lease) -> None:
         """Tell what a server uses."""
         self.objects.put(f"{LEASES}{lease.server}.json", lease.packed(), ANY)
 
-    def end_lease(self, server: str) -> None:
-        """Tell that a server uses nothing any more."""
-        self.objects.delete(f"{LEASES}{server}.json")
-
     def leases(self) -> list[Lease]:
-        """Return what servers say that they use."""
+        """Return what servers say that they use, or did within the last day."""
         found = []
         for entry in self.objects.list(LEASES):
             try:
@@ -328,27 +366,40 @@ class Store:
         when = timestamp(self._clock())
         return Event(uuid4().hex, when, by.who, what, name, version, label, before, by.why)
 
-    def _change(self, name: str, change: Change, new: bool = False) -> Event:
-        """Change the record of a model, on whatever is there by then; return the event."""
+    def _change(self, name: str, change: Change, new: bool = False, many: bool = False) -> Event:
+        """Change the record of a model, on whatever is there by then; return the event.
+
+        Args:
+            name: of the model.
+            change: from the record to the next one.
+            new: there may be none.
+            many: events came with it that nobody may see before it is made.
+        """
         ids: set[str] = set()
         for attempt in range(MOST_TRIES):
             record, etag = self._current(name, new)
             # The answer to a change that was made may have been lost on its way.
             done = next((event for event in record.events if event.id in ids), None)
             if done is None:
-                following, event = change(record)
-                following, event, old = following.told_of(event)
-                ids.add(event.id)
-                self._keep(old)
+                following, done = self._next(record, change, many)
+                ids.add(done.id)
                 try:
                     self.objects.put(key_of(name), following.packed(), etag)
                 except Conflict:
                     self._sleep(random.uniform(0, min(0.5, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311 nobody must not guess it
                     continue
-                done = event
-            self._keep_own(done)
+            if not many:
+                self._keep_own(done)
             return done
         raise Conflict(f"model {name!r} is changed by others all the time; nothing was done")
+
+    def _next(self, record: Record, change: Change, many: bool) -> tuple[Record, Event]:
+        following, event = change(record)
+        following, event = following.told_of(event)
+        if not many:
+            following, old = following.shortened()
+            self._keep(old)
+        return following, event
 
     def _current(self, name: str, new: bool) -> tuple[Record, str]:
         check_name(name)
@@ -418,24 +469,8 @@ def open_store(address: str, create: bool = False) -> Store:
             raise NotAStore(
                 f"{address} is no store of models; `inferd models add` makes one where nothing is"
             ) from error
-        _create(objects)
+        begin(objects, MARKER, "store")
     return Store(objects)
-
-
-def _create(objects: Objects) -> None:
-    folder = objects.path("")
-    if folder is not None and folder.exists():
-        if not folder.is_dir():
-            raise NotAStore(f"{folder} is a file; the folder of a store was expected")
-        if any(not path.name.startswith(".") and path.name != "tmp" for path in folder.iterdir()):
-            raise NotAStore(
-                f"{folder} is no store, and there is something in it; give an empty or new folder"
-            )
-    try:
-        objects.put(MARKER, packed({"format": FORMAT}), ABSENT)
-    except Conflict:
-        # Somebody else did just then.
-        return
 
 
 __all__ = ["By", "Store", "is_store", "open_store"]

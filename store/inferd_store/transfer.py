@@ -6,22 +6,18 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from inferd_store.errors import Damaged, StoreFull, Unreachable
-from inferd_store.objects import CHUNK, Objects, Progress
+from inferd_store.objects import CHUNK, Objects, Progress, nothing
 from inferd_store.release import StoredFile
 
 PARTIAL = ".part"
 TRIES = 5
 """In a row, in which nothing more came."""
 PAUSE_S = 0.2
-
-
-def nothing(_: int) -> None:
-    """Show no progress."""
 
 
 def fetch(
@@ -76,30 +72,52 @@ def _fill(
     if out.tell() > file.size:
         out.truncate(0)
     progress(out.tell())
-    tries = 0
-    while out.tell() < file.size:
-        before = out.tell()
-        try:
-            _more(objects, file, out, progress)
-        except Unreachable:
-            tries = 0 if out.tell() > before else tries + 1
-            if tries >= TRIES:
-                raise
-            sleep(PAUSE_S * 2**tries)
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def _more(objects: Objects, file: StoredFile, out: BinaryIO, progress: Progress) -> None:
-    for part in objects.read(f"blobs/sha256/{file.digest}", out.tell()):
+    for part in read_on(objects, f"blobs/sha256/{file.digest}", out.tell(), file.size, sleep):
         out.write(part)
         progress(len(part))
-        if out.tell() > file.size:
-            break
     if out.tell() != file.size:
         got = out.tell()
         out.truncate(0)
         raise Damaged(f"{file.path} has {got} bytes in {objects.address}, not {file.size}")
+    out.flush()
+    os.fsync(out.fileno())
+
+
+def read_on(
+    objects: Objects,
+    key: str,
+    start: int,
+    size: int,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[bytes]:
+    """Return an object's content from a byte on; it goes on where it was when it is cut off.
+
+    Args:
+        objects: that have it.
+        key: of the object.
+        start: the first byte.
+        size: of the object; of one that is larger, a little more than that comes.
+        sleep: waits before it goes on.
+
+    Raises:
+        StoreError: it cannot be had.
+    """
+    at, tries = start, 0
+    while at < size:
+        before = at
+        try:
+            for part in objects.read(key, at):
+                at += len(part)
+                yield part
+                if at > size:
+                    return
+        except Unreachable:
+            tries = 0 if at > before else tries + 1
+            if tries >= TRIES:
+                raise
+            sleep(PAUSE_S * 2**tries)
+        else:
+            return
 
 
 def digest_of_file(path: Path) -> str:

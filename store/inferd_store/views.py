@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from inferd_store.errors import NotThere
+from inferd_store.backup import Backup
+from inferd_store.backups import Backups
+from inferd_store.errors import Damaged, NotThere
 from inferd_store.record import Record
 from inferd_store.release import Json, difference
 from inferd_store.store import Store
@@ -77,3 +79,31 @@ def log(store: Store, name: str = "") -> list[Json]:
         NotThere: no such model.
     """
     return [asdict(event) for event in store.log(name)]
+
+
+def backups(place: Backups) -> list[Json]:
+    """Return every backup of a place, the oldest first; of a damaged one why it is."""
+    found = []
+    for name in place.names():
+        try:
+            found.append(backup(name, place.read(name)))
+        except Damaged as error:
+            found.append({"name": name, "damaged": str(error)})
+    return found
+
+
+def backup(name: str, made: Backup) -> Json:
+    """Return a backup with what it has."""
+    return {
+        "name": name,
+        "time": made.time,
+        "who": made.who,
+        "why": made.why,
+        "store": made.store,
+        "asked": list(made.asked),
+        "models": {
+            model: {"versions": list(saved.versions), "labels": dict(saved.labels)}
+            for model, saved in made.models.items()
+        },
+        "size": made.size,
+    }

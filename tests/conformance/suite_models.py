@@ -69,6 +69,7 @@ def suite_models(root: Path, *, quick: bool) -> Path:
         "all": "versions: all",
         "specific_1": "versions: [1]",
         "specific_1_3": "versions: [1, 3]",
+        "latest_2": "versions: latest:2",
     }
     every |= {name: models.scale(2.0) for name in ("scale", "cached", "counted_unloaded")}
     every["texts"] = models.identity("BYTES", dims=("batch", 4))

@@ -16,6 +16,7 @@ from inferd_server.cache.making import make_cache
 from inferd_server.errors import InferdError, InvalidInput, NotFound
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.entries import Entries, ModelEntry, State
@@ -105,7 +106,9 @@ class Front:
             BoundedLog(LOG, lambda: 0.0),
         )
         cache = make_cache(CacheSettings(), telemetry.clock, telemetry.wall)
-        self._infer = Infer(entries, RegionTable(), telemetry, cache, signer())
+        regions = RegionTable()
+        sampling = Sampling(None, 0.0, regions, telemetry.clock, telemetry.wall, telemetry.clock)
+        self._infer = Infer(entries, regions, telemetry, cache, signer(), sampling)
 
     def answer(self, message: bytes) -> bytes | InferdError:
         """Return the one answer to a message; no row may be held after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,12 @@ from inferd_seal.folder import alone_in, rotate, seal_folder, seal_of
 from inferd_seal.reader import Trust, VersionReader, verify_folder
 from inferd_seal.signature import read_private_key, read_public_key
 
+from tests.killing import NEVER
+
 from .sealing import Keys, make_keys, plain_folder
 
+MANY = 100
+"""Times that a command is killed."""
 ROOT = Path(__file__).parents[2]
 CLI = ROOT / ".tools/model-signing/bin/python"
 
@@ -68,34 +73,76 @@ def test_two_commands_do_not_seal_one_model_at_a_time(keys: Keys, tmp_path: Path
     keys.seal(folder)
 
 
-@pytest.mark.slow
+def test_an_older_sealing_of_a_version_is_refused_once_its_key_or_signer_is_gone(
+    keys: Keys, tmp_path: Path
+) -> None:
+    older = keys.seal(plain_folder(tmp_path / "older", content=b"older"))
+    newer = plain_folder(tmp_path / "newer", content=b"newer")
+    other = make_keys(tmp_path, "other-")
+    other.seal(newer)
+    # With both it is whole, and nothing in it tells of the other.
+    signers = (*keys.trust.signers, *other.trust.signers)
+    both = Trust((keys.key, other.key), signers, "sealed")
+    assert (content(older, both), content(newer, both)) == (b"older", b"newer")
+    with pytest.raises(errors.WrongKey):
+        content(older, Trust((other.key,), signers, "sealed"))
+    with pytest.raises(errors.WrongSigner):
+        content(older, Trust((keys.key, other.key), other.trust.signers, "sealed"))
+
+
+def run(words: list[str], line: int) -> subprocess.CompletedProcess[str]:
+    """Run `inferd models` until a line of the package's own code."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.seal.commanding", str(line), *words],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
+def kill(keys: Keys, folder: Path, command: str, times: int) -> None:
+    """Kill a command at random lines; each time all of a version is there, sealed or not."""
+    other, chance = make_keys(folder, "other-"), random.Random(command)
+    whole = plain_folder(folder / "whole", content=bytes(3 << 20))
+    before = (whole / "model.onnx").read_bytes()
+    both, ends = Trust((keys.key, other.key)), set()
+    words = ["--key", keys.key]
+    if command == "rotate":
+        keys.seal(whole)
+        words += ["--new-key", other.key]
+
+    def copied(name: str) -> Path:
+        # As the folder of the same model, which a seal is bound to.
+        return Path(shutil.copytree(whole, folder / name / whole.parent.name / whole.name))
+
+    lines = int(run([command, str(copied("first")), *words], NEVER).stdout.splitlines()[-1])
+    for attempt in range(times):
+        version = copied(str(attempt))
+        ended = run([command, str(version), *words], chance.randint(1, lines))
+        assert ended.returncode == -signal.SIGKILL
+        sealed = seal_of(version) is not None
+        found = content(version, both) if sealed else (version / "model.onnx").read_bytes()
+        assert found == before
+        keys_now = (version / "seal.keys").read_bytes() if sealed else b""
+        ends.add(keys_now == (whole / "seal.keys").read_bytes() if command == "rotate" else sealed)
+        shutil.rmtree(version)
+    assert times < MANY or ends == {True, False}
+
+
 @pytest.mark.parametrize("command", ["seal", "rotate"])
 def test_a_command_that_is_killed_leaves_a_whole_version(
     keys: Keys, tmp_path: Path, command: str
 ) -> None:
-    other, chance = make_keys(tmp_path, "other-"), random.Random(command)
-    whole = plain_folder(tmp_path / "whole", content=bytes(20 << 20))
-    before = (whole / "model.onnx").read_bytes()
-    both, ends = Trust((keys.key, other.key)), set()
-    for attempt in range(100):
-        folder = tmp_path / str(attempt) / "m/1"
-        shutil.copytree(whole, folder)
-        words = ["seal", str(folder), "--key", keys.key]
-        if command == "rotate":
-            keys.seal(folder)
-            words = ["rotate", str(folder), "--key", keys.key, "--new-key", other.key]
-        running = subprocess.Popen([sys.executable, "-m", "inferd_client", "models", *words])
-        try:
-            running.wait(chance.uniform(0.05, 0.5))
-        except subprocess.TimeoutExpired:
-            running.kill()
-        running.wait()
-        sealed = seal_of(folder)
-        ends.add((sealed is not None, running.returncode))
-        found = (folder / "model.onnx").read_bytes()
-        assert (content(folder, both) if sealed is not None else found) == before
-        shutil.rmtree(folder)
-    assert len(ends) > 1
+    kill(keys, tmp_path, command, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("command", ["seal", "rotate"])
+def test_a_hundred_commands_that_are_killed_leave_whole_versions(
+    keys: Keys, tmp_path: Path, command: str
+) -> None:
+    kill(keys, tmp_path, command, MANY)
 
 
 def test_settings_in_the_folder_are_left_to_be_read_and_not_to_be_changed(

@@ -25,7 +25,7 @@ from inferd_engines.engine import EngineOptions
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx import open_onnx
 from inferd_server.models.trust import reader_of
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 import onnxruntime, inferd_seal.reader
 
 def peak():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +41,10 @@ PATIENCE = 10.0
 CHANNEL = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
-def metrics_text(port: int) -> str:
+def metrics_text(port: int, headers: Mapping[str, str] | None = None) -> str:
     """Return /metrics."""
-    url = f"http://127.0.0.1:{port}/metrics"
-    with urllib.request.urlopen(url, timeout=PATIENCE) as response:
+    asked = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers=dict(headers or {}))
+    with urllib.request.urlopen(asked, timeout=PATIENCE) as response:
         text: str = response.read().decode()
         return text
 

@@ -7,15 +7,17 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from time import time
 
 import numpy as np
 import onnx
 import pytest
 from inferd_client.cli import main
+from inferd_store.backups import open_backups
 from inferd_store.store import open_store
 
 from tests import models
-from tests.store.releases import whole
+from tests.store.releases import BY, add, made, whole
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -25,7 +27,8 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return what runs an operation on a store: its exit code, and what it printed."""
 
     def operate(*arguments: object) -> tuple[int, str, str]:
-        code = main(["models", *map(str, arguments), "--store", str(tmp_path / "store")])
+        operation, *rest = map(str, arguments)
+        code = main(["models", operation, "--store", str(tmp_path / "store"), *rest])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -216,9 +219,50 @@ def golden_of_another_shape(folder: Path) -> Path:
     return folder / "m"
 
 
+def reference(path: Path, columns: int = 4, rows: int = 100) -> Path:
+    np.savez(path, INPUT0=np.ones((rows, columns), np.float32))
+    return path
+
+
+def reference_of(name: str, **given: int) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        models.save(models.scale(2.0), folder / "m" / "model.onnx")
+        reference(folder / "m" / "reference.npz", **given)
+        return folder / "m"
+
+    make.__name__ = name
+    return make
+
+
+def reference_of_nothing(folder: Path) -> Path:
+    reference_of("")(folder)
+    np.savez(folder / "m" / "reference.npz", other=np.ones((100, 4)))
+    return folder / "m"
+
+
+def reference_of_one_array(folder: Path) -> Path:
+    reference_of("")(folder)
+    with (folder / "m" / "reference.npz").open("wb") as file:
+        np.save(file, np.ones((100, 4)))
+    return folder / "m"
+
+
+def test_what_requests_are_compared_with_becomes_a_file_of_the_release(
+    run: Run, file: Path, tmp_path: Path
+) -> None:
+    data = reference(tmp_path / "data.npz")
+    assert run("add", "m", file, "--reference", data) == (0, "m version 1 added\n", "")
+    files = json.loads(run("show", "m", "1", "--json")[1])["files"]
+    assert [one["path"] for one in files] == ["model.onnx", "reference.npz"]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
+        (reference_of("columns", columns=5), "the reference input 'INPUT0' has shape"),
+        (reference_of("rows", rows=99), "the same number of rows, 100 up"),
+        (reference_of_nothing, "reference.npz has no input, such as 'INPUT0'"),
+        (reference_of_one_array, "reference.npz is no file of arrays"),
         (nothing, "nothing.onnx does not exist"),
         (text, "cannot be served"),
         (named_otherwise, "is not named like a model"),
@@ -288,6 +332,128 @@ def test_what_cannot_be_done_is_told_in_a_sentence_and_changes_nothing(
     assert error.count("\n") == 1
     assert store.objects.get("models/m.json") == before
     whole(store)
+
+
+def test_a_store_is_saved_and_restored(
+    run: Run, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("add", "m", file)
+    run("promote", "m", "1")
+    place, other = tmp_path / "backups", ("--store", tmp_path / "other")
+    code, out, error = run("backup", place, "--why", "nightly")
+    assert (code, error) == (0, "")
+    assert re.fullmatch(r"backup \S+Z-[0-9a-f]{16}: 1 models, \S+B sent of \S+B\n", out)
+    made = json.loads(run("backup", place, "m", "--verify", "--json")[1])
+    assert (made["models"], made["sent"], made["asked"]) == (
+        {"m": {"versions": [1], "labels": {"production": 1}}}, 0, ["m"],
+    )  # fmt: skip
+    listed = json.loads(run("backups", place, "--json")[1])
+    assert [one["why"] for one in listed] == ["nightly", ""]
+    assert run("backups", place)[1].splitlines()[1].split()[1:3] == ["all", "(1)"]
+    assert run("backups", place, "--verify")[1].count("whole") == 2
+    assert "1         restored" in run("restore", place, *other)[1]
+    found = json.loads(run("restore", place, "m", "--backup", made["name"], *other, "--json")[1])
+    assert found == {
+        "backup": made["name"],
+        "models": [{"name": "m", "versions": [1], "what": "same"}],
+    }
+    whole(open_store(str(tmp_path / "other")))
+
+
+def test_damaged_backups_are_told_by_the_exit_code(run: Run, tmp_path: Path) -> None:
+    add(made(tmp_path), tmp_path / "m")
+    place = tmp_path / "backups"
+    name = json.loads(run("backup", place, "--json")[1])["name"]
+    path = place / "backups" / f"{name}.json"
+    path.write_bytes(path.read_bytes()[:-9])
+    code, out, _ = run("backups", place, "--verify")
+    assert (code, "is damaged" in out) == (1, True)
+    assert "is damaged" in run("backups", place)[1]
+    code, out, error = run("restore", place, "--store", tmp_path / "other")
+    assert (code, out, error.count("\n")) == (1, "", 1)
+    assert "is damaged: it is not what its name says" in error
+    assert not (tmp_path / "other").exists()
+
+
+def test_versions_are_removed_by_a_rule_once_that_is_meant(run: Run, tmp_path: Path) -> None:
+    store = made(tmp_path)
+    for _ in range(4):
+        add(store, tmp_path / "m")
+    store.move("m", "production", "1", BY)
+    rule = ("prune", "m", "--keep-last", "2")
+    lines = run(*rule)[1].splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines[1:]] == [
+        "kept: label production is at it",
+        "would be removed; --apply does it",
+        "kept: one of the newest 2",
+        "kept: one of the newest 2",
+    ]
+    assert [one["kept"] for one in json.loads(run(*rule, "--apply", "--json")[1])][1] == ""
+    assert [one["version"] for one in json.loads(run("show", "m", "--json")[1])] == [1, 3, 4]
+    assert json.loads(run("log", "m", "--json")[1])[-1]["what"] == "remove"
+
+
+def test_backups_are_removed_by_a_rule_once_that_is_meant(run: Run, tmp_path: Path) -> None:
+    add(made(tmp_path), tmp_path / "m")
+    place = tmp_path / "backups"
+    for _ in range(2):
+        run("backup", place)
+    rule = ("backups", place, "--keep-last", "1")
+    assert "would be removed" in run(*rule)[1].splitlines()[1]
+    assert len(json.loads(run("backups", place, "--json")[1])) == 2
+    assert "removed" in run(*rule, "--apply")[1].splitlines()[1]
+    assert len(json.loads(run("backups", place, "--json")[1])) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("backup", "STORE"), "lie in each other"),
+        (("backup", "STORE/backups"), "lie in each other"),
+        (("backup", "FILE"), "is a file"),
+        (("backup", "HERE"), "lie in each other"),
+        (("backup", "PLACE", "x"), "has no model 'x'"),
+        (("backup", "PLACE", "../m"), "cannot be the name of a model"),
+        (("backup", "ftp://x"), "a folder, s3://, gs:// or az:// was expected"),
+        (("backups", "HERE/nothing"), "has no backups"),
+        (("backups", "STORE"), "is a store of models"),
+        (("backups", "PLACE", "--keep-last", "0"), "1 or more was expected"),
+        (("backups", "PLACE", "--apply"), "what is to be kept?"),
+        (("restore", "HERE/nothing"), "has no backups"),
+        (("restore", "PLACE", "x"), "has no backup of x"),
+        (("restore", "PLACE", "--backup", "x"), "is no backup"),
+        (
+            ("restore", "PLACE", "--backup", "20260101T000000.000Z-0123456789abcdef"),
+            "has no backup 2026",
+        ),
+        (("restore", "PLACE"), "--force replaces what is there"),
+        (("restore", "PLACE", "--url", "localhost:1"), "give --store, not --url"),
+        (("prune",), "what is to be kept?"),
+        (("prune", "x", "--keep-last", "1"), "has no model 'x'"),
+        (("prune", "m", "--keep-days", "-1"), "0 or more was expected"),
+    ],
+)
+def test_what_cannot_be_saved_restored_or_removed_is_told_in_a_sentence(
+    run: Run, tmp_path: Path, file: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    store, place = made(tmp_path), tmp_path / "backups"
+    add(store, tmp_path / "m")
+    open_backups(str(place), time, create=True).make(store, (), BY)
+    add(store, tmp_path / "m")
+    before = sorted(path for path in tmp_path.rglob("*"))
+    names = {
+        "STORE": str(tmp_path / "store"), "PLACE": str(place), "FILE": str(file),
+        "HERE": str(tmp_path),
+    }  # fmt: skip
+    head, _, rest = arguments[1].partition("/") if len(arguments) > 1 else ("", "", "")
+    given = list(arguments)
+    if head in names:
+        given[1] = f"{names[head]}/{rest}".rstrip("/")
+    code, out, error = run(*given)
+    assert (code, out) == (1, "")
+    assert said in error
+    assert error.count("\n") == 1
+    assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
 def test_a_label_does_not_move_to_a_version_that_is_gone(run: Run, file: Path) -> None:

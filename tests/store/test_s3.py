@@ -7,11 +7,18 @@ from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import monotonic, time
 from uuid import uuid4
 
+import numpy as np
 import pytest
+from inferd_client.replay.recording import Recording
 from inferd_server.errors import SettingsError
 from inferd_server.models.releases import Mirror
+from inferd_server.monitoring.recorder import Recorder, make_recorder
+from inferd_server.monitoring.samples import Sample
+from inferd_server.settings.monitoring import MonitoringSettings
+from inferd_store.backups import open_backups
 from inferd_store.errors import (
     AccessDenied,
     Conflict,
@@ -25,6 +32,7 @@ from inferd_store.errors import (
 )
 from inferd_store.objects import ABSENT, ANY
 from inferd_store.remote import RemoteObjects
+from inferd_store.restoring import read_saved, restore
 from inferd_store.store import Store, open_store
 from inferd_store.transfer import PARTIAL, fetch
 
@@ -36,6 +44,7 @@ from tests.store.seaweed import BUCKET, S3Server, s3_server
 from tests.store.test_store import moves_at_once
 
 MIB = 2**20
+PATIENCE_S = 30.0
 SOME, MANY = 3, 20
 """Rounds in which many move a label at once."""
 
@@ -290,6 +299,68 @@ def test_a_server_starts_with_what_it_knows_while_the_store_does_not_answer(
         pass
 
 
+def test_a_store_is_saved_to_object_storage_and_restored_from_it(
+    s3: S3Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made(tmp_path)
+    add(store, tmp_path, bytes(24 * MIB))
+    store.move("m", "production", "1", BY)
+    place = open_backups(f"{address}/backups", time, create=True)
+    name = place.make(store, (), BY).name
+    assert place.make(store, (), BY, verify=True).sent == 0
+    # What is damaged on its way gets nowhere.
+    digest = store.release("m", str(add(store, tmp_path, bytes(9 * MIB))))[1].files[0].digest
+    source = store.objects.path(f"blobs/sha256/{digest}")
+    assert source is not None
+    source.write_bytes(bytes(8 * MIB) + b"x" * MIB)
+    with pytest.raises(Damaged, match="version 2 of model 'm'"):
+        place.make(store, (), BY)
+    assert digest not in place.blobs.there()
+    # The connection is cut in the middle, and the transfer goes on where it was.
+    proxy = CuttingProxy(s3.port, [8 * MIB])
+    use(monkeypatch, s3, port=proxy.port)
+    try:
+        cut = open_backups(place.address, time)
+        folder = made(tmp_path / "folder")
+        restore(cut, read_saved(cut, name), folder, BY)
+    finally:
+        proxy.close()
+    assert proxy.left == 0
+    assert proxy.passed < 33 * MIB
+    whole(folder)
+    # And from one into another there, of which a second backup is made.
+    use(monkeypatch, s3)
+    there = made(tmp_path, f"{address}/store")
+    restore(place, read_saved(place, name), there, BY)
+    whole(there)
+    assert place.make(there, (), BY).sent < MIB
+    assert [place.check(one) for one in place.names()] == [[], [], []]
+    assert place.remove(place.names()[:2]) == 0
+    assert place.check(place.latest()) == []
+
+
+def test_backups_in_object_storage_that_may_only_be_read_are_listed_and_restored(
+    s3: S3Server, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = made(tmp_path)
+    add(store, tmp_path)
+    name = open_backups(address, time, create=True).make(store, (), BY).name
+    use(monkeypatch, s3, "reader")
+    place = open_backups(address, time)
+    with pytest.raises(ReadOnly, match="cannot be written: the credentials do not allow it"):
+        place.make(store, (), BY)
+    assert place.names() == [name]
+    restored = made(tmp_path / "restored")
+    restore(place, read_saved(place, name), restored, BY)
+    whole(restored)
+    use(monkeypatch, s3, "writer", "wrong")
+    with pytest.raises(AccessDenied, match="the secret key is wrong"):
+        open_backups(address, time)
+    use(monkeypatch, s3)
+    with pytest.raises(NotAStore, match="there is no such bucket"):
+        open_backups("s3://nobodys/backups", time, create=True)
+
+
 def test_a_file_of_the_cache_that_was_changed_is_fetched_anew(address: str, tmp_path: Path) -> None:
     store = made(tmp_path, address)
     add(store, tmp_path, b"right")
@@ -300,3 +371,33 @@ def test_a_file_of_the_cache_that_was_changed_is_fetched_anew(address: str, tmp_
         Mirror(tmp_path / number, store, tmp_path / "cache").place("m", 1, release, lambda _: None)
         assert (tmp_path / number / "m" / "1" / "model.onnx").read_bytes() == b"right"
         cached.write_bytes(b"wrong")
+
+
+def test_a_recording_in_object_storage_is_bounded_there_and_read_back(address: str) -> None:
+    settings = MonitoringSettings(record_to=address, record_part_bytes=4096, record_max_bytes=20000)
+    recorder = make_recorder(settings, monotonic)
+    assert recorder is not None
+    row = {"x": np.zeros(3000, np.uint8)}
+    for at in range(1, 11):
+        recorder(Sample("m", "1", "", float(at), row, row))
+        wait_until_written(recorder)
+    assert recorder.close(PATIENCE_S)
+    at = [one.at for one in Recording(address)]
+    assert at == list(range(11 - len(at), 11))
+    assert 0 < len(at) < 10
+
+
+def wait_until_written(recorder: Recorder) -> None:
+    with recorder._changed:
+        assert recorder._changed.wait_for(lambda: not recorder._parts._held, PATIENCE_S)
+
+
+def test_a_recording_goes_nowhere_where_object_storage_is_gone_and_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch, s3: S3Server
+) -> None:
+    use(monkeypatch, s3, secret="wrong")
+    recorder = make_recorder(MonitoringSettings(record_to=f"s3://{BUCKET}/refused"), monotonic)
+    assert recorder is not None
+    recorder(Sample("m", "1", "", 1.0, {}, {}))
+    assert recorder.close(PATIENCE_S)
+    assert recorder.counters() == {("inferd_recording_dropped_total", "m", 1): 1.0}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from inferd_store import local
+from inferd_store.blobs import KEPT_S
 from inferd_store.errors import (
     Conflict,
     Damaged,
@@ -25,7 +26,7 @@ from inferd_store.errors import (
 from inferd_store.lease import Lease
 from inferd_store.local import LocalObjects
 from inferd_store.record import Label
-from inferd_store.store import KEPT_S, Store, open_store
+from inferd_store.store import Store, open_store
 
 from tests.store.releases import BY, add, made, whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,6 +90,18 @@ class OwnReleases:
     def remove(self, name: str, version: str) -> Event:
         """Remove a version that nothing uses."""
         return asdict(self.store.remove(name, version, self.by))
+
+    def prune(
+        self, names: Sequence[str], last: int | None, days: float | None, apply: bool
+    ) -> Json:
+        """Remove the versions that a rule does not keep, or tell which those would be."""
+        from inferd_store import retention
+
+        store = self.store
+        fates = retention.retain(store, names, retention.Rule(last, days), time.time())
+        if apply:
+            fates = retention.remove(store, fates, self.by)
+        return [asdict(one) for one in fates]
 
     def add(self, name: str, release: NewRelease) -> Event:
         """Check a release, and add it; a store is made where nothing is."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -24,16 +24,28 @@ STORE = "INFERD_STORE"
 PRODUCTION = "production"
 FAILED = 1
 """Exit code of an operation that could not be done."""
+READING = frozenset({"show", "diff", "log", "backups"})
+"""Operations that change nothing in a store."""
 Parsers = Any
 """What argparse calls `_SubParsersAction`."""
 
 
+class Bar(NamedTuple):
+    """A progress bar."""
+
+    moved: Callable[[int], None]
+    """Gets bytes that were moved."""
+    expected: Callable[[int], None]
+    """Gets bytes that are going to be moved besides those it has."""
+
+
 def configure(parsers: Parsers) -> None:
     """Add the operations on a store."""
-    add = _operation(parsers, "add", run_add, "check a model and add it as a new version")
+    add = operation(parsers, "add", run_add, "check a model and add it as a new version")
     add("name", metavar="NAME")
     add("source", type=Path, metavar="FILE|FOLDER", help="a model file, or a version's folder")
     add("--golden", type=Path, metavar="FILE.npz", help="inputs and outputs that must stay so")
+    add("--reference", type=Path, metavar="FILE.npz", help="rows that requests are compared with")
     add("--config", type=Path, metavar="FILE", help="its model.yaml")
     add("--tolerance", default="1e-4", metavar="X", help="of golden outputs (default: 1e-4)")
     add("--commit", default="", help="of the source that it was made from")
@@ -42,29 +54,29 @@ def configure(parsers: Parsers) -> None:
     add("--parent", action="append", default=[], metavar="VERSION", help="it was made from")
     add("--tag", action="append", default=[], metavar="TEXT")
     add("--notes", default="", metavar="TEXT")
-    show = _operation(parsers, "show", run_show, "show the versions of a model, or one of them")
+    show = operation(parsers, "show", run_show, "show the versions of a model, or one of them")
     show("name", metavar="NAME")
     show("version", nargs="?", metavar="VERSION", help="a number, latest or @LABEL")
-    diff = _operation(parsers, "diff", run_diff, "show in what two versions differ")
+    diff = operation(parsers, "diff", run_diff, "show in what two versions differ")
     for argument in ("name", "before", "after"):
         diff(argument, metavar=argument.upper())
-    remove = _operation(parsers, "remove", run_remove, "remove a version that nothing uses")
+    remove = operation(parsers, "remove", run_remove, "remove a version that nothing uses")
     remove("name", metavar="NAME")
     remove("version", metavar="VERSION")
-    promote = _operation(parsers, "promote", run_promote, "move a label to a version that passes")
+    promote = operation(parsers, "promote", run_promote, "move a label to a version that passes")
     promote("name", metavar="NAME")
     promote("version", metavar="VERSION", help="a number, latest or @LABEL")
     promote("--to", default=PRODUCTION, metavar="LABEL", help="which label (default: production)")
     promote("--require", action="append", default=[], metavar="BOUND", help="accuracy>=0.95")
-    rollback = _operation(parsers, "rollback", run_rollback, "move a label back to where it was")
+    rollback = operation(parsers, "rollback", run_rollback, "move a label back to where it was")
     rollback("name", metavar="NAME")
     rollback("--label", default=PRODUCTION, help="which label (default: production)")
-    label = _operation(parsers, "label", run_label, "move a label, without a look at the version")
+    label = operation(parsers, "label", run_label, "move a label, without a look at the version")
     label("name", metavar="NAME")
     label("label", metavar="LABEL")
     label("version", nargs="?", metavar="VERSION", help="a number, latest or @LABEL")
     label("--remove", action="store_true", help="remove the label")
-    log = _operation(parsers, "log", run_log, "show who did what, when and why")
+    log = operation(parsers, "log", run_log, "show who did what, when and why")
     log("name", nargs="?", default="", metavar="NAME")
 
 
@@ -79,16 +91,17 @@ def configure_store(add: Callable[..., Any]) -> None:
     add("--json", action="store_true", help="print JSON")
 
 
-def _operation(
+def operation(
     parsers: Parsers, name: str, run: Callable[[argparse.Namespace], int], text: str
 ) -> Callable[..., Any]:
+    """Add an operation on releases; return what adds its own flags."""
     parser = parsers.add_parser(name, help=text, description=text, allow_abbrev=False)
     parser.set_defaults(parser=parser, run=guarded(run))
     add: Callable[..., Any] = parser.add_argument
     configure_store(add)
     add("--url", default="", metavar="HOST:PORT", help="of a server that follows the store")
     connect.configure_calls(parser)
-    if name not in {"show", "diff", "log"}:
+    if name not in READING:
         add("--who", default="", help="who does this, for the audit log (default: your login)")
         add("--why", default="", metavar="TEXT", help="why, for the audit log")
     return add
@@ -112,12 +125,12 @@ def guarded(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Name
 
 def run_list(arguments: argparse.Namespace) -> int:
     """Print every model of a store."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         found = releases.models()
     rows = [
         (one["name"], ", ".join(map(str, one["versions"])), _labels(one["labels"])) for one in found
     ]
-    return _print(arguments, found, tables.render(("NAME", "VERSIONS", "LABELS"), rows))
+    return printed(arguments, found, tables.render(("NAME", "VERSIONS", "LABELS"), rows))
 
 
 def run_add(arguments: argparse.Namespace) -> int:
@@ -126,7 +139,7 @@ def run_add(arguments: argparse.Namespace) -> int:
     from inferd_store.record import check_name
 
     check_name(arguments.name)
-    draft = draft_of(arguments.source, arguments.golden, arguments.config)
+    draft = draft_of(arguments.source, arguments.golden, arguments.config, arguments.reference)
     new = NewRelease(
         draft.files,
         arguments.commit,
@@ -138,20 +151,20 @@ def run_add(arguments: argparse.Namespace) -> int:
         arguments.tolerance,
     )
     total = sum(path.stat().st_size for path in draft.files.values())
-    with _bar(total) as progress, _releases(arguments, progress) as releases:
+    with bar(total) as moved, opened(arguments, moved.moved) as releases:
         event = releases.add(arguments.name, new)
-    return _print(arguments, event, f"{event['model']} version {event['version']} added")
+    return printed(arguments, event, f"{event['model']} version {event['version']} added")
 
 
 def run_show(arguments: argparse.Namespace) -> int:
     """Print the versions of a model, or all that is known of one."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         if arguments.version:
             one = releases.version(arguments.name, arguments.version)
-            return _print(arguments, one, _version_text(one))
+            return printed(arguments, one, _version_text(one))
         found = releases.versions(arguments.name)
     headers = ("VERSION", "LABELS", "ADDED", "AUTHOR", "SIZE", "METRICS", "TAGS", "NOTES")
-    return _print(arguments, found, tables.render(headers, [_version_row(one) for one in found]))
+    return printed(arguments, found, tables.render(headers, [_version_row(one) for one in found]))
 
 
 def _version_row(one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -199,38 +212,38 @@ def _plain(value: Any) -> str:
 
 def run_diff(arguments: argparse.Namespace) -> int:
     """Print in what two versions differ."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         found = releases.diff(arguments.name, arguments.before, arguments.after)
     rows = [
         (name, *("" if value is None else _plain(value) for value in pair))
         for name, pair in found["differences"].items()
     ]
     headers = ("", *(f"VERSION {number}" for number in found["versions"]))
-    return _print(arguments, found, tables.render(headers, rows) if rows else "no difference")
+    return printed(arguments, found, tables.render(headers, rows) if rows else "no difference")
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
     """Remove a version."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         event = releases.remove(arguments.name, arguments.version)
-    return _print(arguments, event, f"{event['model']} version {event['version']} removed")
+    return printed(arguments, event, f"{event['model']} version {event['version']} removed")
 
 
 def run_promote(arguments: argparse.Namespace) -> int:
     """Move a label to a version that passes."""
     name, version = arguments.name, arguments.version
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         size = releases.version(name, version)["size"]
-    with _bar(size) as progress, _releases(arguments, progress) as releases:
+    with bar(size) as moved, opened(arguments, moved.moved) as releases:
         event = releases.promote(name, version, arguments.to, arguments.require)
-    return _print(arguments, event, _moved(event))
+    return printed(arguments, event, _moved(event))
 
 
 def run_rollback(arguments: argparse.Namespace) -> int:
     """Move a label back to where it was before."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         event = releases.rollback(arguments.name, arguments.label)
-    return _print(arguments, event, _moved(event))
+    return printed(arguments, event, _moved(event))
 
 
 def run_label(arguments: argparse.Namespace) -> int:
@@ -239,32 +252,32 @@ def run_label(arguments: argparse.Namespace) -> int:
 
     if arguments.remove == bool(arguments.version):
         raise Refused("a version was expected, or --remove")
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         if not arguments.remove:
             event = releases.move(arguments.name, arguments.label, arguments.version)
-            return _print(arguments, event, _moved(event))
+            return printed(arguments, event, _moved(event))
         event = releases.unlabel(arguments.name, arguments.label)
     text = f"{event['model']}: label {event['label']} removed from version {event['version']}"
-    return _print(arguments, event, text)
+    return printed(arguments, event, text)
 
 
 def run_log(arguments: argparse.Namespace) -> int:
     """Print the audit log."""
-    with _releases(arguments) as releases:
+    with opened(arguments) as releases:
         found = releases.log(arguments.name)
     headers = ("TIME", "WHO", "WHAT", "MODEL", "VERSION", "LABEL", "BEFORE", "WHY")
     rows = [
         (
-            one["time"][:19], one["who"], one["what"], one["model"], str(one["version"]),
+            one["time"][:19], one["who"], one["what"], one["model"], str(one["version"] or ""),
             one["label"], str(one["before"] or ""), one["why"],
         )
         for one in found
     ]  # fmt: skip
-    return _print(arguments, found, tables.render(headers, rows))
+    return printed(arguments, found, tables.render(headers, rows))
 
 
 @contextmanager
-def _releases(
+def opened(
     arguments: argparse.Namespace,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Releases | OwnReleases]:
@@ -298,18 +311,23 @@ def _login() -> str:
 
 
 @contextmanager
-def _bar(total: int) -> Iterator[Callable[[int], None]]:
+def bar(total: int = 0) -> Iterator[Bar]:
     """Give what shows how much was moved, on a terminal."""
     quiet = not sys.stderr.isatty()
-    with tqdm(total=total, unit="B", unit_scale=True, disable=quiet, leave=False) as bar:
+    with tqdm(total=total, unit="B", unit_scale=True, disable=quiet, leave=False) as shown:
 
-        def progress(nbytes: int) -> None:
-            bar.update(nbytes)
+        def moved(nbytes: int) -> None:
+            shown.update(nbytes)
 
-        yield progress
+        def expected(nbytes: int) -> None:
+            shown.total = (shown.total or 0) + nbytes
+            shown.refresh()
+
+        yield Bar(moved, expected)
 
 
-def _print(arguments: argparse.Namespace, document: Any, text: str) -> int:
+def printed(arguments: argparse.Namespace, document: Any, text: str) -> int:
+    """Print what an operation found out: as JSON, or for people."""
     print(json.dumps(document, indent=2) if arguments.json else text)
     return 0
 

@@ -29,24 +29,35 @@ DESCRIPTOR = _pool.add_file(
     b'y\x18\x03 \x01(\x0b2\x14.inferd.v1.ChangedBy\x12\x0e\n\x06commit\x18\x04 \x01(\t\x12\r\n\x05notes\x18\x05 \x01(\t'
     b'\x12\x0f\n\x07metrics\x18\x06 \x03(\t\x12\x0e\n\x06bounds\x18\x07 \x03(\t\x12\x0f\n\x07parents\x18\x08 \x03(\t\x12\x0c\n\x04tags\x18\t'
     b' \x03(\t\x12\x11\n\ttolerance\x18\n \x01(\t"<\n\x12AddReleaseResponse\x12&\n\x05event\x18\x01 \x01(\x0b'
-    b'2\x17.inferd.v1.ReleaseEvent"\xa1\x01\n\x0cReleaseEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04ti'
-    b'me\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0c\n\x04what\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07versio'
-    b'n\x18\x06 \x01(\x03\x12\r\n\x05label\x18\x07 \x01(\t\x12\x0e\n\x06before\x18\x08 \x01(\x03\x12\x0b\n\x03why\x18\t \x01(\t\x12\x10\n\x08seque'
-    b'nce\x18\n \x01(\x032\xdb\x06\n\x0eReleaseService\x12O\n\x0cListReleases\x12\x1e.inferd.v1.Lis'
-    b'tReleasesRequest\x1a\x1f.inferd.v1.ListReleasesResponse\x12O\n\x0cShowRel'
-    b'eases\x12\x1e.inferd.v1.ShowReleasesRequest\x1a\x1f.inferd.v1.ShowReleas'
-    b'esResponse\x12O\n\x0cDiffReleases\x12\x1e.inferd.v1.DiffReleasesRequest\x1a\x1f'
-    b'.inferd.v1.DiffReleasesResponse\x12U\n\x0eReadReleaseLog\x12 .inferd.v'
-    b'1.ReadReleaseLogRequest\x1a!.inferd.v1.ReadReleaseLogResponse\x12U'
-    b'\n\x0ePromoteRelease\x12 .inferd.v1.PromoteReleaseRequest\x1a!.inferd.'
-    b'v1.PromoteReleaseResponse\x12X\n\x0fRollbackRelease\x12!.inferd.v1.Rol'
-    b'lbackReleaseRequest\x1a".inferd.v1.RollbackReleaseResponse\x12O\n\x0cL'
-    b'abelRelease\x12\x1e.inferd.v1.LabelReleaseRequest\x1a\x1f.inferd.v1.Labe'
-    b'lReleaseResponse\x12R\n\rRemoveRelease\x12\x1f.inferd.v1.RemoveReleaseR'
-    b'equest\x1a .inferd.v1.RemoveReleaseResponse\x12^\n\x11UploadReleaseFil'
-    b'e\x12#.inferd.v1.UploadReleaseFileRequest\x1a$.inferd.v1.UploadRel'
-    b'easeFileResponse\x12I\n\nAddRelease\x12\x1c.inferd.v1.AddReleaseRequest'
-    b'\x1a\x1d.inferd.v1.AddReleaseResponseb\x06proto3'
+    b'2\x17.inferd.v1.ReleaseEvent"\xa2\x01\n\x14PruneReleasesRequest\x12\r\n\x05names\x18'
+    b'\x01 \x03(\t\x12\x16\n\tkeep_last\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x16\n\tkeep_days\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\r\n\x05app'
+    b'ly\x18\x04 \x01(\x08\x12 \n\x02by\x18\x05 \x01(\x0b2\x14.inferd.v1.ChangedByB\x0c\n\n_keep_lastB\x0c\n\n'
+    b'_keep_days"%\n\x15PruneReleasesResponse\x12\x0c\n\x04json\x18\x01 \x01(\t"g\n\x15BackupR'
+    b'eleasesRequest\x12\r\n\x05place\x18\x01 \x01(\t\x12\r\n\x05names\x18\x02 \x03(\t\x12\x0e\n\x06verify\x18\x03 \x01(\x08'
+    b'\x12 \n\x02by\x18\x04 \x01(\x0b2\x14.inferd.v1.ChangedBy"&\n\x16BackupReleasesResponse'
+    b'\x12\x0c\n\x04json\x18\x01 \x01(\t"#\n\x12ListBackupsRequest\x12\r\n\x05place\x18\x01 \x01(\t"#\n\x13ListB'
+    b'ackupsResponse\x12\x0c\n\x04json\x18\x01 \x01(\t"\xa1\x01\n\x0cReleaseEvent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n'
+    b'\x04time\x18\x02 \x01(\t\x12\x0b\n\x03who\x18\x03 \x01(\t\x12\x0c\n\x04what\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x0f\n\x07ver'
+    b'sion\x18\x06 \x01(\x03\x12\r\n\x05label\x18\x07 \x01(\t\x12\x0e\n\x06before\x18\x08 \x01(\x03\x12\x0b\n\x03why\x18\t \x01(\t\x12\x10\n\x08se'
+    b'quence\x18\n \x01(\x032\xd4\x08\n\x0eReleaseService\x12O\n\x0cListReleases\x12\x1e.inferd.v1.'
+    b'ListReleasesRequest\x1a\x1f.inferd.v1.ListReleasesResponse\x12O\n\x0cShow'
+    b'Releases\x12\x1e.inferd.v1.ShowReleasesRequest\x1a\x1f.inferd.v1.ShowRel'
+    b'easesResponse\x12O\n\x0cDiffReleases\x12\x1e.inferd.v1.DiffReleasesReques'
+    b't\x1a\x1f.inferd.v1.DiffReleasesResponse\x12U\n\x0eReadReleaseLog\x12 .infer'
+    b'd.v1.ReadReleaseLogRequest\x1a!.inferd.v1.ReadReleaseLogRespons'
+    b'e\x12U\n\x0ePromoteRelease\x12 .inferd.v1.PromoteReleaseRequest\x1a!.infe'
+    b'rd.v1.PromoteReleaseResponse\x12X\n\x0fRollbackRelease\x12!.inferd.v1.'
+    b'RollbackReleaseRequest\x1a".inferd.v1.RollbackReleaseResponse\x12O'
+    b'\n\x0cLabelRelease\x12\x1e.inferd.v1.LabelReleaseRequest\x1a\x1f.inferd.v1.L'
+    b'abelReleaseResponse\x12R\n\rRemoveRelease\x12\x1f.inferd.v1.RemoveRelea'
+    b'seRequest\x1a .inferd.v1.RemoveReleaseResponse\x12^\n\x11UploadRelease'
+    b'File\x12#.inferd.v1.UploadReleaseFileRequest\x1a$.inferd.v1.Upload'
+    b'ReleaseFileResponse\x12I\n\nAddRelease\x12\x1c.inferd.v1.AddReleaseRequ'
+    b'est\x1a\x1d.inferd.v1.AddReleaseResponse\x12R\n\rPruneReleases\x12\x1f.inferd'
+    b'.v1.PruneReleasesRequest\x1a .inferd.v1.PruneReleasesResponse\x12U'
+    b'\n\x0eBackupReleases\x12 .inferd.v1.BackupReleasesRequest\x1a!.inferd.'
+    b'v1.BackupReleasesResponse\x12L\n\x0bListBackups\x12\x1d.inferd.v1.ListBac'
+    b'kupsRequest\x1a\x1e.inferd.v1.ListBackupsResponseb\x06proto3'
 )
 
 ListReleasesRequest = _pool.message_class("inferd.v1.ListReleasesRequest", __name__)
@@ -71,4 +82,10 @@ UploadReleaseFileResponse = _pool.message_class("inferd.v1.UploadReleaseFileResp
 ReleaseFile = _pool.message_class("inferd.v1.ReleaseFile", __name__)
 AddReleaseRequest = _pool.message_class("inferd.v1.AddReleaseRequest", __name__)
 AddReleaseResponse = _pool.message_class("inferd.v1.AddReleaseResponse", __name__)
+PruneReleasesRequest = _pool.message_class("inferd.v1.PruneReleasesRequest", __name__)
+PruneReleasesResponse = _pool.message_class("inferd.v1.PruneReleasesResponse", __name__)
+BackupReleasesRequest = _pool.message_class("inferd.v1.BackupReleasesRequest", __name__)
+BackupReleasesResponse = _pool.message_class("inferd.v1.BackupReleasesResponse", __name__)
+ListBackupsRequest = _pool.message_class("inferd.v1.ListBackupsRequest", __name__)
+ListBackupsResponse = _pool.message_class("inferd.v1.ListBackupsResponse", __name__)
 ReleaseEvent = _pool.message_class("inferd.v1.ReleaseEvent", __name__)

@@ -190,6 +190,56 @@ class AddReleaseResponse(_message.Message):
     event: ReleaseEvent
     def __init__(self, event: _Optional[_Union[ReleaseEvent, _Mapping]] = ...) -> None: ...
 
+class PruneReleasesRequest(_message.Message):
+    __slots__ = ("names", "keep_last", "keep_days", "apply", "by")
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    KEEP_LAST_FIELD_NUMBER: _ClassVar[int]
+    KEEP_DAYS_FIELD_NUMBER: _ClassVar[int]
+    APPLY_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    keep_last: int
+    keep_days: float
+    apply: bool
+    by: ChangedBy
+    def __init__(self, names: _Optional[_Iterable[str]] = ..., keep_last: _Optional[int] = ..., keep_days: _Optional[float] = ..., apply: _Optional[bool] = ..., by: _Optional[_Union[ChangedBy, _Mapping]] = ...) -> None: ...
+
+class PruneReleasesResponse(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
+
+class BackupReleasesRequest(_message.Message):
+    __slots__ = ("place", "names", "verify", "by")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    VERIFY_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    names: _containers.RepeatedScalarFieldContainer[str]
+    verify: bool
+    by: ChangedBy
+    def __init__(self, place: _Optional[str] = ..., names: _Optional[_Iterable[str]] = ..., verify: _Optional[bool] = ..., by: _Optional[_Union[ChangedBy, _Mapping]] = ...) -> None: ...
+
+class BackupReleasesResponse(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
+
+class ListBackupsRequest(_message.Message):
+    __slots__ = ("place",)
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    place: str
+    def __init__(self, place: _Optional[str] = ...) -> None: ...
+
+class ListBackupsResponse(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...
+
 class ReleaseEvent(_message.Message):
     __slots__ = ("id", "time", "who", "what", "model", "version", "label", "before", "why", "sequence")
     ID_FIELD_NUMBER: _ClassVar[int]

@@ -72,6 +72,24 @@ class ReleaseServiceStub:
             response_deserializer=releases_pb2.AddReleaseResponse.FromString,
             _registered_method=True,
         )
+        self.PruneReleases = channel.unary_unary(
+            "/inferd.v1.ReleaseService/PruneReleases",
+            request_serializer=releases_pb2.PruneReleasesRequest.SerializeToString,
+            response_deserializer=releases_pb2.PruneReleasesResponse.FromString,
+            _registered_method=True,
+        )
+        self.BackupReleases = channel.unary_unary(
+            "/inferd.v1.ReleaseService/BackupReleases",
+            request_serializer=releases_pb2.BackupReleasesRequest.SerializeToString,
+            response_deserializer=releases_pb2.BackupReleasesResponse.FromString,
+            _registered_method=True,
+        )
+        self.ListBackups = channel.unary_unary(
+            "/inferd.v1.ReleaseService/ListBackups",
+            request_serializer=releases_pb2.ListBackupsRequest.SerializeToString,
+            response_deserializer=releases_pb2.ListBackupsResponse.FromString,
+            _registered_method=True,
+        )
 
 
 class ReleaseServiceServicer:
@@ -137,6 +155,24 @@ class ReleaseServiceServicer:
         context.set_details("Method not implemented!")
         raise NotImplementedError("Method not implemented!")
 
+    def PruneReleases(self, request: Any, context: Any) -> Any:
+        """Answer UNIMPLEMENTED."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def BackupReleases(self, request: Any, context: Any) -> Any:
+        """Answer UNIMPLEMENTED."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def ListBackups(self, request: Any, context: Any) -> Any:
+        """Answer UNIMPLEMENTED."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
 
 def add_ReleaseServiceServicer_to_server(servicer: Any, server: Any) -> None:
     """Let a server of grpcio answer with a servicer's methods."""
@@ -190,6 +226,21 @@ def add_ReleaseServiceServicer_to_server(servicer: Any, server: Any) -> None:
             servicer.AddRelease,
             request_deserializer=releases_pb2.AddReleaseRequest.FromString,
             response_serializer=releases_pb2.AddReleaseResponse.SerializeToString,
+        ),
+        "PruneReleases": grpc.unary_unary_rpc_method_handler(
+            servicer.PruneReleases,
+            request_deserializer=releases_pb2.PruneReleasesRequest.FromString,
+            response_serializer=releases_pb2.PruneReleasesResponse.SerializeToString,
+        ),
+        "BackupReleases": grpc.unary_unary_rpc_method_handler(
+            servicer.BackupReleases,
+            request_deserializer=releases_pb2.BackupReleasesRequest.FromString,
+            response_serializer=releases_pb2.BackupReleasesResponse.SerializeToString,
+        ),
+        "ListBackups": grpc.unary_unary_rpc_method_handler(
+            servicer.ListBackups,
+            request_deserializer=releases_pb2.ListBackupsRequest.FromString,
+            response_serializer=releases_pb2.ListBackupsResponse.SerializeToString,
         ),
     }
     server.add_generic_rpc_handlers(

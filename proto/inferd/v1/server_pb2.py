@@ -11,10 +11,14 @@ DESCRIPTOR = _pool.add_file(
     b'me\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06'
     b'engine\x18\x05 \x01(\t\x12\x15\n\rengine_reason\x18\x06 \x01(\t\x12\x16\n\x0emax_batch_size\x18\x07 \x01(\x05\x12'
     b'\x14\n\x0cbatch_reason\x18\x08 \x01(\t\x12\x11\n\tinstances\x18\t \x01(\x05\x12\x12\n\nplan_state\x18\n \x01(\t'
-    b'2N\n\rServerService\x12=\n\x06Status\x12\x18.inferd.v1.StatusRequest\x1a\x19.infe'
-    b'rd.v1.StatusResponseb\x06proto3'
+    b'"-\n\x0cDriftRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t"\x1d\n\rDriftResp'
+    b'onse\x12\x0c\n\x04json\x18\x01 \x01(\t2\x8a\x01\n\rServerService\x12=\n\x06Status\x12\x18.inferd.v1.S'
+    b'tatusRequest\x1a\x19.inferd.v1.StatusResponse\x12:\n\x05Drift\x12\x17.inferd.v1'
+    b'.DriftRequest\x1a\x18.inferd.v1.DriftResponseb\x06proto3'
 )
 
 StatusRequest = _pool.message_class("inferd.v1.StatusRequest", __name__)
 StatusResponse = _pool.message_class("inferd.v1.StatusResponse", __name__)
 ModelVersionStatus = _pool.message_class("inferd.v1.ModelVersionStatus", __name__)
+DriftRequest = _pool.message_class("inferd.v1.DriftRequest", __name__)
+DriftResponse = _pool.message_class("inferd.v1.DriftResponse", __name__)

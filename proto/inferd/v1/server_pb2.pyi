@@ -49,3 +49,17 @@ class ModelVersionStatus(_message.Message):
     instances: int
     plan_state: str
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., state: _Optional[str] = ..., reason: _Optional[str] = ..., engine: _Optional[str] = ..., engine_reason: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., batch_reason: _Optional[str] = ..., instances: _Optional[int] = ..., plan_state: _Optional[str] = ...) -> None: ...
+
+class DriftRequest(_message.Message):
+    __slots__ = ("name", "version")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    version: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
+
+class DriftResponse(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: str
+    def __init__(self, json: _Optional[str] = ...) -> None: ...

@@ -18,12 +18,24 @@ class ServerServiceStub:
             response_deserializer=server_pb2.StatusResponse.FromString,
             _registered_method=True,
         )
+        self.Drift = channel.unary_unary(
+            "/inferd.v1.ServerService/Drift",
+            request_serializer=server_pb2.DriftRequest.SerializeToString,
+            response_deserializer=server_pb2.DriftResponse.FromString,
+            _registered_method=True,
+        )
 
 
 class ServerServiceServicer:
     """A server's answers, none of which is there yet."""
 
     def Status(self, request: Any, context: Any) -> Any:
+        """Answer UNIMPLEMENTED."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details("Method not implemented!")
+        raise NotImplementedError("Method not implemented!")
+
+    def Drift(self, request: Any, context: Any) -> Any:
         """Answer UNIMPLEMENTED."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details("Method not implemented!")
@@ -37,6 +49,11 @@ def add_ServerServiceServicer_to_server(servicer: Any, server: Any) -> None:
             servicer.Status,
             request_deserializer=server_pb2.StatusRequest.FromString,
             response_serializer=server_pb2.StatusResponse.SerializeToString,
+        ),
+        "Drift": grpc.unary_unary_rpc_method_handler(
+            servicer.Drift,
+            request_deserializer=server_pb2.DriftRequest.FromString,
+            response_serializer=server_pb2.DriftResponse.SerializeToString,
         ),
     }
     server.add_generic_rpc_handlers(

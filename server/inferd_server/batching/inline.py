@@ -6,6 +6,9 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+
+from inferd_engines.control_groups import text_of
 
 from inferd_server.batching.decision import Decision
 from inferd_server.batching.job import Job
@@ -69,12 +72,23 @@ class InlineLoop:
         self._clock = clock
         # Whose turn it is comes first.
         self._guests: tuple[Guest, ...] = ()
+        # The one that takes the turns, as the system knows it; 0: none did.
+        self._thread = 0
         self._lock = threading.Lock()
 
     def host(self, guest: Guest) -> None:
         """Run a guest's batches from now on."""
         with self._lock:
             self._guests = (*self._guests, guest)
+
+    def busy(self, _now: float) -> float:
+        """Return the processor time of the thread that takes the turns; any thread may ask.
+
+        Not of the engines alone: whatever else that thread does, they wait for it. 0 where the
+        system does not tell.
+        """
+        told = text_of(Path(f"/proc/self/task/{self._thread}/schedstat")).split()
+        return int(told[0]) / 1e9 if told else 0.0
 
     def turn(self) -> float | None:
         """Run at most one batch, of the guest that waits longest for its turn.
@@ -83,6 +97,7 @@ class InlineLoop:
             Seconds until the next turn is due; 0 if more waits, None if nothing does.
         """
         if not self._guests:
+            self._thread = threading.get_native_id()
             return None
         wakes: list[float] = []
         with self._lock:

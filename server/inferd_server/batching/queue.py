@@ -99,8 +99,12 @@ class Inlet(Protocol):
     def lock(self) -> threading.Lock:
         """Held while a method is called."""
 
-    def collect(self) -> None:
-        """Move what was written to the queues that it is for."""
+    def collect(self, taker: BatchQueue[Any] | None = None) -> None:
+        """Move what was written to the queues that it is for.
+
+        Args:
+            taker: tells itself how many rows wait in it, once it has taken some.
+        """
 
     def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
         """Wait until a queue changed, more was written or the time is over.
@@ -129,7 +133,7 @@ class NoInlet:
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
-    def collect(self) -> None:
+    def collect(self, taker: BatchQueue[Any] | None = None) -> None:
         """Do nothing."""
 
     def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
@@ -181,6 +185,10 @@ class BatchQueue(Generic[W]):
         # Sequences of which a request was taken that is not answered yet.
         self._at_work: set[int] = set()
         self._rows = 0
+        # Since when whoever polls waits for a batch to fill, in monotonic seconds; None: does not.
+        self._held: float | None = None
+        # As others were told.
+        self._told = 0
         self._closed = False
         self._lock = self._inlet.lock
         # A model that is hosted inline has no thread that sleeps.
@@ -223,8 +231,14 @@ class BatchQueue(Generic[W]):
         for request in requests:
             levels[request.level][id(request)] = request
             rows += request.rows
-        self._count(rows)
+        self._rows += rows
         self._wake()
+
+    def tell(self) -> None:
+        """Tell others how many rows wait, unless they know. For the inlet, under the lock."""
+        if self.number and self._told != self._rows:
+            self._told = self._rows
+            self._inlet.changed(self)
 
     def discard(self, gone: Callable[[W], bool]) -> None:
         """Forget requests without an answer. For the inlet, under the lock.
@@ -263,7 +277,7 @@ class BatchQueue(Generic[W]):
         until = None if patience is None else self._clock() + patience
         with self._lock:
             while True:
-                self._inlet.collect()
+                self._inlet.collect(self)
                 now = self._clock()
                 decision = self._decide(now)
                 if turn is not None and self._takes(turn, bool(decision.run)):
@@ -272,6 +286,7 @@ class BatchQueue(Generic[W]):
                     self._leave(decision)
                     self._inlet.hand_over()
                     return decision if held is None else replace(decision, waited=now - held)
+                self.tell()
                 if self._closed and not self._rows:
                     self._inlet.hand_over()
                     return None
@@ -309,8 +324,14 @@ class BatchQueue(Generic[W]):
     def poll(self) -> Decision[W]:
         """Return what there is to run or to drop now; `wake` says when to ask again."""
         with self._lock:
-            decision = self._decide(self._clock())
+            now = self._clock()
+            decision = self._decide(now)
             self._leave(decision)
+            if decision.wake is not None and not decision.run:
+                self._held = now if self._held is None else self._held
+            elif self._held is not None:
+                decision = replace(decision, waited=now - self._held)
+                self._held = None
             return decision
 
     def finished(self, requests: Iterable[W]) -> None:
@@ -340,8 +361,7 @@ class BatchQueue(Generic[W]):
     def _count(self, rows: int) -> None:
         """Count so many rows more, or less."""
         self._rows += rows
-        if self.number:
-            self._inlet.changed(self)
+        self.tell()
 
     def _ordered(self) -> Iterable[W]:
         levels = [level.values() for level in self._levels]
@@ -380,6 +400,7 @@ class BatchQueue(Generic[W]):
             turn.let_go()
         if not runs or turn.ready:
             return False
+        self.tell()
         # What is cancelled or expires meanwhile, still waits here, and will not run.
         self._inlet.hand_over()
         self._lock.release()

@@ -153,6 +153,8 @@ class RunCosts:
         # The shape that ran least recently first.
         self._shapes: OrderedDict[Hashable, ShapeCosts] = OrderedDict()
         self._unknown = ShapeCosts()
+        # The shape that ran last, which most runs share: the hash of one looks into every type.
+        self._latest: tuple[Hashable, ShapeCosts] = (None, self._unknown)
         self._lock = threading.Lock()
         # The longest run of the last second that is over, and of the one that is not.
         self._before = self._lately = 0.0
@@ -166,17 +168,20 @@ class RunCosts:
     def learn(self, shape: Hashable, rows: int, seconds: float, now: float) -> None:
         """Take in a run that has just ended."""
         with self._lock:
-            found = self._shapes.get(shape)
-            if found is None:
-                found = self._shapes[shape] = ShapeCosts(self._sizes)
-                if len(self._shapes) > SHAPES:
-                    self._shapes.popitem(last=False)
-            else:
-                self._shapes.move_to_end(shape)
-            found.learn(rows, seconds, now)
+            if self._latest[0] is not shape:
+                self._latest = shape, self._used(shape)
+            self._latest[1].learn(rows, seconds, now)
             if now - self._since > FRESH_S:
                 self._before, self._lately, self._since = self._lately, 0.0, now
             self._lately = max(self._lately, seconds)
+
+    def _used(self, shape: Hashable) -> ShapeCosts:
+        """Return what is known of a shape, which is forgotten last from now on."""
+        found = self._shapes.pop(shape, None)
+        found = self._shapes[shape] = ShapeCosts(self._sizes) if found is None else found
+        if len(self._shapes) > SHAPES:
+            self._shapes.popitem(last=False)
+        return found
 
     def of(self, shape: Hashable) -> ShapeCosts:
         """Return what is known of a shape."""

@@ -140,6 +140,11 @@ class Runner(Generic[R]):
         self._costs = RunCosts() if costs is None else costs
         # When the engine was done with the last batch.
         self._ended_at = float("-inf")
+        # Seconds of runs that ended; since when one is under way, if any is; and how many are of
+        # those that were begun apart.
+        self._busy = 0.0
+        self._since: float | None = None
+        self._begun = 0
         self._engine = engine
         self._about = about
         self._failures = BoundedLog(log, clock)
@@ -153,6 +158,14 @@ class Runner(Generic[R]):
         # What a step left is for nobody if its caller does not get the outputs.
         self._stateful = engine if isinstance(engine, StatefulEngine) else None
         self._finished = finished
+
+    def busy(self, now: float) -> float:
+        """Return for how many seconds the engine ran until now; any thread may ask."""
+        while True:
+            busy, since, ended = self._busy, self._since, self._ended_at
+            # Else a run ended meanwhile, which would be left out.
+            if busy == self._busy:
+                return busy if since is None else busy + max(0.0, now - max(since, ended))
 
     def __call__(self, decision: Decision[R]) -> None:
         """Answer what is dropped, then run and answer the rest.
@@ -201,6 +214,7 @@ class Runner(Generic[R]):
             if self._failed(decision.run, error):
                 raise
             return None
+        self._begun += 1
         return batch
 
     def finish(self, batch: Batch[R]) -> None:
@@ -210,6 +224,7 @@ class Runner(Generic[R]):
             EngineError: a fatal one, after every request was answered.
         """
         try:
+            self._begun -= 1
             try:
                 outputs = self._overlapping().finish(batch.begun, {})
             finally:
@@ -271,6 +286,8 @@ class Runner(Generic[R]):
             # Before the clock is read: to wait for a turn is no part of a run.
             self._turn.enter()
         taken = self._clock()
+        if self._since is None:
+            self._since = taken
         parts = by_sender(requests)
         inputs = self._named([sender.begin(own) for sender, own in parts])
         return Batch(requests, parts, inputs, rows_of(requests), waited, taken, self._clock())
@@ -295,6 +312,8 @@ class Runner(Generic[R]):
         compute = now - batch.gathered
         # Not the time for which it stood behind another one that was under way.
         seconds, self._ended_at = now - max(batch.taken, self._ended_at), now
+        self._since = now if self._begun else None
+        self._busy += seconds
         self._costs.learn(batch.requests[0].key, batch.rows, seconds, now)
         gather, queued = batch.gathered - batch.taken, batch.taken - batch.requests[0].arrived
         run = Execution(batch.rows, batch.waited, gather, compute, queued)
@@ -327,6 +346,9 @@ class Runner(Generic[R]):
         """
         if is_fatal(error):
             self._end(error)
+        now = self._clock()
+        self._busy = self.busy(now)
+        self._ended_at, self._since = now, now if self._begun else None
         if not isinstance(error, SequenceRefused):
             self._tell(len(requests), error)
         ends = not isinstance(error, Exception) or is_fatal(error)

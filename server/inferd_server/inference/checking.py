@@ -13,6 +13,7 @@ from inferd_server.inference.cacheable import form_of
 from inferd_server.inference.inputs import Checked, Located, locate, row_specs
 from inferd_server.inference.request_plan import Plan, find_places, find_sources
 from inferd_server.inference.response import OutputTarget, Responses, plan_outputs
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.tokened import TokenResponses, wants_token
 from inferd_server.inference.validation import Admitted, admit, requested_outputs, urgency
@@ -39,6 +40,7 @@ def examine(
     regions: RegionTable,
     metrics: Metrics,
     signer: TokenSigner,
+    sampling: Sampling,
 ) -> Examined:
     """Check a request.
 
@@ -49,6 +51,7 @@ def examine(
         regions: of shared memory.
         metrics: where the model is counted.
         signer: makes prediction tokens.
+        sampling: decides whether some go to the tap, with their answers.
 
     Raises:
         InvalidInput: the model cannot run it.
@@ -67,7 +70,7 @@ def examine(
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
-        _responses(request, admitted, handle, targets, signer),
+        sampling.around(_responses(request, admitted, handle, targets, signer), handle, admitted),
         # A step is another one each time.
         find_sources(admitted, raw, elements) if step is None else None,
         urgency(request.parameters, handle.config),

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
 from inferd_server.batching.inline import MOST_TEXT
@@ -14,7 +15,14 @@ from inferd_server.batching.timers import Timers
 from inferd_server.cache.key import Form
 from inferd_server.cache.lead import Lead
 from inferd_server.cache.response_cache import ResponseCache
-from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ModelNotReady
+from inferd_server.errors import (
+    DeadlinePassed,
+    EngineFailure,
+    InferdError,
+    InvalidInput,
+    ModelNotReady,
+    WouldBeLate,
+)
 from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import encoded, payloads
 from inferd_server.inference.checking import Examined, examine
@@ -30,11 +38,14 @@ from inferd_server.inference.infer_request import (
 )
 from inferd_server.inference.inputs import Checked, text_elements
 from inferd_server.inference.request_plan import Plan
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.template import Parts, Template, TemplateCache, learn, split
+from inferd_server.inference.trailers import Trailers
 from inferd_server.inference.wire import identity_field, is_text, parse
 from inferd_server.models.entries import Models
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.series import ON_ARRIVAL
 from inferd_server.sequences.steps import ID
 from inferd_server.threads import SideThread
 from inferd_server.transport.call import Call
@@ -53,14 +64,17 @@ class Infer:
         telemetry: Telemetry,
         cache: ResponseCache,
         signer: TokenSigner,
+        sampling: Sampling,
+        trailers: Trailers | None = None,
     ) -> None:
         self._models = models
         self._signer = signer
         self._cache = cache
         self._regions = regions
+        self._sampling = sampling
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
-        self._answering = Answering(telemetry, self._again, Formatting())
+        self._answering = Answering(telemetry, self._again, Formatting(), trailers or Trailers())
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Timers(telemetry.clock)
         self._decoding = SideThread("decoding", "requests with much text wait to be read")
@@ -134,7 +148,7 @@ class Infer:
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(parsed.model_name, parsed.model_version)
-                found = examine(parsed, raw, handle, self._regions, self._metrics, self._signer)
+                found = self._examine(parsed, raw, handle)
                 request.plan = found.plan
                 if self._enter(request, found) or self._admit(request, found.inputs):
                     remember(templates, message, parts, found.plan)
@@ -142,6 +156,12 @@ class Infer:
             raise ModelNotReady(f"model {parsed.model_name!r} is being replaced")
         except Exception as error:
             self._refuse(request.call, handle, told(error))
+
+    def _examine(
+        self, parsed: ModelInferRequest, raw: Sequence[Buffer], handle: Handle
+    ) -> Examined:
+        regions, metrics = self._regions, self._metrics
+        return examine(parsed, raw, handle, regions, metrics, self._signer, self._sampling)
 
     def _enter(self, request: InferRequest, found: Examined) -> bool:
         """Ask the response cache; True if the request needs no run of its own."""
@@ -170,6 +190,8 @@ class Infer:
     def _refuse(self, call: Call, handle: Handle | None, error: InferdError) -> None:
         known = None if handle is None else (handle.name, handle.version)
         self._metrics.refused(known, code_name(error))
+        if known is not None and isinstance(error, DeadlinePassed | WouldBeLate):
+            self._metrics.of(*known).late(ON_ARRIVAL)
         call.fail(error)
 
     def _admit(self, request: InferRequest, inputs: Sequence[Checked]) -> bool:

@@ -23,15 +23,18 @@ from inferd_server.errors import (
 )
 from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
+from inferd_server.inference.trailers import Trailers, trace_of
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
+from inferd_server.monitoring.series import AT_REPLY, IN_QUEUE
 from inferd_server.sequences.store import ANEW
-from inferd_server.transport.call import Call
+from inferd_server.transport.call import Call, Metadata
 from inferd_server.transport.status import code_name
 
 log = logging.getLogger(__name__)
 
+NOTHING_TOLD: Metadata = ()
 SWAPS = 3
 """Attempts: a model that was replaced after a request looked it up is looked up again."""
 
@@ -58,6 +61,8 @@ class Answering:
     """Admits a request anew whose model was replaced before it ran."""
     formatting: Formatting
     """Writes answers that take long."""
+    trailers: Trailers
+    """What answers tell besides."""
 
 
 class InferRequest(Job):
@@ -99,7 +104,7 @@ class InferRequest(Job):
         try:
             if plan.responses.classifies and not here and self._send_later(outputs, phases):
                 return
-            parts = plan.responses.encode(self.identity, outputs)
+            parts = plan.responses.encode(self, outputs)
         except InferdError as error:
             self._refuse(error)
             return
@@ -107,30 +112,46 @@ class InferRequest(Job):
             log.exception("a response could not be encoded")
             self._refuse(EngineFailure())
             return
-        self._count(plan, phases)
+        call, total = self.call, self._count(plan, phases)
+        metadata, trailing = call.metadata, NOTHING_TOLD
+        if len(metadata) != 1 or metadata[0][0] != self._answering.trailers.usual:
+            trailing = self._tell_more(metadata, total, phases)
         try:
-            self.call.reply(parts)
+            call.reply(parts, trailing)
         except Exception:
             # No memory for the joined message, most likely; the call must not stay open.
             log.exception("a response could not be sent")
-            self.call.fail(EngineFailure())
+            call.fail(EngineFailure())
+
+    def _tell_more(self, asked: Metadata, total: float, phases: Phases) -> Metadata:
+        """Note the trace of a request, and return the trailing metadata of its answer."""
+        if trace := trace_of(asked):
+            self.plan.series.traced(trace, total)
+        decode = self.arrived - self.started
+        return self._answering.trailers.of(asked, total, decode, phases)
 
     def _send_later(self, outputs: Mapping[str, Array], phases: Phases) -> bool:
         """Leave an answer that takes long to another thread; False if it does not."""
         send = partial(self._succeed, phases=phases, here=True)
         return self._answering.formatting.submit(self.plan.responses.targets, outputs, send)
 
-    def _count(self, plan: Plan, phases: Phases) -> None:
-        """Count an answer before it is sent: who has it finds it in the statistics."""
+    def _count(self, plan: Plan, phases: Phases) -> float:
+        """Count an answer before it is sent: who has it finds it in the statistics.
+
+        Returns:
+            Seconds from the request's arrival.
+        """
         telemetry, handle = self._answering.telemetry, plan.handle
         now = telemetry.clock()
         total = now - self.started
         handle.statistics.succeeded(
             plan.rows, total, self.arrived - self.started, phases, telemetry.wall()
         )
-        plan.series.succeeded(total, phases.queue)
+        if self.deadline is not None and now > self.deadline:
+            plan.series.late(AT_REPLY)
         if handle.forecast.last is not phases.run:
             handle.forecast.learn(plan.specs, phases.run, now)
+        return total
 
     def _overdue(self, phases: Phases) -> None:
         """Learn from a run whose answer came too late to be sent."""
@@ -150,9 +171,15 @@ class InferRequest(Job):
                 plan.series.withdrawn()
                 answering.again(self)
                 return
+        now = answering.telemetry.clock()
+        over = self.deadline is not None and now >= self.deadline
+        if isinstance(error, DeadlinePassed) or (over and isinstance(error, Cancelled)):
+            # Who is cancelled and expires runs already.
+            runs = self.cancelled and isinstance(error, DeadlinePassed)
+            plan.series.late(AT_REPLY if runs else IN_QUEUE)
         # Of outputs that could not be sent, too, whoever ran it learns that nobody has them.
         self.cancelled = True
-        total = answering.telemetry.clock() - self.started
+        total = now - self.started
         plan.handle.statistics.failed(total)
         if isinstance(error, EngineFailure | InvalidInput):
             self._tell(error)

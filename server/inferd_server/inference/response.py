@@ -23,6 +23,7 @@ from inferd_server.inference.validation import (
     region_range,
 )
 from inferd_server.inference.wire import varint
+from inferd_server.transport.call import Call
 
 RAW_OUTPUT_TAG = varint(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2)
 WITHOUT_CLASSES = {"BOOL", BYTES}
@@ -184,6 +185,30 @@ class Unnamed:
     id: str = ""
 
 
+class AnsweredRequest(Protocol):
+    """A request at the moment of its answer."""
+
+    identity: bytes
+    """The id as a field of the response, tag and length included; b"" for none."""
+    call: Call
+    started: float
+    """When it arrived, in monotonic seconds."""
+    sequence: int
+    """Key of the sequence that it is a step of; 0: of none."""
+
+
+class ResponseEncoder(Protocol):
+    """Encodes the responses to one form of request. Calls may come from any thread."""
+
+    targets: Sequence[OutputTarget]
+    """What to send, in order."""
+    classifies: bool
+    """Whether one of them is classes."""
+
+    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
+        """Return the parts of a response, the id last; see `Responses.encode`."""
+
+
 class Responses:
     """Encodes the responses to one form of request. Calls may come from any thread."""
 
@@ -201,11 +226,11 @@ class Responses:
         self.classifies = any(target.classes for target in targets)
         self._known: tuple[ResponsePart, ...] = ()
 
-    def encode(self, identity: bytes, outputs: Mapping[str, Array]) -> list[Buffer]:
+    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
         """Return the parts of a response, the id last; large tensors are views of `outputs`.
 
         Args:
-            identity: the id as a field of the message, tag and length included; b"" for none.
+            request: that is answered.
             outputs: arrays of the request's rows, by name.
 
         Raises:
@@ -224,7 +249,7 @@ class Responses:
             else:
                 parts.append(array.tobytes() if array.nbytes <= SMALL else tensor_bytes(array))
         parts = parts or self._make(outputs)
-        parts.append(identity)
+        parts.append(request.identity)
         return parts
 
     def _make(self, outputs: Mapping[str, Array]) -> list[Buffer]:

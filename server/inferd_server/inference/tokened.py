@@ -9,7 +9,7 @@ from inferd.tensors import Array, Buffer
 
 from inferd_server.errors import InvalidInput
 from inferd_server.feedback.tokens import MOST_ROWS, Prediction, TokenSigner, short_digest
-from inferd_server.inference.response import OutputTarget, Responses
+from inferd_server.inference.response import AnsweredRequest, OutputTarget, Responses
 from inferd_server.inference.validation import switch
 from inferd_server.models.config import FeedbackConfig
 from inferd_server.models.predictions import predicted, predicting_output
@@ -47,13 +47,13 @@ class TokenResponses(Responses):
         self._output = predicting_output(handle.signature, handle.config).name
         self._threshold = (handle.config.feedback or FeedbackConfig()).threshold
 
-    def encode(self, identity: bytes, outputs: Mapping[str, Array]) -> list[Buffer]:
+    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
         """Return the parts of a response, the id last; see `Responses.encode`.
 
         Raises:
             InvalidInput: as there, or the output with the classes is empty.
         """
-        parts = super().encode(identity, outputs)
+        parts = super().encode(request, outputs)
         handle = self._handle
         classes, confidences = predicted(
             outputs[self._output], batched=handle.batched, threshold=self._threshold

@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.errors import SettingsError
 from inferd_server.sequences.controls import ControlKind
+from inferd_server.settings.monitoring import RecordingConfig, Share
 from inferd_server.settings.reading import clauses_of, read_mapping, validated
 from inferd_server.settings.section import Delay
 
@@ -29,6 +30,8 @@ Gpus: TypeAlias = Literal["all"] | Sequence[int | str] | None
 ImageFormat: TypeAlias = Literal["NCHW", "NHWC"]
 NonNegative = Annotated[int, Field(ge=0, le=MOST)]
 Positive = Annotated[int, Field(ge=1, le=MOST)]
+Latest = Annotated[str, Field(pattern=r"^latest:[1-9][0-9]{0,3}$")]
+"""The latest N versions."""
 Uuid = Annotated[str, Field(pattern=r"^(GPU|MIG)-[0-9a-fA-F/-]+$")]
 """Of a GPU or a slice of one; the first digits are enough."""
 WarmUpFile = Annotated[str, Field(pattern=r"^[^/]+\.npz$")]
@@ -40,7 +43,7 @@ MEANT = {
     "model.yaml",
     "preferred_batch_size": "Input should be a number of rows from 1, or a list of them",
     "gpus": "Input should be all, or a list of indexes and UUIDs of this server's GPUs",
-    "versions": "Input should be latest, all, or a list of version numbers",
+    "versions": "Input should be latest, latest:N, all, or a list of version numbers",
 }
 """What is said of settings that may be of several types."""
 
@@ -134,6 +137,22 @@ class SequenceConfig(BaseModel):
         return self
 
 
+class DriftConfig(BaseModel):
+    """How requests and answers of a model are compared with a reference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    watch: bool = True
+    """False: not at all."""
+    learn_rows: Annotated[int, Field(ge=0, le=100_000)] | None = None
+    """Rows that the reference is learned from where the version brings none; None: the server's
+    default; 0: none is learned."""
+    logits: Sequence[str] = Field(default_factory=list)
+    """Outputs whose softmax are probabilities of classes."""
+    embedding: str = ""
+    """An output that is compared as a vector; "": none."""
+
+
 class ModelConfig(BaseModel):
     """The settings of one model; None means the server's default."""
 
@@ -179,10 +198,10 @@ class ModelConfig(BaseModel):
     """Names of the classes, by output."""
     format: Mapping[str, ImageFormat] = Field(default_factory=dict)
     """What the dimensions of images mean, by input; clients ask for it."""
-    versions: Literal["latest", "all"] | Annotated[Sequence[Positive], Field(min_length=1)] = (
-        "latest"
-    )
-    """Which versions to serve."""
+    versions: (
+        Literal["latest", "all"] | Latest | Annotated[Sequence[Positive], Field(min_length=1)]
+    ) = "latest"
+    """Which versions to serve: the latest, or so many of them, all, or those named."""
     engine_options: Mapping[str, str] = Field(default_factory=dict)
     """Passed to the engine as they are."""
     custom_ops: Sequence[str] = Field(default_factory=list)
@@ -191,6 +210,12 @@ class ModelConfig(BaseModel):
     """Keep answers, and let equal requests in flight share one run; None: do not."""
     feedback: FeedbackConfig | None = None
     """What of an answer is a prediction; None: what is plain, and tokens for those who ask."""
+    sample_share: Share | None = None
+    """Part of the requests that are looked at beside their way; None: the server's."""
+    recording: RecordingConfig = RecordingConfig()
+    """What of those is recorded, where the server records."""
+    drift: DriftConfig = DriftConfig()
+    """How requests are compared with a reference."""
 
     @property
     def preferred_rows(self) -> int | None:
@@ -269,6 +294,11 @@ class ModelConfig(BaseModel):
                 text = f"{name!r} is neither {EXTENSIONS} nor a file such as ops.so in this folder"
                 raise PydanticCustomError("custom_ops", text)
         return names
+
+
+def latest_of(policy: str) -> int:
+    """Return how many of the latest versions a policy names: 2 for "latest:2"."""
+    return int(policy.partition(":")[2] or 1)
 
 
 def is_library(name: str) -> bool:

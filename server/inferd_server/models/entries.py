@@ -267,6 +267,7 @@ def choose(
 
     Raises:
         InvalidInput: the version is no number of one.
+        ModelNotReady: a label is at a version that is not loaded yet.
         VersionNotFound: the version named is not there.
     """
     if not version:
@@ -290,9 +291,14 @@ def choose(
 def _labelled(
     name: str, versions: Mapping[int, ModelEntry], label: str, labels: Mapping[str, int]
 ) -> ModelEntry:
-    entry = versions.get(labels.get(label, -1)) if label else None
-    if entry is None:
+    if not label or label not in labels:
         known = ", ".join(sorted(filter(None, labels)))
         there = f"it has {known}" if known else "it has none"
         raise VersionNotFound(f"model {name!r} has no label {label!r}; {there}")
-    return entry
+    number = labels[label]
+    if number not in versions:
+        # Here, or in the worker that has the model, it is about to be loaded.
+        raise ModelNotReady(
+            f"model {name!r}: label {label!r} is at version {number}, not loaded yet"
+        )
+    return versions[number]

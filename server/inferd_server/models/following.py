@@ -177,7 +177,7 @@ class Follower:
         """Use nothing of the store any more."""
         with suppress(StoreError):
             if not self._no_leases:
-                self._store.end_lease(self._server)
+                self._store.lease(Lease(self._server, self._leased[0], self._wall()))
         self._mirror.close()
 
     def _begin(self, server: Served) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from inferd_engines.onnx_errors import maker_of
 
 from inferd_server.errors import SettingsError
-from inferd_server.models.config import ModelConfig, read_model_config
+from inferd_server.models.config import ModelConfig, latest_of, read_model_config
 from inferd_server.models.pbtxt import PBTXT_FILE
 from inferd_server.models.serving import Serving, read_serving
 from inferd_server.models.triton_config import DeclaredTensor, TritonModel, read_triton
@@ -104,7 +104,7 @@ def read_source(repository: Path, name: str, config: ModelConfig | None = None) 
     except OSError as error:
         raise SettingsError(f"{folder} cannot be read: {error.strerror}") from error
     numbers = [int(name) for name in names if is_version(name)]
-    triton = read_triton(folder, numbers) or TritonModel({})
+    triton = read_triton(folder) or TritonModel({})
     given, config = config, config or read_folder_config(folder, triton)
     versions = {number: model_file(folder / str(number), triton.file_name) for number in numbers}
     nearly = [name for name in names if name.isdigit() and not is_version(name)]
@@ -284,15 +284,15 @@ def is_version(name: str) -> bool:
 
 
 def select_versions(available: Sequence[int], policy: str | Sequence[int]) -> tuple[int, ...]:
-    """Apply a version policy: "latest", "all", or the versions named. Sorted.
+    """Apply a version policy: "latest", "latest:2", "all", or the versions named. Sorted.
 
     Raises:
         SettingsError: a version that the policy names is not there.
     """
     if policy == "all":
         return tuple(sorted(available))
-    if policy == "latest":
-        return (max(available),)
+    if isinstance(policy, str):
+        return tuple(sorted(available)[-latest_of(policy) :])
     named = {int(version) for version in policy}
     missing = sorted(named - set(available))
     if missing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -21,17 +21,23 @@ from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge
 from inferd_server.models.config import ModelConfig, is_library
 from inferd_server.models.digest import answers_digest
+from inferd_server.models.entries import ModelEntry
 from inferd_server.models.files import link_roots
 from inferd_server.models.layout import config_folder
 from inferd_server.models.loading import Loading, Lost, Surroundings
+from inferd_server.models.reference_data import DriftKeeper
 from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
 from inferd_server.models.trust import reader_of
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.busy import BusyLine
+from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.settings.model import BatchingSettings, EngineSettings, Settings
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 
+NO_FOLDER = "the processes of a server share references below verdict_store, and that is empty"
+NO_DRIFT = DriftKeeper(References(None), 0, 0.0, off=True)
 NO_SEQUENCES = (
     "its requests build on each other, and replica processes share none of them: "
     "--processes split serves it"
@@ -57,6 +63,7 @@ class Loader:
         end: End = go_on,
         replicated: bool = False,
         trust: SealSettings | None = None,
+        drift: DriftKeeper = NO_DRIFT,
     ) -> None:
         """Keep how to load.
 
@@ -75,6 +82,7 @@ class Loader:
             end: called with an error after which an engine can run nothing more.
             replicated: other processes have the same models, and get some of the requests.
             trust: what is demanded of files; None: nothing.
+            drift: keeps what requests are compared with.
         """
         self._replicated = replicated
         self._trust = trust or SealSettings()
@@ -99,7 +107,10 @@ class Loader:
             trials or RowTrials(clock),
             self._memory,
             end,
+            drift,
         )
+        self.drift = drift
+        """What keeps the references of this process's versions."""
 
     def load(
         self,
@@ -191,6 +202,19 @@ class Loader:
         """Return what lanes hold of this process's memory."""
         return self._lanes.gauges()
 
+    def lines(self, entries: Iterable[ModelEntry]) -> Mapping[str, BusyLine]:
+        """Return what may be busy at a time: each model version, and those that take turns."""
+        handles = [entry.handle for entry in entries if entry.handle is not None]
+        found = {f"{h.name}/{h.version}": BusyLine(len(h.busy), h.busy) for h in handles if h.busy}
+        shared = self._surroundings.share.concurrent
+        if shared and found:
+            engines = [busy for handle in handles for busy in handle.busy]
+            found[""] = BusyLine(min(shared, len(engines)), engines)
+        inline = self._surroundings.inline
+        if inline is not None and any(handle.arrangement == "inline" for handle in handles):
+            found["inline"] = BusyLine(1, [inline.busy])
+        return found
+
     def forget(self, handle: Handle) -> None:
         """Tell the metrics, once for each handle, that it serves no more."""
         self._metrics.unloaded(handle.name, handle.version, handle.engine, handle.plan_state)
@@ -225,6 +249,26 @@ def loader_of(
         end=end,
         replicated=replicated,
         trust=settings.seal,
+        drift=drift_keeper(settings, alone=queues is None and not replicated),
+    )
+
+
+def drift_keeper(settings: Settings, *, alone: bool) -> DriftKeeper:
+    """Return what a process has for the references of its versions.
+
+    Args:
+        settings: of the server.
+        alone: no other process looks at its requests.
+    """
+    drift = settings.drift
+    folder = settings.reference_folder(os.environ)
+    problem = "" if alone or folder is not None else NO_FOLDER
+    return DriftKeeper(
+        References(folder),
+        drift.drift_learn_rows,
+        settings.monitoring.sample_share,
+        off=not drift.drift_cpu_share,
+        problem=problem,
     )
 
 

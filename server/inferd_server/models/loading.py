@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inferd.tensors import Array
+from inferd.tensors import Array, datatype_of
 from inferd_engines.arrays import zeros
 from inferd_engines.engine import Engine, EngineError, Overlapping, Registering, Signature
 from inferd_engines.model_files import ModelFiles
@@ -42,6 +42,7 @@ from inferd_server.models.observing import Observing
 from inferd_server.models.optional_inputs import with_optional_inputs
 from inferd_server.models.output_shapes import as_seen
 from inferd_server.models.predictions import predicting_output
+from inferd_server.models.reference_data import DriftKeeper, reference_key
 from inferd_server.models.remarks import remarks
 from inferd_server.models.reshaping import reshaping
 from inferd_server.models.row_trials import SPARE_WARM, RowTrials
@@ -61,6 +62,7 @@ from inferd_server.monitoring.statistics import Statistics
 from inferd_server.sequences.engine import StatefulEngine, largest_sequence_id, told
 from inferd_server.sequences.store import Sequences
 from inferd_server.settings.model import BatchingSettings
+from inferd_server.settings.monitoring import Mask
 
 log = logging.getLogger(__name__)
 Lost = Callable[[Handle], None]
@@ -92,6 +94,7 @@ class Surroundings:
     memory: MemoryGauge
     end: End
     """Called with an error after which an engine can run nothing more."""
+    drift: DriftKeeper
 
 
 class Loading:
@@ -159,7 +162,7 @@ class Loading:
                 bounds.level_rows,
                 bounds.levels,
             ),
-            statistics=Statistics(),
+            statistics=Statistics(around.metrics.of(self._name, self._version)),
             forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,
@@ -169,7 +172,16 @@ class Loading:
             declared=self._declared,
         )
         self._observing.begin(self._handle)
-        return self._work(engine, served, warm_up)
+        work = self._work(engine, served, warm_up)
+        self._handle.drift = self._reference(served)
+        return work
+
+    def _reference(self, served: Engine) -> str:
+        """Return the key of what requests are compared with; "" where they are not."""
+        around, runs = self._around, None if self._config.sequence is not None else served
+        return reference_key(
+            around.drift, self._made(), self._files, self._digest, runs, around.clock
+        )
 
     def _told(self, signature: Signature, warm_up: WarmUp, bounds: ModelBounds) -> Signature:
         """Return the signature as callers are told it: outputs as they come."""
@@ -249,6 +261,7 @@ class Loading:
             EngineError: it has not.
         """
         check_formats(self._config.format, signature, batched=batched)
+        check_masks(self._config.recording.masks, signature)
         check_declared(self._declared, signature, batched=batched)
         if self._config.feedback is not None:
             check_predicting(signature, self._config)
@@ -348,9 +361,10 @@ class Loading:
         if isinstance(engine, Registering):
             for memory in remote:
                 engine.register(memory)
-        return Runner(
+        handle = self._made()
+        runner: Runner[Any] = Runner(
             engine,
-            self._made().batched,
+            handle.batched,
             self._observing,
             around.clock,
             about={"model": self._name, "version": self._version},
@@ -359,6 +373,8 @@ class Loading:
             costs=queue.costs,
             finished=queue.finished,
         )
+        handle.busy.append(runner.busy)
+        return runner
 
     def _sequences(self) -> Sequences | None:
         sequence = self._config.sequence
@@ -431,6 +447,22 @@ def check_predicting(signature: Signature, config: ModelConfig) -> None:
         predicting_output(signature, config)
     except InvalidInput as error:
         raise EngineError(f"feedback: {error}") from error
+
+
+def check_masks(masks: Mapping[str, Mask], signature: Signature) -> None:
+    """See whether what model.yaml hides from the recording is there: a slip would hide nothing.
+
+    Raises:
+        EngineError: there is no such input or output, or it is no text that could be hashed.
+    """
+    known = {tensor.name: tensor for tensor in (*signature.inputs, *signature.outputs)}
+    for name, mask in masks.items():
+        if name not in known:
+            there = ", ".join(known)
+            raise EngineError(f"recording: there is no tensor {name!r}; there are {there}")
+        if mask == "hash" and not known[name].dtype.hasobject:
+            datatype = datatype_of(known[name].dtype)
+            raise EngineError(f"recording: {name!r} is {datatype}, and only BYTES can be hashed")
 
 
 def text_in(signature: Signature, rows: int) -> int:

@@ -68,7 +68,7 @@ TAKEN = frozenset({
     "sequence_batching.oldest", "sequence_batching.oldest.max_candidate_sequences",
     "sequence_batching.oldest.preferred_batch_size",
     "sequence_batching.oldest.max_queue_delay_microseconds",
-    "instance_group", "instance_group.name", "instance_group.count",
+    "instance_group", "instance_group.name", "instance_group.count", "instance_group.gpus",
     "parameters", "response_cache.enable", "model_operations.op_library_filename",
     "model_warmup.name", "model_warmup.batch_size", "model_warmup.inputs.data_type",
     "model_warmup.inputs.dims", "model_warmup.inputs.zero_data",

@@ -9,11 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from inferd_store.blobs import BLOBS
 from inferd_store.errors import Damaged, NotThere
 from inferd_store.objects import Progress
 from inferd_store.record import Record, read_record
 from inferd_store.release import Release, StoredFile, digest_of, read_release
-from inferd_store.store import BLOBS, Store
+from inferd_store.store import Store
 from inferd_store.transfer import fetch, verified
 
 from inferd_server.models.serving import Serving, write_serving

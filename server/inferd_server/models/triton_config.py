@@ -56,12 +56,8 @@ class TritonModel:
     """Fields that say what is not done here, and changes no answer."""
 
 
-def read_triton(folder: Path, versions: Sequence[int]) -> TritonModel | None:
+def read_triton(folder: Path) -> TritonModel | None:
     """Read the config.pbtxt of a model's folder; None if there is none.
-
-    Args:
-        folder: of the model.
-        versions: that are there.
 
     Raises:
         SettingsError: it cannot be read, is for another back end, or would change answers.
@@ -77,7 +73,7 @@ def read_triton(folder: Path, versions: Sequence[int]) -> TritonModel | None:
         settings["max_batch_size"] = found.max_batch_size
     settings |= _scheduling(found)
     settings |= _instances(found)
-    settings |= _versions(found, versions)
+    settings |= _versions(found)
     settings |= _outputs(found, folder)
     settings |= _rest(found)
     options = _engine_options(found)
@@ -172,12 +168,32 @@ def _control(control: triton.ModelSequenceBatching.Control) -> dict[str, Any]:
 
 
 def _instances(found: triton.ModelConfig) -> dict[str, Any]:
-    """Return the number of instances."""
-    counts = [max(1, group.count) for group in found.instance_group if not group.passive]
-    return {"instances": sum(counts)} if counts else {}
+    """Return the number of instances, and the GPUs that have as many each.
+
+    Where GPUs are to have different numbers, each has the largest of them.
+    """
+    groups = [group for group in found.instance_group if not group.passive]
+    if not groups:
+        return {}
+    gpus = sorted({gpu for group in groups for gpu in gpus_of(group)})
+    if not gpus:
+        return {"instances": sum(max(1, group.count) for group in groups)}
+    counts = [
+        sum(max(1, group.count) for group in groups if gpu in (gpus_of(group) or gpus))
+        for gpu in gpus
+    ]
+    if found.HasField("sequence_batching"):
+        # The steps of a sequence are where its state is.
+        return {"instances": counts[0], "gpus": gpus[:1]}
+    return {"instances": max(counts), "gpus": gpus}
 
 
-def _versions(found: triton.ModelConfig, there: Sequence[int]) -> dict[str, Any]:
+def gpus_of(group: triton.ModelInstanceGroup) -> Sequence[int]:
+    """Return the GPUs that a group names; none of a group for the processor."""
+    return () if group.kind == triton.ModelInstanceGroup.KIND_CPU else tuple(group.gpus)
+
+
+def _versions(found: triton.ModelConfig) -> dict[str, Any]:
     policy = found.version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
@@ -185,9 +201,7 @@ def _versions(found: triton.ModelConfig, there: Sequence[int]) -> dict[str, Any]
     if choice == "specific":
         return {"versions": [int(version) for version in policy.specific.versions]}
     newest = policy.latest.num_versions
-    if choice == "latest" and newest > 1 and there:
-        return {"versions": sorted(there)[-newest:]}
-    return {}
+    return {"versions": f"latest:{newest}"} if choice == "latest" and newest > 1 else {}
 
 
 def _outputs(found: triton.ModelConfig, folder: Path) -> dict[str, Any]:

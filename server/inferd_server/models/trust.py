@@ -11,7 +11,7 @@ from inferd_engines.engine import UntrustedFiles
 from inferd_engines.model_files import FileReader, FileState, PlainReader, state_of
 
 from inferd_server.errors import SettingsError
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 
 if TYPE_CHECKING:
     from inferd_seal.reader import Trust, VersionReader

@@ -18,6 +18,7 @@ from inferd_server.models.batchable import Batching
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.last_request import LastRequest
 from inferd_server.models.triton_config import DeclaredTensor
+from inferd_server.monitoring.busy import BusySeconds
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.sequences.steps import LARGEST_KEY
 from inferd_server.sequences.store import Sequences
@@ -121,7 +122,8 @@ class Description:
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)
     """Of the files that it was loaded from, if answers or predictions are known by it; else ""."""
-
+    drift: str = field(default="", kw_only=True)
+    """The key of the reference that requests are compared with; "": they are not."""
     largest_sequence_id: int = field(default=LARGEST_KEY, kw_only=True)
     """That the model can be told."""
 
@@ -168,6 +170,8 @@ class Handle(Description):
     """For trials of a model that takes no zeros; None where zeros do."""
     sequences: Sequences | None = None
     """Of a model whose requests build on each other, where its engine is."""
+    busy: list[BusySeconds] = field(default_factory=list)
+    """For how long each of its engines ran; none where they are another process's."""
     lost: str = ""
     """Why it can serve no more, once one of its engines was lost."""
 
@@ -175,7 +179,10 @@ class Handle(Description):
     def gauges(self) -> Mapping[tuple[str, str, int], float]:
         """What the metrics say of this moment."""
         version = self.name, self.version
+        # In this order: the first one collects what came, which the other counts.
         found = {("inferd_waiting_requests", *version): float(self.queue.waiting_requests)}
+        if self.instances:
+            found["inferd_waiting_rows", *version] = float(self.queue.rows)
         if self.sequences is not None:
             found["inferd_open_sequences", *version] = float(self.sequences.open)
         return found

@@ -170,7 +170,7 @@ def read_own(config: ModelConfig, folder: Path, signature: Signature) -> Mapping
     name = config.warm_up
     try:
         with np.load(folder / name, allow_pickle=False) as file:
-            return {tensor.name: _fitting(file[tensor.name], tensor) for tensor in signature.inputs}
+            return {tensor.name: fitting(file[tensor.name], tensor) for tensor in signature.inputs}
     except KeyError as error:
         wanted = ", ".join(tensor.name for tensor in signature.inputs)
         raise EngineError(
@@ -180,7 +180,7 @@ def read_own(config: ModelConfig, folder: Path, signature: Signature) -> Mapping
         raise EngineError(f"warm_up names {name}, which cannot be used: {error}") from error
 
 
-def _fitting(array: Array, tensor: Tensor) -> Array:
+def fitting(array: Array, tensor: Tensor) -> Array:
     """Return an array as an input takes it.
 
     Raises:

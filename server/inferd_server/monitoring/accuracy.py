@@ -152,7 +152,7 @@ def add_accuracy(first: AccuracySnapshot, second: AccuracySnapshot) -> AccuracyS
     )
 
 
-class Share(NamedTuple):
+class Proportion(NamedTuple):
     """A share of some labels, with the interval that has the true one in 95 of 100 cases."""
 
     value: float
@@ -162,19 +162,19 @@ class Share(NamedTuple):
     """Labels that it is a share of."""
 
 
-Shares: TypeAlias = Mapping[str, Share]
+Proportions: TypeAlias = Mapping[str, Proportion]
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyReport:
     """What the labels of a window say of a model version."""
 
-    accuracy: Share
+    accuracy: Proportion
     confidence: float | None
     """Of the model, on average; None where it said nothing."""
-    precision: Shares
+    precision: Proportions
     """By class: of the rows that were predicted to be of it, those that are."""
-    recall: Shares
+    recall: Proportions
     """By class: of the rows that are of it, those that were predicted to be."""
 
 
@@ -204,7 +204,7 @@ def report(found: AccuracySnapshot, now: float) -> AccuracyReport | None:
     )
 
 
-def wilson(right: int, labels: int, z: float = Z_95) -> Share:
+def wilson(right: int, labels: int, z: float = Z_95) -> Proportion:
     """Return a share of labels with Wilson's score interval.
 
     Source: Wilson, Probable inference, JASA 22 (1927), without correction for continuity.
@@ -212,7 +212,7 @@ def wilson(right: int, labels: int, z: float = Z_95) -> Share:
     share, square = right / labels, z * z / labels
     middle = (share + square / 2) / (1 + square)
     spread = z / (1 + square) * math.sqrt(share * (1 - share) / labels + square / labels / 4)
-    return Share(share, max(0.0, middle - spread), min(1.0, middle + spread), labels)
+    return Proportion(share, max(0.0, middle - spread), min(1.0, middle + spread), labels)
 
 
 def _sum(first: ClassCounts, second: ClassCounts) -> ClassCounts:

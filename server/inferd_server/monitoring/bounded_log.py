@@ -11,17 +11,27 @@ LINES, PERIOD_S = 5, 10.0
 
 
 class BoundedLog:
-    """Writes at most LINES lines of one kind in PERIOD_S. Any thread may call."""
+    """Writes a few lines of one kind in a while, and no more. Any thread may call."""
 
-    def __init__(self, log: logging.Logger, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        log: logging.Logger,
+        clock: Callable[[], float],
+        lines: int = LINES,
+        period: float = PERIOD_S,
+    ) -> None:
         """Begin with nothing written.
 
         Args:
             log: that is written to.
             clock: monotonic seconds.
+            lines: of one kind in a period.
+            period: seconds.
         """
         self._log = log
         self._clock = clock
+        self._lines = lines
+        self._period = period
         # By kind: when its period began, the lines since then, and those left out.
         self._kinds: dict[object, tuple[float, int, int]] = {}
         self._lock = threading.Lock()
@@ -53,9 +63,9 @@ class BoundedLog:
         now = self._clock()
         with self._lock:
             began, lines, left_out = self._kinds.get(kind, (now, 0, 0))
-            if now - began >= PERIOD_S:
+            if now - began >= self._period:
                 began, lines = now, 0
-            if lines >= LINES:
+            if lines >= self._lines:
                 self._kinds[kind] = began, lines, left_out + 1
                 return None
             self._kinds[kind] = began, lines + 1, 0

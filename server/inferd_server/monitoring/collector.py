@@ -4,28 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
-from inferd_server.monitoring.accuracy import AccuracyReport, AccuracySnapshot, Share, report
+from inferd_server.monitoring.accuracy import AccuracyReport, AccuracySnapshot, Proportion, report
+from inferd_server.monitoring.busy import WINDOW_S, ratio
+from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
+    AT_REPLY,
     BATCH,
     BOUNDS,
     COMPUTE,
+    DECODE,
     GATHER,
+    IN_QUEUE,
+    ON_ARRIVAL,
     QUEUE,
+    REPLY,
     REQUEST,
+    SAMPLED,
     WAITED,
     Count,
     SeriesSnapshot,
+    TracedRequest,
     add_counts,
 )
 from inferd_server.monitoring.snapshot import (
     DEVICE_COUNTERS,
     DEVICE_GAUGES,
+    DRIFT_COUNTERS,
+    DRIFT_GAUGES,
     EARLIEST,
     GAUGES,
+    MODEL_COUNTERS,
     MODEL_GAUGES,
     MetricsSnapshot,
 )
@@ -41,13 +55,82 @@ HISTOGRAMS: Sequence[tuple[int, str, str]] = (
     (GATHER, "inferd_gather_seconds", "Making a taken batch contiguous"),
     (COMPUTE, "inferd_compute_seconds", "The engine, one batch"),
     (BATCH, "inferd_batch_rows", "Rows of the batches that ran"),
+    (
+        DECODE,
+        "inferd_decode_seconds",
+        f"From a request being there to it being admitted; of every {SAMPLED}st that ran",
+    ),
+    (
+        REPLY,
+        "inferd_reply_seconds",
+        f"From the engine to the encoded answer; of every {SAMPLED}st request that ran",
+    ),
 )
-SHARE_TEXTS = (
+PROPORTION_TEXTS = (
     "the share, in the window of labels",
     "the lower end of its 95 % interval",
     "the upper end of its 95 % interval",
     "of how many",
 )
+ACCURACY = (
+    "inferd_model_accuracy",
+    "inferd_model_accuracy_lower",
+    "inferd_model_accuracy_upper",
+    "inferd_model_accuracy_support",
+)
+PRECISION = (
+    "inferd_model_precision",
+    "inferd_model_precision_lower",
+    "inferd_model_precision_upper",
+    "inferd_model_precision_support",
+)
+RECALL = (
+    "inferd_model_recall",
+    "inferd_model_recall_lower",
+    "inferd_model_recall_upper",
+    "inferd_model_recall_support",
+)
+"""Names of the metrics of one proportion, in the order of its fields."""
+
+
+BUSY = (
+    f"Part of the last {WINDOW_S:g} s for which the busiest model's engines ran, in 0..1, whoever "
+    "reads it and how often; the one number to scale on"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """One histogram of every model version."""
+
+    name: str
+    documentation: str
+    which: int
+    """Its place in BOUNDS."""
+    series: Mapping[tuple[str, int], SeriesSnapshot]
+
+    type = "histogram"
+
+    def metric(self) -> Metric:
+        """Return it with its samples."""
+        metric = Metric(self.name, self.documentation, self.type)
+        for model, series in self.series.items():
+            labels = labels_of(*model)
+            found, traced = series.histograms[self.which], self.traced(series)
+            below = 0
+            bounds = (*BOUNDS[self.which], "+Inf")
+            for place, (bound, count) in enumerate(zip(bounds, found.counts, strict=True)):
+                below += count
+                within, example = {**labels, "le": str(bound)}, exemplar(traced.get(place))
+                metric.add_sample(f"{self.name}_bucket", within, below, exemplar=example)
+            metric.add_sample(f"{self.name}_count", labels, below)
+            metric.add_sample(f"{self.name}_sum", labels, found.total)
+            metric.add_sample(f"{self.name}_created", labels, series.created)
+        return metric
+
+    def traced(self, series: SeriesSnapshot) -> Mapping[int, TracedRequest]:
+        """Return the examples of a model version's buckets, by their place."""
+        return series.exemplars if self.which == REQUEST else {}
 
 
 class SnapshotCollector(Collector):
@@ -61,13 +144,20 @@ class SnapshotCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
+        for family in self.families():
+            yield family.metric() if isinstance(family, Histogram) else family
+
+    def families(self) -> Iterator[Metric | Histogram]:
+        """Yield every metric; histograms, which have most of the samples, without them."""
         now = self._read()
         for which, name, text in HISTOGRAMS:
-            yield histogram(now, which, name, text)
+            yield Histogram(name, text, which, now.series)
+        yield phases(now)
         yield requests(now)
         if now.refused:
             yield refused_requests(now.refused)
         yield from cached(now)
+        yield late(now)
         in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
         for model, series in now.series.items():
             in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
@@ -79,12 +169,16 @@ class SnapshotCollector(Collector):
         ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
         ready.add_sample(ready.name, {}, float(bool(now.ready)))
         yield ready
+        busy = Metric("inferd_engine_busy_ratio", BUSY, "gauge")
+        busy.add_sample(busy.name, {}, ratio(now.busy))
+        yield busy
         for name, value in now.gauges.items():
             gauge = Metric(name, {**GAUGES, **EARLIEST}[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
         yield from of_models(now.models)
         yield from of_devices(now.devices)
+        yield from of_drift(now.drifted)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -100,14 +194,15 @@ class SnapshotCollector(Collector):
 
 
 def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
-    """Write the gauges of model versions."""
-    for name, text in MODEL_GAUGES.items():
-        metric = Metric(name, text, "gauge")
-        for (gauge, model, version), value in sorted(values.items()):
-            if gauge == name:
-                metric.add_sample(name, labels_of(model, version), value)
-        if metric.samples:
-            yield metric
+    """Write the gauges of model versions, and what is counted for them."""
+    for texts, kind in ((MODEL_GAUGES, "gauge"), (MODEL_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, model, version), value in sorted(values.items()):
+                if found == name:
+                    metric.add_sample(name, labels_of(model, version), value)
+            if metric.samples:
+                yield metric
 
 
 def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
@@ -118,6 +213,19 @@ def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
             for (found, device), value in sorted(values.items()):
                 if found == name:
                     metric.add_sample(name, {"device": device}, value)
+            if metric.samples:
+                yield metric
+
+
+def of_drift(values: Mapping[tuple[str, str, int, str], float]) -> Iterator[Metric]:
+    """Write how the requests of model versions differ from their references."""
+    for texts, kind in ((DRIFT_GAUGES, "gauge"), (DRIFT_COUNTERS, "counter")):
+        for name, text in texts.items():
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            for (found, model, version, feature), value in sorted(values.items()):
+                if found == name:
+                    labels = {"feature": feature} if feature else {}
+                    metric.add_sample(name, {**labels_of(model, version), **labels}, value)
             if metric.samples:
                 yield metric
 
@@ -186,22 +294,21 @@ def accuracies(reports: Mapping[tuple[str, int], AccuracyReport]) -> Iterator[Me
         recall += [({**labels, "class": name}, s) for name, s in sorted(told.recall.items())]
         if told.confidence is not None:
             confidence.add_sample(confidence.name, labels, told.confidence)
-    yield from shares("inferd_model_accuracy", "Labelled rows that were right", overall)
-    yield from shares("inferd_model_precision", "Rows predicted as a class that are", precision)
-    yield from shares("inferd_model_recall", "Rows of a class that were predicted as it", recall)
+    yield from proportions(ACCURACY, "Labelled rows that were right", overall)
+    yield from proportions(PRECISION, "Rows predicted as a class that are", precision)
+    yield from proportions(RECALL, "Rows of a class that were predicted as it", recall)
     if confidence.samples:
         yield confidence
 
 
-def shares(
-    name: str, text: str, found: Sequence[tuple[Mapping[str, str], Share]]
+def proportions(
+    names: Sequence[str], text: str, found: Sequence[tuple[Mapping[str, str], Proportion]]
 ) -> Iterator[Metric]:
     """Write a share, the bounds of its interval, and of how many rows it is one."""
-    ends = ("", "_lower", "_upper", "_support")
-    for position, (end, what) in enumerate(zip(ends, SHARE_TEXTS, strict=True)):
-        metric = Metric(f"{name}{end}", f"{text}: {what}", "gauge")
-        for labels, share in found:
-            metric.add_sample(metric.name, dict(labels), share[position])
+    for position, (name, what) in enumerate(zip(names, PROPORTION_TEXTS, strict=True)):
+        metric = Metric(name, f"{text}: {what}", "gauge")
+        for labels, proportion in found:
+            metric.add_sample(name, dict(labels), proportion[position])
         if metric.samples:
             yield metric
 
@@ -228,19 +335,20 @@ def labels_of(model: str, version: str | int) -> dict[str, str]:
     return {"model": model, "version": str(version)}
 
 
-def histogram(now: MetricsSnapshot, which: int, name: str, text: str) -> Metric:
-    """Write one histogram of every model version."""
-    metric = Metric(name, text, "histogram")
+def exemplar(kept: TracedRequest | None) -> Exemplar | None:
+    """Return an example as prometheus_client has it."""
+    return None if kept is None else Exemplar({"trace_id": kept.trace}, kept.seconds, kept.wall)
+
+
+def phases(now: MetricsSnapshot) -> Metric:
+    """Write the counter of where the time of requests went."""
+    text = "Time of the requests that ran, by phase; the phases add up to it"
+    metric = Metric("inferd_phase_seconds", text, "counter")
     for model, series in now.series.items():
-        labels = labels_of(*model)
-        found = series.histograms[which]
-        below = 0
-        for bound, count in zip((*BOUNDS[which], "+Inf"), found.counts, strict=True):
-            below += count
-            metric.add_sample(f"{name}_bucket", {**labels, "le": str(bound)}, below)
-        metric.add_sample(f"{name}_count", labels, below)
-        metric.add_sample(f"{name}_sum", labels, found.total)
-        metric.add_sample(f"{name}_created", labels, series.created)
+        for phase, seconds in zip(PHASES, series.phases, strict=True):
+            labels = {**labels_of(*model), "phase": phase}
+            metric.add_sample("inferd_phase_seconds_total", labels, seconds)
+            metric.add_sample("inferd_phase_seconds_created", labels, series.created)
     return metric
 
 
@@ -262,6 +370,17 @@ def refused_requests(refused: Mapping[tuple[str, str, str], Count]) -> Metric:
         labels = {**labels_of(model, version), "code": code}
         metric.add_sample("inferd_refused_requests_total", labels, count.value)
         metric.add_sample("inferd_refused_requests_created", labels, count.created)
+    return metric
+
+
+def late(now: MetricsSnapshot) -> Metric:
+    """Write the counter of requests that missed their deadline."""
+    metric = Metric("inferd_deadline_misses", "Requests that were or would be late", "counter")
+    for model, series in now.series.items():
+        for where in (ON_ARRIVAL, IN_QUEUE, AT_REPLY):
+            labels = {**labels_of(*model), "phase": where}
+            count = series.late.get(where, 0)
+            metric.add_sample("inferd_deadline_misses_total", labels, count)
     return metric
 
 

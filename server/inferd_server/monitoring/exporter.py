@@ -12,11 +12,12 @@ import time
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.exposition import openmetrics_text, plain_text
 from inferd_server.monitoring.http import HttpRequest, Response, parse, text_response
 
 log = logging.getLogger(__name__)
@@ -27,9 +28,12 @@ ANSWER_S = 10.0
 """What a caller gets to take the answer."""
 LINGER_S = 1.0
 """What a caller gets to close its end after the answer."""
+REST = 3.0
+"""Times as long as an answer took to write, nothing is written after it."""
 HEAD_BYTES = 16 * 1024
 BACKLOG = 64
 PATH = "/metrics"
+OPENMETRICS = "application/openmetrics-text"
 OTHER_PATH = f"Only {PATH} is here. Health is told over gRPC: grpc.health.v1 on grpc_port."
 OTHER_METHOD = (
     f"This port only has GET {PATH}. There is no REST API: inference is gRPC, on grpc_port "
@@ -41,8 +45,8 @@ class Exported(Protocol):
     """What has metrics."""
 
     @property
-    def registry(self) -> CollectorRegistry:
-        """Where they are collected from."""
+    def collector(self) -> SnapshotCollector:
+        """Collects them."""
 
 
 class MetricsServer:
@@ -56,7 +60,7 @@ class MetricsServer:
             max_connections: open at a time. Beyond, those that have waited longest for the rest of
                 their request are closed.
         """
-        self._pages = Pages(metrics.registry)
+        self._pages = Pages(metrics.collector)
         self._max_connections = max_connections
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Event, threading.Thread] | None = (
             None
@@ -97,8 +101,8 @@ class MetricsServer:
 class Pages:
     """What is answered to a request."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
+    def __init__(self, collector: SnapshotCollector) -> None:
+        self._collector = collector
 
     def answer(self, request: HttpRequest) -> Response:
         """Return the metrics, or a sentence that says where to look."""
@@ -106,8 +110,9 @@ class Pages:
             return text_response(405, OTHER_METHOD, {"Allow": "GET, HEAD"})
         if request.target.partition("?")[0] != PATH:
             return text_response(404, OTHER_PATH)
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        body = encode(self._registry)
+        _, content_type = choose_encoder(request.headers.get("accept", ""))
+        encode = openmetrics_text if content_type.startswith(OPENMETRICS) else plain_text
+        body = encode(self._collector.families())
         headers = {"Content-Type": content_type}
         if "gzip" in request.headers.get("accept-encoding", ""):
             return Response(200, gzip.compress(body), {**headers, "Content-Encoding": "gzip"})
@@ -121,6 +126,8 @@ class Connections:
         self._pages = pages
         self._limit = limit
         self._open = 0
+        self._turn = asyncio.Lock()
+        self._rests_until = 0.0
         # Those that have not sent their request yet, the oldest first.
         self._waiting: dict[asyncio.StreamWriter, None] = {}
 
@@ -164,7 +171,7 @@ class Connections:
         if request is None:
             writer.transport.abort()
             return
-        response = request if isinstance(request, Response) else self._answer(request)
+        response = request if isinstance(request, Response) else await self._in_turn(request)
         without_body = isinstance(request, HttpRequest) and request.method == "HEAD"
         async with asyncio.timeout(ANSWER_S):
             writer.write(response.encoded(without_body=without_body))
@@ -172,6 +179,16 @@ class Connections:
             writer.write_eof()
             await take_rest(reader)
         writer.transport.abort()
+
+    async def _in_turn(self, request: HttpRequest) -> Response:
+        """Answer after those before, and after a rest: however many ask, callers are served."""
+        async with self._turn:
+            await asyncio.sleep(max(0.0, self._rests_until - time.monotonic()))
+            begun = time.monotonic()
+            response = self._answer(request)
+            ended = time.monotonic()
+            self._rests_until = ended + (ended - begun) * REST
+            return response
 
     def _answer(self, request: HttpRequest) -> Response:
         try:

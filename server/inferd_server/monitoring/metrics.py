@@ -9,8 +9,11 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client import CollectorRegistry
 
+from inferd_server.memory import own_bytes
 from inferd_server.monitoring.accuracy import AccuracyWindow, LabelWindow
+from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -38,10 +41,16 @@ class Metrics:
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
-        self._models: Callable[[], Mapping[tuple[str, str, int], float]] = dict
+        self._drift: Callable[[], Mapping[Key, DriftCounts]] = dict
+        self._drifted: Callable[[], Mapping[tuple[str, str, int, str], float]] = dict
+        self._models: list[Callable[[], Mapping[tuple[str, str, int], float]]] = []
+        self._devices: Callable[[], Mapping[tuple[str, str], float]] = dict
+        self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
+        self.collector = SnapshotCollector(self.snapshot, wall)
         self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.snapshot, wall))
+        """For whoever collects by prometheus_client."""
+        self.registry.register(self.collector)
 
     def server(self, version: str, transport: str) -> None:
         """Tell what runs."""
@@ -52,9 +61,30 @@ class Metrics:
         """Take these into every snapshot, by their names in GAUGES."""
         self._gauges = gauges
 
-    def watch_models(self, gauges: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
-        """Take these into every snapshot, by their names in MODEL_GAUGES, model and version."""
-        self._models = gauges
+    def watch_models(self, values: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
+        """Take these, too, into every snapshot, by their names in MODEL_GAUGES or MODEL_COUNTERS.
+
+        Each with model and version.
+        """
+        self._models.append(values)
+
+    def watch_drift(self, counts: Callable[[], Mapping[Key, DriftCounts]]) -> None:
+        """Take into every snapshot what was measured of requests."""
+        self._drift = counts
+
+    def watch_drifted(
+        self, gauges: Callable[[], Mapping[tuple[str, str, int, str], float]]
+    ) -> None:
+        """Take these into every snapshot, by their names in DRIFT_GAUGES and DRIFT_COUNTERS."""
+        self._drifted = gauges
+
+    def watch_engines(self, shares: Callable[[], Mapping[str, Share]]) -> None:
+        """Take these into every snapshot, see `BusyWindow.shares`."""
+        self._shares = shares
+
+    def watch_devices(self, gauges: Callable[[], Mapping[tuple[str, str], float]]) -> None:
+        """Take these into every snapshot, by their names in DEVICE_GAUGES and the GPU's UUID."""
+        self._devices = gauges
 
     def ready(self, ready: bool) -> None:
         """Tell whether the server is ready."""
@@ -92,6 +122,15 @@ class Metrics:
             before = self._refused.get((*labels, code)) or Count(0, self._wall())
             self._refused[(*labels, code)] = Count(before.value + 1, before.created)
 
+    def answers(self) -> tuple[int, int]:
+        """Return how many requests were answered so far, and how many of them with an error."""
+        with self._lock:
+            series, refused = tuple(self._series.values()), self._refused.values()
+            never = sum(count.value for count in refused)
+        found = [one.answers() for one in series]
+        failed = never + sum(errors for _, errors in found)
+        return never + sum(count for count, _ in found), failed
+
     def refused_call(self, reason: str) -> None:
         """Count a call of any method that was refused for who called, how often, or a bound."""
         with self._lock:
@@ -117,6 +156,8 @@ class Metrics:
 
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""
+        # Without the lock: rows may have to be measured first.
+        drift, drifted = self._drift(), self._drifted()
         with self._lock:
             series = dict(self._series)
             return MetricsSnapshot(
@@ -125,11 +166,15 @@ class Metrics:
                 frozenset(found[:3] for found in self._engines),
                 self._ready,
                 dict(self._info),
-                self._gauges(),
+                {**self._gauges(), "inferd_host_memory_bytes": own_bytes()},
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
-                models=self._models(),
                 accuracy={model: found.snapshot() for model, found in self._accuracy.items()},
                 refused_feedback=dict(self._refused_feedback),
+                drift=drift,
+                drifted=drifted,
+                models={key: value for read in self._models for key, value in read().items()},
+                devices=self._devices(),
+                busy=self._shares(),
             )

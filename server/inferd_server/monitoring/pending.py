@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
-R = TypeVar("R", bound=tuple[float, ...])
+R = TypeVar("R", bound=tuple[object, ...])
 
 MOST = 64
 """How many are added up together; reading adds them up, too."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import add, itemgetter
+from typing import TYPE_CHECKING, TypeAlias
 
 from inferd_server.monitoring.pending import MOST, PendingNumbers, add_to_buckets
-from inferd_server.monitoring.phases import Execution
+from inferd_server.monitoring.phases import PHASES, AnsweredRequests, Execution, Phases
+
+if TYPE_CHECKING:
+    from inferd_server.monitoring.statistics import Statistics
 
 SECONDS = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
@@ -19,9 +26,19 @@ ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 # What became of requests that the response cache was asked about.
 HIT, SHARED_HIT, MERGED, MISS = "hit", "shared_hit", "merged", "miss"
 
+# Where a request missed its deadline: refused at once, while it waited, or while it ran.
+ON_ARRIVAL, IN_QUEUE, AT_REPLY = "arrival", "queue", "reply"
+
 # The histograms of a model version: a name, and the upper bounds of its buckets.
-REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH = range(6)
-BOUNDS: Sequence[tuple[float, ...]] = (SECONDS, SECONDS, SECONDS, SECONDS, SECONDS, ROWS)
+REQUEST, QUEUE, WAITED, GATHER, COMPUTE, BATCH, DECODE, REPLY = range(8)
+BOUNDS: Sequence[tuple[float, ...]] = (*[SECONDS] * 5, ROWS, SECONDS, SECONDS)
+
+SAMPLED = 61
+"""Of so many requests one counts in the histograms DECODE and REPLY: all of them would cost a small
+request a hundredth of its time. A prime, lest it be the same one of every batch."""
+
+Answer: TypeAlias = tuple["Statistics", int, float, float, Phases, float]
+"""Of a request that ran: who counts it besides, then what `Statistics.succeeded` is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +58,17 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedRequest:
+    """One request of a bucket that is found in a store of traces."""
+
+    trace: str
+    """The trace's id."""
+    seconds: float
+    wall: float
+    """When it was answered, in seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesSnapshot:
     """The counters of one model version at one moment; can be sent."""
 
@@ -54,6 +82,12 @@ class SeriesSnapshot:
     """Rows of batches that nobody asked for."""
     cached: dict[str, int] = field(default_factory=dict)
     """What the response cache did, by what it was."""
+    phases: tuple[float, ...] = (0.0,) * len(PHASES)
+    """Seconds of all requests that ran, in the order of PHASES."""
+    late: dict[str, int] = field(default_factory=dict)
+    """Requests that missed their deadline, by where."""
+    exemplars: dict[int, TracedRequest] = field(default_factory=dict)
+    """The last one of a bucket of REQUEST, by its place."""
 
 
 class Series:
@@ -70,9 +104,14 @@ class Series:
         self._began: dict[str, float] = {}
         self._padding = 0
         self._cached: dict[str, int] = {}
+        self._late: dict[str, int] = {}
+        self._exemplars: dict[int, TracedRequest] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
-        # Of requests that succeeded: seconds in all, and those in the queue.
-        self._pending: PendingNumbers[tuple[float, float]] = PendingNumbers()
+        self._phases: tuple[float, ...] = (0.0,) * len(PHASES)
+        # Requests until the next one that the sampled histograms count.
+        self._skipped = 0
+        self.ran: PendingNumbers[Answer] = PendingNumbers()
+        """Takes in the requests that ran, see `Statistics.succeeded`."""
         # Of batches: rows, seconds of waiting, gathering and computing, rows of padding.
         self._batches: PendingNumbers[tuple[int, float, float, float, int]] = PendingNumbers()
         self._lock = threading.Lock()
@@ -86,13 +125,10 @@ class Series:
         with self._lock:
             self._in_flight -= 1
 
-    def succeeded(self, seconds: float, queued: float) -> None:
-        """Count an admitted request out that ran, after waiting for `queued` of its seconds."""
-        pending = self._pending
-        pending.add((seconds, queued))
-        if len(pending.rows) >= MOST:
-            with self._lock:
-                self._add_up()
+    def add_up(self) -> None:
+        """Count what is pending, here and in the statistics that it came by."""
+        with self._lock:
+            self._add_up()
 
     def answered(self, code: str, seconds: float) -> None:
         """Count an admitted request out that did not run to its end, or not for itself."""
@@ -107,6 +143,17 @@ class Series:
         with self._lock:
             self._cached[result] = self._cached.get(result, 0) + 1
 
+    def late(self, where: str) -> None:
+        """Count a request that missed its deadline ON_ARRIVAL, IN_QUEUE or AT_REPLY."""
+        with self._lock:
+            self._late[where] = self._late.get(where, 0) + 1
+
+    def traced(self, trace: str, seconds: float) -> None:
+        """Keep the trace of a request that ran, as an example of its bucket."""
+        bucket = bisect_left(SECONDS, seconds)
+        with self._lock:
+            self._exemplars[bucket] = TracedRequest(trace, seconds, self._wall())
+
     def executed(self, run: Execution, padding: int = 0) -> None:
         """Count a batch, and the rows that it was padded with."""
         batches = self._batches
@@ -114,6 +161,13 @@ class Series:
         if len(batches.rows) >= MOST:
             with self._lock:
                 self._add_up()
+
+    def answers(self) -> tuple[int, int]:
+        """Return how many requests were answered so far, and how many of them with an error."""
+        with self._lock:
+            self._add_up()
+            count = sum(self._codes.values())
+            return count, count - self._codes.get("OK", 0)
 
     def snapshot(self) -> SeriesSnapshot:
         """Return the counters; they do not change any more."""
@@ -129,20 +183,38 @@ class Series:
                 {code: Count(count, self._began[code]) for code, count in self._codes.items()},
                 self._padding,
                 dict(self._cached),
+                self._phases,
+                dict(self._late),
+                dict(self._exemplars),
             )
 
     def _add_up(self) -> None:
         """Count what is pending; with the lock held."""
         # Before those that came in: whoever is among these is among those.
-        found = self._pending.take()
+        found = self.ran.take()
         self._in_flight += len(self._entered.take()) - len(found)
-        if found:
-            self._count("OK", len(found))
-            self._observe((REQUEST, QUEUE), zip(*found, strict=True))
+        for statistics, answers in by_statistics(found):
+            statistics.take_in(answers)
+            self._add_answers(answers)
         if batches := self._batches.take():
             *columns, padding = zip(*batches, strict=True)
             self._observe((BATCH, WAITED, GATHER, COMPUTE), columns)
             self._padding += sum(padding)
+
+    def _add_answers(self, answers: AnsweredRequests) -> None:
+        """Count requests that ran; with the lock held."""
+        number = len(answers.rows)
+        self._count("OK", number)
+        queues = [phases.queue for phases in answers.phases]
+        self._observe((REQUEST, QUEUE), (answers.totals, queues))
+        self._phases = tuple(map(add, self._phases, answers.seconds()))
+        sampled = range(self._skipped, number, SAMPLED)
+        self._skipped += len(sampled) * SAMPLED - number
+        if sampled:
+            chosen = [answers.seconds_of(place) for place in sampled]
+            self._observe(
+                (DECODE, REPLY), ([one[0] for one in chosen], [one[-1] for one in chosen])
+            )
 
     def _count(self, code: str, count: int) -> None:
         if code not in self._codes:
@@ -157,9 +229,26 @@ class Series:
             self._totals[which] += sum(values)
 
 
+def by_statistics(found: Sequence[Answer]) -> Iterator[tuple[Statistics, AnsweredRequests]]:
+    """Yield requests that ran by who counts them besides: others once a model is loaded anew."""
+    for statistics, group in groupby(found, itemgetter(0)):
+        _, rows, totals, decodes, phases, walls = zip(*group, strict=True)
+        yield statistics, AnsweredRequests(rows, totals, decodes, phases, walls)
+
+
 def add_counts(first: Count, second: Count) -> Count:
     """Return both counters as one, as old as the older."""
     return Count(first.value + second.value, min(first.created, second.created))
+
+
+def latest(
+    first: dict[int, TracedRequest], second: dict[int, TracedRequest]
+) -> dict[int, TracedRequest]:
+    """Return the examples of both, the last one of each bucket."""
+    found = dict(first)
+    for bucket, one in second.items():
+        found[bucket] = max(found.get(bucket, one), one, key=lambda each: each.wall)
+    return found
 
 
 def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
@@ -180,4 +269,7 @@ def add_series(first: SeriesSnapshot, second: SeriesSnapshot) -> SeriesSnapshot:
         codes,
         first.padding + second.padding,
         dict(Tally(first.cached) + Tally(second.cached)),
+        tuple(map(add, first.phases, second.phases)),
+        dict(Tally(first.late) + Tally(second.late)),
+        latest(first.exemplars, second.exemplars),
     )

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
+from inferd_server.monitoring.busy import Share, add_shares
+from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -27,19 +29,46 @@ GAUGES: Mapping[str, str] = {
     "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
     "inferd_alerts_firing": "Alerts that somebody was told of and that are not over",
     "inferd_alerts_unsent": "What began or ended and did not arrive at a sink of alerts yet",
+    "inferd_host_memory_bytes": "Memory that the server's processes hold, each for itself",
+    "inferd_shared_memory_bytes": "Memory in use that processes of the server share",
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
 MODEL_GAUGES: Mapping[str, str] = {
     "inferd_waiting_requests": "Requests that wait for a run",
+    "inferd_waiting_rows": "Rows of them, but for those of streams that are not sent on yet",
     "inferd_open_sequences": "Sequences that may go on",
 }
 """Likewise, of each model version."""
+MODEL_COUNTERS: Mapping[str, str] = {
+    "inferd_drift_rows_total": "Rows of samples that were measured to look for drift",
+    "inferd_drift_passed_over_total": "Samples that were not, for the share of a core was used up",
+    "inferd_samples_dropped_total": "Samples that too many others waited before",
+    "inferd_recorded_samples_total": "Samples that are in a file of the recording",
+    "inferd_recording_dropped_total": "Samples that could not be recorded",
+    "inferd_recording_parts_total": "Files written to the recording",
+    "inferd_recording_bytes_total": "Bytes written to the recording",
+}
+"""Likewise, of counters."""
+DRIFT_GAUGES: Mapping[str, str] = {
+    "inferd_drift_ks": "Distance of a feature's distribution from the reference's, from 0 to 1",
+    "inferd_drift_psi": "Population stability index of a feature",
+    "inferd_drift_p_value": "How probable the last window is without drift, for all its tests",
+    "inferd_drift_alarm": "1 while the last window of a feature drifted",
+}
+"""Names and texts of gauges of each feature of a model version, which the whole server has."""
+DRIFT_COUNTERS: Mapping[str, str] = {
+    "inferd_drift_windows_total": "Windows that were compared with the reference",
+    "inferd_drift_alarms_total": "Windows with an alarm among them",
+}
+"""Likewise, of counters of each model version."""
 DEVICE_GAUGES: Mapping[str, str] = {
     "inferd_device_up": "1 while the worker process of a GPU has its models",
     "inferd_device_models": "Model versions that serve on a GPU",
+    "inferd_device_memory_used_bytes": "Memory in use on a GPU or MIG slice, by whoever",
+    "inferd_device_memory_bytes": "Memory of a GPU or MIG slice",
 }
-"""Names and texts of gauges of each GPU, where several have a worker each."""
+"""Names and texts of gauges of each GPU; the first two where several have a worker each."""
 DEVICE_COUNTERS: Mapping[str, str] = {
     "inferd_device_run_seconds_total": "Time that engines ran on a GPU, of all its models",
     "inferd_device_rows_total": "Rows that ran on a GPU",
@@ -77,13 +106,19 @@ class MetricsSnapshot:
     refused_calls: Mapping[str, int] = field(default_factory=dict)
     """Calls that were refused for who called, how often, or a bound, by reason."""
     models: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
-    """Values of MODEL_GAUGES that this process has, by name, model and version."""
+    """Values of MODEL_GAUGES and MODEL_COUNTERS, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
     accuracy: Mapping[tuple[str, int], AccuracySnapshot] = field(default_factory=dict)
     """True labels that came, by model and version."""
     refused_feedback: Mapping[str, int] = field(default_factory=dict)
     """Prediction tokens that were refused, by reason."""
+    drift: Mapping[tuple[str, int, str], DriftCounts] = field(default_factory=dict)
+    """What was measured of requests, by model, version and the key of their reference."""
+    drifted: Mapping[tuple[str, str, int, str], float] = field(default_factory=dict)
+    """Values of DRIFT_GAUGES and DRIFT_COUNTERS, by name, model, version and feature ("": none)."""
+    busy: Mapping[str, Share] = field(default_factory=dict)
+    """How busy the engines are, by line, see `BusyWindow`."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -106,6 +141,9 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     devices: dict[tuple[str, str], float] = {}
     accuracy: dict[tuple[str, int], AccuracySnapshot] = {}
     refused_feedback: dict[str, int] = {}
+    drift: dict[tuple[str, int, str], DriftCounts] = {}
+    drifted: dict[tuple[str, str, int, str], float] = {}
+    busy: dict[str, Share] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
         add_values(restarts, snapshot.restarts)
@@ -116,6 +154,10 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(refused_feedback, snapshot.refused_feedback)
         for model, labels in snapshot.accuracy.items():
             accuracy[model] = add_accuracy(accuracy[model], labels) if model in accuracy else labels
+        add_values(drifted, snapshot.drifted)
+        add_drift(drift, snapshot.drift)
+        for line, share in snapshot.busy.items():
+            busy[line] = add_shares(busy[line], share) if line in busy else share
         for model, found in snapshot.series.items():
             series[model] = add_series(series[model], found) if model in series else found
         for label, count in snapshot.refused.items():
@@ -137,6 +179,9 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         devices,
         accuracy,
         refused_feedback,
+        drift,
+        drifted,
+        busy,
     )
 
 
@@ -161,8 +206,10 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         snapshot.refused,
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
+        models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},
         devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
         # Labels slide out of their window by themselves.
         accuracy=snapshot.accuracy,
         refused_feedback=snapshot.refused_feedback,
+        drift=snapshot.drift,
     )

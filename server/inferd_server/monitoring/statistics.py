@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from inferd_server.monitoring.pending import MOST, PendingNumbers
-from inferd_server.monitoring.phases import Execution, Phases
+from inferd_server.monitoring.phases import AnsweredRequests, Execution, Phases
+from inferd_server.monitoring.series import Series
 
 
 @dataclass(slots=True)
@@ -56,7 +58,15 @@ class Snapshot:
 class Statistics:
     """Counters of one model version. Every method may be called from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, series: Series | None = None) -> None:
+        """Begin at zero.
+
+        Args:
+            series: of the model version, where requests that ran count, too, with the same call:
+                it goes on over reloads. None: nobody reads it.
+        """
+        self._series = Series(time.time) if series is None else series
+        self._ran = self._series.ran
         # Plain numbers, since every request adds to most of them. Of a request that succeeded
         # each phase counts once, so that one count is enough.
         self._successes = 0
@@ -68,10 +78,6 @@ class Statistics:
         self._miss = Duration()
         self._executions = 0
         self._batches: dict[int, BatchTimes] = {}
-        # Of requests that succeeded: rows, total, queue, gather, compute, wall clock.
-        self._pending: PendingNumbers[tuple[int, float, float, float, float, float]] = (
-            PendingNumbers()
-        )
         # Of batches: rows, gather, compute.
         self._run: PendingNumbers[tuple[int, float, float]] = PendingNumbers()
         self._lock = threading.Lock()
@@ -79,9 +85,8 @@ class Statistics:
     @property
     def successes(self) -> int:
         """Requests that were answered by a run of their own or of a batch."""
-        with self._lock:
-            self._add_up()
-            return self._successes
+        self._series.add_up()
+        return self._successes
 
     def succeeded(
         self, rows: int, total: float, prepare: float, phases: Phases, wall: float
@@ -95,11 +100,10 @@ class Statistics:
             phases: where it waited and ran; the rest went into its answer.
             wall: seconds since the epoch.
         """
-        run, pending = phases.run, self._pending
-        pending.add((rows, total, phases.queue, prepare + run.gather, run.compute, wall))
-        if len(pending.rows) >= MOST:
-            with self._lock:
-                self._add_up()
+        ran = self._ran
+        ran.add((self, rows, total, prepare, phases, wall))
+        if len(ran.rows) >= MOST:
+            self._series.add_up()
 
     def hit(self, total: float, wall: float) -> None:
         """Count a request that was answered without a run of its own; `total` as above."""
@@ -123,12 +127,13 @@ class Statistics:
         pending.add((run.rows, run.gather, run.compute))
         if len(pending.rows) >= MOST:
             with self._lock:
-                self._add_up()
+                self._add_up_runs()
 
     def read(self) -> Snapshot:
         """Return the counters; a copy as far as its numbers go."""
+        self._series.add_up()
         with self._lock:
-            self._add_up()
+            self._add_up_runs()
             count = self._successes
             rest = self._total - self._queue - self._gather - self._compute
             return Snapshot(
@@ -149,17 +154,20 @@ class Statistics:
                 },
             )
 
-    def _add_up(self) -> None:
-        """Count what is pending; with the lock held."""
-        if found := self._pending.take():
-            rows, totals, queues, gathers, computes, walls = zip(*found, strict=True)
-            self._successes += len(found)
-            self._rows += sum(rows)
-            self._total += sum(totals)
-            self._queue += sum(queues)
-            self._gather += sum(gathers)
-            self._compute += sum(computes)
-            self._last = max(self._last, walls[-1])
+    def take_in(self, answers: AnsweredRequests) -> None:
+        """Count requests that ran, which `Series.add_up` brings."""
+        with self._lock:
+            self._successes += len(answers.rows)
+            self._rows += sum(answers.rows)
+            self._total += sum(answers.totals)
+            decode, queue, wait, gather, compute, _ = answers.seconds()
+            self._queue += queue + wait
+            self._gather += decode + gather
+            self._compute += compute
+            self._last = max(self._last, answers.walls[-1])
+
+    def _add_up_runs(self) -> None:
+        """Count the batches that are pending; with the lock held."""
         for size, gather, compute in self._run.take():
             self._executions += 1
             times = self._batches.setdefault(size, BatchTimes())

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
+from inferd_server.errors import InferdError
 from inferd_server.feedback.keys import TokenKeys
 from inferd_server.feedback.making import make_intake
 from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
+from inferd_server.models.reference_data import watched
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.drift.judge import DriftReport
+from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.recorder import make_recorder
+from inferd_server.monitoring.samples import Consumer, Tap
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
     Diagnostics,
@@ -32,9 +42,11 @@ from inferd_server.rpc.control import (
     SharedMemory,
     control_allowed,
 )
+from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.feedback import Feedback
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
+from inferd_server.rpc.load_reports import LoadReports, ServerLoad
 from inferd_server.rpc.metadata import Counters, Inspection, ServerState
 from inferd_server.rpc.releases import Releases
 from inferd_server.rpc.routes import ProbePort, Services, routes, statuses
@@ -47,6 +59,8 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
+FLUSH_S = 5.0
+"""For samples to be looked at, and for the recording to be written, once no more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class Changes:
     regions: Regions
     logs: Logs
     counters: Counters
+    drift: Callable[[], Sequence[DriftReport]]
+    """Returns how requests differ from references; blocks."""
     asking: Elsewhere | None = None
     """Runs the methods that ask other processes; None where there are none."""
 
@@ -75,9 +91,11 @@ class Endpoint:
         judged: Callable[[TrialVerdict], None],
         give_back: Callable[[], None],
         gauges: Callable[[], Mapping[str, float]],
+        busy: Callable[[], float],
         probe: Transport | None = None,
         told: Callable[[Condition], None] = lambda _: None,
         clock: Clock = time.monotonic,
+        references: References | None = None,
     ) -> None:
         """Put the parts together; nothing listens yet.
 
@@ -91,9 +109,11 @@ class Endpoint:
             judged: gets what trials say of a model.
             give_back: returns memory to the system; called when no request came for a while.
             gauges: returns what /metrics tells of the models' side, and of certificates.
+            busy: returns how busy the engines are, in 0..1.
             probe: for the port of probes, not started; None if there is none.
             told: gets each condition that is published, in their order.
             clock: monotonic seconds.
+            references: of the models, where this process makes them; None: another one does.
         """
         self._settings = settings
         self._transport = transport
@@ -116,10 +136,28 @@ class Endpoint:
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
         signer = TokenSigner(token_keys, time.time)
-        self.infer = Infer(models, self.regions, telemetry, self._cache, signer)
         self._feedback = make_intake(
             settings.feedback, settings.cache, signer, models, metrics, clock
         )
+        self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
+        trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
+        self.drift = drift_watch(settings, models, references, clock)
+        metrics.watch_drift(self.drift.counts)
+        samples = settings.monitoring
+        self._recorder = make_recorder(samples, clock)
+        consumers: list[Consumer] = [self.drift] if settings.drift.drift_cpu_share else []
+        if self._recorder is not None:
+            consumers.append(self._recorder)
+        self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
+        sampling = Sampling(
+            self._tap, samples.sample_share, self.regions, clock, time.time, random.random
+        )
+        self.infer = Infer(models, self.regions, telemetry, self._cache, signer, sampling, trailers)
+        if self._tap is not None:
+            metrics.watch_models(self.drift.counters)
+            metrics.watch_models(self._tap.counters)
+        if self._recorder is not None:
+            metrics.watch_models(self._recorder.counters)
         metrics.watch(
             lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
         )
@@ -174,12 +212,15 @@ class Endpoint:
             now = self._condition()
             entries = self._models.entries()
             self._cache.retain(owners(entries))
+            loaded = [e for e in entries if e.handle is not None or e.returning]
+            self.drift.retain({(entry.name, entry.version) for entry in loaded})
             self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
             self._told(now)
 
     def stop(self, grace: float) -> None:
         """Take no more calls, and give those that run `grace` seconds; may be called again."""
         self._idle_heap.stop()
+        self._load_reports.stop()
         self._transport.stop(grace)
 
     def close(self, patience: float) -> bool:
@@ -191,6 +232,10 @@ class Endpoint:
         self._cache.close()
         if self._labels.stop(patience):
             self._feedback.close()
+        if self._tap is not None:
+            self._tap.flush(FLUSH_S)
+        if self._recorder is not None:
+            self._recorder.close(FLUSH_S)
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended
@@ -214,10 +259,48 @@ class Endpoint:
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
             diagnostics=Diagnostics(changes.logs, self._models),
-            releases=Releases(settings.store.model_store, settings.store_folder(os.environ)),
+            drift=Drift(changes.drift),
+            releases=Releases(
+                settings.store.model_store,
+                settings.store_folder(os.environ),
+                settings.store.store_backups,
+            ),
             health=self._health,
             feedback=Feedback(self._feedback),
+            load=self._load_reports,
         )
+
+
+def drift_watch(
+    settings: Settings, models: Models, references: References | None, clock: Clock
+) -> DriftWatch:
+    """Return what compares the requests of this process with references.
+
+    Args:
+        settings: of the server.
+        models: that are asked for.
+        references: that this process makes; None: another one does, in the folder of settings.
+        clock: monotonic seconds.
+    """
+    drift = settings.drift
+    if references is None:
+        references = References(settings.reference_folder(os.environ))
+
+    def how(name: str, version: str) -> Watched | None:
+        try:
+            handle = models.choose(name, version).handle
+        except InferdError:
+            return None
+        return None if handle is None else watched(handle, drift.drift_learn_rows)
+
+    return DriftWatch(how, references, drift.drift_cpu_share, clock)
+
+
+def load_of(metrics: Metrics, models: Models, busy: float) -> ServerLoad:
+    """Return how loaded the server is: what this process answered, and what waits anywhere."""
+    handles = [entry.handle for entry in models.entries() if entry.handle is not None]
+    rows = float(sum(handle.queue.rows for handle in handles))
+    return ServerLoad(busy, *metrics.answers(), {"inferd_waiting_rows": rows})
 
 
 def sick_of(condition: Condition) -> Mapping[tuple[str, int], str]:

@@ -63,8 +63,8 @@ class FrontProcess(EndpointProcess):
             after,
             lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
         )
-        self._remote_models = RemoteModels(self._retrying, self._changed)
         self._metrics = Metrics()
+        self._remote_models = RemoteModels(self._retrying, self._changed, self._metrics)
         self._endpoint = self._endpoint_with(probe, certificates)
 
     def _endpoint_with(
@@ -80,6 +80,7 @@ class FrontProcess(EndpointProcess):
             self._channel.tell,
             self._give_back,
             lambda: {**self._gauges(), **certificates()},
+            lambda: self._links.busy,
             probe,
         )
 

@@ -53,6 +53,11 @@ class FrontLinks:
         """Requests that the workers have."""
         return sum(link.in_flight for link in self._links)
 
+    @property
+    def busy(self) -> float:
+        """How busy the engines of the busiest worker are, in 0..1."""
+        return max(link.busy for link in self._links)
+
     def submit(self, job: Job, line: Line, history: History = NEW) -> bool:
         """Send a request to a worker that has the fewest; False if none serves its model."""
         tried: Sequence[Target] | None = None

@@ -107,7 +107,7 @@ class Inbox:
         for link in self._links.values():
             link.tell_waiting(queue.number, queue.rows)
 
-    def collect(self) -> None:
+    def collect(self, taker: BatchQueue[Any] | None = None) -> None:
         """Move what the fronts wrote into the queues."""
         found: list[LinkRequest] = []
         senders = 0
@@ -122,7 +122,7 @@ class Inbox:
             # Those of one front are in order already.
             found.sort(key=ARRIVED)
         if found:
-            self._sort(found)
+            self._sort(found, taker)
 
     def wait(self, sleepers: Sleepers, seconds: float | None) -> None:
         """Wait for news of one queue: for the fronts, unless another one does."""
@@ -197,12 +197,14 @@ class Inbox:
     def _wake_listener(self) -> None:
         os.eventfd_write(self._wake, 1)
 
-    def _sort(self, found: Sequence[LinkRequest]) -> None:
+    def _sort(self, found: Sequence[LinkRequest], taker: BatchQueue[Any] | None) -> None:
         """Add requests to the queues of their models; they come too late for one that is gone."""
         for number, requests in by_model(found).items():
             queue = self._queues.get(number)
             if queue is not None:
                 queue.extend(requests)
+                if queue is not taker:
+                    queue.tell()
                 continue
             for request in requests:
                 request.fail(HandleRetired("the model was replaced before the request ran"))

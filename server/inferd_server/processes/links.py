@@ -11,6 +11,8 @@ from inferd_server.processes.link.memory import LinkMemory, create
 from inferd_server.processes.messages import ProcessPlace
 from inferd_server.settings.model import Settings
 
+BLOCK = 512
+"""Bytes of st_blocks. Source: inode(7)."""
 Pair = tuple[int, int]
 """A link: index of its front, and of its worker."""
 
@@ -36,6 +38,11 @@ class Links:
     def pairs(self) -> Iterable[Pair]:
         """All links."""
         return self._memories.keys()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of them that are in use: memory that was never written takes none."""
+        return sum(os.fstat(one).st_blocks for one in self._memories.values()) * BLOCK
 
     def reset(self, front: int) -> None:
         """Begin a front's links anew; neither it nor any worker may be at work on them."""

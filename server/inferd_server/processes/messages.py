@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from inferd_server.feedback.keys import TokenKeys
 from inferd_server.models.overrides import Override
 from inferd_server.models.version import Description
+from inferd_server.monitoring.drift.judge import DriftReport
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.monitoring.statistics import Snapshot
 from inferd_server.processes.link.layout import Layout
@@ -266,6 +267,18 @@ class LogChange:
 @dataclass(frozen=True, slots=True)
 class Measurements:
     """Asked: what was counted so far. By whoever takes calls: about all processes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShowDrift:
+    """Asked by whoever takes calls: how the requests of all processes differ from references."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drifted:
+    """The answer to `ShowDrift`."""
+
+    reports: tuple[DriftReport, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from inferd_server.models.loader import Loader
 from inferd_server.models.overrides import Override
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.busy import BusyWindow, Share
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
@@ -43,6 +44,7 @@ class ModelHost:
         metrics: Metrics,
         progress: Callable[[str], None],
         changed: Callable[[], None] = lambda: None,
+        busy: Callable[[float], None] = lambda _: None,
     ) -> None:
         """Keep how to load; nothing is loaded yet.
 
@@ -53,6 +55,7 @@ class ModelHost:
             metrics: of the process.
             progress: told which model is loaded at the start, in words; "" at the end.
             changed: called after any state changed, before the supervisor is told.
+            busy: told every second how busy the engines are.
         """
         self._place = place
         self._channel = channel
@@ -76,9 +79,14 @@ class ModelHost:
             models.concurrent_loads,
         )
         metrics.watch_models(lambda: gauges(self.repository.entries()))
+        self.busy = BusyWindow(
+            lambda: loader.lines(self.repository.entries()), time.monotonic, busy
+        )
+        metrics.watch_engines(self._shares)
 
     def start(self) -> None:
         """Load everything on a thread, once it is known what callers loaded it with."""
+        self.busy.start()
         if not self._place.awaits_overrides:
             self._begin()
 
@@ -114,6 +122,10 @@ class ModelHost:
             metrics,
             {(h.name, h.version): h.statistics.read() for h in handles if h is not None},
         )
+
+    def _shares(self) -> Mapping[str, Share]:
+        """Return how busy the engines are; those that take turns do so for one GPU."""
+        return {line or self._place.device: share for line, share in self.busy.shares().items()}
 
     def _begin(self) -> None:
         threading.Thread(target=self._load, name="load", daemon=True).start()

@@ -259,6 +259,7 @@ def need_of(repository: Path, name: str, override: Override | None = None) -> Ne
             return Need(override.nbytes, config.gpus if config else None)
         source = read_source(repository, name, config)
         nbytes = sum(bytes_of(path, repository) for path in source.versions.values())
-        return Need(nbytes, source.config.gpus)
+        # All versions of a model are where the newest one says, if it has settings of its own.
+        return Need(nbytes, source.config_of(max(source.versions)).gpus)
     except (InferdError, OSError):
         return Need()

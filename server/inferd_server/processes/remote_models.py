@@ -16,6 +16,7 @@ from inferd_server.errors import HandleRetired, InferdError, ModelNotReady
 from inferd_server.models.entries import Entries, Labels, ModelEntry, State
 from inferd_server.models.last_request import LastRequest
 from inferd_server.models.version import Description, Handle
+from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.processes.link.front_end import LinkTarget
 from inferd_server.processes.link_share import LinkShare
@@ -157,14 +158,18 @@ class RemoteLine:
 class RemoteModels:
     """Every model version, and handles whose requests go over the links."""
 
-    def __init__(self, retrying: RetryingLink, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, retrying: RetryingLink, changed: Callable[[], None], metrics: Metrics
+    ) -> None:
         """Begin with none.
 
         Args:
             retrying: to the workers.
             changed: called after anything changed.
+            metrics: of this process.
         """
         self._retrying = retrying
+        self._metrics = metrics
         self._changed = changed
         self._lanes = LanePool(retrying.inputs, retrying.inputs.size)
         self._entries = Entries(lambda: None)
@@ -319,7 +324,7 @@ class RemoteModels:
                 level_rows=bounds.level_rows,
                 levels=bounds.levels,
             ),
-            statistics=Statistics(),
+            statistics=Statistics(self._metrics.of(about.name, about.version)),
             forecast=Forecast(bounds.limits, instances=about.config.instances),
             last_request=LastRequest() if about.warm_reason else None,
         )

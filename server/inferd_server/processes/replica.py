@@ -15,6 +15,7 @@ from inferd_server.errors import InferdError, ModelNotReady, NotFound
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.loader import loader_of
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.busy import ratio
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes import messages
@@ -69,7 +70,9 @@ class ReplicaProcess(EndpointProcess):
             channel.tell,
             loader.release_idle,
             lambda: {**loader.gauges(), **certificates()},
+            lambda: ratio(host.busy.shares()),
             probe,
+            references=loader.drift.references,
         )
 
     def run(self) -> None:

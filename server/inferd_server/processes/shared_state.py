@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from inferd_server.errors import AlreadyExists, InferdError, InvalidInput, ShuttingDown
 from inferd_server.models.entries import State
+from inferd_server.monitoring.drift.judge import DriftJudge
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
@@ -27,12 +28,14 @@ class SharedState:
         logs: LogControl,
         totals: Totals,
         holders: Holders,
+        judge: DriftJudge,
     ) -> None:
         self._children = children
         self._regions = regions
         self._logs = logs
         self._totals = totals
         self._holders = holders
+        self._judge = judge
 
     def answer(self, message: object) -> object:
         """Return the answer to a question.
@@ -54,6 +57,8 @@ class SharedState:
                 self._change_logs(message)
             case messages.Measurements():
                 return self._totals.measured()
+            case messages.ShowDrift():
+                return messages.Drifted(self._judge.look())
             case messages.Caught():
                 self.catch_up()
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,10 @@ from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
 from inferd_server.monitoring.alerts.watch import make_watch
 from inferd_server.monitoring.collector import SnapshotCollector
+from inferd_server.monitoring.device_memory import device_memory
+from inferd_server.monitoring.drift.judge import gauges_of, judge_of
+from inferd_server.monitoring.drift.references import References
+from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
 from inferd_server.monitoring.snapshot import MetricsSnapshot
@@ -42,6 +47,7 @@ from inferd_server.transport.listening import check_host
 log = logging.getLogger(__name__)
 TAKING_CALLS = (
     *(messages.Listening, messages.Ping, messages.Ending, messages.Measurements, TrialVerdict),
+    messages.ShowDrift,
     *(
         messages.Load,
         messages.Unload,
@@ -100,6 +106,7 @@ class Supervisor:
         self._told_failure = failed
         self._ports = Ports(settings)
         self._metrics = Metrics()
+        self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._lock = threading.RLock()
         self._regions = Registry()
         self._deaths = WorkerDeaths()
@@ -126,6 +133,8 @@ class Supervisor:
             settings.alerts, SnapshotCollector(self._totals.metrics).collect, time.monotonic
         )
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
+        references = References(settings.reference_folder(os.environ))
+        self._judge = judge_of(settings.drift, references, self._drift)
         placements = Placements(settings.repository.model_repository, plan.devices)
         self._placements = None if plan.replicas else placements
         self._holders = Holders(self._lock, self._placements, self._totals.busy)
@@ -136,7 +145,7 @@ class Supervisor:
         self._vigil = Watchdog(settings, time.monotonic, endpoints, bool(self._plan.replicas))
         self._condition = self._condition_of(started)
         self._shared_state = SharedState(
-            self._children, self._regions, self._logs, self._totals, self._holders
+            self._children, self._regions, self._logs, self._totals, self._holders, self._judge
         )
         self.models = SharedModels(self._shared_state, self._holders)
 
@@ -196,6 +205,8 @@ class Supervisor:
         self._children.start()
         self._alerts.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
+        if self._settings.drift.drift_cpu_share:
+            self._judge.start()
 
     def drain(self, hurry: threading.Event) -> None:
         """Stop: readiness goes first, then new calls are refused, running ones finish.
@@ -218,6 +229,7 @@ class Supervisor:
     def end(self) -> None:
         """End every process now. Safe to call twice."""
         self._ended.set()
+        self._judge.stop()
         self._children.stop()
         holders = self._holders.counting()
         patience = HURRY_S if any(map(self._vigil.silent, holders)) else ANSWER_S
@@ -343,8 +355,12 @@ class Supervisor:
             self._children.forgive(child.name)
 
     def _own_metrics(self) -> MetricsSnapshot:
-        count = 1.0 + len(self._children.everyone())
-        processes = {"inferd_processes": count, **self._gauges(), **self._alerts.gauges()}
+        processes = {
+            "inferd_processes": 1.0 + len(self._children.everyone()),
+            "inferd_shared_memory_bytes": self._links.nbytes,
+            **self._gauges(),
+            **self._alerts.gauges(),
+        }
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}
         devices = states_of(
@@ -353,8 +369,22 @@ class Supervisor:
             self._holders.working,
             self._children.worker_restarts,
         )
+        drifted = gauges_of(self._judge.reports())
         now = self._metrics.snapshot()
-        return replace(now, gauges=processes, restarts=restarts, devices=devices)
+        return replace(
+            now,
+            gauges={**now.gauges, **processes},
+            restarts=restarts,
+            devices={**now.devices, **devices},
+            drifted=drifted,
+        )
+
+    def _drift(self) -> Mapping[Key, DriftCounts]:
+        """Return what all processes counted of drift; nobody is asked where no model is watched."""
+        about = [record.description for record in self._holders.models.records]
+        if not any(one is not None and one.drift for one in about):
+            return {}
+        return self._totals.metrics().drift
 
     def _limit(self, role: str) -> int:
         """Return how many starts in a row of a process may fail."""

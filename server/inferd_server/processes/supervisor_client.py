@@ -98,5 +98,6 @@ def remote_changes(
         RemoteRegions(channel, regions),
         RemoteLogs(channel, logs),
         RemoteCounters(channel),
+        lambda: channel.ask(messages.ShowDrift()).result().reports,
         asking,
     )

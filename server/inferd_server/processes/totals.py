@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 
 from inferd_engines.devices import Device
-from prometheus_client import CollectorRegistry
 
 from inferd_server.models.entries import State
 from inferd_server.monitoring.collector import SnapshotCollector
@@ -54,8 +54,7 @@ class Totals:
         self._ended = MetricsSnapshot()
         self._ended_statistics: dict[Version, Snapshot] = {}
         self._lock = threading.Lock()
-        self.registry = CollectorRegistry()
-        self.registry.register(SnapshotCollector(self.metrics))
+        self.collector = SnapshotCollector(self.metrics)
 
     def metrics(self) -> MetricsSnapshot:
         """Return the metrics of the server."""
@@ -107,6 +106,8 @@ class Totals:
         with self._lock:
             for version in [each for each in self._ended_statistics if each[0] == model]:
                 del self._ended_statistics[version]
+            drift = {key: one for key, one in self._ended.drift.items() if key[0] != model}
+            self._ended = replace(self._ended, drift=drift)
 
     def _keep(self, statistics: Mapping[Version, Snapshot]) -> None:
         for version, found in statistics.items():

@@ -51,7 +51,9 @@ class WorkerProcess:
             queues=self._inbox,
             settle=self._settle,
         )
-        self._host = ModelHost(place, channel, self._loader, metrics, logs.progress)
+        self._host = ModelHost(
+            place, channel, self._loader, metrics, logs.progress, busy=self._tell_busy
+        )
 
     def run(self) -> None:
         """Load the models, and do what is asked until the supervisor is gone."""
@@ -112,6 +114,10 @@ class WorkerProcess:
     def _traffic(self) -> tuple[int, int]:
         found = [link.traffic for link in self._links]
         return sum(total for total, _ in found), sum(held for _, held in found)
+
+    def _tell_busy(self, ratio: float) -> None:
+        for link in self._links:
+            link.tell_busy(ratio)
 
     def _give_back(self) -> None:
         for link in self._links:

@@ -17,6 +17,7 @@ from inferd_server.models.config import (
     ModelConfig,
     QueuePolicyConfig,
     SequenceConfig,
+    latest_of,
 )
 from inferd_server.models.entries import ModelEntry, Models, State
 from inferd_server.models.version import Handle, ModelBounds
@@ -312,10 +313,11 @@ def _facts(handle: Handle) -> dict[str, str]:
 
 def _policy(handle: Handle) -> config.ModelVersionPolicy:
     policy = handle.config.versions
-    if policy == "latest":
-        return config.ModelVersionPolicy(latest=config.ModelVersionPolicy.Latest(num_versions=1))
     if policy == "all":
         return config.ModelVersionPolicy(all=config.ModelVersionPolicy.All())
+    if isinstance(policy, str):
+        latest = config.ModelVersionPolicy.Latest(num_versions=latest_of(policy))
+        return config.ModelVersionPolicy(latest=latest)
     numbers = [int(version) for version in policy]
     return config.ModelVersionPolicy(specific=config.ModelVersionPolicy.Specific(versions=numbers))
 

@@ -9,16 +9,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 
 from inferd.v1 import releases_pb2 as messages
 from inferd_store import errors as store_errors
-from inferd_store import views
+from inferd_store import retention, views
+from inferd_store.backups import open_backups
 from inferd_store.errors import StoreError
 from inferd_store.record import Event
+from inferd_store.retention import Rule
 from inferd_store.store import By, Store, open_store
 from inferd_store.transfer import digest_of_file
 
@@ -36,6 +39,8 @@ ANONYMOUS = "anonymous"
 """Who did something, where nobody says so."""
 CHECK_S = 600.0
 """Seconds that the check of a release may take."""
+BACKUP_S = 6 * 3600.0
+"""Seconds that a backup may take."""
 DIGEST = re.compile(r"[0-9a-f]{64}")
 STAGING = "uploads"
 KINDS: Mapping[type[StoreError], type[InferdError]] = {
@@ -46,16 +51,16 @@ KINDS: Mapping[type[StoreError], type[InferdError]] = {
     store_errors.ReadOnly: PermissionDenied,
 }
 """What the errors of a store are to callers; all others are UNAVAILABLE."""
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+Run = Callable[[Sequence[str], float], "subprocess.CompletedProcess[str]"]
 
 
-def run_command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run `inferd models`, in a process of its own: what opens a model may end with it."""
+def run_command(arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run `inferd models` in a process of its own: what opens a model may end with it."""
     return subprocess.run(
         [sys.executable, "-m", "inferd_client", "models", *arguments],
         capture_output=True,
         text=True,
-        timeout=CHECK_S,
+        timeout=seconds,
         check=False,
     )
 
@@ -63,15 +68,19 @@ def run_command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
 class Releases:
     """Reads and changes the store. Every method blocks, and may be called from any thread."""
 
-    def __init__(self, address: str, cache: Path, run: Run = run_command) -> None:
+    def __init__(
+        self, address: str, cache: Path, places: Collection[str] = (), run: Run = run_command
+    ) -> None:
         """Keep where the store is; nothing is asked yet.
 
         Args:
             address: of the store; "" where this server follows none.
             cache: folder that what is uploaded is kept in until it is added.
-            run: runs `inferd models` with arguments.
+            places: where callers may have backups made.
+            run: runs `inferd models` with arguments, for some seconds.
         """
         self._address = address
+        self._places = places
         self._staging = cache / STAGING
         self._run = run
 
@@ -179,6 +188,46 @@ class Releases:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def prune(
+        self, request: messages.PruneReleasesRequest, who: str
+    ) -> messages.PruneReleasesResponse:
+        """Remove the versions that a rule does not keep."""
+        last = request.keep_last if request.HasField("keep_last") else None
+        days = request.keep_days if request.HasField("keep_days") else None
+        with self._store() as store:
+            fates = retention.retain(store, request.names, Rule(last, days), time.time())
+            if request.apply:
+                fates = retention.remove(store, fates, by(request.by, who))
+        told = json.dumps([asdict(fate) for fate in fates])
+        return messages.PruneReleasesResponse(json=told)
+
+    def backup(
+        self, request: messages.BackupReleasesRequest, who: str
+    ) -> messages.BackupReleasesResponse:
+        """Make a backup, in a process of its own: it reads much."""
+        flags = [*(["--verify"] if request.verify else ()), *self._whose(request.by, who)]
+        names = (self._place(request.place), *request.names)
+        told = self._operate("backup", flags, names, BACKUP_S)
+        return messages.BackupReleasesResponse(json=told)
+
+    def backups(self, request: messages.ListBackupsRequest, _: str) -> messages.ListBackupsResponse:
+        """Tell of the backups in a place."""
+        place = self._place(request.place)
+        with self._store():
+            found = views.backups(open_backups(place, time.time))
+        return messages.ListBackupsResponse(json=json.dumps(found))
+
+    def _place(self, place: str) -> str:
+        """Return a place for backups that callers may name.
+
+        Raises:
+            PermissionDenied: it is not one.
+        """
+        if place not in self._places:
+            allowed = ", ".join(self._places) or "nowhere: its setting store_backups is empty"
+            raise PermissionDenied(f"this server makes no backups in {place!r}; it may: {allowed}")
+        return place
+
     def _folder(self, files: Sequence[messages.ReleaseFile]) -> Path:
         """Return a folder with files that were uploaded.
 
@@ -213,17 +262,26 @@ class Releases:
         *names: str,
     ) -> messages.ReleaseEvent:  # fmt: skip
         """Run an operation that opens a model, and return its event."""
+        told = self._operate(operation, [*flags, *self._whose(changed, who)], names)
+        return messages.ReleaseEvent(**json.loads(told))
+
+    def _whose(self, changed: messages.ChangedBy, who: str) -> Sequence[str]:
         own = by(changed, who)
-        whose = [f"--store={self._address}", f"--who={own.who}", f"--why={own.why}", "--json"]
+        return [f"--store={self._address}", f"--who={own.who}", f"--why={own.why}", "--json"]
+
+    def _operate(
+        self, operation: str, flags: Sequence[str], names: Sequence[str], seconds: float = CHECK_S
+    ) -> str:
+        """Run an operation in a process of its own, and return what it prints."""
         with self._store():
             try:
-                ended = self._run([operation, *flags, *whose, "--", *names])
+                ended = self._run([operation, *flags, "--", *names], seconds)
             except subprocess.TimeoutExpired as error:
-                raise Unavailable(f"the check took more than {CHECK_S:.0f} s") from error
+                raise Unavailable(f"`{operation}` took more than {seconds:.0f} s") from error
         if ended.returncode:
             said = ended.stderr.strip().splitlines() or ["the model ended the process"]
             raise InvalidInput(said[-1].removeprefix(f"inferd models {operation}: "))
-        return messages.ReleaseEvent(**json.loads(ended.stdout))
+        return ended.stdout
 
     @contextmanager
     def _store(self) -> Iterator[Store]:

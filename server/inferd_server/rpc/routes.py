@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2 as oip
+from inferd.orca.v3 import service_pb2
 from inferd.v1 import feedback_pb2, releases_pb2, server_pb2
 
 from inferd_server.inference.handler import Infer
@@ -15,9 +16,11 @@ from inferd_server.models.entries import ModelEntry
 from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
 from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
+from inferd_server.rpc.drift import Drift
 from inferd_server.rpc.feedback import Feedback
 from inferd_server.rpc.handlers import Elsewhere, Q, unary
 from inferd_server.rpc.health import LIST_REQUEST, HealthBoard
+from inferd_server.rpc.load_reports import LoadReports
 from inferd_server.rpc.metadata import Inspection
 from inferd_server.rpc.reflection import SERVICE as REFLECTION
 from inferd_server.rpc.reflection import SERVICE_V1 as REFLECTION_V1
@@ -40,6 +43,7 @@ INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 RELEASES = releases_pb2.DESCRIPTOR.services_by_name["ReleaseService"]
 FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
+LOAD = service_pb2.DESCRIPTOR.services_by_name["OpenRcaService"]
 LIVENESS = "liveness"
 OPEN_TO_ALL = Fixed(frozenset(Permission))
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -54,9 +58,11 @@ class Services:
     models: ModelControl
     memory: SharedMemory
     diagnostics: Diagnostics
+    drift: Drift
     releases: Releases
     health: HealthBoard
     feedback: Feedback
+    load: LoadReports
 
 
 def routes(
@@ -82,6 +88,7 @@ def routes(
     unary_handlers: dict[str, UnaryHandler] = {
         f"/{INFERENCE.full_name}/ModelInfer": services.infer,
         **_inspection(services.inspection, asking),
+        f"/{SERVER.full_name}/Drift": unary(server_pb2.DriftRequest, services.drift.drift, asking),
         **_control(services, loading, unloading, asking, access),
         **_releases(services.releases, loading, access),
         f"/{FEEDBACK.full_name}/Feedback": unary(
@@ -90,12 +97,13 @@ def routes(
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
-    reflection = Reflection((INFERENCE, SERVER, RELEASES, FEEDBACK, HEALTH))
+    reflection = Reflection((INFERENCE, SERVER, RELEASES, FEEDBACK, HEALTH, LOAD))
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.
         streaming: StreamInfer(access.unary(streaming, services.infer), refused(streaming)),
         f"/{HEALTH.full_name}/Watch": services.health.watch,
+        f"/{LOAD.full_name}/StreamCoreMetrics": services.load.watch,
         f"/{REFLECTION}/ServerReflectionInfo": reflection,
         f"/{REFLECTION_V1}/ServerReflectionInfo": reflection,
     }
@@ -202,6 +210,9 @@ def _releases(releases: Releases, loading: Elsewhere, access: Access) -> dict[st
         "LabelRelease": by_caller(messages.LabelReleaseRequest, releases.label),
         "RemoveRelease": by_caller(messages.RemoveReleaseRequest, releases.remove),
         "AddRelease": by_caller(messages.AddReleaseRequest, releases.add),
+        "PruneReleases": by_caller(messages.PruneReleasesRequest, releases.prune),
+        "BackupReleases": by_caller(messages.BackupReleasesRequest, releases.backup),
+        "ListBackups": by_caller(messages.ListBackupsRequest, releases.backups),
     }
     # A part of a file changes nothing yet, and there are many.
     upload = by_caller(messages.UploadReleaseFileRequest, releases.upload)

@@ -60,6 +60,7 @@ _INFERENCE = {
 _RELEASES = (
     "ListReleases", "ShowReleases", "DiffReleases", "ReadReleaseLog", "PromoteRelease",
     "RollbackRelease", "LabelRelease", "RemoveRelease", "UploadReleaseFile", "AddRelease",
+    "PruneReleases", "BackupReleases", "ListBackups",
 )  # fmt: skip
 
 METHODS: Mapping[str, Permission] = MappingProxyType(
@@ -67,7 +68,10 @@ METHODS: Mapping[str, Permission] = MappingProxyType(
         **{f"/inference.GRPCInferenceService/{name}": p for name, p in _INFERENCE.items()},
         "/inferd.v1.ServerService/Status": Permission.READ,
         "/inferd.v1.FeedbackService/Feedback": Permission.FEEDBACK,
+        "/inferd.v1.ServerService/Drift": Permission.READ,
         **{f"/inferd.v1.ReleaseService/{name}": Permission.ADMIN for name in _RELEASES},
+        # Whoever sends requests balances them.
+        "/xds.service.orca.v3.OpenRcaService/StreamCoreMetrics": Permission.INFER,
         "/grpc.health.v1.Health/Check": Permission.OPEN,
         "/grpc.health.v1.Health/Watch": Permission.OPEN,
         "/grpc.health.v1.Health/List": Permission.READ,

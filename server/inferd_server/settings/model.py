@@ -16,11 +16,12 @@ from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
 from inferd_server.settings.alerts import AlertSettings
+from inferd_server.settings.drift import DriftSettings
 from inferd_server.settings.feedback import FeedbackSettings
+from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
-from inferd_server.settings.seal import SealSettings
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
-from inferd_server.settings.security import SecuritySettings
+from inferd_server.settings.security import SealSettings, SecuritySettings
 from inferd_server.settings.store import StoreSettings
 
 ALL = "all"
@@ -88,6 +89,9 @@ class ListenSettings(Section):
     )
     min_ping_interval_s: Seconds = Field(
         10.0, description="connections whose callers ping more often than this are closed"
+    )
+    load_reports: bool = Field(
+        False, description="tell with every answer how busy the server is, for balancers (ORCA)"
     )
     max_connection_age_s: Seconds = Field(
         0.0, description="seconds after which callers must connect anew; 0 is never"
@@ -407,8 +411,10 @@ class Settings(Section):
     cache: CacheSettings = CacheSettings()
     feedback: FeedbackSettings = FeedbackSettings()
     alerts: AlertSettings = AlertSettings()
+    drift: DriftSettings = DriftSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
@@ -428,6 +434,11 @@ class Settings(Section):
             return Path(self.store.store_cache)
         home = environment.get("XDG_CACHE_HOME") or environment.get("HOME", "/tmp") + "/.cache"  # noqa: S108 where there is no home
         return Path(home) / "inferd" / "store"
+
+    def reference_folder(self, environment: Mapping[str, str]) -> Path | None:
+        """Return the folder for what requests are compared with, beside the verdicts."""
+        verdicts = self.verdict_folder(environment)
+        return None if verdicts is None else verdicts / "drift"
 
     def mark_folder(self, environment: Mapping[str, str]) -> Path | None:
         """Return the folder for marks of models that are being loaded, beside the verdicts."""

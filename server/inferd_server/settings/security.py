@@ -1,7 +1,8 @@
-"""The settings of TLS, of callers and of what they may do."""
+"""The settings of TLS, of callers and what they may do, and of whom models must be from."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Final, Literal
 
 from pydantic import Field, field_validator
@@ -54,3 +55,21 @@ class SecuritySettings(Section):
     def tls(self) -> bool:
         """True if callers speak TLS."""
         return bool(self.tls_certificate)
+
+
+class SealSettings(Section):
+    """Sealed and signed models (docs/sealing.md)."""
+
+    model_keys: tuple[str, ...] = Field(
+        (),
+        description="where the keys of sealed models are, with commas between: file:PATH, "
+        "env:NAME, or command:WORDS, whose output is the key",
+    )
+    model_signers: tuple[Path, ...] = Field(
+        (), description="PEM files of the public keys of those who may sign models"
+    )
+    require_models: Literal["any", "signed", "sealed"] = Field(
+        "any",
+        description="signed: models without a signature of a model_signer are refused; sealed: "
+        "those that are not encrypted, too",
+    )

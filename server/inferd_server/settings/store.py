@@ -39,6 +39,11 @@ class StoreSettings(Section):
         description="folder for the files of a store that is not on this host; auto: inferd/store "
         "in $XDG_CACHE_HOME or ~/.cache",
     )
+    store_backups: tuple[str, ...] = Field(
+        (),
+        description="folders, s3://, gs:// or az://, with commas between: where callers with the "
+        "permission admin may have backups made",
+    )
 
     @field_validator("store_versions")
     @classmethod

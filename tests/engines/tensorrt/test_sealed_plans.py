@@ -22,7 +22,7 @@ from inferd_engines.tensorrt.store import PlanStore
 from inferd_seal.folder import rotate
 from inferd_server.models.trust import reader_of
 from inferd_server.settings.model import shipped_models
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 
 from tests import models
 from tests.engines.tensorrt.bench import PLAN

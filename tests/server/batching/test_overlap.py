@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 from inferd_engines.engine import EngineError, Overlapping
-from inferd_server.batching.decision import BatchBounds
+from inferd_server.batching.decision import BatchBounds, Decision
 from inferd_server.batching.job import Job
 from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue
@@ -27,8 +27,8 @@ class Bench:
         self.clock = FakeClock()
         self.arena = Arena(64, 10**6)
         self.queue: BatchQueue[Job] = BatchQueue(BatchBounds(max_rows), self.clock)
-        runner: Runner[Job] = Runner(engine, True, lambda _: None, self.clock)
-        self.overlap = Overlap(self.queue, runner)
+        self.runner: Runner[Job] = Runner(engine, True, lambda _: None, self.clock)
+        self.overlap = Overlap(self.queue, self.runner)
 
     def run(self, *requests: Sequence[float]) -> list[Caller]:
         """Run these until all are answered."""
@@ -95,3 +95,20 @@ def test_after_a_fatal_error_nothing_that_was_taken_stays_without_an_answer() ->
     assert all(isinstance(caller.error, EngineFailure) for caller in callers[:4])
     # It waits, for whoever ends the queue.
     assert callers[4].answers == 0
+
+
+def test_an_engine_is_busy_once_however_many_batches_are_under_way() -> None:
+    bench = Bench(OverlappingEngine())
+    runner, clock = bench.runner, bench.clock
+    jobs = [job_of(bench.arena, [1.0], Caller()) for _ in range(2)]
+    batches = []
+    for job in jobs:
+        batches.append(runner.begin(Decision(run=(job,))))
+        clock.advance(1.0)
+    assert runner.busy(clock()) == 2.0
+    for batch in batches:
+        assert batch is not None
+        runner.finish(batch)
+        clock.advance(0.5)
+    # Half a second more until the second one ended, and none from then on.
+    assert runner.busy(clock()) == 2.5

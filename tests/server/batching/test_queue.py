@@ -153,6 +153,22 @@ def test_take_sleeps_through_the_delay() -> None:
     assert len(reads) <= 4
 
 
+def test_who_polls_is_told_how_long_the_batch_had_to_fill() -> None:
+    clock = FakeClock()
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(4, max_delay=2.0), clock)
+    for _ in range(2):
+        assert queue.poll() == Decision()
+        queue.submit(Request(arrived=clock()))
+        assert queue.poll().wake == clock() + 2.0
+        clock.advance(1.5)
+        assert not queue.poll().run
+        clock.advance(0.5)
+        decision = queue.poll()
+        assert (len(decision.run), decision.waited) == (1, 2.0)
+        # Nothing waits for company between two batches.
+        clock.advance(7.0)
+
+
 def test_a_full_batch_ends_the_wait(taker: ThreadPoolExecutor) -> None:
     clock = FakeClock()
     queue: BatchQueue[Request] = BatchQueue(BatchBounds(2, 1000.0), clock)

@@ -224,3 +224,23 @@ def test_a_failed_batch_is_no_execution() -> None:
     jobs, _ = bench.jobs([1.0], [7.0])
     bench.run(Decision(run=jobs))
     assert [execution.rows for execution in bench.executions] == [1]
+
+
+def test_an_engine_is_busy_while_it_runs_and_while_it_fails() -> None:
+    seen: list[float] = []
+
+    def compute(inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        bench.clock.advance(4.0)
+        seen.append(bench.run.busy(bench.clock()))
+        if len(seen) == 1:
+            raise EngineError("no memory")
+        return double(inputs)
+
+    bench = Bench(FakeEngine(DOUBLING, compute))
+    jobs, _ = bench.jobs([1.0], [2.0])
+    assert bench.run.busy(0.0) == 0.0
+    bench.run(Decision(run=jobs))
+    # The batch failed, and its halves ran.
+    assert seen == [4.0, 8.0, 12.0]
+    bench.clock.advance(50.0)
+    assert bench.run.busy(bench.clock()) == 12.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from inferd_server.cache.making import make_cache
 from inferd_server.inference.cacheable import owner_of, owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.loader import Loader
@@ -105,7 +107,9 @@ def test_the_answer_is_the_new_models_and_nothing_is_kept_for_the_old_one(
         time.time,
         BoundedLog(LOG, time.monotonic),
     )
-    infer = Infer(Replaced(repository, old), RegionTable(), telemetry, cache, signer())
+    regions = RegionTable()
+    sampling = Sampling(None, 0.0, regions, time.monotonic, time.time, random.random)
+    infer = Infer(Replaced(repository, old), regions, telemetry, cache, signer(), sampling)
     cache.retain({owner_of(old)})
 
     def ask(value: float) -> float:

@@ -90,11 +90,11 @@ def server(
         yield found
 
 
-def arranged(arrangement: str, folder: Path) -> AbstractContextManager[Running]:
+def arranged(arrangement: str, folder: Path, **settings: object) -> AbstractContextManager[Running]:
     if arrangement == "split":
-        return running_split(folder)
+        return running_split(folder, **settings)
     inline = InlineLoop(time.monotonic) if arrangement == "inline" else None
-    return running(folder, inline=inline, processes=arrangement)
+    return running(folder, inline=inline, processes=arrangement, **settings)
 
 
 def answers(server: Running, name: str, together: bool) -> list[dict[str, Array] | str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ FORMS = st.tuples(
 
 
 def prebuilt(responses: Responses, identity: str, outputs: Mapping[str, Array]) -> bytes:
-    return b"".join(responses.encode(identity_field(identity), outputs))
+    request = SimpleNamespace(identity=identity_field(identity))
+    return b"".join(responses.encode(request, outputs))
 
 
 def by_the_class(

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd_server.batching.inline import InlineLoop
+from inferd_server.monitoring.phases import PHASES
 
 from tests import models
+from tests.server.monitoring.timing import ASKED, samples, told
 from tests.server.serving import (
     PATIENCE,
     Running,
@@ -25,6 +27,7 @@ from tests.server.serving import (
     running_split,
 )
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 Serve = Callable[..., AbstractContextManager[Running]]
 
 
@@ -87,6 +90,35 @@ def test_phases_of_cached_and_merged_requests_add_up_too(server: Running) -> Non
     assert found.inference_stats.success.count == 100
     assert found.inference_stats.cache_hit.count > 0
     assert 0.95 <= explained(found) <= 1.0 + 1e-6
+
+
+def test_phases_of_each_request_add_up_under_load(server: Running) -> None:
+    requests = [infer_request("plain", rows(*[1.0] * (1 + number % 8))) for number in range(200)]
+    calls = [
+        server.stub.ModelInfer.future(each, timeout=PATIENCE, metadata=[ASKED]) for each in requests
+    ]
+    times = sorted((told(call) for call in calls), key=lambda one: one["total"])
+    for one in (times[100], times[198]):
+        assert sum(one[name] for name in PHASES) == pytest.approx(one["total"], rel=0.05)
+    # The counters are those of all requests, of whichever process.
+    counted = samples(server, "inferd_phase_seconds_total", model="plain")
+    for name in PHASES:
+        assert counted[name] * 1000 == pytest.approx(sum(one[name] for one in times), abs=1e-2)
+    (total,) = samples(server, "inferd_request_seconds_sum", model="plain").values()
+    assert sum(counted.values()) == pytest.approx(total, rel=1e-6)
+
+
+def test_a_slow_bucket_names_a_trace_of_a_request_that_fell_into_it(server: Running) -> None:
+    request = infer_request("plain", rows(1.0))
+    header = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01")
+    server.stub.ModelInfer(request, timeout=PATIENCE, metadata=[header])
+    wanted = f'# {{trace_id="{TRACE}"}}'
+    accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    lines = [
+        line for line in metrics_text(server.metrics_port, accept).splitlines() if wanted in line
+    ]
+    assert [line.partition("{")[0] for line in lines] == ["inferd_request_seconds_bucket"]
+    assert TRACE not in metrics_text(server.metrics_port)
 
 
 def test_refused_requests_are_counted_apart_from_failures(server: Running) -> None:

@@ -17,6 +17,7 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from tests import models
 from tests.fakes.engine import FakeEngine
 from tests.server.inference.held import occupy, waiting
+from tests.server.monitoring.timing import samples
 from tests.server.serving import (
     PATIENCE,
     Running,
@@ -51,6 +52,10 @@ class Held:
 
     def send(self, request: ModelInferRequest) -> grpc.Future:
         return self.server.stub.ModelInfer.future(request, timeout=PATIENCE)
+
+    def late(self) -> dict[str, float]:
+        """Return how many requests missed their deadline, by where, as /metrics tells."""
+        return dict(samples(self.server, "inferd_deadline_misses_total"))
 
     def values(self) -> list[float]:
         """Return the first element of every row that ran, in order, but for the first run's."""
@@ -245,3 +250,20 @@ def test_a_deadline_teaches_what_runs_take_whoever_sets_it(rounds: Running, of: 
         told = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
         reason = details(error)[0].reason if told else ""
         assert time.monotonic() < until, "nobody is refused"
+
+
+def test_deadlines_that_are_missed_count_by_where_they_were(held: Held) -> None:
+    running = occupy(held.server, held.engine)
+    waits = held.send(request_of(7.0, timeout=20_000))
+    assert waits.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert held.late() == {"arrival": 0, "queue": 1, "reply": 0}
+    refused = held.server.stub.ModelInfer.future(request_of(7.0, timeout=1), timeout=PATIENCE)
+    assert refused.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert held.late() == {"arrival": 1, "queue": 1, "reply": 0}
+    held.engine.release()
+    running.result()
+    held.engine.hold()
+    runs = held.send(request_of(8.0, timeout=500_000))
+    assert held.engine.running.wait(PATIENCE)
+    assert runs.exception().code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert held.late() == {"arrival": 1, "queue": 1, "reply": 1}

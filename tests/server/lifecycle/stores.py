@@ -22,11 +22,20 @@ from tests.store.releases import BY, CONTENTS
 FACTORS = {"1": 2.0, "2": 3.0, "3": 5.0}
 
 
-def store_of(folder: Path, name: str = "m", address: str = "") -> Store:
-    """Return a store of one model, whose first version is in production."""
+def store_of(folder: Path, name: str = "m", address: str = "", config: str = "") -> Store:
+    """Return a store of one model, whose first version is in production.
+
+    Args:
+        folder: for its files, and the store.
+        name: of the model.
+        address: of the store elsewhere, or of one that is there.
+        config: the model.yaml of each version.
+    """
     store = open_store(address or str(folder / "store"), create=True)
     for version, factor in FACTORS.items():
         path = models.save(models.scale(factor), folder / version / "model.onnx")
+        if config:
+            (path.parent / "model.yaml").write_text(config)
         sources = Sources(draft_of(path))
         release = sources.release(CONTENTS, About(), "2026-01-01T00:00:00.000+00:00")
         assert str(store.add(name, release, sources.files, BY).version) == version

@@ -223,6 +223,11 @@ def test_a_label_that_is_not_there_is_told_with_those_that_are() -> None:
         labelled(a=1).choose("n@x", "2")
 
 
+def test_a_label_at_a_version_that_is_not_loaded_yet_asks_for_patience() -> None:
+    with pytest.raises(ModelNotReady, match="label 'a' is at version 9, not loaded yet"):
+        labelled(a=9).choose("m@a", "")
+
+
 def test_a_model_that_is_called_so_is_meant_and_no_label() -> None:
     entries = labelled(b=1)
     entries.put(ModelEntry("m@b", 7, State.READY, handle=handle_of("m@b", 7)))

@@ -18,7 +18,7 @@ from inferd_server.models.layout import (
     warnings_of,
 )
 
-VERSIONS = "versions: Input should be latest, all, or a list of version numbers (it is "
+VERSIONS = "versions: Input should be latest, latest:N, all, or a list of version numbers (it is "
 WARM_UP = (
     "warm_up: Input should be a list of batch sizes from 1, or the name of an .npz file beside "
     "model.yaml (it is "
@@ -116,7 +116,15 @@ def test_a_model_that_went_away_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
-    [("latest", (10,)), ("all", (1, 2, 10)), ([10, 1], (1, 10)), ([2, 2], (2,))],
+    [
+        ("latest", (10,)),
+        ("latest:1", (10,)),
+        ("latest:2", (2, 10)),
+        ("latest:9", (1, 2, 10)),
+        ("all", (1, 2, 10)),
+        ([10, 1], (1, 10)),
+        ([2, 2], (2,)),
+    ],
 )
 def test_a_policy_selects_versions(policy: str | list[int], expected: tuple[int, ...]) -> None:
     assert select_versions([2, 10, 1], policy) == expected

@@ -16,7 +16,7 @@ import pytest
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd_server.errors import SettingsError
 from inferd_server.models.trust import check_trust
-from inferd_server.settings.seal import SealSettings
+from inferd_server.settings.security import SealSettings
 from onnx import helper, numpy_helper
 
 from benchmarks.peers.memory import tree

@@ -247,8 +247,18 @@ def read(tmp_path: Path, text: str, *, yaml: str = "", versions: int = 1) -> Mod
             {1: QueuePolicyConfig()},
         ),
         ('instance_group [ { count: 2 }, { name: "b" } ]', "instances", 3),
+        ("instance_group { gpus: [ 1, 0 ] }", "gpus", [0, 1]),
+        ("instance_group { gpus: 0 } instance_group { gpus: 2 }", "gpus", [0, 2]),
+        ("instance_group { count: 2 }", "gpus", None),
+        ("instance_group { count: 2 gpus: [ 0, 1 ] }", "instances", 2),
+        (
+            "instance_group { count: 2 gpus: [ 0, 1 ] } instance_group { count: 3 gpus: 1 } "
+            "instance_group { count: 1 }",
+            "instances",
+            6,
+        ),
         ("version_policy { all {} }", "versions", "all"),
-        ("version_policy { latest { num_versions: 2 } }", "versions", [2, 3]),
+        ("version_policy { latest { num_versions: 2 } }", "versions", "latest:2"),
         ("version_policy { latest {} }", "versions", "latest"),
         ("version_policy { specific { versions: [1, 3] } }", "versions", [1, 3]),
         ("response_cache { enable: true }", "response_cache", ResponseCacheConfig()),
@@ -272,6 +282,19 @@ def test_a_field_becomes_a_setting(tmp_path: Path, text: str, name: str, expecte
     source = read(tmp_path, text, versions=3)
     assert getattr(source.config, name) == expected
     assert source.without_effect == ()
+
+
+def test_a_model_with_sequences_is_on_the_first_gpu_that_is_named(tmp_path: Path) -> None:
+    text = """
+    sequence_batching { control_input { name: "S" control { kind: CONTROL_SEQUENCE_START } } }
+    instance_group { gpus: [ 2, 1 ] }
+    """
+    assert read(tmp_path, text).config.gpus == [1]
+
+
+def test_gpus_of_a_group_for_the_processor_mean_nothing(tmp_path: Path) -> None:
+    source = read(tmp_path, "instance_group { kind: KIND_CPU gpus: [ 0 ] }")
+    assert (source.config.gpus, source.config.instances) == (None, 1)
 
 
 def test_sequences_are_taken_with_their_controls_and_states(tmp_path: Path) -> None:
@@ -309,7 +332,7 @@ def test_sequences_are_taken_with_their_controls_and_states(tmp_path: Path) -> N
             "optimization.execution_accelerators.gpu_execution_accelerator.name",
         ),
         ("dynamic_batching { preserve_ordering: true }", "dynamic_batching.preserve_ordering"),
-        ("instance_group { gpus: [ 0, 1 ] kind: KIND_GPU }", "instance_group.gpus"),
+        ("instance_group { kind: KIND_GPU }", "instance_group.kind"),
         (
             'cc_model_filenames { key: "7.5" value: "model_75.onnx" }',
             "cc_model_filenames",

@@ -234,3 +234,22 @@ def test_the_metrics_port_can_have_an_address_of_its_own(tmp_path: Path) -> None
             assert b"inferd_ready 1.0" in page.read()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", where["metrics_port"]), timeout=PATIENCE)
+
+
+def test_whoever_asks_all_the_time_takes_a_part_of_a_core_and_not_all_of_it(
+    metrics: Metrics, port: int
+) -> None:
+    begun, ended = [], []
+
+    def slow() -> dict[str, float]:
+        begun.append(time.monotonic())
+        while time.monotonic() < begun[-1] + 0.02:
+            pass
+        ended.append(time.monotonic())
+        return {}
+
+    metrics.watch(slow)
+    for _ in range(4):
+        assert answer(port, "GET", "/metrics")[0].status == 200
+    rests = [after - before for before, after in zip(ended, begun[1:], strict=False)]
+    assert min(rests) >= exporter.REST * 0.02

@@ -10,7 +10,8 @@ import grpc
 import pytest
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
-from inferd_server.monitoring.phases import Execution
+from inferd_server.monitoring.phases import Execution, Phases
+from inferd_server.monitoring.statistics import Statistics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.serving import infer_request, metrics_text, rows, running_fake
@@ -49,7 +50,7 @@ def test_a_request_is_in_flight_until_it_is_answered(metrics: Metrics) -> None:
     metrics.of("m", 1).admitted()
     metrics.of("m", 1).admitted()
     assert value(metrics, "inferd_in_flight_requests", **M1) == 2
-    metrics.of("m", 1).succeeded(2.0, 1.5)
+    Statistics(metrics.of("m", 1)).succeeded(1, 2.0, 0.0, Phases(1.5, RUN), 0.0)
     assert value(metrics, "inferd_in_flight_requests", **M1) == 1
     metrics.of("m", 1).withdrawn()
     assert value(metrics, "inferd_in_flight_requests", **M1) == 0
@@ -58,7 +59,7 @@ def test_a_request_is_in_flight_until_it_is_answered(metrics: Metrics) -> None:
 
 def test_an_answer_is_timed(metrics: Metrics) -> None:
     metrics.of("m", 1).admitted()
-    metrics.of("m", 1).succeeded(2.0, 1.5)
+    Statistics(metrics.of("m", 1)).succeeded(1, 2.0, 0.0, Phases(1.5, RUN), 0.0)
     assert value(metrics, "inferd_request_seconds_sum", **M1) == 2.0
     assert value(metrics, "inferd_request_seconds_bucket", **M1, le="1.0") == 0
     assert value(metrics, "inferd_request_seconds_bucket", **M1, le="2.5") == 1

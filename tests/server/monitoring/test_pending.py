@@ -12,6 +12,7 @@ from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.series import SECONDS, Series
 from inferd_server.monitoring.statistics import Statistics
 
+PHASES = Phases(0.25, Execution(1, 0.0, 0.0, 0.0))
 TIMES = st.floats(0.0, 20.0) | st.sampled_from(SECONDS)
 
 
@@ -39,12 +40,13 @@ def test_a_request_that_comes_and_ends_while_they_are_added_up_is_never_counted_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     series = Series(lambda: 0.0)
+    statistics = Statistics(series)
     take = series._entered.take
 
     def take_and_be_overtaken() -> list[tuple[()]]:
         found = take()
         series.admitted()
-        series.succeeded(0.5, 0.25)
+        statistics.succeeded(1, 0.5, 0.0, PHASES, 1.0)
         return found
 
     monkeypatch.setattr(series._entered, "take", take_and_be_overtaken)
@@ -52,9 +54,9 @@ def test_a_request_that_comes_and_ends_while_they_are_added_up_is_never_counted_
 
 
 def test_pending_numbers_stay_few_though_nobody_reads_them() -> None:
-    series, statistics = Series(lambda: 0.0), Statistics()
-    phases = Phases(0.25, Execution(1, 0.0, 0.0, 0.0))
+    series = Series(lambda: 0.0)
+    statistics = Statistics(series)
     for _ in range(3 * MOST + 1):
-        series.succeeded(0.5, 0.25)
-        statistics.succeeded(1, 0.5, 0.0, phases, 1.0)
-    assert len(series._pending.take()) == len(statistics._pending.take()) == 1
+        statistics.succeeded(1, 0.5, 0.0, PHASES, 1.0)
+        statistics.executed(PHASES.run)
+    assert len(series.ran.take()) == len(statistics._run.take()) == 1

@@ -52,6 +52,7 @@ def endpoint(folder: Path, told: list[Condition]) -> Endpoint:
         lambda _: None,
         lambda: None,
         dict,
+        lambda: 0.0,
         make(AIO, for_probes(options)),
         told.append,
     )
@@ -59,7 +60,7 @@ def endpoint(folder: Path, told: list[Condition]) -> Endpoint:
 
 def changes() -> Changes:
     anything: Any = object()
-    return Changes(anything, anything, anything, anything)
+    return Changes(anything, anything, anything, anything, anything)
 
 
 @pytest.fixture

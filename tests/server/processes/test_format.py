@@ -20,6 +20,8 @@ from inferd_engines.engine import Signature, Tensor
 from inferd_server.errors import InferdError, QueueFull, Unavailable
 from inferd_server.models.config import ModelConfig
 from inferd_server.models.health_check import TrialVerdict
+from inferd_server.monitoring.drift.measures import Kind, Measure
+from inferd_server.monitoring.drift.reference import Feature, Reference
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import format as plain
 from inferd_server.processes.channel import Channel, PeerLost
@@ -56,6 +58,14 @@ st.register_type_strategy(ModelConfig, st.sampled_from(CONFIGS))
 st.register_type_strategy(
     Settings, st.sampled_from([Settings(), Settings.model_validate({"split": {"fronts": 3}})])
 )
+REFERENCE = Reference(
+    "a file",
+    300,
+    (Measure("p", output=True, kind=Kind.PROBABILITIES, labels=("0", "1")),),
+    (Feature("p.class", (0.5, 1.5), (200, 100, 0, 0), ("0", "1")),),
+)
+# Of its many parts each would be drawn, which takes long.
+st.register_type_strategy(Reference, st.just(REFERENCE))
 BODIES = st.one_of([st.from_type(kind) for kind in plain.KINDS.values()])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

@@ -90,6 +90,21 @@ def test_a_model_keeps_its_place_until_its_settings_name_another(repository: Pat
     assert [placements.serves(worker, "a") for worker in range(3)] == [False, True, True]
 
 
+def test_a_model_is_where_its_newest_version_with_settings_of_its_own_says(
+    repository: Path,
+) -> None:
+    model(repository, "a")
+    for version, gpus in ((2, "[1]"), (3, "[2]")):
+        folder = repository / "a" / str(version)
+        folder.mkdir()
+        (folder / "model.onnx").touch()
+        (folder / "model.yaml").write_text(f"gpus: {gpus}")
+    (repository / "a" / "model.yaml").write_text("versions: all")
+    placements = Placements(repository, DEVICES)
+    placements.survey()
+    assert places(placements) == [[], [], ["a"]]
+
+
 def test_a_model_that_could_not_be_loaded_is_where_it_was(repository: Path) -> None:
     model(repository, "a")
     placements = Placements(repository, DEVICES)

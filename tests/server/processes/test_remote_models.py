@@ -14,6 +14,7 @@ from inferd_server.inference.cacheable import owners
 from inferd_server.models.config import ModelConfig, SequenceConfig
 from inferd_server.models.entries import State
 from inferd_server.models.version import Description, ModelBounds
+from inferd_server.monitoring.metrics import Metrics
 from inferd_server.processes.front_links import FrontLinks
 from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.layout import Layout
@@ -72,7 +73,7 @@ def dispatch_of(wait_s: float) -> RetryingLink:
 
 @pytest.fixture
 def remote_models(changes: list[None]) -> RemoteModels:
-    return RemoteModels(dispatch_of(0.0), lambda: changes.append(None))
+    return RemoteModels(dispatch_of(0.0), lambda: changes.append(None), Metrics())
 
 
 class Patient:
@@ -81,7 +82,9 @@ class Patient:
     def __init__(self) -> None:
         self.retrying = dispatch_of(10.0)
         self.remote_models = RemoteModels(
-            self.retrying, lambda: self.retrying.settle(self.remote_models.successor)
+            self.retrying,
+            lambda: self.retrying.settle(self.remote_models.successor),
+            Metrics(),
         )
 
     def lose(self) -> None:

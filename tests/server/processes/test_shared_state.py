@@ -31,7 +31,7 @@ def relay_of(
     )
     logs = LogControl(LogSettings(), io.StringIO())
     logs.start()
-    return SharedState(children, Registry(), logs, None, None), logs, made  # type: ignore[arg-type]
+    return SharedState(children, Registry(), logs, None, None, None), logs, made  # type: ignore[arg-type]
 
 
 def does(_: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from inferd_engines.devices import Device
+from inferd_server.monitoring.drift.windows import DriftCounts
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge, without_gauges
 from inferd_server.monitoring.statistics import Duration, Statistics
@@ -175,3 +176,18 @@ def test_gpus_are_told_of_whether_or_not_they_have_a_worker() -> None:
         ("inferd_device_models", "GPU-bb"): 1,
         ("inferd_device_restarts_total", "GPU-bb"): 0,
     }
+
+
+def test_rows_compared_with_references_add_up_and_outlive_their_process() -> None:
+    first, second = Process("front"), Process("front")
+    counts = DriftCounts(3, ((1, 2),))
+    for process in (first, second):
+        process.metrics.watch_drift(lambda: {("m", 1, "k"): counts})
+    children = [first.fake.child, second.fake.child]
+    made = Totals(lambda: children, MetricsSnapshot)
+    both = {("m", 1, "k"): DriftCounts(6, ((2, 4),))}
+    assert made.metrics().drift == both
+    made.ended(children.pop())
+    assert made.metrics().drift == both
+    made.forget("m")
+    assert made.metrics().drift == {("m", 1, "k"): counts}

@@ -23,6 +23,7 @@ def test_every_service_is_listed(served: Running) -> None:
         "inference.GRPCInferenceService",
         "inferd.v1.FeedbackService",
         "inferd.v1.ReleaseService",
+        "xds.service.orca.v3.OpenRcaService",
         "inferd.v1.ServerService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",

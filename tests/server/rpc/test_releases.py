@@ -16,13 +16,18 @@ from inferd_store.store import Store
 from tests import models
 from tests.server.lifecycle.stores import following, store_of
 from tests.server.serving import Running, running
+from tests.store.releases import BY, add
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Store, Running]]:
     folder = tmp_path_factory.mktemp("served")
     store = store_of(folder)
-    place = {"model_store": store.address, "store_cache": folder / "cache"}
+    place = {
+        "model_store": store.address,
+        "store_cache": folder / "cache",
+        "store_backups": folder / "backups",
+    }
     with following(store, folder, **place) as (server, _):
         yield store, server
 
@@ -110,6 +115,41 @@ def test_an_upload_goes_on_where_it_was_cut_off(client: Client) -> None:
     assert releases._part(digest, 3, b"d") == 4
     with pytest.raises(InvalidInput, match="is no SHA-256"):
         releases._part("../x", 0, b"")
+
+
+def test_a_backup_is_made_through_a_server_where_it_allows_that(
+    served: tuple[Store, Running], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, server = served
+    place = str(Path(store.address).parent / "backups")
+    where = ("--url", f"127.0.0.1:{server.port}", "--timeout", "60")
+    assert main(["models", "backup", place, "m", "--why", "nightly", "--json", *where]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["models"]["m"]["versions"] == [1, 2, 3]
+    assert main(["models", "backups", place, "--json", *where]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["name"], listed["why"]) == (made["name"], "nightly")
+    assert main(["models", "backup", "/elsewhere", *where]) != 0
+    assert f"makes no backups in '/elsewhere'; it may: {place}" in capsys.readouterr().err
+    assert main(["models", "restore", place, *where]) == 1
+    assert "give --store, not --url" in capsys.readouterr().err
+
+
+def test_a_rule_is_asked_of_a_server(
+    served: tuple[Store, Running], client: Client, tmp_path: Path
+) -> None:
+    store, _ = served
+    for number in range(3):
+        add(store, tmp_path, b"%d" % number, "ruled")
+    told = client.releases.prune(["ruled"], 1, None, apply=False)
+    assert [one["kept"] for one in told] == ["", "", "the newest"]
+    assert sorted(store.record("ruled").versions) == [1, 2, 3]
+    client.releases.prune(["ruled"], 2, 0.0, apply=True)
+    assert sorted(store.record("ruled").versions) == [2, 3]
+    with pytest.raises(InvalidInput, match="what is to be kept"):
+        client.releases.prune([], None, None, apply=True)
+    store.remove("ruled", "3", BY)
+    store.remove("ruled", "2", BY)
 
 
 def test_a_server_without_a_store_says_so(tmp_path: Path) -> None:

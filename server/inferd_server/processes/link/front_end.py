@@ -34,6 +34,7 @@ from inferd_server.processes.link.layout import (
     ALONE,
     CANCELLED,
     COMPLETION,
+    MILLION,
     SUBMISSION,
     TRIAL,
     Counter,
@@ -210,6 +211,11 @@ class FrontLink:
     def waiting_rows(self, model: int) -> int:
         """Return how many rows of all fronts wait for the model of a number."""
         return self._memory.waiting(model)
+
+    @property
+    def busy(self) -> float:
+        """How busy the worker's engines are, in 0..1."""
+        return self._memory.read(Counter.BUSY) / MILLION
 
     def cancel(self, job: Job) -> None:
         """Tell the worker that a caller went away."""

@@ -45,6 +45,8 @@ class Counter(IntEnum):
     """1 while the worker has to be woken for a request; else it looks by itself."""
     FRONT_LOOKS = 6
     """1 while the front looks for answers by itself, and need not be woken for one."""
+    BUSY = 7
+    """How busy the worker's engines are, in millionths; told every second."""
 
 
 class Status(IntEnum):
@@ -71,6 +73,7 @@ class Status(IntEnum):
     """Its values are none that the model can run on; its part of the answers says why."""
 
 
+MILLION = 1_000_000
 TICKET = 8
 """Bytes of a ticket."""
 MODELS = 1024

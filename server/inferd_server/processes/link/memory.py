@@ -90,9 +90,9 @@ class LinkMemory:
         """Return all pages of the answers to the system, of which none may be in use."""
         self._map.madvise(mmap.MADV_REMOVE, self.layout.answers, page(self.layout.answer_bytes))
 
-    def tell(self, counter: Counter, yes: bool) -> None:
-        """Set a counter that is 1 or 0: before what is read next."""
-        self._counters[counter * LINE // 8] = int(yes)
+    def tell(self, counter: Counter, value: int) -> None:
+        """Set a counter that does not only grow: before what is read next."""
+        self._counters[counter * LINE // 8] = value
         self._order()
 
     def reset(self) -> None:

@@ -31,6 +31,7 @@ from inferd_server.processes.link.inputs import read_rows
 from inferd_server.processes.link.layout import (
     ALONE,
     COMPLETION,
+    MILLION,
     SUBMISSION,
     Counter,
     Status,
@@ -176,6 +177,11 @@ class WorkerLink:
         """Tell the front how many rows wait for the model of a number."""
         if self.attached:
             self._memory.tell_waiting(model, rows)
+
+    def tell_busy(self, ratio: float) -> None:
+        """Tell the front how busy the engines are, in 0..1."""
+        if self.attached:
+            self._memory.tell(Counter.BUSY, round(ratio * MILLION))
 
     def sleep(self) -> bool:
         """Have the front wake the worker from now on; False if there is a request already."""

@@ -18,7 +18,6 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.series import Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot, merge
 from inferd_server.settings.alerts import AlertSettings
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from tests.fakes.clock import FakeClock
 
@@ -35,13 +34,13 @@ class Bench:
     def __init__(self) -> None:
         self.clock = FakeClock(1000.0)
         self.metrics = Metrics(wall=self.clock)
-        self.more: list[Metric] = []
+        self.alarms: dict[tuple[str, str, int, str], float] = {}
         self.restarts: dict[str, int] = {}
         self.waiting = 0.0
         self.metrics.watch_models(lambda: {("inferd_waiting_requests", "m", 1): self.waiting})
         collector = SnapshotCollector(self.snapshot, self.clock)
-        self._collect: Callable[[], list[Metric]] = lambda: [*collector.collect(), *self.more]
-        self.watch = AlertWatch(rules_of(SETTINGS), [], self._collect, 15.0, self.clock)
+        self.metrics.watch_drifted(lambda: self.alarms)
+        self.watch = AlertWatch(rules_of(SETTINGS), [], collector.collect, 15.0, self.clock)
 
     @property
     def series(self) -> Series:
@@ -73,7 +72,7 @@ def test_nothing_fires_where_all_is_well(bench: Bench) -> None:
     def serve() -> None:
         for _ in range(100):
             bench.series.admitted()
-            bench.series.succeeded(0.01, 0.001)
+            bench.series.answered("OK", 0.01)
 
     window = bench.metrics.accuracy_of("m", 1, LabelWindow(3600, 1000))
     window.add([Labelled("a", "a", True, 0.9)] * 100, bench.clock())
@@ -96,7 +95,7 @@ def test_errors_fire_by_their_share_of_a_models_answers(bench: Bench) -> None:
     def answer(code: str) -> None:
         for _ in range(9):
             bench.series.admitted()
-            bench.series.succeeded(0.01, 0.001)
+            bench.series.answered("OK", 0.01)
         bench.series.admitted()
         bench.series.answered(code, 0.01)
 
@@ -110,7 +109,7 @@ def test_slow_answers_fire_by_their_99th_percentile(bench: Bench) -> None:
     def answer(slow: float) -> None:
         for seconds in (slow, *[0.01] * 20):
             bench.series.admitted()
-            bench.series.succeeded(seconds, 0.0)
+            bench.series.answered("OK", seconds)
 
     assert bench.after(5 * MINUTE, lambda: answer(2.0)) == ["+InferdSlow"]
     assert bench.after(LATELY + 2 * MINUTE, lambda: answer(0.02)) == ["-InferdSlow"]
@@ -145,11 +144,9 @@ def test_a_queue_fires_once_it_is_long_for_a_while(bench: Bench) -> None:
 
 
 def test_drift_fires_by_the_alarm_of_a_feature(bench: Bench) -> None:
-    alarm = GaugeMetricFamily("inferd_drift_alarm", "", labels=("model", "version", "feature"))
-    alarm.add_metric(("m", "1", "brightness"), 1.0)
-    bench.more = [alarm]
+    bench.alarms = {("inferd_drift_alarm", "m", 1, "brightness"): 1.0}
     assert bench.after(MINUTE) == ["+InferdDrift"]
-    bench.more = []
+    bench.alarms = {("inferd_drift_alarm", "m", 1, "brightness"): 0.0}
     assert bench.after(2 * MINUTE) == ["-InferdDrift"]
 
 

@@ -1,0 +1,106 @@
+"""What /metrics costs: the time of an answer with many models, and what callers see of it.
+
+    python -m benchmarks.scrape [--models 100] [--seconds 5] [--rounds 4]
+
+Copies of the digits model are served inline, all of them are asked once, and one is asked at a
+steady rate, in turns with and without a scrape each second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import numpy as np
+from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from inferd_client.bench.plan import Plan
+from inferd_client.bench.processes import run
+from inferd_client.requests import Request, build
+from inferd_server.settings.model import shipped_models
+
+from benchmarks.process import serving
+
+RATE = 500.0
+MOST_MS = 50.0
+IMAGE = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+
+
+def copies(folder: Path, count: int) -> None:
+    """Lay out so many models."""
+    for number in range(count):
+        shutil.copytree(shipped_models() / "digits", folder / f"digits-{number}")
+
+
+def scrape(port: int, after: float = 0.0) -> float:
+    """Return the milliseconds of an answer, asked for after so many seconds: it rests meanwhile."""
+    time.sleep(after)
+    begun = time.perf_counter()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        answer.read()
+    return (time.perf_counter() - begun) * 1000
+
+
+def scraped(port: int, ended: threading.Event) -> None:
+    """Ask every second until the end."""
+    while not ended.wait(1.0):
+        scrape(port)
+
+
+def p99(plan: Plan, port: int, *, scraping: bool) -> float:
+    """Return the milliseconds within which 99 of 100 requests are answered."""
+    ended = threading.Event()
+    thread = threading.Thread(target=scraped, args=(port, ended))
+    if scraping:
+        thread.start()
+    samples = run(plan, 1, lambda _: None)
+    ended.set()
+    if scraping:
+        thread.join()
+    return float(np.quantile(samples.latencies, 0.99)) * 1000
+
+
+def main() -> int:
+    """Measure and print; 1 if an answer takes too long."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("--models", type=int, default=100)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--rounds", type=int, default=4)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        copies(Path(folder), options.models)
+        # Trials of the models that nobody asks would be seen, too.
+        flags = ("--processes=inline", "--canary-interval-s=0")
+        with serving(Path(folder), flags) as server:
+            with grpc.insecure_channel(server.url) as channel:
+                stub = GRPCInferenceServiceStub(channel)
+                for number in range(options.models):
+                    stub.ModelInfer(build(Request(f"digits-{number}", {"image": IMAGE})))
+            port = server.metrics_port
+            first, answers = scrape(port), [scrape(port, after=0.5) for _ in range(6)]
+            message = build(Request("digits-0", {"image": IMAGE})).SerializeToString()
+            plan = Plan(server.url, message, 16, options.seconds, client="fast")
+            plan = replace(plan, rate=RATE)
+            seen: dict[bool, list[float]] = {False: [], True: []}
+            for _ in range(options.rounds):
+                for scraping in (False, True):
+                    seen[scraping].append(p99(plan, port, scraping=scraping))
+    usual = statistics.median(answers)
+    print(f"{options.models} models: first answer {first:.1f} ms, then {usual:.1f} ms")
+    for scraping, found in seen.items():
+        name = "scraped each second" if scraping else "left alone"
+        rounds = ", ".join(f"{one:.3f}" for one in found)
+        print(f"{name}: p99 {statistics.median(found):.3f} ms ({rounds})")
+    return int(usual > MOST_MS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Replay: a recording sent to a server, and what it answers compared with what was recorded."""

@@ -1,0 +1,1 @@
+"""Open Request Cost Aggregation: load reports of xDS."""

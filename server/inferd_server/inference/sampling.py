@@ -1,0 +1,178 @@
+"""Sampling: a part of a model's requests is copied with their answers, for the tap.
+
+Whether a model is sampled is decided when a form of request is checked for the first time: what
+encodes the answers of one that is not stays as it was, and knows nothing of this.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import InferParameter
+from inferd.tensors import Array, Buffer
+
+from inferd_server.inference.inputs import locate
+from inferd_server.inference.response import AnsweredRequest, ResponseEncoder
+from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.validation import Admitted, RegionRange, admit
+from inferd_server.inference.wire import parse
+from inferd_server.models.version import Handle
+from inferd_server.monitoring.samples import Sample, Tap, array_bytes
+from inferd_server.sequences.steps import LARGEST_KEY
+
+log = logging.getLogger(__name__)
+SPREAD = 0x9E3779B97F4A7C15
+"""Times this, whole numbers in a row are spread evenly over 64 bits. Source: Knuth, 6.4."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Decides which forms of request are sampled, and has what that takes."""
+
+    tap: Tap | None
+    """None: nobody looks at samples."""
+    share: float
+    """Part of the requests of models that say nothing of it."""
+    regions: RegionTable
+    clock: Callable[[], float]
+    """Monotonic seconds."""
+    wall: Callable[[], float]
+    """Seconds since the epoch."""
+    random: Callable[[], float]
+    """From 0 to below 1."""
+
+    def around(self, inner: ResponseEncoder, handle: Handle, admitted: Admitted) -> ResponseEncoder:
+        """Return what encodes the answers to one form of request: `inner` where none is sampled.
+
+        Args:
+            inner: encodes them.
+            handle: of the model.
+            admitted: a request of that form.
+        """
+        own = handle.config.sample_share
+        share = self.share if own is None else own
+        if self.tap is None or not share:
+            return inner
+        passing = any(isinstance(item.source, RegionRange) for item in admitted.inputs)
+        return SampledResponses(inner, handle, passing, share, self.tap, self)
+
+
+class SampledResponses:
+    """Encodes the responses to one form of request, and hands some to the tap."""
+
+    def __init__(
+        self,
+        inner: ResponseEncoder,
+        handle: Handle,
+        passing: bool,
+        share: float,
+        tap: Tap,
+        sampling: Sampling,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            inner: encodes them.
+            handle: of the model.
+            passing: whether inputs are in shared memory, where they stay until the answer only.
+            share: part of the requests to take.
+            tap: that gets them.
+            sampling: with what else that takes.
+        """
+        self._inner = inner
+        self.targets = inner.targets
+        self.classifies = inner.classifies
+        self._handle = handle
+        self._passing = passing
+        self._share = share
+        self._tap = tap
+        self._sampling = sampling
+
+    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
+        """Return the parts of a response, the id last; raises what the inner encoder does."""
+        parts = self._inner.encode(request, outputs)
+        if chosen(request.sequence, self._share, self._sampling.random):
+            try:
+                self._offer(request, outputs)
+            except Exception:
+                # The answer is made: it must not be lost for this.
+                log.exception("a sample could not be taken")
+                self._tap.drop(self._handle.name, self._handle.version)
+        return parts
+
+    def _offer(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> None:
+        """Hand over the message, which nobody changes, and copies of what will be changed."""
+        message, handle, around = request.call.request, self._handle, self._sampling
+        at = around.wall() - (around.clock() - request.started)
+        # Of a batch, or of memory that others write to soon.
+        kept = {target.name: np.array(outputs[target.name]) for target in self.targets}
+        nbytes = len(message) + sum(map(array_bytes, kept.values()))
+        read: Callable[[], Sample] = partial(read_sample, message, handle, around.regions, kept, at)
+        if self._passing:
+            sample = read()
+            nbytes += sum(map(array_bytes, sample.inputs.values()))
+            read = partial(same, sample)
+        self._tap.offer(handle.name, handle.version, nbytes, read)
+
+
+def chosen(sequence: int, share: float, random: Callable[[], float]) -> bool:
+    """Tell whether a request is one of the share: of a sequence all are, or none.
+
+    Args:
+        sequence: key of its sequence; 0: of none.
+        share: part of the requests, or of the sequences.
+        random: returns a number from 0 to below 1.
+    """
+    if sequence:
+        return sequence * SPREAD % (LARGEST_KEY + 1) < share * LARGEST_KEY
+    return random() < share
+
+
+def read_sample(
+    message: bytes, handle: Handle, regions: RegionTable, outputs: Mapping[str, Array], at: float
+) -> Sample:
+    """Read the request of a sample, which was admitted before.
+
+    Args:
+        message: of the request.
+        handle: of the version that answered.
+        regions: of shared memory.
+        outputs: of the answer.
+        at: when it came, in seconds since the epoch.
+
+    Raises:
+        InferdError: shared memory is not what it was.
+    """
+    request, raw = parse(message)
+    admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
+    inputs: dict[str, Array] = {}
+    for item, located in zip(admitted.inputs, locate(admitted, regions), strict=True):
+        # What the model itself stands in for was not sent, and will not be.
+        if not item.left_out:
+            target = inputs[item.tensor.name] = np.empty(item.shape, item.tensor.dtype)
+            located.write(target)
+    return Sample(
+        handle.name,
+        str(handle.version),
+        request.id,
+        at,
+        inputs,
+        outputs,
+        plain(request.parameters),
+        handle.config.recording,
+    )
+
+
+def plain(parameters: Mapping[str, InferParameter]) -> dict[str, bool | int | float | str]:
+    """Return the parameters of a request as plain values."""
+    kinds = {name: one.WhichOneof("parameter_choice") for name, one in parameters.items()}
+    return {name: getattr(parameters[name], kind) for name, kind in kinds.items() if kind}
+
+
+def same(sample: Sample) -> Sample:
+    """Return a sample that was read already."""
+    return sample
