@@ -29,7 +29,6 @@ from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
 from inferd_server.monitoring.alerts.watch import make_watch
 from inferd_server.monitoring.busy import BusyWindow, ratio
-from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.logs import LogControl
@@ -108,9 +107,7 @@ class Server:
             models.concurrent_loads,
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
-        self._alerts = make_watch(
-            settings.alerts, SnapshotCollector(self._metrics.snapshot).collect, clock
-        )
+        self._alerts = make_watch(settings.alerts, self._metrics.collector.collect, clock)
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
         self._metrics.watch_engines(self.busy.shares)

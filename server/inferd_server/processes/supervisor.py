@@ -16,7 +16,6 @@ from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
 from inferd_server.monitoring.alerts.watch import make_watch
-from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.drift.references import References
@@ -129,9 +128,7 @@ class Supervisor:
         self._links = Links(plan.fronts, layout_of(settings.split), plan.workers)
         self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
-        self._alerts = make_watch(
-            settings.alerts, SnapshotCollector(self._totals.metrics).collect, time.monotonic
-        )
+        self._alerts = make_watch(settings.alerts, self._totals.collector.collect, time.monotonic)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         references = References(settings.reference_folder(os.environ))
         self._judge = judge_of(settings.drift, references, self._drift)

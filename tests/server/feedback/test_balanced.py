@@ -48,6 +48,7 @@ def tokens(address: str, count: int) -> list[str]:
         ]
 
 
+@pytest.mark.slow
 def test_a_label_counts_at_a_server_that_did_not_answer_and_after_a_restart(
     repository: Path, tmp_path: Path
 ) -> None:
@@ -72,6 +73,7 @@ def test_a_label_counts_at_a_server_that_did_not_answer_and_after_a_restart(
         assert labels_at(restarted_metrics) == 2
 
 
+@pytest.mark.slow
 def test_without_a_key_of_its_own_the_token_of_another_server_is_forged(repository: Path) -> None:
     with server(repository, *ONE, key=KEY) as (_, address, _):
         (shared,) = tokens(address, 1)
