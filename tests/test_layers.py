@@ -28,7 +28,7 @@ RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}
 # The rooms of the server: each may import those before it.
 ROOMS = (
     "settings", "transport", "monitoring", "security", "sequences", "batching", "models", "cache",
-    "inference", "rpc", "processes",
+    "feedback", "inference", "rpc", "processes",
 )  # fmt: skip
 # What puts the rooms together; no room imports it.
 COMMANDS = {"command", "one_process", "server", "explain", "probe", "__main__"}

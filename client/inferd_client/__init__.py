@@ -10,6 +10,7 @@ from inferd_client.aio import AsyncClient
 from inferd_client.client import Client
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES
 from inferd_client.errors import InferdError
+from inferd_client.feedback import FeedbackOutcome
 from inferd_client.information import (
     ModelConfig,
     ModelMetadata,
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_MESSAGE_BYTES",
     "AsyncClient",
     "Client",
+    "FeedbackOutcome",
     "InferdError",
     "ModelConfig",
     "ModelMetadata",

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from contextlib import suppress
 from typing import Any, Self
 
-from inferd_client import connection, operations, parts, service_config, signatures
+from inferd_client import connection, feedback, operations, parts, service_config, signatures
 from inferd_client.aio_exchange import exchange
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import (
@@ -22,6 +22,7 @@ from inferd_client.errors import (
     Unavailable,
     Unimplemented,
 )
+from inferd_client.feedback import FeedbackOutcome, Labels
 from inferd_client.frames import Frame
 from inferd_client.information import (
     ModelConfig,
@@ -214,6 +215,20 @@ class AsyncClient:
             Unimplemented: the server is not inferd.
         """
         return await self._send(operations.status(), timeout)
+
+    async def feedback(self, token: str, label: Labels, *, timeout: float | None = None) -> int:
+        """Tell what was true of an answer, and return how many of its rows count.
+
+        Raises:
+            FeedbackRefused: it does not count; `details["reason"]` says why.
+        """
+        return await self._send(feedback.one(token, label), timeout)
+
+    async def feedback_many(
+        self, pairs: Iterable[tuple[str, Labels]], *, timeout: float | None = None
+    ) -> tuple[FeedbackOutcome, ...]:
+        """Tell what was true of several answers; say of each token what became of it."""
+        return await self._send(feedback.many(pairs), timeout)
 
     async def drift(
         self, model: str = "", *, version: str = "", timeout: float | None = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
-from inferd_client import connection, operations, parts, service_config, signatures
+from inferd_client import connection, feedback, operations, parts, service_config, signatures
 from inferd_client.connection import DEFAULT_TIMEOUT, MAX_MESSAGE_BYTES, Metadata
 from inferd_client.errors import (
     DeadlinePassed,
@@ -21,6 +21,7 @@ from inferd_client.errors import (
     Unimplemented,
 )
 from inferd_client.exchange import exchange
+from inferd_client.feedback import FeedbackOutcome, Labels
 from inferd_client.frames import Frame
 from inferd_client.information import (
     ModelConfig,
@@ -239,6 +240,26 @@ class Client:
             Unimplemented: the server is not inferd.
         """
         return self._send(operations.status(), timeout)
+
+    def feedback(self, token: str, label: Labels, *, timeout: float | None = None) -> int:
+        """Tell what was true of an answer, and return how many of its rows count.
+
+        Args:
+            token: the result's `prediction_token`.
+            label: index or name of the true class of each row, None where it is not known; or
+                that of an answer with one row.
+            timeout: seconds that the call may take.
+
+        Raises:
+            FeedbackRefused: it does not count; `details["reason"]` says why.
+        """
+        return self._send(feedback.one(token, label), timeout)
+
+    def feedback_many(
+        self, pairs: Iterable[tuple[str, Labels]], *, timeout: float | None = None
+    ) -> tuple[FeedbackOutcome, ...]:
+        """Tell what was true of several answers; say of each token what became of it."""
+        return self._send(feedback.many(pairs), timeout)
 
     def drift(
         self, model: str = "", *, version: str = "", timeout: float | None = None

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from inferd.oip.v2 import inference_pb2_grpc
-from inferd.v1 import releases_pb2_grpc, server_pb2_grpc
+from inferd.v1 import feedback_pb2_grpc, releases_pb2_grpc, server_pb2_grpc
 
 from inferd_client import errors, security
 from inferd_client.errors import Cancelled, DeadlinePassed, InferdError, InvalidInput
@@ -77,7 +77,8 @@ def methods(channel: grpc.Channel | grpc.aio.Channel) -> Mapping[str, Callable[.
     inference = inference_pb2_grpc.GRPCInferenceServiceStub(channel)
     server = server_pb2_grpc.ServerServiceStub(channel)
     releases = releases_pb2_grpc.ReleaseServiceStub(channel)
-    return {**vars(inference), **vars(server), **vars(releases)}
+    feedback = feedback_pb2_grpc.FeedbackServiceStub(channel)
+    return {**vars(inference), **vars(server), **vars(releases), **vars(feedback)}
 
 
 @dataclass(frozen=True, slots=True)

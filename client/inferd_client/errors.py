@@ -2,6 +2,7 @@
 
 InferdError
 ├── InvalidInput            INVALID_ARGUMENT     what was asked is not what the model takes
+│   └── FeedbackRefused     a prediction token does not count; details["reason"] says why
 ├── NotFound                NOT_FOUND
 │   ├── ModelNotFound
 │   ├── VersionNotFound
@@ -57,6 +58,10 @@ class InvalidInput(InferdError):
     """A tensor, name, shape, datatype or parameter is not what the model takes."""
 
     code = "INVALID_ARGUMENT"
+
+
+class FeedbackRefused(InvalidInput):
+    """A prediction token does not count; `details["reason"]` says why, such as "DOUBLED"."""
 
 
 class NotFound(InferdError):

@@ -11,7 +11,7 @@ from inferd.tensors import Array
 from inferd_client.errors import InvalidInput, InvalidResponse
 from inferd_client.operations import SEQUENCE
 from inferd_client.requests import Request, arrays_of
-from inferd_client.results import Result
+from inferd_client.results import TOKEN, Result
 
 
 def split(request: Request, maximum: int) -> list[Request]:
@@ -27,6 +27,8 @@ def split(request: Request, maximum: int) -> list[Request]:
     total = rows.pop()
     if maximum < 1 or total <= maximum:
         return [request]
+    if request.parameters.get(TOKEN):
+        raise InvalidInput(f"a prediction token is of one call: at most {maximum} rows")
     return [
         replace(
             request, inputs={name: each[start : start + maximum] for name, each in inputs.items()}
@@ -47,7 +49,10 @@ def join(results: Sequence[Result], requests: Sequence[Request]) -> Result:
     if len({(each.model_version, *each) for each in results}) != 1:
         raise InvalidResponse("the model was replaced while its request was sent in parts")
     sent = [len(next(iter(arrays_of(each).values()))) for each in requests]
-    return replace(first, outputs={name: _joined(name, results, sent) for name in first})
+    # The token of the first part would stand for all.
+    parameters = {name: value for name, value in first.parameters.items() if name != TOKEN}
+    outputs = {name: _joined(name, results, sent) for name in first}
+    return replace(first, parameters=parameters, outputs=outputs)
 
 
 def _joined(name: str, results: Sequence[Result], sent: Sequence[int]) -> Array:

@@ -12,6 +12,9 @@ from inferd_client import parameters, payloads
 from inferd_client.errors import InvalidResponse
 from inferd_client.parameters import Parameters
 
+TOKEN = "inferd_prediction_token"  # noqa: S105 the name of a parameter
+"""Parameter of a request that asks for a token, and of the response that has it."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Result(Mapping[str, Array]):
@@ -26,6 +29,11 @@ class Result(Mapping[str, Array]):
     id: str
     parameters: Parameters
     outputs: Mapping[str, Array]
+
+    @property
+    def prediction_token(self) -> str:
+        """What names this answer in `feedback`; "" if it was not asked for."""
+        return str(self.parameters.get(TOKEN, ""))
 
     def __getitem__(self, name: str) -> Array:
         return self.outputs[name]

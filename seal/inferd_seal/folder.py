@@ -25,16 +25,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from inferd_seal.errors import Tampered, Unusable
-from inferd_seal.keys import (
-    WrappedKey,
-    decode_wrapped,
-    encode_wrapped,
-    read_key,
-    unwrap,
-    wrap,
-)
+from inferd_seal.key_sources import KEY, read_key
+from inferd_seal.keys import WrappedKey, decode_wrapped, encode_wrapped, unwrap, wrap
 from inferd_seal.signature import SIGNATURE_FILE, sign
-from inferd_seal.stream import CHUNK, KEY, new_header, seal_stream
+from inferd_seal.stream import CHUNK, new_header, seal_stream
 
 SEAL_FILE, KEYS_FILE = "seal.json", "seal.keys"
 OWN = frozenset({SEAL_FILE, KEYS_FILE, SIGNATURE_FILE})

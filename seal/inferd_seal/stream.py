@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from inferd_seal.errors import Reordered, Tampered, Truncated
+from inferd_seal.key_sources import KEY
 
 MAGIC = b"inferd seal 1\n"
 CHUNK = 1 << 20
@@ -31,8 +32,6 @@ CHUNK = 1 << 20
 LARGEST_CHUNK = 1 << 24
 TAG = 16
 SALT = 32
-KEY = 32
-"""Bytes of every key."""
 LONGEST_HEADER = 1 << 16
 MOST_COMPARED = 4096
 """Chunks that a strange one is compared with."""

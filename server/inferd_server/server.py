@@ -14,6 +14,7 @@ from inferd_server.address import beside, join_address
 from inferd_server.batching.fatal import End, go_on
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import SettingsError
+from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import State, gauges
 from inferd_server.models.health_check import FailingModels, TrialVerdict
 from inferd_server.models.load_marks import LoadMarks
@@ -26,6 +27,7 @@ from inferd_server.models.readiness import (
 )
 from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
+from inferd_server.monitoring.alerts.watch import make_watch
 from inferd_server.monitoring.busy import BusyWindow, ratio
 from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
@@ -74,6 +76,9 @@ class Server:
             probe: for the port of probes, not started; None if there is none.
             certificates: returns what /metrics tells of them.
             end: called with an error after which an engine can run nothing more.
+
+        Raises:
+            SettingsError: a key of prediction tokens, or the file of sinks, cannot be used.
         """
         self._settings = settings
         self._transport = transport
@@ -102,18 +107,20 @@ class Server:
             models.concurrent_loads,
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
+        self._alerts = make_watch(settings.alerts, self._metrics.collector.collect, clock)
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
         self._metrics.watch_engines(self.busy.shares)
         self.endpoint = Endpoint(
             settings,
+            token_keys(settings.feedback),
             transport,
             self._repository,
             self._metrics,
             self._condition,
             self._judged,
             loader.release_idle,
-            lambda: {**loader.gauges(), **certificates()},
+            lambda: {**loader.gauges(), **certificates(), **self._alerts.gauges()},
             lambda: ratio(self.busy.shares()),
             probe,
             lambda now: self._metrics.ready(now.ready),
@@ -157,6 +164,7 @@ class Server:
             raise
         self.busy.start()
         threading.Thread(target=self._try_models, name="health checks", daemon=True).start()
+        self._alerts.start()
         if self._settings.drift.drift_cpu_share:
             self._judge.start()
         return port, metrics_port
@@ -276,6 +284,7 @@ class Server:
         closed = self._repository.close(CLOSE_S)
         ended = self.endpoint.close(CLOSE_S) and not self._loading.is_set()
         self._metrics_server.stop()
+        self._alerts.stop()
         return closed and ended
 
     def _models_changed(self) -> None:

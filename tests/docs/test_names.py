@@ -17,7 +17,7 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2, model_config_pb2
 from inferd.orca.v3 import load_report_pb2, service_pb2
-from inferd.v1 import server_pb2
+from inferd.v1 import feedback_pb2, server_pb2
 from inferd_client.cli import flags_of, operations_of
 from inferd_server import errors
 from inferd_server.models.config import ModelConfig
@@ -97,7 +97,7 @@ def texts() -> frozenset[str]:
 def names() -> frozenset[str]:
     """Return every name of ours that a page may use."""
     known = {*fields(), *settings_of(ModelConfig), *settings_of(IdentitiesFile), *texts()}
-    described_in = (inference_pb2, model_config_pb2, server_pb2, health_pb2)
+    described_in = (inference_pb2, model_config_pb2, server_pb2, feedback_pb2, health_pb2)
     for described in (*described_in, load_report_pb2, service_pb2):
         known |= set(contract(described.DESCRIPTOR))
     return frozenset(known)

@@ -121,7 +121,8 @@ def test_the_identities_of_the_page_can_be_used(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "name"), [("scheduling", "sequence"), ("cache", "response_cache")]
+    ("page", "name"),
+    [("scheduling", "sequence"), ("cache", "response_cache"), ("feedback", "feedback")],
 )
 def test_the_model_settings_of_a_page_can_be_used(page: str, name: str) -> None:
     (text,) = (block for block in blocks(page) if block.startswith(f"{name}:"))

@@ -27,6 +27,7 @@ from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.statistics import Statistics
 from inferd_server.settings.model import CacheSettings
 
+from tests.fakes.signer import signer
 from tests.fuzz.operations import Choices
 
 BOUNDS = ModelBounds(4, 0.0, 64, 1 << 16)
@@ -107,7 +108,7 @@ class Front:
         cache = make_cache(CacheSettings(), telemetry.clock, telemetry.wall)
         regions = RegionTable()
         sampling = Sampling(None, 0.0, regions, telemetry.clock, telemetry.wall, telemetry.clock)
-        self._infer = Infer(entries, regions, telemetry, cache, sampling)
+        self._infer = Infer(entries, regions, telemetry, cache, signer(), sampling)
 
     def answer(self, message: bytes) -> bytes | InferdError:
         """Return the one answer to a message; no row may be held after it."""

@@ -11,7 +11,7 @@ from inferd_client.commands import connect
 from inferd_client.errors import EngineFailure, InvalidInput
 from inferd_client.information import ModelMetadata
 from inferd_client.inputs import arrays, assignment, guess, shape_assignment
-from inferd_client.results import Result
+from inferd_client.results import TOKEN, Result
 
 HELP = "run a model once"
 
@@ -49,6 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--split", action="store_true", help="send rows beyond the model's maximum in further calls"
     )
+    parser.add_argument(
+        "--prediction-token", action="store_true", help="ask for what inferd feedback needs"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, values in full")
     parser.add_argument(
         "--save", metavar="OUT.npz", help="write the outputs; BYTES as S, BF16 as float32"
@@ -65,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(presentation.as_json(result), indent=2))
     else:
         print(presentation.as_text(result))
+        if result.prediction_token:
+            print(f"prediction token: {result.prediction_token}")
     if arguments.save:
         presentation.save(result, arguments.save)
     return 0
@@ -79,6 +84,7 @@ def _infer(client: Client, arguments: argparse.Namespace, metadata: ModelMetadat
             version=arguments.version,
             outputs=arguments.output,
             split=arguments.split,
+            parameters={TOKEN: True} if arguments.prediction_token else {},
         )
     except (InvalidInput, EngineFailure) as error:
         hint = guess(metadata, arguments.input, shapes)

@@ -8,12 +8,11 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer, datatype_of
 
 from inferd_server.cache.key import Form, KeyBase, Owner
-from inferd_server.errors import InvalidInput
 from inferd_server.inference.inputs import Located, RegionElements
 from inferd_server.inference.request_plan import Plan
 from inferd_server.inference.response import OutputTarget
 from inferd_server.inference.template import Template
-from inferd_server.inference.validation import CLASSIFICATION, Admitted
+from inferd_server.inference.validation import CLASSIFICATION, Admitted, switch
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.series import Series
@@ -39,7 +38,7 @@ def form_of(
     Raises:
         InvalidInput: the parameter `inferd_cache` is neither true nor false.
     """
-    wanted = switched_on(request)
+    wanted = switch(request.parameters, SWITCH) is not False
     config = handle.config.response_cache
     if config is None or not handle.digest or not (wanted and comparable(request)):
         return None
@@ -62,20 +61,6 @@ def owners(entries: Iterable[ModelEntry]) -> set[Owner]:
     """Return whose answers may be kept: of all versions that are loaded."""
     handles = [entry.handle for entry in entries if entry.handle is not None]
     return {owner_of(handle) for handle in handles if handle.digest}
-
-
-def switched_on(request: ModelInferRequest) -> bool:
-    """Return what a request says about the cache; it need not say anything.
-
-    Raises:
-        InvalidInput: neither true nor false.
-    """
-    if SWITCH not in request.parameters:
-        return True
-    value = request.parameters[SWITCH]
-    if value.WhichOneof("parameter_choice") != "bool_param":
-        raise InvalidInput(f"parameter {SWITCH!r} must be true or false")
-    return value.bool_param
 
 
 def comparable(request: ModelInferRequest) -> bool:

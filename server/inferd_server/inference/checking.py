@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
+from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import form_of
 from inferd_server.inference.inputs import Checked, Located, locate, row_specs
 from inferd_server.inference.request_plan import Plan, find_places, find_sources
-from inferd_server.inference.response import OutputTarget, plan_outputs
+from inferd_server.inference.response import OutputTarget, Responses, plan_outputs
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.tokened import TokenResponses, wants_token
 from inferd_server.inference.validation import Admitted, admit, requested_outputs, urgency
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
@@ -37,6 +39,7 @@ def examine(
     handle: Handle,
     regions: RegionTable,
     metrics: Metrics,
+    signer: TokenSigner,
     sampling: Sampling,
 ) -> Examined:
     """Check a request.
@@ -47,7 +50,8 @@ def examine(
         handle: of the model.
         regions: of shared memory.
         metrics: where the model is counted.
-        sampling: makes what the answers are encoded with.
+        signer: makes prediction tokens.
+        sampling: decides whether some go to the tap, with their answers.
 
     Raises:
         InvalidInput: the model cannot run it.
@@ -66,7 +70,7 @@ def examine(
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
-        sampling.responses(request.model_name, handle, admitted, targets),
+        sampling.around(_responses(request, admitted, handle, targets, signer), handle, admitted),
         # A step is another one each time.
         find_sources(admitted, raw, elements) if step is None else None,
         urgency(request.parameters, handle.config),
@@ -85,6 +89,18 @@ def _targets(
     wanted, labels = requested_outputs(request, handle.signature), handle.config.labels
     rows, batched = admitted.rows, handle.batched
     return plan_outputs(wanted, handle.signature, labels, regions, rows=rows, batched=batched)
+
+
+def _responses(
+    request: ModelInferRequest,
+    admitted: Admitted,
+    handle: Handle,
+    targets: Sequence[OutputTarget],
+    signer: TokenSigner,
+) -> Responses:
+    if wants_token(request, handle, admitted.rows):
+        return TokenResponses(request.model_name, handle, targets, signer)
+    return Responses(request.model_name, handle.version, targets)
 
 
 def _step(request: ModelInferRequest, admitted: Admitted, handle: Handle) -> Step | None:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
 from inferd_server.batching.inline import MOST_TEXT
@@ -22,6 +23,7 @@ from inferd_server.errors import (
     ModelNotReady,
     WouldBeLate,
 )
+from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import encoded, payloads
 from inferd_server.inference.checking import Examined, examine
 from inferd_server.inference.deadline_admission import check_time, earliest, queue_full
@@ -61,10 +63,12 @@ class Infer:
         regions: RegionTable,
         telemetry: Telemetry,
         cache: ResponseCache,
+        signer: TokenSigner,
         sampling: Sampling,
         trailers: Trailers | None = None,
     ) -> None:
         self._models = models
+        self._signer = signer
         self._cache = cache
         self._regions = regions
         self._sampling = sampling
@@ -144,7 +148,7 @@ class Infer:
                 # Taken before the model is looked up: what a swap makes wrong goes with it.
                 templates = self._templates
                 handle = self._models.resolve(parsed.model_name, parsed.model_version)
-                found = examine(parsed, raw, handle, self._regions, self._metrics, self._sampling)
+                found = self._examine(parsed, raw, handle)
                 request.plan = found.plan
                 if self._enter(request, found) or self._admit(request, found.inputs):
                     remember(templates, message, parts, found.plan)
@@ -152,6 +156,12 @@ class Infer:
             raise ModelNotReady(f"model {parsed.model_name!r} is being replaced")
         except Exception as error:
             self._refuse(request.call, handle, told(error))
+
+    def _examine(
+        self, parsed: ModelInferRequest, raw: Sequence[Buffer], handle: Handle
+    ) -> Examined:
+        regions, metrics = self._regions, self._metrics
+        return examine(parsed, raw, handle, regions, metrics, self._signer, self._sampling)
 
     def _enter(self, request: InferRequest, found: Examined) -> bool:
         """Ask the response cache; True if the request needs no run of its own."""

@@ -12,7 +12,7 @@ from inferd_engines.engine import RowSpec
 from inferd_server.batching.slots import Arena
 from inferd_server.cache.key import Form
 from inferd_server.inference.inputs import Located, RegionElements, SharedElements
-from inferd_server.inference.response import OutputTarget, Responses
+from inferd_server.inference.response import OutputTarget, ResponseEncoder
 from inferd_server.inference.shared_memory import Region, RegionTable
 from inferd_server.inference.validation import Admitted, Input, RegionRange, Urgency
 from inferd_server.models.version import Handle
@@ -52,7 +52,7 @@ class Plan:
     rows: int
     nbytes: int
     batched: bool
-    responses: Responses
+    responses: ResponseEncoder
     sources: tuple[Source, ...] | None
     """For each input of the signature; None if every such request must be checked anew."""
     urgency: Urgency

@@ -1,13 +1,13 @@
 """Sampling: a part of a model's requests is copied with their answers, for the tap.
 
-Whether a model is sampled is decided when a form of request is checked for the first time: the
-answers of one that is not are encoded by `Responses` itself, which knows nothing of this.
+Whether a model is sampled is decided when a form of request is checked for the first time: what
+encodes the answers of one that is not stays as it was, and knows nothing of this.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,7 @@ from inferd.oip.v2.inference_pb2 import InferParameter
 from inferd.tensors import Array, Buffer
 
 from inferd_server.inference.inputs import locate
-from inferd_server.inference.response import AnsweredRequest, OutputTarget, Responses
+from inferd_server.inference.response import AnsweredRequest, ResponseEncoder
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, RegionRange, admit
 from inferd_server.inference.wire import parse
@@ -31,7 +31,7 @@ SPREAD = 0x9E3779B97F4A7C15
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Makes what the answers of a model are encoded with."""
+    """Decides which forms of request are sampled, and has what that takes."""
 
     tap: Tap | None
     """None: nobody looks at samples."""
@@ -45,37 +45,29 @@ class Sampling:
     random: Callable[[], float]
     """From 0 to below 1."""
 
-    def responses(
-        self,
-        model_name: str,
-        handle: Handle,
-        admitted: Admitted,
-        targets: Sequence[OutputTarget],
-    ) -> Responses:
-        """Return what encodes the answers to one form of request.
+    def around(self, inner: ResponseEncoder, handle: Handle, admitted: Admitted) -> ResponseEncoder:
+        """Return what encodes the answers to one form of request: `inner` where none is sampled.
 
         Args:
-            model_name: as the callers wrote it.
+            inner: encodes them.
             handle: of the model.
             admitted: a request of that form.
-            targets: what to send, in order.
         """
         own = handle.config.sample_share
         share = self.share if own is None else own
         if self.tap is None or not share:
-            return Responses(model_name, handle.version, targets)
+            return inner
         passing = any(isinstance(item.source, RegionRange) for item in admitted.inputs)
-        return SampledResponses(model_name, handle, targets, passing, share, self.tap, self)
+        return SampledResponses(inner, handle, passing, share, self.tap, self)
 
 
-class SampledResponses(Responses):
+class SampledResponses:
     """Encodes the responses to one form of request, and hands some to the tap."""
 
     def __init__(
         self,
-        model_name: str,
+        inner: ResponseEncoder,
         handle: Handle,
-        targets: Sequence[OutputTarget],
         passing: bool,
         share: float,
         tap: Tap,
@@ -84,15 +76,16 @@ class SampledResponses(Responses):
         """Prepare.
 
         Args:
-            model_name: as the callers wrote it.
+            inner: encodes them.
             handle: of the model.
-            targets: what to send, in order.
             passing: whether inputs are in shared memory, where they stay until the answer only.
             share: part of the requests to take.
             tap: that gets them.
             sampling: with what else that takes.
         """
-        super().__init__(model_name, handle.version, targets)
+        self._inner = inner
+        self.targets = inner.targets
+        self.classifies = inner.classifies
         self._handle = handle
         self._passing = passing
         self._share = share
@@ -100,8 +93,8 @@ class SampledResponses(Responses):
         self._sampling = sampling
 
     def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
-        """Return the parts of a response, the id last; raises what `Responses.encode` does."""
-        parts = super().encode(request, outputs)
+        """Return the parts of a response, the id last; raises what the inner encoder does."""
+        parts = self._inner.encode(request, outputs)
         if chosen(request.sequence, self._share, self._sampling.random):
             try:
                 self._offer(request, outputs)

@@ -102,6 +102,20 @@ def urgency(parameters: Mapping[str, InferParameter], config: ModelConfig) -> Ur
     return Urgency(seconds, priority - 1)
 
 
+def switch(parameters: Mapping[str, InferParameter], name: str) -> bool | None:
+    """Return a parameter of the request that must be true or false; None when absent.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if name not in parameters:
+        return None
+    value = parameters[name]
+    if value.WhichOneof("parameter_choice") != "bool_param":
+        raise InvalidInput(f"parameter {name!r} must be true or false")
+    return value.bool_param
+
+
 def whole_number(parameters: Mapping[str, InferParameter], name: str, owner: str) -> int | None:
     """Return a parameter that must be 0 or a positive whole number; None when absent.
 

@@ -59,6 +59,19 @@ class ResponseCacheConfig(BaseModel):
     """Of the answers kept in each process; None: as many as the server keeps in all."""
 
 
+class FeedbackConfig(BaseModel):
+    """What of an answer is a prediction, whose truth callers may tell later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    output: str | None = None
+    """With the classes; None: the only output with labels, or of numbers, or of floats."""
+    tokens: Literal["on_request", "always"] = "on_request"
+    """Which answers carry a prediction token."""
+    threshold: Annotated[float, Field(allow_inf_nan=False)] = 0.5
+    """Of an output with one float for a row: the score from which it means class 1."""
+
+
 class QueuePolicyConfig(BaseModel):
     """What becomes of requests that are not answered for a while; the names are Triton's."""
 
@@ -195,11 +208,12 @@ class ModelConfig(BaseModel):
     """Where the engine finds operators that it lacks: packages, or files of the model's folder."""
     response_cache: ResponseCacheConfig | None = None
     """Keep answers, and let equal requests in flight share one run; None: do not."""
+    feedback: FeedbackConfig | None = None
+    """What of an answer is a prediction; None: what is plain, and tokens for those who ask."""
     sample_share: Share | None = None
     """Part of the requests that are looked at beside their way; None: the server's."""
     recording: RecordingConfig = RecordingConfig()
     """What of those is recorded, where the server records."""
-
     drift: DriftConfig = DriftConfig()
     """How requests are compared with a reference."""
 
@@ -247,6 +261,19 @@ class ModelConfig(BaseModel):
         if self.sequence is not None and (self.gpus == "all" or len(self.gpus or ()) > 1):
             raise PydanticCustomError("sequence", "a model with sequences is on one GPU")
         return self
+
+    @model_validator(mode="after")
+    def _tokens(self) -> Self:
+        """Refuse tokens in answers that are kept: each names one answer."""
+        if self.always_token and self.response_cache is not None:
+            text = "answers that always carry a token cannot be kept: response_cache, or tokens"
+            raise PydanticCustomError("feedback", text)
+        return self
+
+    @property
+    def always_token(self) -> bool:
+        """True if every answer carries a prediction token."""
+        return self.feedback is not None and self.feedback.tokens == "always"
 
     @field_validator(*MEANT, mode="wrap")
     @classmethod

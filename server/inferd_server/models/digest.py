@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def answers_digest(files: ModelFiles, config: ModelConfig) -> str:
-    """Return the digest that answers are kept by; "" if none are, or can be.
+    """Return the digest that answers and predictions are known by; "" if it is of no use.
 
     Args:
         files: as the engine read them; the model file is read if the engine read none.
         config: its engine options and custom operators count, too.
     """
-    if config.response_cache is None:
+    if config.response_cache is None and config.feedback is None:
         return ""
     try:
         return content_digest(files, config)

@@ -24,6 +24,7 @@ from inferd_server.batching.overlap import Overlap
 from inferd_server.batching.queue import BatchQueue, Queues
 from inferd_server.batching.runner import Runner
 from inferd_server.batching.slots import Arena
+from inferd_server.errors import InvalidInput
 from inferd_server.memory import give_back
 from inferd_server.models.batch_memory import MemoryGauge, rows_with_room
 from inferd_server.models.batchable import (
@@ -40,6 +41,7 @@ from inferd_server.models.layout import config_folder
 from inferd_server.models.observing import Observing
 from inferd_server.models.optional_inputs import with_optional_inputs
 from inferd_server.models.output_shapes import as_seen
+from inferd_server.models.predictions import predicting_output
 from inferd_server.models.reference_data import DriftKeeper, reference_key
 from inferd_server.models.remarks import remarks
 from inferd_server.models.reshaping import reshaping
@@ -261,6 +263,8 @@ class Loading:
         check_formats(self._config.format, signature, batched=batched)
         check_masks(self._config.recording.masks, signature)
         check_declared(self._declared, signature, batched=batched)
+        if self._config.feedback is not None:
+            check_predicting(signature, self._config)
 
     def _batching(self, engine: Engine) -> Batching:
         """Find out how to batch, and say so where that is not proven or cannot be."""
@@ -431,6 +435,18 @@ def check_formats(
         rank = len(inputs[name].shape) - batched
         if rank != 3:
             raise EngineError(f"format: {image} has 3 dimensions, and input {name!r} has {rank}")
+
+
+def check_predicting(signature: Signature, config: ModelConfig) -> None:
+    """See whether the output whose classes are predictions can be told.
+
+    Raises:
+        EngineError: it cannot.
+    """
+    try:
+        predicting_output(signature, config)
+    except InvalidInput as error:
+        raise EngineError(f"feedback: {error}") from error
 
 
 def check_masks(masks: Mapping[str, Mask], signature: Signature) -> None:

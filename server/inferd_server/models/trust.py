@@ -161,8 +161,9 @@ def check_trust(settings: SealSettings) -> None:
     if not settings.model_keys and not settings.model_signers:
         return
     try:
+        import inferd_seal.reader  # noqa: F401 what models are checked with
         from inferd_seal.errors import SealError
-        from inferd_seal.keys import parse_source
+        from inferd_seal.key_sources import parse_source
     except ModuleNotFoundError as error:
         name = "model_keys" if settings.model_keys else "model_signers"
         raise SettingsError(f"{name}: {error.name} is missing: {CURE}") from error

@@ -121,7 +121,7 @@ class Description:
     number: int = field(default=0, kw_only=True)
     """By which other processes know it."""
     digest: str = field(default="", kw_only=True)
-    """Of the files that it was loaded from, if its answers are kept; "": they are not."""
+    """Of the files that it was loaded from, if answers or predictions are known by it; else ""."""
     drift: str = field(default="", kw_only=True)
     """The key of the reference that requests are compared with; "": they are not."""
     largest_sequence_id: int = field(default=LARGEST_KEY, kw_only=True)

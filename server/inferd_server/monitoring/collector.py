@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 
+from inferd_server.monitoring.accuracy import AccuracyReport, AccuracySnapshot, Proportion, report
 from inferd_server.monitoring.busy import WINDOW_S, ratio
 from inferd_server.monitoring.phases import PHASES
 from inferd_server.monitoring.series import (
@@ -64,6 +66,31 @@ HISTOGRAMS: Sequence[tuple[int, str, str]] = (
         f"From the engine to the encoded answer; of every {SAMPLED}st request that ran",
     ),
 )
+PROPORTION_TEXTS = (
+    "the share, in the window of labels",
+    "the lower end of its 95 % interval",
+    "the upper end of its 95 % interval",
+    "of how many",
+)
+ACCURACY = (
+    "inferd_model_accuracy",
+    "inferd_model_accuracy_lower",
+    "inferd_model_accuracy_upper",
+    "inferd_model_accuracy_support",
+)
+PRECISION = (
+    "inferd_model_precision",
+    "inferd_model_precision_lower",
+    "inferd_model_precision_upper",
+    "inferd_model_precision_support",
+)
+RECALL = (
+    "inferd_model_recall",
+    "inferd_model_recall_lower",
+    "inferd_model_recall_upper",
+    "inferd_model_recall_support",
+)
+"""Names of the metrics of one proportion, in the order of its fields."""
 
 
 BUSY = (
@@ -109,8 +136,11 @@ class Histogram:
 class SnapshotCollector(Collector):
     """Collects what a function returns, of this process or of several."""
 
-    def __init__(self, read: Callable[[], MetricsSnapshot]) -> None:
+    def __init__(
+        self, read: Callable[[], MetricsSnapshot], wall: Callable[[], float] = time.time
+    ) -> None:
         self._read = read
+        self._wall = wall
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
@@ -153,6 +183,9 @@ class SnapshotCollector(Collector):
             yield tried(now.trials)
         if now.refused_calls:
             yield refused(now.refused_calls)
+        yield from labelled(now.accuracy, self._wall())
+        if now.refused_feedback:
+            yield refused_tokens(now.refused_feedback)
         if now.restarts:
             yield restarted(now.restarts)
         info = Metric("inferd_server", "Version and transport", "info")
@@ -221,6 +254,63 @@ def refused(calls: Mapping[str, int]) -> Metric:
     for reason, count in sorted(calls.items()):
         metric.add_sample("inferd_refused_calls_total", {"reason": reason}, count)
     return metric
+
+
+def refused_tokens(tokens: Mapping[str, int]) -> Metric:
+    """Write the counter of prediction tokens that were refused."""
+    metric = Metric("inferd_refused_feedback", "Prediction tokens that were refused", "counter")
+    for reason, count in sorted(tokens.items()):
+        metric.add_sample("inferd_refused_feedback_total", {"reason": reason}, count)
+    return metric
+
+
+def labelled(found: Mapping[tuple[str, int], AccuracySnapshot], now: float) -> Iterator[Metric]:
+    """Write how often models were right, of those that labels came for."""
+    if not found:
+        return
+    counter = Metric(
+        "inferd_feedback_labels", "True labels that came, by what they said", "counter"
+    )
+    reports: dict[tuple[str, int], AccuracyReport] = {}
+    for model, labels in sorted(found.items()):
+        for result, count in (("right", labels.right), ("wrong", labels.wrong)):
+            about = {**labels_of(*model), "result": result}
+            counter.add_sample("inferd_feedback_labels_total", about, count)
+        told = report(labels, now)
+        if told is not None:
+            reports[model] = told
+    yield counter
+    yield from accuracies(reports)
+
+
+def accuracies(reports: Mapping[tuple[str, int], AccuracyReport]) -> Iterator[Metric]:
+    """Write the gauges of what the labels of a window say."""
+    overall, precision, recall = [], [], []
+    confidence = Metric("inferd_model_confidence", "Mean confidence of the labelled rows", "gauge")
+    for model, told in reports.items():
+        labels = labels_of(*model)
+        overall.append((labels, told.accuracy))
+        precision += [({**labels, "class": name}, s) for name, s in sorted(told.precision.items())]
+        recall += [({**labels, "class": name}, s) for name, s in sorted(told.recall.items())]
+        if told.confidence is not None:
+            confidence.add_sample(confidence.name, labels, told.confidence)
+    yield from proportions(ACCURACY, "Labelled rows that were right", overall)
+    yield from proportions(PRECISION, "Rows predicted as a class that are", precision)
+    yield from proportions(RECALL, "Rows of a class that were predicted as it", recall)
+    if confidence.samples:
+        yield confidence
+
+
+def proportions(
+    names: Sequence[str], text: str, found: Sequence[tuple[Mapping[str, str], Proportion]]
+) -> Iterator[Metric]:
+    """Write a share, the bounds of its interval, and of how many rows it is one."""
+    for position, (name, what) in enumerate(zip(names, PROPORTION_TEXTS, strict=True)):
+        metric = Metric(name, f"{text}: {what}", "gauge")
+        for labels, proportion in found:
+            metric.add_sample(name, dict(labels), proportion[position])
+        if metric.samples:
+            yield metric
 
 
 def padded(now: MetricsSnapshot) -> Metric:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry
 
 from inferd_server.memory import own_bytes
+from inferd_server.monitoring.accuracy import AccuracyWindow, LabelWindow
 from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
@@ -35,6 +36,8 @@ class Metrics:
         self._trials: Tally[tuple[str, str, str]] = Tally()
         # Reasons of calls that were refused for who called, or for a bound.
         self._refused_calls: Tally[str] = Tally()
+        self._accuracy: dict[tuple[str, int], AccuracyWindow] = {}
+        self._refused_feedback: Tally[str] = Tally()
         self._ready: bool | None = None
         self._info: dict[str, str] = {}
         self._gauges: Callable[[], Mapping[str, float]] = dict
@@ -44,7 +47,7 @@ class Metrics:
         self._devices: Callable[[], Mapping[tuple[str, str], float]] = dict
         self._shares: Callable[[], Mapping[str, Share]] = dict
         self._lock = threading.Lock()
-        self.collector = SnapshotCollector(self.snapshot)
+        self.collector = SnapshotCollector(self.snapshot, wall)
         self.registry = CollectorRegistry()
         """For whoever collects by prometheus_client."""
         self.registry.register(self.collector)
@@ -138,6 +141,19 @@ class Metrics:
         with self._lock:
             self._trials[model, str(version), outcome] += 1
 
+    def accuracy_of(self, model: str, version: int, window: LabelWindow) -> AccuracyWindow:
+        """Return what counts the true labels of a model version."""
+        with self._lock:
+            found = self._accuracy.get((model, version))
+            if found is None:
+                found = self._accuracy[model, version] = AccuracyWindow(window)
+            return found
+
+    def refused_feedback(self, reason: str) -> None:
+        """Count a prediction token that was refused."""
+        with self._lock:
+            self._refused_feedback[reason] += 1
+
     def snapshot(self) -> MetricsSnapshot:
         """Return everything counted so far, as plain data that can be sent and merged."""
         # Without the lock: rows may have to be measured first.
@@ -154,6 +170,8 @@ class Metrics:
                 plans=frozenset((m, v, state) for m, v, _, state in self._engines if state),
                 trials=dict(self._trials),
                 refused_calls=dict(self._refused_calls),
+                accuracy={model: found.snapshot() for model, found in self._accuracy.items()},
+                refused_feedback=dict(self._refused_feedback),
                 drift=drift,
                 drifted=drifted,
                 models={key: value for read in self._models for key, value in read().items()},

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
 from inferd_server.monitoring.busy import Share, add_shares
 from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
@@ -26,6 +27,8 @@ GAUGES: Mapping[str, str] = {
     "inferd_requests_held": "Requests whose worker process died, and that wait for the next one",
     "inferd_store_failed_versions": "Versions that the store wants served, and that do not load",
     "inferd_store_unreachable": "1 while the store cannot be read: what serves goes on",
+    "inferd_alerts_firing": "Alerts that somebody was told of and that are not over",
+    "inferd_alerts_unsent": "What began or ended and did not arrive at a sink of alerts yet",
     "inferd_host_memory_bytes": "Memory that the server's processes hold, each for itself",
     "inferd_shared_memory_bytes": "Memory in use that processes of the server share",
     "inferd_processes": "Processes of the server that live, this one among them",
@@ -106,6 +109,10 @@ class MetricsSnapshot:
     """Values of MODEL_GAUGES and MODEL_COUNTERS, by name, model and version."""
     devices: Mapping[tuple[str, str], float] = field(default_factory=dict)
     """Values of DEVICE_GAUGES and DEVICE_COUNTERS, by name and the GPU's UUID."""
+    accuracy: Mapping[tuple[str, int], AccuracySnapshot] = field(default_factory=dict)
+    """True labels that came, by model and version."""
+    refused_feedback: Mapping[str, int] = field(default_factory=dict)
+    """Prediction tokens that were refused, by reason."""
     drift: Mapping[tuple[str, int, str], DriftCounts] = field(default_factory=dict)
     """What was measured of requests, by model, version and the key of their reference."""
     drifted: Mapping[tuple[str, str, int, str], float] = field(default_factory=dict)
@@ -132,6 +139,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     refused_calls: dict[str, int] = {}
     models: dict[tuple[str, str, int], float] = {}
     devices: dict[tuple[str, str], float] = {}
+    accuracy: dict[tuple[str, int], AccuracySnapshot] = {}
+    refused_feedback: dict[str, int] = {}
     drift: dict[tuple[str, int, str], DriftCounts] = {}
     drifted: dict[tuple[str, str, int, str], float] = {}
     busy: dict[str, Share] = {}
@@ -142,6 +151,9 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         add_values(refused_calls, snapshot.refused_calls)
         add_values(models, snapshot.models)
         add_values(devices, snapshot.devices)
+        add_values(refused_feedback, snapshot.refused_feedback)
+        for model, labels in snapshot.accuracy.items():
+            accuracy[model] = add_accuracy(accuracy[model], labels) if model in accuracy else labels
         add_values(drifted, snapshot.drifted)
         add_drift(drift, snapshot.drift)
         for line, share in snapshot.busy.items():
@@ -165,6 +177,8 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         refused_calls,
         models,
         devices,
+        accuracy,
+        refused_feedback,
         drift,
         drifted,
         busy,
@@ -194,5 +208,8 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         refused_calls=snapshot.refused_calls,
         models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},
         devices={key: v for key, v in snapshot.devices.items() if key[0] in DEVICE_COUNTERS},
+        # Labels slide out of their window by themselves.
+        accuracy=snapshot.accuracy,
+        refused_feedback=snapshot.refused_feedback,
         drift=snapshot.drift,
     )

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
 from inferd_server.errors import InferdError
+from inferd_server.feedback.keys import TokenKeys
+from inferd_server.feedback.making import make_intake
+from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
@@ -40,6 +43,7 @@ from inferd_server.rpc.control import (
     control_allowed,
 )
 from inferd_server.rpc.drift import Drift
+from inferd_server.rpc.feedback import Feedback
 from inferd_server.rpc.handlers import Elsewhere
 from inferd_server.rpc.health import HealthBoard
 from inferd_server.rpc.load_reports import LoadReports, ServerLoad
@@ -79,6 +83,7 @@ class Endpoint:
     def __init__(
         self,
         settings: Settings,
+        token_keys: TokenKeys,
         transport: Transport,
         models: Models,
         metrics: Metrics,
@@ -96,6 +101,7 @@ class Endpoint:
 
         Args:
             settings: checked.
+            token_keys: of prediction tokens.
             transport: not started.
             models: that are asked for.
             metrics: told of every request.
@@ -122,11 +128,17 @@ class Endpoint:
         # States are read and told as one step, so that an older one never comes last.
         self._publishing = threading.Lock()
         self._loads, self._unloads = BlockingThreads(MOST_CHANGES), BlockingThreads(MOST_CHANGES)
+        # One call after the other, so that the memory of tokens has one connection.
+        self._labels = BlockingThreads(1)
         self._cache = make_cache(settings.cache, clock, time.time)
         self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
         telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
+        signer = TokenSigner(token_keys, time.time)
+        self._feedback = make_intake(
+            settings.feedback, settings.cache, signer, models, metrics, clock
+        )
         self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
         trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
         self.drift = drift_watch(settings, models, references, clock)
@@ -140,7 +152,7 @@ class Endpoint:
         sampling = Sampling(
             self._tap, samples.sample_share, self.regions, clock, time.time, random.random
         )
-        self.infer = Infer(models, self.regions, telemetry, self._cache, sampling, trailers)
+        self.infer = Infer(models, self.regions, telemetry, self._cache, signer, sampling, trailers)
         if self._tap is not None:
             metrics.watch_models(self.drift.counters)
             metrics.watch_models(self._tap.counters)
@@ -172,6 +184,7 @@ class Endpoint:
                     services,
                     self._loads.submit,
                     self._unloads.submit,
+                    self._labels.submit,
                     changes.asking,
                     access,
                     refusals.of_bounds,
@@ -217,6 +230,8 @@ class Endpoint:
             False if a load or an unload still runs after `patience` seconds each.
         """
         self._cache.close()
+        if self._labels.stop(patience):
+            self._feedback.close()
         if self._tap is not None:
             self._tap.flush(FLUSH_S)
         if self._recorder is not None:
@@ -251,6 +266,7 @@ class Endpoint:
                 settings.store.store_backups,
             ),
             health=self._health,
+            feedback=Feedback(self._feedback),
             load=self._load_reports,
         )
 

@@ -72,6 +72,7 @@ class FrontProcess(EndpointProcess):
     ) -> Endpoint:
         return Endpoint(
             self._place.settings,
+            self._place.token_keys,
             self._transport,
             self._remote_models,
             self._metrics,

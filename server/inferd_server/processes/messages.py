@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from inferd_server.feedback.keys import TokenKeys
 from inferd_server.models.overrides import Override
 from inferd_server.models.version import Description
 from inferd_server.monitoring.drift.judge import DriftReport
@@ -62,6 +63,8 @@ class ProcessPlace:
     """Models that a worker of several is to load; None: all that there are."""
     alone: bool = True
     """False for one of several workers, whose name has its number then."""
+    token_keys: TokenKeys = field(default_factory=TokenKeys)
+    """Of prediction tokens: one and the same for all processes that take calls."""
 
 
 @dataclass(frozen=True, slots=True)

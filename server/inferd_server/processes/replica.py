@@ -62,6 +62,7 @@ class ReplicaProcess(EndpointProcess):
         self._host = host = ModelHost(place, channel, loader, metrics, progress, self._changed)
         self._endpoint = Endpoint(
             place.settings,
+            place.token_keys,
             transport,
             Incoming(host),
             metrics,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from inferd_engines.cores import usable_cores
 
+from inferd_server.feedback.keys import TokenKeys
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.processes import messages
 from inferd_server.processes.holders import Holders
@@ -41,6 +42,7 @@ class ServerParts:
     quarantine: Quarantine
     regions: Registry
     replicas: int
+    token_keys: TokenKeys
 
 
 class Starts:
@@ -97,6 +99,7 @@ class Starts:
         settings = for_replica(parts.settings, parts.replicas, usable_cores())
         ports = parts.ports
         place = parts.links.for_replica(index, settings, ports.address, ports.probe_address)
+        place = replace(place, token_keys=parts.token_keys)
         # Beside others that take calls it is to have what they have.
         alone = not self._taking_calls()
         child = self._holder(REPLICA, place, (), counts=alone)
@@ -110,7 +113,8 @@ class Starts:
         place, inherited = parts.links.for_front(
             index, parts.settings, ports.address, ports.probe_address
         )
-        child = self._spawn_child(FRONT, replace(place, logs=parts.logs.read()), inherited)
+        place = replace(place, logs=parts.logs.read(), token_keys=parts.token_keys)
+        child = self._spawn_child(FRONT, place, inherited)
         child.channel.tell(messages.Quarantined(tuple(parts.quarantine.marks())))
         child.channel.tell(parts.holders.models)
         # The last, because the front listens as soon as it knows the condition.

@@ -11,9 +11,11 @@ from dataclasses import replace
 
 from inferd_server.address import beside
 from inferd_server.errors import PermissionDenied
+from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import LEFT_OUT, State
 from inferd_server.models.health_check import TrialVerdict
 from inferd_server.models.layout import model_names
+from inferd_server.monitoring.alerts.watch import make_watch
 from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.drift.references import References
@@ -91,6 +93,9 @@ class Supervisor:
             spawn_child: starts a process of a role, given its place and what it inherits.
             started: called, once and more often, after the start is over.
             gauges: returns what /metrics tells besides.
+
+        Raises:
+            SettingsError: a key of prediction tokens, or the file of sinks, cannot be used.
         """
         self._gauges = gauges
         self.failure = ""
@@ -123,6 +128,7 @@ class Supervisor:
         self._links = Links(plan.fronts, layout_of(settings.split), plan.workers)
         self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
+        self._alerts = make_watch(settings.alerts, self._totals.collector.collect, time.monotonic)
         self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
         references = References(settings.reference_folder(os.environ))
         self._judge = judge_of(settings.drift, references, self._drift)
@@ -152,6 +158,7 @@ class Supervisor:
             self._quarantine,
             self._regions,
             self._plan.replicas,
+            token_keys(self._settings.feedback),
         )
 
     def _events(self) -> Events:
@@ -193,6 +200,7 @@ class Supervisor:
             listen.metrics_host or beside(listen.host), listen.metrics_port
         )
         self._children.start()
+        self._alerts.start()
         threading.Thread(target=self._watch, name="vigil", daemon=True).start()
         if self._settings.drift.drift_cpu_share:
             self._judge.start()
@@ -225,6 +233,7 @@ class Supervisor:
         answers([child.channel.ask(messages.Stop(0.0)) for child in holders], patience)
         self._children.end(self._vigil.silent)
         self._metrics_server.stop()
+        self._alerts.stop()
         self._ports.close()
 
     def _stop_endpoints(self, grace: float, patience: float) -> None:
@@ -347,6 +356,7 @@ class Supervisor:
             "inferd_processes": 1.0 + len(self._children.everyone()),
             "inferd_shared_memory_bytes": self._links.nbytes,
             **self._gauges(),
+            **self._alerts.gauges(),
         }
         roles = (REPLICA,) if self._plan.replicas else (WORKER, FRONT)
         restarts = {role: self._children.restarts[role] for role in roles}

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.orca.v3 import service_pb2
-from inferd.v1 import releases_pb2, server_pb2
+from inferd.v1 import feedback_pb2, releases_pb2, server_pb2
 
 from inferd_server.inference.handler import Infer
 from inferd_server.models.entries import ModelEntry
@@ -17,6 +17,7 @@ from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
 from inferd_server.rpc.control import Diagnostics, ModelControl, SharedMemory
 from inferd_server.rpc.drift import Drift
+from inferd_server.rpc.feedback import Feedback
 from inferd_server.rpc.handlers import Elsewhere, Q, unary
 from inferd_server.rpc.health import LIST_REQUEST, HealthBoard
 from inferd_server.rpc.load_reports import LoadReports
@@ -41,6 +42,7 @@ from inferd_server.transport.call import (
 INFERENCE = oip.DESCRIPTOR.services_by_name["GRPCInferenceService"]
 SERVER = server_pb2.DESCRIPTOR.services_by_name["ServerService"]
 RELEASES = releases_pb2.DESCRIPTOR.services_by_name["ReleaseService"]
+FEEDBACK = feedback_pb2.DESCRIPTOR.services_by_name["FeedbackService"]
 LOAD = service_pb2.DESCRIPTOR.services_by_name["OpenRcaService"]
 LIVENESS = "liveness"
 OPEN_TO_ALL = Fixed(frozenset(Permission))
@@ -59,6 +61,7 @@ class Services:
     drift: Drift
     releases: Releases
     health: HealthBoard
+    feedback: Feedback
     load: LoadReports
 
 
@@ -66,6 +69,7 @@ def routes(
     services: Services,
     loading: Elsewhere,
     unloading: Elsewhere,
+    labelling: Elsewhere,
     asking: Elsewhere | None = None,
     access: Access = OPEN_TO_ALL,
     refused: Callable[[str], Refused] = nobody,
@@ -76,6 +80,7 @@ def routes(
         services: the parts that answer.
         loading: runs the methods that load models.
         unloading: runs those that unload some, which wait for no load.
+        labelling: runs the one that takes labels, one call at a time.
         asking: runs those that ask other processes; None where there are none.
         access: decides who may call what.
         refused: returns what is told of the errors of a method that have a reason.
@@ -86,10 +91,13 @@ def routes(
         f"/{SERVER.full_name}/Drift": unary(server_pb2.DriftRequest, services.drift.drift, asking),
         **_control(services, loading, unloading, asking, access),
         **_releases(services.releases, loading, access),
+        f"/{FEEDBACK.full_name}/Feedback": unary(
+            feedback_pb2.FeedbackRequest, services.feedback.feedback, labelling
+        ),
         f"/{HEALTH.full_name}/Check": unary(health_pb2.HealthCheckRequest, services.health.check),
         f"/{HEALTH.full_name}/List": unary(LIST_REQUEST, services.health.list),
     }
-    reflection = Reflection((INFERENCE, SERVER, RELEASES, HEALTH, LOAD))
+    reflection = Reflection((INFERENCE, SERVER, RELEASES, FEEDBACK, HEALTH, LOAD))
     streaming = f"/{INFERENCE.full_name}/ModelStreamInfer"
     streams: dict[str, StreamHandler] = {
         # Its messages, too: a stream may outlive a permission, and each takes its part of a limit.

@@ -39,7 +39,7 @@ class IdentityEntry(BaseModel):
     """Of tokens, in hexadecimal; two while one replaces the other."""
     certificates: Sequence[Name] = ()
     """Subject alternative names, or common names of certificates that have none."""
-    permissions: Sequence[Literal["infer", "read", "admin"]]
+    permissions: Sequence[Literal["infer", "read", "feedback", "admin"]]
     max_in_flight: Annotated[int, Field(ge=1)] | None = None
     requests_per_second: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 

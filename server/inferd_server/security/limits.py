@@ -22,17 +22,20 @@ class Bucket:
     at: float
 
 
-def take(bucket: Bucket, rate: float, now: float) -> tuple[Bucket, float]:
-    """Take one request from a bucket, which fills with `rate` a second up to a second's worth.
+def take(bucket: Bucket, rate: float, now: float, count: int = 1) -> tuple[Bucket, float]:
+    """Take requests from a bucket, which fills with `rate` a second up to a second's worth.
+
+    More than a second's worth at once takes all that there is in a full one.
 
     Returns:
-        The bucket, and the seconds until it has one if it has none now; 0 if it was taken.
+        The bucket, and the seconds until it has as many if it has not now; 0 if they were taken.
     """
     full = max(1.0, rate)
+    wanted = min(full, count)
     level = min(full, bucket.level + (now - bucket.at) * rate)
-    if level >= 1.0:
-        return Bucket(level - 1.0, now), 0.0
-    return Bucket(level, now), (1.0 - level) / rate
+    if level >= wanted:
+        return Bucket(level - wanted, now), 0.0
+    return Bucket(level, now), (wanted - level) / rate
 
 
 class CallerLimits:

@@ -13,6 +13,8 @@ class Permission(StrEnum):
     OPEN = "open"
     INFER = "infer"
     READ = "read"
+    FEEDBACK = "feedback"
+    """Telling what was true of predictions, which the accuracy of models is made of."""
     CONTROL = "control"
     """Loading and unloading models; the setting model_control has a say in it, too."""
     ADMIN = "admin"
@@ -23,6 +25,7 @@ GRANTS: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "infer": frozenset({Permission.INFER}),
         "read": frozenset({Permission.READ}),
+        "feedback": frozenset({Permission.FEEDBACK}),
         "admin": frozenset({Permission.CONTROL, Permission.ADMIN}),
     }
 )
@@ -64,6 +67,7 @@ METHODS: Mapping[str, Permission] = MappingProxyType(
     {
         **{f"/inference.GRPCInferenceService/{name}": p for name, p in _INFERENCE.items()},
         "/inferd.v1.ServerService/Status": Permission.READ,
+        "/inferd.v1.FeedbackService/Feedback": Permission.FEEDBACK,
         "/inferd.v1.ServerService/Drift": Permission.READ,
         **{f"/inferd.v1.ReleaseService/{name}": Permission.ADMIN for name in _RELEASES},
         # Whoever sends requests balances them.
@@ -95,7 +99,7 @@ def anonymous_grants(asked: tuple[str, ...], identities: bool, loopback: bool) -
         return asked
     if identities:
         return ()
-    return ("infer", "read", "admin") if loopback else ("infer", "read")
+    return tuple(GRANTS) if loopback else ("infer", "read")
 
 
 def grant_for(permission: Permission) -> str:

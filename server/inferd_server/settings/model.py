@@ -15,7 +15,9 @@ from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from inferd_server.address import is_unix, socket_path
+from inferd_server.settings.alerts import AlertSettings
 from inferd_server.settings.drift import DriftSettings
+from inferd_server.settings.feedback import FeedbackSettings
 from inferd_server.settings.monitoring import MonitoringSettings
 from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
@@ -407,6 +409,8 @@ class Settings(Section):
     engine: EngineSettings = EngineSettings()
     split: SplitSettings = SplitSettings()
     cache: CacheSettings = CacheSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
+    alerts: AlertSettings = AlertSettings()
     drift: DriftSettings = DriftSettings()
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()

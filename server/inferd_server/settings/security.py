@@ -27,11 +27,13 @@ class SecuritySettings(Section):
         description="YAML file of callers, by token or certificate, and what each may do "
         "(docs/security.md)",
     )
-    anonymous_permissions: tuple[Literal["auto", "infer", "read", "admin"], ...] = Field(
-        (AUTO,),
-        description="what callers without an identity may do: infer, read, admin, with commas "
-        "between; auto: nothing where there is an identities_file, else infer and read, and "
-        "admin on a loopback host",
+    anonymous_permissions: tuple[Literal["auto", "infer", "read", "feedback", "admin"], ...] = (
+        Field(
+            (AUTO,),
+            description="what callers without an identity may do: infer, read, feedback, admin, "
+            "with commas between; auto: nothing where there is an identities_file, else infer and "
+            "read, and all on a loopback host",
+        )
     )
     probe_port: Annotated[int, Field(ge=-1, le=65535)] = Field(
         -1, description="port of a plaintext health service and nothing else; -1: none"

@@ -30,6 +30,7 @@ from inferd_server.transport.call import Metadata
 
 from tests.fakes.asking import FakeCall
 from tests.fakes.engine import FakeEngine
+from tests.fakes.signer import signer
 from tests.server.models.bench import WITHIN, Engines
 from tests.server.serving import arrays, infer_request, rows
 
@@ -108,7 +109,7 @@ def test_the_answer_is_the_new_models_and_nothing_is_kept_for_the_old_one(
     )
     regions = RegionTable()
     sampling = Sampling(None, 0.0, regions, time.monotonic, time.time, random.random)
-    infer = Infer(Replaced(repository, old), regions, telemetry, cache, sampling)
+    infer = Infer(Replaced(repository, old), regions, telemetry, cache, signer(), sampling)
     cache.retain({owner_of(old)})
 
     def ask(value: float) -> float:

@@ -117,6 +117,20 @@ def test_what_a_request_asks_for_is_kept_and_classes_are_kept_as_tensors(tmp_pat
     assert list(other.outputs) == ["OUTPUT1"]
 
 
+def test_a_sampled_request_that_asks_for_a_token_gets_one_and_is_sampled(tmp_path: Path) -> None:
+    request = infer_request("rows_FP32", rows(1.0, 2.0), ident="a")
+    request.parameters["inferd_prediction_token"].bool_param = True
+    with sampled(tmp_path, "rows_FP32") as server:
+        # The second takes the prebuilt parts.
+        answers = [server.infer(request) for _ in range(2)]
+    tokens = {answer.parameters["inferd_prediction_token"].string_param for answer in answers}
+    assert len(tokens - {""}) == 2
+    found = recorded(tmp_path)
+    assert [one.id for one in found] == [answer.id for answer in answers] == ["a", "a"]
+    for one in found:
+        assert equal(one.outputs["OUTPUT0"], rows(1.0, 2.0)["INPUT0"])
+
+
 INPUTS = ("INPUT0", "INPUT1")
 
 
@@ -225,7 +239,8 @@ def test_a_model_that_is_not_sampled_has_the_usual_responses(
     handle = SimpleNamespace(config=ModelConfig(sample_share=own), version=1, name="m")
     tap = Tap([lambda _: None], 1024, FakeClock()) if watched else None
     sampling = Sampling(tap, server, RegionTable(), FakeClock(), FakeClock(), random.random)
-    assert type(sampling.responses("m", cast(Handle, handle), Admitted((), 1), [])) is kind
+    inner = Responses("m", 1, [])
+    assert type(sampling.around(inner, cast(Handle, handle), Admitted((), 1))) is kind
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,18 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "cache_max_waiting": (0, 2**20),
     "cache_redis_url": ("redis://127.0.0.1:1", "redis://127.0.0.1:1/3?socket_timeout=1"),
     "cache_redis_timeout_ms": (1, 10_000),
+    "alert_interval_s": (0.1, 86_400),
+    "alert_pause_s": (0, 86_400),
+    "alert_patience_s": (0, 86_400),
+    "alert_accuracy_below": (0, 1),
+    "alert_errors_above": (0, 1),
+    "alert_p99_above_s": (0, 86_400),
+    "alert_restarts_above": (0, 1000),
+    "alert_queue_above": (0, 1e6),
+    "feedback_max_age_s": (1, 31_536_000),
+    "feedback_window_s": (1, 31_536_000),
+    "feedback_window_labels": (1, 2**31 - 1),
+    "feedback_labels_per_second": (0, 0.5, 1e9),
     "drift_cpu_share": (0, 1),
     "drift_learn_rows": (100, 100_000),
     "drift_window_rows": (1, 2**31 - 1),
@@ -77,9 +89,9 @@ SETTINGS: Mapping[str, Sequence[object]] = {
 LEFT_OUT = {
     *("tls_certificate", "tls_private_key", "tls_client_ca", "identities_file"),
     *("model_repository", "link_folders", "plan_store", "verdict_store"),
-    *("model_keys", "model_signers", "require_models"),
+    *("model_keys", "model_signers", "require_models", "feedback_keys"),
     *("model_store", "store_versions", "store_poll_s", "store_keep_warm_s", "store_cache"),
-    "cache_redis_password_file",
+    *("cache_redis_password_file", "alert_urls_file"),
     *("grpc_port", "metrics_port", "log_format"),
 }
 MODEL_SETTINGS: Sequence[str] = (
@@ -102,6 +114,7 @@ MODEL_SETTINGS: Sequence[str] = (
     "engine_options: {session.intra_op.allow_spinning: '1'}",
     "response_cache: {}",
     "response_cache: {ttl_s: 1, max_bytes: 10}",
+    "feedback: {output: OUTPUT0, threshold: 0.1}",
 )
 SETTING_SHARE, MODEL_SHARE = 0.2, 0.15
 

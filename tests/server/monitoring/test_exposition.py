@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from inferd_server.monitoring.accuracy import Labelled, LabelWindow
 from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exposition import openmetrics_text, plain_text
@@ -29,11 +30,12 @@ from prometheus_client.openmetrics import exposition as openmetrics
 
 ODD = 'm"\n\\,}é'
 """A model's name that needs every escape."""
+NOW = 1.7e9 + 0.123456
 
 
 def counted(seconds: float, count: int) -> Metrics:
     """Return metrics of every kind that there is."""
-    metrics = Metrics(lambda: 1.7e9 + 0.123456)
+    metrics = Metrics(lambda: NOW)
     for model in ("plain", ODD):
         series = metrics.of(model, 1)
         statistics = Statistics(series)
@@ -47,6 +49,9 @@ def counted(seconds: float, count: int) -> Metrics:
         metrics.loaded(model, 1, "onnxruntime/CPU", "BUILDING")
         metrics.tried(model, 1, "ok")
         metrics.refused((model, 1), "INVALID_ARGUMENT")
+        labels = metrics.accuracy_of(model, 1, LabelWindow(3600.0, 1000))
+        labels.add([Labelled(ODD, "a", right=False, confidence=seconds)] * count, NOW)
+    metrics.refused_feedback("EXPIRED")
     metrics.refused(None, "NOT_FOUND")
     metrics.refused_call("BAD_TOKEN")
     metrics.server("1.2.3", "aio")
@@ -69,7 +74,7 @@ def collector(seconds: float, count: int) -> SnapshotCollector:
         restarts={"worker": count},
         busy={"m/1": Share(1.0, 3.0)},
     )
-    return SnapshotCollector(lambda: now)
+    return SnapshotCollector(lambda: now, lambda: NOW)
 
 
 @given(

@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd_server.errors import AddressInUse, ModelNotFound
+from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.metrics import Metrics
@@ -43,6 +44,7 @@ def endpoint(folder: Path, told: list[Condition]) -> Endpoint:
     options = transport_options(settings.listen)
     return Endpoint(
         settings,
+        token_keys(settings.feedback),
         make(AIO, options),
         NoModels(),
         Metrics(),

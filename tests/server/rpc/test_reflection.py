@@ -21,6 +21,7 @@ def test_every_service_is_listed(served: Running) -> None:
     (answer,) = reflect(served, ServerReflectionRequest(list_services=""))
     assert {service.name for service in answer.list_services_response.service} == {
         "inference.GRPCInferenceService",
+        "inferd.v1.FeedbackService",
         "inferd.v1.ReleaseService",
         "xds.service.orca.v3.OpenRcaService",
         "inferd.v1.ServerService",

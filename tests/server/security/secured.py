@@ -13,6 +13,8 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd.oip.v2 import inference_pb2 as oip
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
+from inferd.v1.feedback_pb2 import FeedbackRequest, FeedbackResponse, PredictionLabels
+from inferd.v1.feedback_pb2_grpc import FeedbackServiceStub
 from inferd_server.transport.status import DETAILS_KEY
 
 from tests import models
@@ -33,6 +35,7 @@ class Caller:
     def __init__(self, channel: grpc.Channel, token: str | None = None) -> None:
         self.stub = GRPCInferenceServiceStub(channel)
         self.health = HealthStub(channel)
+        self.labels = FeedbackServiceStub(channel)
         metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self.options = {"timeout": PATIENCE, "metadata": metadata}
 
@@ -57,6 +60,10 @@ class Caller:
         return self.stub.SystemSharedMemoryStatus(
             oip.SystemSharedMemoryStatusRequest(), **self.options
         )
+
+    def feedback(self) -> FeedbackResponse:
+        forged = FeedbackRequest(predictions=[PredictionLabels(token="forged")])
+        return self.labels.Feedback(forged, **self.options)
 
     def serving(self) -> bool:
         answer = self.health.Check(HealthCheckRequest(), timeout=PATIENCE)

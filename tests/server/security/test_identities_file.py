@@ -35,7 +35,10 @@ def test_identities_are_found_by_their_tokens_and_certificates(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("entries", "sentence"),
     [
-        ([entry("a", "everything")], "permissions.0: Input should be 'infer', 'read' or 'admin'"),
+        (
+            [entry("a", "everything")],
+            "permissions.0: Input should be 'infer', 'read', 'feedback' or 'admin'",
+        ),
         ([entry("a", "read", tokens_sha256=["abc"])], "tokens_sha256.0: String should match"),
         (
             [entry("a", "read", tokens_sha256=[digest("")])],

@@ -78,7 +78,7 @@ def test_an_empty_token_is_refused_even_if_somebody_has_its_hash() -> None:
 
 
 def test_each_permission_opens_its_methods_and_no_others() -> None:
-    for grant in ("infer", "read", "admin"):
+    for grant in ("infer", "read", "feedback", "admin"):
         who = Identity("x", covered([grant]))
         opened = {method for method in METHODS if permitted(who, method) is None}
         assert opened == {

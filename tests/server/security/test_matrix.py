@@ -37,9 +37,10 @@ def serve(request: pytest.FixtureRequest, tmp_path: Path) -> Serve:
 def identities(tmp_path: Path) -> Path:
     return written(
         tmp_path / "identities.yaml",
-        entry("all", "infer", "read", "admin"),
+        entry("all", "infer", "read", "feedback", "admin"),
         entry("inferring", "infer"),
         entry("reading", "read"),
+        entry("labelling", "feedback"),
         entry("idle"),
         entry("service", "infer", certificates=["service.internal"]),
         entry("old service", "infer", certificates=["Old Service"]),
@@ -59,12 +60,15 @@ def outcome(attempt: Callable[[], object]) -> tuple[str, str]:
 
 def outcomes(caller: Caller) -> dict[str, tuple[str, str]]:
     """Return how a call of every kind goes."""
-    attempts = (caller.infer, caller.stream, caller.read, caller.load, caller.log, caller.regions)
+    attempts = (
+        *(caller.infer, caller.stream, caller.read, caller.feedback),
+        *(caller.load, caller.log, caller.regions),
+    )
     return {attempt.__name__: outcome(attempt) for attempt in attempts}
 
 
 def only(*good: str, otherwise: tuple[str, str]) -> dict[str, tuple[str, str]]:
-    kinds = ("infer", "stream", "read", "load", "log", "regions")
+    kinds = ("infer", "stream", "read", "feedback", "load", "log", "regions")
     return {kind: ("OK", "") if kind in good else otherwise for kind in kinds}
 
 
@@ -80,9 +84,10 @@ def unauthenticated(reason: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        ("all-token", only(*INFER, "read", *ADMIN, otherwise=DENIED)),
+        ("all-token", only(*INFER, "read", "feedback", *ADMIN, otherwise=DENIED)),
         ("inferring-token", only(*INFER, otherwise=DENIED)),
         ("reading-token", only("read", otherwise=DENIED)),
+        ("labelling-token", only("feedback", otherwise=DENIED)),
         ("idle-token", only(otherwise=DENIED)),
         ("wrong-token", only(otherwise=unauthenticated("TOKEN_UNKNOWN"))),
         ("", only(otherwise=unauthenticated("TOKEN_EMPTY"))),
@@ -166,7 +171,7 @@ def test_callers_without_a_good_certificate_get_no_connection_where_one_is_asked
                 assert outcome(caller.infer) == UNAVAILABLE, name
         with calling(server.port, good) as caller:
             # An authority vouched for it, and nobody said more.
-            assert outcomes(caller) == only(*INFER, "read", *ADMIN, otherwise=DENIED)
+            assert outcomes(caller) == only(*INFER, "read", "feedback", *ADMIN, otherwise=DENIED)
 
 
 @pytest.mark.parametrize("wrong", ["expired", "foreign", "of another host"])
@@ -250,7 +255,7 @@ def test_what_is_closed_to_all_is_refused_and_the_rest_is_as_ever(serve: Serve) 
 
 def test_without_any_setting_this_host_may_do_everything(serve: Serve) -> None:
     with serve() as server, calling(server.port, token="sent for nothing") as caller:
-        assert outcomes(caller) == only(*INFER, "read", *ADMIN, otherwise=DENIED)
+        assert outcomes(caller) == only(*INFER, "read", "feedback", *ADMIN, otherwise=DENIED)
 
 
 def test_refused_requests_are_counted(serve: Serve, identities: Path) -> None:

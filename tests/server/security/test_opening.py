@@ -19,6 +19,7 @@ from tests.fakes.clock import FakeClock
 from tests.server.security.named import entry, written
 
 INFERENCE = "/inference.GRPCInferenceService/"
+LABELS = {"/inferd.v1.FeedbackService/Feedback"}
 LOADING = {f"{INFERENCE}RepositoryModel{name}" for name in ("Load", "Unload")}
 ADMIN = {
     f"{INFERENCE}{name}"
@@ -48,14 +49,14 @@ def test_on_this_host_alone_everything_is_open() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "example.test"])
-def test_where_others_can_call_what_changes_the_server_is_closed(host: str) -> None:
+def test_where_others_can_call_what_changes_the_server_or_its_figures_is_closed(host: str) -> None:
     # Of loading, model_control decides.
-    assert closed(host=host) == ADMIN
+    assert closed(host=host) == ADMIN | LABELS
 
 
 def test_the_operator_may_open_it_and_close_more() -> None:
-    assert closed(host="0.0.0.0", anonymous_permissions="infer,read,admin") == set()
-    assert closed(anonymous_permissions="infer,read") == ADMIN | LOADING
+    assert closed(host="0.0.0.0", anonymous_permissions="infer,read,feedback,admin") == set()
+    assert closed(anonymous_permissions="infer,read") == ADMIN | LABELS | LOADING
     assert len(closed(anonymous_permissions="")) == len(METHODS) - 2
 
 
@@ -63,7 +64,9 @@ def test_identities_close_everything_to_others_but_health(tmp_path: Path) -> Non
     path = str(written(tmp_path / "identities.yaml", entry("a", "infer")))
     health = {"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"}
     assert closed(identities_file=path) == set(METHODS) - health
-    assert closed(identities_file=path, anonymous_permissions="infer,read") == ADMIN | LOADING
+    assert (
+        closed(identities_file=path, anonymous_permissions="infer,read") == ADMIN | LABELS | LOADING
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from unittest.mock import MagicMock
 
 import pytest
@@ -39,7 +40,10 @@ class Recording:
 def test_every_route_has_a_permission_and_passes_through_access() -> None:
     access = Recording()
     table = routes(
-        Services(*(MagicMock() for _ in range(8))), MagicMock(), MagicMock(), None, access
+        Services(*(MagicMock() for _ in fields(Services))),
+        *(MagicMock() for _ in range(3)),
+        None,
+        access,
     )
     served = {*table.unary, *table.streams}
     assert served == set(METHODS)
@@ -65,7 +69,7 @@ def test_every_permission_but_the_open_one_can_be_granted() -> None:
 @pytest.mark.parametrize(
     ("asked", "identities", "loopback", "granted"),
     [
-        (("auto",), False, True, ("infer", "read", "admin")),
+        (("auto",), False, True, ("infer", "read", "feedback", "admin")),
         (("auto",), False, False, ("infer", "read")),
         (("auto",), True, True, ()),
         (("auto",), True, False, ()),

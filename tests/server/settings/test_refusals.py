@@ -138,7 +138,8 @@ def test_a_value_of_another_type_in_a_file_is_named(text: str, tmp_path: Path) -
     [
         (
             "everything",
-            "anonymous_permissions.0: Input should be 'auto', 'infer', 'read' or 'admin'",
+            "anonymous_permissions.0: Input should be 'auto', 'infer', 'read', 'feedback' or "
+            "'admin'",
         ),
         ("infer, control", "anonymous_permissions.1: Input should be"),
         ("auto, infer", "anonymous_permissions: Value error, auto stands alone"),

@@ -1,0 +1,1 @@
+"""Prediction tokens, and the true labels that come back for them."""
