@@ -44,6 +44,8 @@ class Sampling:
     """Seconds since the epoch."""
     random: Callable[[], float]
     """From 0 to below 1."""
+    wanted: Callable[[Handle], bool] = lambda _: True
+    """Tells whether anybody looks at the samples of a version."""
 
     def around(self, inner: ResponseEncoder, handle: Handle, admitted: Admitted) -> ResponseEncoder:
         """Return what encodes the answers to one form of request: `inner` where none is sampled.
@@ -55,7 +57,7 @@ class Sampling:
         """
         own = handle.config.sample_share
         share = self.share if own is None else own
-        if self.tap is None or not share:
+        if self.tap is None or not share or not self.wanted(handle):
             return inner
         passing = any(isinstance(item.source, RegionRange) for item in admitted.inputs)
         return SampledResponses(inner, handle, passing, share, self.tap, self)

@@ -150,7 +150,13 @@ class Endpoint:
             consumers.append(self._recorder)
         self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
         sampling = Sampling(
-            self._tap, samples.sample_share, self.regions, clock, time.time, random.random
+            self._tap,
+            samples.sample_share,
+            self.regions,
+            clock,
+            time.time,
+            random.random,
+            lambda handle: self._recorder is not None or bool(handle.drift),
         )
         self.infer = Infer(models, self.regions, telemetry, self._cache, signer, sampling, trailers)
         if self._tap is not None:

@@ -224,21 +224,23 @@ def test_the_share_is_that_of_the_requests_and_that_of_the_sequences(share: floa
 
 
 @pytest.mark.parametrize(
-    ("own", "server", "watched", "kind"),
+    ("own", "server", "watched", "wanted", "kind"),
     [
-        (None, 0.0, True, Responses),
-        (0.0, 0.5, True, Responses),
-        (0.5, 0.0, False, Responses),
-        (0.5, 0.0, True, SampledResponses),
-        (None, 0.5, True, SampledResponses),
+        (None, 0.0, True, True, Responses),
+        (0.0, 0.5, True, True, Responses),
+        (0.5, 0.0, False, True, Responses),
+        (0.5, 0.0, True, False, Responses),
+        (0.5, 0.0, True, True, SampledResponses),
+        (None, 0.5, True, True, SampledResponses),
     ],
 )
 def test_a_model_that_is_not_sampled_has_the_usual_responses(
-    own: float | None, server: float, watched: bool, kind: type
+    own: float | None, server: float, watched: bool, wanted: bool, kind: type
 ) -> None:
     handle = SimpleNamespace(config=ModelConfig(sample_share=own), version=1, name="m")
     tap = Tap([lambda _: None], 1024, FakeClock()) if watched else None
-    sampling = Sampling(tap, server, RegionTable(), FakeClock(), FakeClock(), random.random)
+    clocks = FakeClock(), FakeClock()
+    sampling = Sampling(tap, server, RegionTable(), *clocks, random.random, lambda _: wanted)
     inner = Responses("m", 1, [])
     assert type(sampling.around(inner, cast(Handle, handle), Admitted((), 1))) is kind
 
