@@ -17,8 +17,10 @@ SERVICES = {
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
     "inference.GRPCInferenceService",
+    "inferd.v1.FeedbackService",
     "inferd.v1.ReleaseService",
     "inferd.v1.ServerService",
+    "xds.service.orca.v3.OpenRcaService",
 }
 INFER = "inference.GRPCInferenceService/ModelInfer"
 METADATA = "inference.GRPCInferenceService/ServerMetadata"
