@@ -1,4 +1,4 @@
-"""Whether the phases of a request add up to its time, under load, in every arrangement.
+"""The phases of a request beside its time, under load, in every arrangement.
 
     python -m benchmarks.phases [--seconds 3] [--callers 32]
 

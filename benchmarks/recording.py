@@ -1,4 +1,4 @@
-"""What recording costs: a server that records a share of the requests beside one that records none.
+"""The cost of recording: a server that records some requests beside one that records none.
 
     python -m benchmarks.recording [--share 0.01] [--format auto] [--rounds 9] [--seconds 2]
         [-- FLAGS OF SERVE]

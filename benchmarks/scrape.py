@@ -1,4 +1,4 @@
-"""What /metrics costs: the time of an answer with many models, and what callers see of it.
+"""The cost of /metrics: the time of an answer with many models, and what callers see of it.
 
     python -m benchmarks.scrape [--models 100] [--seconds 5] [--rounds 4]
 

@@ -1,4 +1,4 @@
-"""Where the keys of an operator are: files, variables of the environment, outputs of commands."""
+"""Sources of an operator's keys: files, variables of the environment, outputs of commands."""
 
 from __future__ import annotations
 

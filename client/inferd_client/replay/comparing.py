@@ -1,4 +1,4 @@
-"""Whether an answer is the recorded one, and by how much it is not."""
+"""The comparison of an answer with the recorded one: in what, and by how much, it differs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What came of a replay, for people and for programs.
+"""The report of a replay, for people and for programs.
 
 The JSON is one object:
 

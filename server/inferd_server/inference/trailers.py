@@ -1,4 +1,4 @@
-"""What of a call's metadata concerns its answer: its trace, and what it wants told at the end."""
+"""Trailing metadata of answers, and the trace of a call: what its metadata asks to be told."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -176,9 +177,11 @@ class SnapshotCollector(Collector):
             gauge = Metric(name, {**GAUGES, **EARLIEST}[name], "gauge")
             gauge.add_sample(name, {}, value)
             yield gauge
-        yield from of_models(now.models)
-        yield from of_devices(now.devices)
-        yield from of_drift(now.drifted)
+        yield from named(MODEL_GAUGES, MODEL_COUNTERS, now.models, labels_of)
+        yield from named(
+            DEVICE_GAUGES, DEVICE_COUNTERS, now.devices, lambda device: {"device": device}
+        )
+        yield from named(DRIFT_GAUGES, DRIFT_COUNTERS, now.drifted, labels_of_feature)
         if now.trials:
             yield tried(now.trials)
         if now.refused_calls:
@@ -193,41 +196,35 @@ class SnapshotCollector(Collector):
         yield info
 
 
-def of_models(values: Mapping[tuple[str, str, int], float]) -> Iterator[Metric]:
-    """Write the gauges of model versions, and what is counted for them."""
-    for texts, kind in ((MODEL_GAUGES, "gauge"), (MODEL_COUNTERS, "counter")):
+def named(
+    gauges: Mapping[str, str],
+    counters: Mapping[str, str],
+    values: Mapping[tuple[Any, ...], float],
+    labels: Callable[..., dict[str, str]],
+) -> Iterator[Metric]:
+    """Write gauges and counters of which there is a value.
+
+    Args:
+        gauges: their texts, by name.
+        counters: theirs.
+        values: by name, and what it is of.
+        labels: returns those of what a value is of.
+    """
+    found: dict[str, list[tuple[dict[str, str], float]]] = {}
+    for (name, *about), value in sorted(values.items()):
+        found.setdefault(name, []).append((labels(*about), value))
+    for texts, kind in ((gauges, "gauge"), (counters, "counter")):
         for name, text in texts.items():
-            metric = Metric(name.removesuffix("_total"), text, kind)
-            for (found, model, version), value in sorted(values.items()):
-                if found == name:
-                    metric.add_sample(name, labels_of(model, version), value)
-            if metric.samples:
+            if name in found:
+                metric = Metric(name.removesuffix("_total"), text, kind)
+                for own, value in found[name]:
+                    metric.add_sample(name, own, value)
                 yield metric
 
 
-def of_devices(values: Mapping[tuple[str, str], float]) -> Iterator[Metric]:
-    """Write what is known of each GPU."""
-    for texts, kind in ((DEVICE_GAUGES, "gauge"), (DEVICE_COUNTERS, "counter")):
-        for name, text in texts.items():
-            metric = Metric(name.removesuffix("_total"), text, kind)
-            for (found, device), value in sorted(values.items()):
-                if found == name:
-                    metric.add_sample(name, {"device": device}, value)
-            if metric.samples:
-                yield metric
-
-
-def of_drift(values: Mapping[tuple[str, str, int, str], float]) -> Iterator[Metric]:
-    """Write how the requests of model versions differ from their references."""
-    for texts, kind in ((DRIFT_GAUGES, "gauge"), (DRIFT_COUNTERS, "counter")):
-        for name, text in texts.items():
-            metric = Metric(name.removesuffix("_total"), text, kind)
-            for (found, model, version, feature), value in sorted(values.items()):
-                if found == name:
-                    labels = {"feature": feature} if feature else {}
-                    metric.add_sample(name, {**labels_of(model, version), **labels}, value)
-            if metric.samples:
-                yield metric
+def labels_of_feature(model: str, version: int, feature: str) -> dict[str, str]:
+    """Return the labels of what is known of a version, or of one of its features."""
+    return {**labels_of(model, version), **({"feature": feature} if feature else {})}
 
 
 def restarted(restarts: Mapping[str, int]) -> Metric:

@@ -1,4 +1,4 @@
-"""What is recorded and not written yet, and when it is due."""
+"""Parts of a recording that are not written yet, and when they are due."""
 
 from __future__ import annotations
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import add
 from typing import TypeVar
 
 from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
@@ -12,7 +13,7 @@ from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
-V = TypeVar("V", int, float)
+V = TypeVar("V")
 GAUGES: Mapping[str, str] = {
     "inferd_request_bytes_held": "Requests that were received and have no answer yet",
     "inferd_answer_bytes_unsent": "Answers that wait for their callers to take them",
@@ -128,74 +129,52 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
     process; ready are they if each that says anything is; where processes differ in what they
     are, all is told, with commas between.
     """
-    series: dict[tuple[str, int], SeriesSnapshot] = {}
-    refused: dict[tuple[str, str, str], Count] = {}
     snapshots = tuple(snapshots)
     states = [snapshot.ready for snapshot in snapshots if snapshot.ready is not None]
     info: dict[str, set[str]] = {}
     gauges: dict[str, float] = {}
-    restarts: dict[str, int] = {}
-    trials: dict[tuple[str, str, str], int] = {}
-    refused_calls: dict[str, int] = {}
-    models: dict[tuple[str, str, int], float] = {}
-    devices: dict[tuple[str, str], float] = {}
-    accuracy: dict[tuple[str, int], AccuracySnapshot] = {}
-    refused_feedback: dict[str, int] = {}
     drift: dict[tuple[str, int, str], DriftCounts] = {}
-    drifted: dict[tuple[str, str, int, str], float] = {}
-    busy: dict[str, Share] = {}
     for snapshot in snapshots:
         add_gauges(gauges, snapshot.gauges)
-        add_values(restarts, snapshot.restarts)
-        add_values(trials, snapshot.trials)
-        add_values(refused_calls, snapshot.refused_calls)
-        add_values(models, snapshot.models)
-        add_values(devices, snapshot.devices)
-        add_values(refused_feedback, snapshot.refused_feedback)
-        for model, labels in snapshot.accuracy.items():
-            accuracy[model] = add_accuracy(accuracy[model], labels) if model in accuracy else labels
-        add_values(drifted, snapshot.drifted)
         add_drift(drift, snapshot.drift)
-        for line, share in snapshot.busy.items():
-            busy[line] = add_shares(busy[line], share) if line in busy else share
-        for model, found in snapshot.series.items():
-            series[model] = add_series(series[model], found) if model in series else found
-        for label, count in snapshot.refused.items():
-            refused[label] = add_counts(refused[label], count) if label in refused else count
         for name, text in snapshot.info.items():
             info.setdefault(name, set()).add(text)
     return MetricsSnapshot(
-        series,
-        refused,
-        frozenset().union(*(snapshot.engines for snapshot in snapshots)),
-        all(states) if states else None,
-        {name: ",".join(sorted(texts)) for name, texts in info.items()},
-        gauges,
-        frozenset().union(*(snapshot.plans for snapshot in snapshots)),
-        restarts,
-        trials,
-        refused_calls,
-        models,
-        devices,
-        accuracy,
-        refused_feedback,
-        drift,
-        drifted,
-        busy,
+        series=added((s.series for s in snapshots), add_series),
+        refused=added((s.refused for s in snapshots), add_counts),
+        engines=frozenset().union(*(s.engines for s in snapshots)),
+        ready=all(states) if states else None,
+        info={name: ",".join(sorted(texts)) for name, texts in info.items()},
+        gauges=gauges,
+        plans=frozenset().union(*(s.plans for s in snapshots)),
+        restarts=added((s.restarts for s in snapshots), add),
+        trials=added((s.trials for s in snapshots), add),
+        refused_calls=added((s.refused_calls for s in snapshots), add),
+        models=added((s.models for s in snapshots), add),
+        devices=added((s.devices for s in snapshots), add),
+        accuracy=added((s.accuracy for s in snapshots), add_accuracy),
+        refused_feedback=added((s.refused_feedback for s in snapshots), add),
+        drift=drift,
+        drifted=added((s.drifted for s in snapshots), add),
+        busy=added((s.busy for s in snapshots), add_shares),
     )
+
+
+def added(maps: Iterable[Mapping[K, V]], add_two: Callable[[V, V], V]) -> dict[K, V]:
+    """Return what several have under a name as one; what is zero is there, too."""
+    total: dict[K, V] = {}
+    for values in maps:
+        for name, value in values.items():
+            total[name] = add_two(total[name], value) if name in total else value
+    return total
 
 
 def add_gauges(to: dict[str, float], gauges: Mapping[str, float]) -> None:
     """Take in the gauges of one more process."""
-    add_values(to, {name: value for name, value in gauges.items() if name not in EARLIEST})
+    counted = {name: value for name, value in gauges.items() if name not in EARLIEST}
+    to.update(added((to, counted), add))
     for name in EARLIEST.keys() & gauges.keys():
         to[name] = min(to.get(name, gauges[name]), gauges[name])
-
-
-def add_values(to: dict[K, V], values: Mapping[K, V]) -> None:
-    """Add numbers to those of the same name; one that is zero is there, too."""
-    for name, value in values.items():
-        to[name] = to[name] + value if name in to else value
 
 
 def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:

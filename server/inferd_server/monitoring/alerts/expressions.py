@@ -1,4 +1,4 @@
-"""What rules look at: numbers made of metrics, here and as Prometheus' language says it."""
+"""The expressions of rules: numbers made of metrics, here and as Prometheus' language says it."""
 
 from __future__ import annotations
 

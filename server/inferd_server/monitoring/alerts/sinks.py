@@ -1,4 +1,4 @@
-"""Who is told of alerts: each on a thread of its own, as often as it takes."""
+"""The sinks of alerts: each on a thread of its own, as often as it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the light of an image is, and which way its edges run: what brightness cannot tell."""
+"""Measures of an image that brightness cannot tell: where its light is, how its edges run."""
 
 from __future__ import annotations
 

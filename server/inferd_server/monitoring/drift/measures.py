@@ -1,4 +1,4 @@
-"""What is measured of each row of an input or output: a few numbers that mean something.
+"""Measures of each row of an input or output: a few numbers that mean something.
 
 Every function is bounded: of a row at most MOST_ELEMENTS elements are looked at, of an image at
 most SIDE rows and columns of pixels. What cannot be measured, such as the mean of nothing, is NaN.
