@@ -58,7 +58,7 @@ class Metrics:
             self._info = {"version": version, "transport": transport}
 
     def watch(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        """Take these into every snapshot, by their names in GAUGES."""
+        """Take these into every snapshot, by their names in GAUGES and COUNTERS."""
         self._gauges = gauges
 
     def watch_models(self, values: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:

@@ -35,6 +35,11 @@ GAUGES: Mapping[str, str] = {
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
+COUNTERS: Mapping[str, str] = {
+    "inferd_traces_sent_total": "Requests whose spans the receiver of traces took",
+    "inferd_traces_dropped_total": "Traced requests whose spans are lost",
+}
+"""Likewise, of counters."""
 MODEL_GAUGES: Mapping[str, str] = {
     "inferd_waiting_requests": "Requests that wait for a run",
     "inferd_waiting_rows": "Rows of them, but for those of streams that are not sent on yet",
@@ -97,7 +102,7 @@ class MetricsSnapshot:
     info: Mapping[str, str] = field(default_factory=dict)
     """Version and transport."""
     gauges: Mapping[str, float] = field(default_factory=dict)
-    """Values of GAUGES that this process has, by name."""
+    """Values of GAUGES and COUNTERS that this process has, by name."""
     plans: frozenset[tuple[str, str, str]] = frozenset()
     """Model, version and state of every plan."""
     restarts: Mapping[str, int] = field(default_factory=dict)
@@ -183,6 +188,7 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
     return MetricsSnapshot(
         series,
         snapshot.refused,
+        gauges={key: v for key, v in snapshot.gauges.items() if key in COUNTERS},
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
         models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},

@@ -20,6 +20,7 @@ from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
+from inferd_server.inference.tracing import Tracing
 from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
@@ -32,6 +33,7 @@ from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.recorder import make_recorder
 from inferd_server.monitoring.samples import Consumer, Tap
+from inferd_server.monitoring.tracing.sender import make_sender
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
     Diagnostics,
@@ -158,14 +160,35 @@ class Endpoint:
             random.random,
             lambda handle: self._recorder is not None or bool(handle.drift),
         )
-        self.infer = Infer(models, self.regions, telemetry, self._cache, signer, sampling, trailers)
+        self._traces = make_sender(settings.tracing, clock)
+        share = settings.tracing.trace_share
+        self._tracing = (
+            None
+            if self._traces is None
+            else Tracing(share, self._traces.put, random.getrandbits, clock)
+        )
+        self.infer = Infer(
+            models,
+            self.regions,
+            telemetry,
+            self._cache,
+            signer,
+            sampling,
+            trailers,
+            self._tracing,
+        )
         if self._tap is not None:
             metrics.watch_models(self.drift.counters)
             metrics.watch_models(self._tap.counters)
         if self._recorder is not None:
             metrics.watch_models(self._recorder.counters)
         metrics.watch(
-            lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
+            lambda: {
+                **gauges(),
+                **self._cache.gauges(),
+                **transport.bounds.gauges(),
+                **({} if self._traces is None else self._traces.counters()),
+            },
         )
 
     def start(self, address: str, probe_address: str, changes: Changes) -> int:
@@ -242,6 +265,8 @@ class Endpoint:
             self._tap.flush(FLUSH_S)
         if self._recorder is not None:
             self._recorder.close(FLUSH_S)
+        if self._traces is not None:
+            self._traces.close(FLUSH_S)
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended
@@ -260,7 +285,7 @@ class Endpoint:
         control, says_who = settings.repository.model_control, settings.security.says_who
         allowed = control_allowed(control, settings.listen.host, says_who)
         return Services(
-            infer=self.infer,
+            infer=self.infer if self._tracing is None else self._tracing.around(self.infer),
             inspection=Inspection(self._models, state, changes.counters),
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),

@@ -23,6 +23,7 @@ from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SealSettings, SecuritySettings
 from inferd_server.settings.store import StoreSettings
+from inferd_server.settings.tracing import TracingSettings
 
 ALL = "all"
 GPU = re.compile(r"\d{1,4}|(GPU|MIG)-[0-9a-fA-F/-]+")
@@ -415,6 +416,7 @@ class Settings(Section):
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:
