@@ -222,7 +222,7 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 	cp $^ $(TOOLS)/node
 	if command -v node >/dev/null && command -v npm >/dev/null; then \
 		npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent && touch $@; \
-		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
+		else echo "no node or no npm: the tests of the Node client and of the page in a browser will be skipped"; fi
 
 # What pycuda is built with. The oldest headers of CUDA 13: a symbol that is newer than a driver would
 # keep pycuda from being imported there.

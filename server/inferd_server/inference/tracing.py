@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError
-from inferd_server.monitoring.tracing.context import TRACE, Draw, TraceContext, begin_trace
+from inferd_server.monitoring.tracing.context import TRACE, Chance, Draw, TraceContext, begin_trace
 from inferd_server.monitoring.tracing.spans import RequestTrace
 from inferd_server.transport.call import Call, Metadata
 from inferd_server.transport.status import code_name, sentence
@@ -33,7 +33,7 @@ class Tracing:
             draw: makes random numbers.
             clock: monotonic seconds.
         """
-        self._share = share
+        self._chosen = Chance(share, draw)
         self._put = put
         self._draw = draw
         self._clock = clock
@@ -42,10 +42,10 @@ class Tracing:
 
     def around(self, infer: Callable[[Call], None]) -> Callable[[Call], None]:
         """Return a handler of ModelInfer that traces some of the calls."""
-        share, draw = self._share, self._draw
+        chosen, draw = self._chosen, self._draw
 
         def traced(call: Call) -> None:
-            context = begin_trace(call.metadata, share, draw)
+            context = begin_trace(call.metadata, chosen, draw)
             infer(call if context is None else self._begin(call, context))
 
         return traced

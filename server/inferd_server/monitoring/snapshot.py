@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import add
 from typing import TypeVar
 
 from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
 from inferd_server.monitoring.busy import Share, add_shares
 from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
+from inferd_server.monitoring.recent import LogLine, latest_lines
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -89,7 +91,7 @@ EARLIEST: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """What /metrics says; can be sent to another process."""
+    """What /metrics and the page say; can be sent to another process."""
 
     series: Mapping[tuple[str, int], SeriesSnapshot] = field(default_factory=dict)
     """By model and version."""
@@ -125,6 +127,8 @@ class MetricsSnapshot:
     """Values of DRIFT_GAUGES and DRIFT_COUNTERS, by name, model, version and feature ("": none)."""
     busy: Mapping[str, Share] = field(default_factory=dict)
     """How busy the engines are, by line, see `BusyWindow`."""
+    lines: tuple[LogLine, ...] = ()
+    """The last warnings and errors of the log, the oldest first."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -162,6 +166,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         drift=drift,
         drifted=added((s.drifted for s in snapshots), add),
         busy=added((s.busy for s in snapshots), add_shares),
+        lines=latest_lines(chain.from_iterable(s.lines for s in snapshots)),
     )
 
 
@@ -197,4 +202,5 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         accuracy=snapshot.accuracy,
         refused_feedback=snapshot.refused_feedback,
         drift=snapshot.drift,
+        lines=snapshot.lines,
     )

@@ -51,6 +51,12 @@ class ListenSettings(Section):
     metrics_max_connections: Annotated[int, Field(ge=1, le=4096)] = Field(
         32, description="connections of the metrics port at a time"
     )
+    metrics_page: Literal["auto", "all", "numbers", "off"] = Field(
+        "auto",
+        description="page for people at / of the metrics port; numbers: only what /metrics tells; "
+        "all: reasons, alerts and log lines, too; auto: all on a loopback host without identities, "
+        "else numbers",
+    )
     transport: Literal["auto", "aio", "completion_queue"] = Field(
         "auto", description="auto: the completion queue where a self-test proves it, else aio"
     )

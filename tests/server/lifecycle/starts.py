@@ -14,6 +14,7 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "metrics_host": ("127.0.0.1",),
     "load_reports": ("true",),
     "metrics_max_connections": (1, 4096),
+    "metrics_page": ("all", "numbers", "off"),
     "transport": ("aio", "completion_queue"),
     "max_message_bytes": (4096, 2**31 - 1),
     "max_stream_messages": (1, 2**31 - 1),

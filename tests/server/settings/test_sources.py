@@ -19,6 +19,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "grpc_port": ("1", 1),
     "metrics_host": ("127.0.0.9", "127.0.0.9"),
     "load_reports": ("true", True),
+    "metrics_page": ("numbers", "numbers"),
     "metrics_max_connections": ("7", 7),
     "metrics_port": ("2", 2),
     "transport": ("aio", "aio"),

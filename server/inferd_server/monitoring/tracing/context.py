@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,27 +15,28 @@ TRACEPARENT = re.compile(
 SAMPLED = 1
 MOST_STATE = 512
 """Characters of a tracestate that are passed on."""
+TRACE_BYTES, SPAN_BYTES = 16, 8
 SHARE_BITS = 53
-"""Of a number that decides on a request: as many as a float holds."""
+"""Of a random number: as many as a float holds."""
 Draw = Callable[[int], int]
 """Returns a random number of so many bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """A span that is recorded; ids in hexadecimal digits."""
+    """A span that is recorded; ids are bytes, 16 of a trace and 8 of a span."""
 
-    trace: str
-    span: str
-    parent: str = ""
-    """The caller's span; "": there is none."""
+    trace: bytes
+    span: bytes
+    parent: bytes = b""
+    """The caller's span; empty: there is none."""
     state: str = ""
     """The caller's tracestate."""
 
     @property
     def header(self) -> str:
         """Its traceparent."""
-        return f"00-{self.trace}-{self.span}-{SAMPLED:02x}"
+        return f"00-{self.trace.hex()}-{self.span.hex()}-{SAMPLED:02x}"
 
 
 def parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> re.Match[str] | None:
@@ -53,7 +55,7 @@ def trace_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 
 
 def begin_trace(
-    metadata: Iterable[tuple[str, str | bytes]], share: float, draw: Draw
+    metadata: Iterable[tuple[str, str | bytes]], chosen: Callable[[], bool], draw: Draw
 ) -> TraceContext | None:
     """Decide whether a call is traced, and return its context if it is.
 
@@ -61,22 +63,50 @@ def begin_trace(
 
     Args:
         metadata: of the call.
-        share: part of the calls without a traceparent that are traced.
+        chosen: whether the next call that chance decides on is traced.
         draw: makes random numbers.
     """
     found = parent_of(metadata)
     if found is None:
-        if draw(SHARE_BITS) >= share * 2**SHARE_BITS:
+        if not chosen():
             return None
-        return TraceContext(new_id(128, draw), new_id(64, draw))
+        return TraceContext(new_id(TRACE_BYTES, draw), new_id(SPAN_BYTES, draw))
     if not int(found[3], 16) & SAMPLED:
         return None
-    states = [value for key, value in metadata if key == STATE and isinstance(value, str)]
-    state = ",".join(states)
+    state = ",".join(text for key, text in metadata if key == STATE and isinstance(text, str))
     kept = state if len(state) <= MOST_STATE else ""
-    return TraceContext(found[1], new_id(64, draw), found[2], kept)
+    ours = new_id(SPAN_BYTES, draw)
+    return TraceContext(bytes.fromhex(found[1]), ours, bytes.fromhex(found[2]), kept)
 
 
-def new_id(bits: int, draw: Draw) -> str:
-    """Return a random id of so many bits, which is never zero."""
-    return f"{draw(bits) or 1:0{bits // 4}x}"
+def new_id(size: int, draw: Draw) -> bytes:
+    """Return a random id of so many bytes, which is never zero."""
+    return (draw(8 * size) or 1).to_bytes(size)
+
+
+class Chance:
+    """Picks a share of what comes: how many are passed over is drawn once for each that is picked.
+
+    To draw for each costs more than all else that a request pays that is not picked.
+    """
+
+    def __init__(self, share: float, draw: Draw) -> None:
+        """Pick a share, from 0 to 1; `draw` makes random numbers."""
+        self._share = share
+        self._draw = draw
+        self._left = self._gap()
+
+    def __call__(self) -> bool:
+        """Return whether the next one is picked. One thread."""
+        self._left -= 1
+        if self._left > 0:
+            return False
+        self._left = self._gap()
+        return True
+
+    def _gap(self) -> float:
+        """Return after how many the next one is picked, 1 or more: a geometric distribution."""
+        if self._share <= 0 or self._share >= 1:
+            return 1 if self._share else math.inf
+        drawn = (self._draw(SHARE_BITS) + 1) / 2**SHARE_BITS
+        return 1 + int(math.log(drawn) / math.log1p(-self._share))

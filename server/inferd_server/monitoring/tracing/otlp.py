@@ -51,9 +51,9 @@ class SpanEncoder:
         scope.scope.name, scope.scope.version = "inferd", self._version
         for span in spans:
             added = scope.spans.add(
-                trace_id=bytes.fromhex(span.trace),
-                span_id=bytes.fromhex(span.span),
-                parent_span_id=bytes.fromhex(span.parent),
+                trace_id=span.trace,
+                span_id=span.span,
+                parent_span_id=span.parent,
                 trace_state=span.state,
                 name=span.name,
                 kind=self._serves if span.serves else self._internal,
@@ -62,7 +62,7 @@ class SpanEncoder:
             )
             put(added.attributes, span.attributes)
             for trace, linked in span.links:
-                added.links.add(trace_id=bytes.fromhex(trace), span_id=bytes.fromhex(linked))
+                added.links.add(trace_id=trace, span_id=linked)
             if span.error is not None:
                 added.status.code, added.status.message = self._failed, span.error
         return request.SerializeToString()

@@ -9,7 +9,13 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from inferd_server.monitoring.phases import Execution, Phases
-from inferd_server.monitoring.tracing.context import Draw, TraceContext, new_id
+from inferd_server.monitoring.tracing.context import (
+    SPAN_BYTES,
+    TRACE_BYTES,
+    Draw,
+    TraceContext,
+    new_id,
+)
 
 SERVICE = "inference.GRPCInferenceService"
 SAME_S = 1e-6
@@ -81,13 +87,13 @@ class Span(NamedTuple):
     """What a receiver is told of one span; times in monotonic seconds."""
 
     name: str
-    trace: str
-    span: str
-    parent: str
+    trace: bytes
+    span: bytes
+    parent: bytes
     begin: float
     end: float
     attributes: Attributes = NOTHING
-    links: Sequence[tuple[str, str]] = ()
+    links: Sequence[tuple[bytes, bytes]] = ()
     """Traces and spans."""
     error: str | None = None
     """None: it did not fail."""
@@ -100,13 +106,13 @@ class Span(NamedTuple):
 class TracedBatch:
     """A batch, and the traced requests that were in it."""
 
-    trace: str
-    span: str
+    trace: bytes
+    span: bytes
     model: str
     version: str
     taken: float
     run: Execution
-    requests: list[tuple[str, str]]
+    requests: list[tuple[bytes, bytes]]
     """Traces and spans."""
 
     def told(self) -> Span:
@@ -114,7 +120,7 @@ class TracedBatch:
         end = self.taken + self.run.gather + self.run.compute
         about = {"inferd.model": self.model, "inferd.version": self.version}
         return Span(
-            f"batch {self.model}", self.trace, self.span, "", self.taken, end,
+            f"batch {self.model}", self.trace, self.span, b"", self.taken, end,
             {**about, "inferd.rows": self.run.rows}, self.requests,
         )  # fmt: skip
 
@@ -136,7 +142,7 @@ class Batches:
         alike = (*self._new.get(key, ()), *self._old.get(key, ()))
         batch = next((one for one in alike if abs(one.taken - taken) < SAME_S), None)
         if batch is None:
-            trace, span = new_id(128, self._draw), new_id(64, self._draw)
+            trace, span = new_id(TRACE_BYTES, self._draw), new_id(SPAN_BYTES, self._draw)
             batch = TracedBatch(trace, span, request.model, ran.version, taken, run, [])
             self._new.setdefault(key, []).append(batch)
         batch.requests.append((request.context.trace, request.context.span))
@@ -163,12 +169,12 @@ class SpanTree:
         end: float,
         attributes: Attributes = NOTHING,
         parent: Span | None = None,
-        links: Sequence[tuple[str, str]] = (),
+        links: Sequence[tuple[bytes, bytes]] = (),
         error: str | None = None,
     ) -> Span:
         """Return a span below another one, or below the call's."""
         above = self._context.span if parent is None else parent.span
-        ident = new_id(64, self._draw)
+        ident = new_id(SPAN_BYTES, self._draw)
         return Span(name, self._context.trace, ident, above, begin, end, attributes, links, error)
 
 

@@ -19,7 +19,7 @@ from inferd_server.monitoring.tracing.spans import (
     spans_of,
 )
 
-TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACE, CALLER = bytes(range(16)), bytes(range(8))
 RUN = Execution(rows=4, waited=0.25, gather=0.0, compute=0.5)
 TIMES = st.floats(0.0, 100.0)
 
@@ -28,7 +28,7 @@ def traced(
     queue: float = 0.5, run: Execution | None = RUN, lost: tuple[LostAttempt, ...] = ()
 ) -> RequestTrace:
     """Return a request that came at 10, waited from 11 on, and was answered at 15."""
-    context = TraceContext(TRACE, f"{random.getrandbits(64) or 1:016x}", CALLER)
+    context = TraceContext(TRACE, random.randbytes(8), CALLER)
     found = RequestTrace(context, "ModelInfer", "m", began=10.0, lost=list(lost), ended=15.0)
     if run is not None:
         found.ran = RanRequest("1", 2, 11.0, Phases(queue, run))
