@@ -94,14 +94,15 @@ class Chance:
         """Pick a share, from 0 to 1; `draw` makes random numbers."""
         self._share = share
         self._draw = draw
-        self._left = self._gap()
+        self.left = self._gap()
+        """Until the next one that is picked, it included."""
 
     def __call__(self) -> bool:
         """Return whether the next one is picked. One thread."""
-        self._left -= 1
-        if self._left > 0:
+        self.left -= 1
+        if self.left > 0:
             return False
-        self._left = self._gap()
+        self.left = self._gap()
         return True
 
     def _gap(self) -> float:

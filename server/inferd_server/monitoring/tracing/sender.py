@@ -23,7 +23,7 @@ from inferd_server.version import VERSION
 log = logging.getLogger(__name__)
 MOST_WAITING = 4096
 """Requests that wait to be sent; beyond, they are dropped."""
-MOST_AT_ONCE = 512
+MOST_AT_ONCE = 2048
 """Requests of one message."""
 PACE = Pace(between=1.0, first=1.0, longest=30.0)
 Encode = Callable[[Iterable[Span], int], bytes]
