@@ -162,7 +162,7 @@ def settings(folder: Path, traces_to: str, sink: int) -> dict[str, Setting]:
         PLAIN: Setting(),
         "nothing, once more": Setting(),
         "traces 1 %": Setting(traces),
-        "recorder 1 %": Setting((*recorder, f"--record-to={folder}/one")),
+        "recorder 1 %": Setting((*recorder, f"--record-to={folder}/one", "--drift-cpu-share=0")),
         "scraped each second": Setting(scraped=True),
         "a sink that hangs": Setting(alerts),
         "all of it": Setting((*traces, *recorder, f"--record-to={folder}/all", *alerts), True),
