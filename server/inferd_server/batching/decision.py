@@ -172,11 +172,12 @@ def grouped(
 
     Where none waits for company, only the first group is found, and it alone is asked for.
     """
-    groups: list[Group[W]] = []
-    others: dict[Hashable, Group[W]] = {}
+    first: Group[W] | None = None
     key: Hashable = None
+    others: dict[Hashable, Group[W]] = {}
     trial: W | None = None
     drop: list[W] = []
+    most = limits.max_rows
     for request in waiting:
         deadline = request.deadline
         if request.cancelled or (deadline is not None and now >= deadline):
@@ -184,24 +185,26 @@ def grouped(
             continue
         own = request.key
         # Most requests share one key object, and equality of keys looks into every shape.
-        if groups and (own is key or own == key):
-            add(groups[0], request, deadline, limits.max_rows)
-        elif groups and not limits.max_delay:
+        if first is not None and (own is key or own == key):
+            # As `join` does: a call for each request would cost more than all the rest.
+            rows = first.rows + request.rows
+            if rows <= most:
+                first.requests.append(request)
+                first.rows = rows
+                if deadline is not None and deadline < first.deadline:
+                    first.deadline = deadline
+            first.full = rows >= most
+        elif first is not None and not limits.max_delay:
             continue
-        elif own in others:
-            add(others[own], request, deadline, limits.max_rows)
-        elif request.trial:
+        elif request.trial and own not in others:
             trial = trial or request
+        elif first is None:
+            first, key = begin(request, deadline, most), own
         else:
-            group = begin(request, deadline, limits.max_rows)
-            if groups:
-                others[own] = group
-            else:
-                key = own
-            groups.append(group)
-        if groups and groups[0].full:
+            join(others, own, request, most)
+        if first is not None and first.full:
             break
-    return groups, trial, drop
+    return ([] if first is None else [first, *others.values()]), trial, drop
 
 
 def begin(request: W, deadline: float | None, most: int) -> Group[W]:
@@ -210,8 +213,12 @@ def begin(request: W, deadline: float | None, most: int) -> Group[W]:
     return Group([request], rows, NEVER if deadline is None else deadline, rows >= most)
 
 
-def add(group: Group[W], request: W, deadline: float | None, most: int) -> None:
-    """Let a request join a group, unless it does not fit: then the group is full."""
+def join(groups: dict[Hashable, Group[W]], key: Hashable, request: W, most: int) -> None:
+    """Let a request join the group of its shape, unless it does not fit: then the group is full."""
+    group = groups.get(key)
+    if group is None:
+        groups[key] = begin(request, request.deadline, most)
+        return
     rows = group.rows + request.rows
     if group.full or rows > most:
         group.full = True
@@ -219,8 +226,8 @@ def add(group: Group[W], request: W, deadline: float | None, most: int) -> None:
     group.requests.append(request)
     group.rows = rows
     group.full = rows >= most
-    if deadline is not None and deadline < group.deadline:
-        group.deadline = deadline
+    if request.deadline is not None:
+        group.deadline = min(group.deadline, request.deadline)
 
 
 def taken(

@@ -159,11 +159,8 @@ class RunCosts:
         # The longest run of the last second that is over, and of the one that is not.
         self._before = self._lately = 0.0
         self._since = float("-inf")
-
-    @property
-    def longest(self) -> float:
+        self.longest = 0.0
         """Seconds of the longest run of the last one to two seconds in which there were any."""
-        return max(self._before, self._lately)
 
     def learn(self, shape: Hashable, rows: int, seconds: float, now: float) -> None:
         """Take in a run that has just ended."""
@@ -174,6 +171,8 @@ class RunCosts:
             if now - self._since > FRESH_S:
                 self._before, self._lately, self._since = self._lately, 0.0, now
             self._lately = max(self._lately, seconds)
+            # Here, because every request asks for it.
+            self.longest = max(self._before, self._lately)
 
     def _used(self, shape: Hashable) -> ShapeCosts:
         """Return what is known of a shape, which is forgotten last from now on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.slots import Bound
 from inferd_server.errors import DeadlinePassed, QueueFull, WouldBeLate
 from inferd_server.inference.request_plan import Plan
@@ -34,17 +35,22 @@ def check_time(plan: Plan, deadline: float | None, now: float) -> None:
         DeadlinePassed: its deadline has passed, or is too short for the run alone.
         WouldBeLate: too many wait before it; `retry_after` says for how long.
     """
-    if deadline is not None and now >= deadline:
-        raise DeadlinePassed("the deadline had passed when the request arrived")
-    if deadline is not None and deadline - now < LEAST_RUN_S:
-        text = f"the deadline is in {milliseconds(deadline - now)}, and no run is that short"
-        raise DeadlinePassed(text, reason="DEADLINE_TOO_SHORT")
+    slack = NEVER if deadline is None else deadline - now
+    if slack < LEAST_RUN_S:
+        raise too_short(slack)
     forecast, held = plan.handle.forecast, rows_before(plan)
     if not held:
         forecast.begin(now)
-    slack = float("inf") if deadline is None else deadline - now
     if plan.handle.bounds.max_queue_wait or forecast.presses(slack, held):
         check_closely(plan, slack, now)
+
+
+def too_short(slack: float) -> DeadlinePassed:
+    """Return the error for a request that no run could answer in time, with so many seconds."""
+    if slack <= 0:
+        return DeadlinePassed("the deadline had passed when the request arrived")
+    text = f"the deadline is in {milliseconds(slack)}, and no run is that short"
+    return DeadlinePassed(text, reason="DEADLINE_TOO_SHORT")
 
 
 def check_closely(plan: Plan, slack: float, now: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 PHASES: Mapping[str, str] = {
     "decode": "reading, checking and copying the request, until it waits",
@@ -56,7 +57,7 @@ class Phases:
         return decode, queue - wait, wait, run.gather, run.compute, reply
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AnsweredRequests:
     """Requests that ran and were answered, a place of every column each; times in seconds."""
 
@@ -69,8 +70,9 @@ class AnsweredRequests:
     walls: Sequence[float]
     """When they were answered, since the epoch."""
 
+    @cached_property
     def seconds(self) -> tuple[float, ...]:
-        """Return the seconds of all in each of PHASES, in their order."""
+        """Seconds of all in each of PHASES, in their order."""
         runs = [each.run for each in self.phases]
         queues = [each.queue for each in self.phases]
         decode, queue = sum(self.decodes), sum(queues)

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from operator import add, itemgetter
 from typing import TYPE_CHECKING, TypeAlias
@@ -107,6 +108,8 @@ class Series:
         self._late: dict[str, int] = {}
         self._exemplars: dict[int, TracedRequest] = {}
         self._entered: PendingNumbers[tuple[()]] = PendingNumbers()
+        self.admitted: Callable[[], None] = partial(self._entered.add, ())
+        """Counts a request in."""
         self._phases: tuple[float, ...] = (0.0,) * len(PHASES)
         # Requests until the next one that the sampled histograms count.
         self._skipped = 0
@@ -115,10 +118,6 @@ class Series:
         # Of batches: rows, seconds of waiting, gathering and computing, rows of padding.
         self._batches: PendingNumbers[tuple[int, float, float, float, int]] = PendingNumbers()
         self._lock = threading.Lock()
-
-    def admitted(self) -> None:
-        """Count a request in."""
-        self._entered.add(())
 
     def withdrawn(self) -> None:
         """Take back an `admitted`: the request goes elsewhere."""
@@ -207,7 +206,7 @@ class Series:
         self._count("OK", number)
         queues = [phases.queue for phases in answers.phases]
         self._observe((REQUEST, QUEUE), (answers.totals, queues))
-        self._phases = tuple(map(add, self._phases, answers.seconds()))
+        self._phases = tuple(map(add, self._phases, answers.seconds))
         sampled = range(self._skipped, number, SAMPLED)
         self._skipped += len(sampled) * SAMPLED - number
         if sampled:

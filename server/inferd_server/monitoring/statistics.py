@@ -160,7 +160,7 @@ class Statistics:
             self._successes += len(answers.rows)
             self._rows += sum(answers.rows)
             self._total += sum(answers.totals)
-            decode, queue, wait, gather, compute, _ = answers.seconds()
+            decode, queue, wait, gather, compute, _ = answers.seconds
             self._queue += queue + wait
             self._gather += decode + gather
             self._compute += compute

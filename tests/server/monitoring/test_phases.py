@@ -29,7 +29,7 @@ def test_the_phases_of_all_requests_add_up_to_their_time(
         phases=[Phases(q, Execution(1, w, g, c)) for _, q, w, g, c, _ in times],
         walls=[0.0] * len(times),
     )
-    seconds = answers.seconds()
+    seconds = answers.seconds
     assert sum(seconds) == pytest.approx(sum(answers.totals))
     assert sum(seconds) == pytest.approx(
         sum(sum(answers.seconds_of(place)) for place in range(len(times)))

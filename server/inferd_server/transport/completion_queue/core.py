@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -262,10 +263,11 @@ class CoreServer:
 
         def arrived(event: Event) -> None:
             if event.success:
-                self._arm(method, arrived)
+                arm(arrived)
                 then(event, gate)
 
-        self._arm(method, arrived)
+        arm = self._armed(method)
+        arm(arrived)
 
     def poll(self, wait: float | None) -> bool | None:
         """Run the tag of the next event. False: none came within `wait` seconds; None: over.
@@ -331,15 +333,22 @@ class CoreServer:
         self._bell.destroy()
         self._queue.shutdown()
 
-    def _arm(self, method: str | None, tag: Tag) -> None:
-        # Core refuses with a ValueError that races with its own shutdown.
-        if self._stopping:
-            return
-        try:
-            if method is None:
-                self._server.request_call(self._queue, self._queue, tag)
-            else:
-                self._server.request_registered_call(self._queue, self._queue, method, tag)
-        except ValueError:
-            if not self._stopping:
-                raise
+    def _armed(self, method: str | None) -> Callable[[Tag], None]:
+        """Return what asks core for the next call of a method, as `accept` does."""
+        server, queue = self._server, self._queue
+        if method is None:
+            request = partial(server.request_call, queue, queue)
+        else:
+            request = partial(server.request_registered_call, queue, queue, method)
+
+        def arm(tag: Tag) -> None:
+            # Core refuses with a ValueError that races with its own shutdown.
+            if self._stopping:
+                return
+            try:
+                request(tag)
+            except ValueError:
+                if not self._stopping:
+                    raise
+
+        return arm

@@ -34,7 +34,7 @@ HOT = ("/inference.GRPCInferenceService/ModelInfer",)
 # Calls that core may hand over between two polls.
 READY_HOT, READY_OTHERS = 64, 16
 # Events in a row without a turn; a unary call brings three.
-EVENTS = 96
+EVENTS = 192
 # What a caller gets to take the answer of a call that was given up.
 GIVE_UP_S = 1.0
 
