@@ -48,6 +48,7 @@ class AlertWatch:
         collect: Callable[[], Iterable[Metric]],
         interval: float,
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Prepare.
 
@@ -57,12 +58,14 @@ class AlertWatch:
             collect: returns all metrics; may take long.
             interval: seconds between two looks.
             clock: monotonic seconds.
+            wall: seconds since the epoch.
         """
         self._rules = rules
         self._sinks = sinks
         self._collect = collect
         self._interval = interval
         self._clock = clock
+        self._wall = wall
         self._names = frozenset().union(*(rule.expression.names for rule in rules))
         self._history: list[Reading] = []
         self._state = AlertState()
@@ -111,7 +114,7 @@ class AlertWatch:
             level = logging.INFO if event.resolved else logging.WARNING
             what = "an alert is over" if event.resolved else "an alert fires"
             log.log(level, what, extra={"alert": event.key[0], "about": event.text})
-            told = ToldAlert(time.time(), event.key[0], event.resolved, event.text)
+            told = ToldAlert(self._wall(), event.key[0], event.resolved, event.text)
             self._told.append(told)
         for sink in self._sinks if events else ():
             sink.put(events)

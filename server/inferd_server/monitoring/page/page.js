@@ -288,7 +288,7 @@ function draw() {
   at("version").textContent = last.info.version ?? "";
   at("state").textContent = failing ? "no answer" : last.ready ? "ready" : "not ready";
   at("state").className = `pill ${failing || !last.ready ? "bad" : "good"}`;
-  at("when").textContent = `${last.info.transport ?? ""} · as of ${clock(last.wall)}`;
+  at("when").textContent = `as of ${clock(last.wall)} · ${last.info.transport ?? ""}`;
   choices(last);
   tiles(last);
   chart("throughput", throughput(shown), { empty: "No requests." });
