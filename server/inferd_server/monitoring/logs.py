@@ -14,12 +14,11 @@ from pythonjsonlogger.json import JsonFormatter
 
 from inferd_server.errors import InvalidInput
 from inferd_server.monitoring.log_sink import LineHandler, handler_of
-from inferd_server.monitoring.recent import LogLine, RecentLines
+from inferd_server.monitoring.recent import PLAIN, LogLine, RecentLines
 from inferd_server.settings.model import LogSettings
 
 ROOTS = ("inferd_server", "inferd_engines")
 LEVELS = ("debug", "info", "warning", "error")
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class TextFormatter(logging.Formatter):
@@ -28,7 +27,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Append what was logged in `extra`."""
         line = super().format(record)
-        pairs = [f"{k}={_word(v)}" for k, v in vars(record).items() if k not in _PLAIN and v != ""]
+        pairs = [f"{k}={_word(v)}" for k, v in vars(record).items() if k not in PLAIN and v != ""]
         head, *trace = line.split("\n", 1)
         return "\n".join([" ".join([head, *pairs]), *trace])
 

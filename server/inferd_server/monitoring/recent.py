@@ -11,7 +11,7 @@ MOST_LINES = 30
 """That are kept of each process, and shown of all."""
 MOST_TEXT = 500
 """Characters of a line."""
-PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "part"}
+PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 """What every record has; the rest was logged in `extra`."""
 
 
@@ -37,7 +37,11 @@ class RecentLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line."""
         values = vars(record)
-        pairs = [f"{name}={value}" for name, value in values.items() if name not in PLAIN and value]
+        pairs = [
+            f"{name}={value}"
+            for name, value in values.items()
+            if name not in {*PLAIN, "part"} and value
+        ]
         error = record.exc_info[1] if record.exc_info else None
         told = [record.getMessage(), *pairs, *([] if error is None else [repr(error)])]
         part = str(values.get("part", ""))

@@ -217,7 +217,6 @@ def shown(
                 engine_reason=about.engine_reason,
                 plan_state=about.plan_state,
                 batch_reason=about.batch_reason,
-                instances=about.config.instances,
             )
         found.append(model)
     return found

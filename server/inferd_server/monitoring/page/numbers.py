@@ -30,7 +30,6 @@ class ShownModel:
     engine_reason: str = ""
     plan_state: str = ""
     batch_reason: str = ""
-    instances: int = 0
 
 
 def numbers(now: MetricsSnapshot, wall: float) -> Json:
@@ -50,8 +49,6 @@ def numbers(now: MetricsSnapshot, wall: float) -> Json:
         "ready": bool(now.ready),
         "info": dict(now.info),
         "busy": ratio(now.busy),
-        "restarts": dict(now.restarts),
-        "gauges": dict(now.gauges),
         "phases": list(PHASES),
         "bounds": list(SECONDS),
         "unknown": unknown,
@@ -77,7 +74,6 @@ def counted(series: SeriesSnapshot | None) -> Json:
     batches = series.histograms[BATCH]
     return {
         "codes": {code: count.value for code, count in series.codes.items()},
-        "in_flight": series.in_flight,
         "phases": list(series.phases),
         "latency": list(series.histograms[REQUEST].counts),
         "batches": sum(batches.counts),
