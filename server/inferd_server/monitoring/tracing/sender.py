@@ -109,9 +109,9 @@ class TraceSender:
 
     def _send(self, failures: int) -> int:
         """Send one message, if there is anything; return how many times in a row that failed."""
-        if not self._unsent:
-            self._fill()
         try:
+            if not self._unsent:
+                self._fill()
             if self._unsent:
                 self._post(self._unsent)
         except ReceiverRefused as error:
@@ -123,6 +123,10 @@ class TraceSender:
                 "unsent", logging.WARNING, "traces cannot be sent; once more later", about
             )
             return failures + 1
+        except Exception:
+            # The thread goes on: a header that cannot be sent, or a fault of ours.
+            log.exception("traces are lost")
+            self._drop(self._held)
         else:
             with self._lock:
                 self._sent += self._held
@@ -133,10 +137,10 @@ class TraceSender:
         """Make the next message of what waits, if anything does."""
         taken = [self._waiting.popleft() for _ in range(min(len(self._waiting), MOST_AT_ONCE))]
         batches = [batch.told() for batch in self._batches.over()]
+        self._held = len(taken)
         if taken or batches:
             offset = round((self._wall() - self._clock()) * 1e9)
             self._unsent = self._encode(self._spans(taken, batches), offset)
-            self._held = len(taken)
 
     def _spans(self, requests: Iterable[RequestTrace], batches: Iterable[Span]) -> Iterator[Span]:
         """Yield the spans of a message, and let other threads run between requests."""

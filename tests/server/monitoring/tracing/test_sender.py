@@ -72,6 +72,20 @@ def test_what_is_refused_for_good_is_counted_and_the_next_is_sent() -> None:
     assert counts(sending) == (1, 1)
 
 
+def test_a_header_that_cannot_be_sent_costs_no_more_than_what_it_came_with(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    headers = tmp_path / "headers"
+    headers.write_text(": without a name\n")
+    with OtlpReceiver() as receiver:
+        sending = sender(receiver.url, str(headers))
+        sending.start()
+        sending.put(traced())
+        sending.close(PATIENCE)
+        assert counts(sending) == (0, 1)
+    assert "traces are lost" in caplog.text
+
+
 def test_beyond_the_bound_traces_are_dropped_and_nobody_waits() -> None:
     # It is not started: nothing is taken away.
     sending = sender("http://127.0.0.1:9")
