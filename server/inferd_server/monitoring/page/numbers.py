@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Any, TypeAlias
 
 from inferd_server.monitoring.accuracy import report
@@ -96,7 +97,8 @@ def features(now: MetricsSnapshot) -> Json:
     found: dict[tuple[str, int, str], dict[str, float]] = {}
     keys = {metric: key for key, metric in FEATURE.items()}
     for (metric, model, version, feature), value in now.drifted.items():
-        if feature and metric in keys:
+        # JSON has no other numbers.
+        if feature and metric in keys and isfinite(value):
             found.setdefault((model, version, feature), {})[keys[metric]] = value
     return [
         {"name": name, "version": str(version), "feature": feature, **values}
