@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 from inferd_engines.devices import Device
 from inferd_server.errors import ModelNotReady
 from inferd_server.models.overrides import Override
+from inferd_server.processes import children, condition
 from inferd_server.processes.children import WORKER_LOST
 from inferd_server.processes.messages import (
     Attach,
@@ -116,6 +118,24 @@ def test_the_server_is_ready_once_both_have_loaded(two: Two) -> None:
         pass
     two.loads(1)
     two.ready()
+
+
+def test_ready_is_logged_once_the_slowest_front_knows_the_models(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: SimpleQueue[str] = SimpleQueue()
+    monkeypatch.setattr(condition.log, "info", lambda message, **_: logged.put(message))
+    monkeypatch.setattr(children, "ANSWER_S", 0.01)
+    two.front.channel.reply = None
+    two.loads(0, 1)
+    two.ready()
+    # Once for each worker, and then until it answers.
+    asked = [two.front.is_asked() for _ in range(5)]
+    assert logged.empty()
+    two.front.channel.reply = reply
+    for _, future in asked:
+        future.set_result(None)
+    assert logged.get(timeout=WITHIN) == "ready"
 
 
 def test_a_front_loses_the_link_to_the_worker_that_died_and_no_other(two: Two) -> None:
