@@ -186,6 +186,7 @@ def opened(model: Path, name: str, version: int | None, demands: Demands) -> Ite
         reader = reader_of(demands, name, version, model)
         files = ModelFiles(model, reader=reader)
         engine = open_onnx_cpu(model, _options(model.parent, files))
+        files.drop()
     except ModuleNotFoundError as error:
         raise Refused(f"a model is tried before it is added, which needs {error.name}") from error
     except EngineError as error:

@@ -118,10 +118,13 @@ def demands_of(arguments: argparse.Namespace) -> Demands:
         Refused: no model could meet it.
     """
     from inferd_seal.errors import SealError
-    from inferd_seal.trusted_files import read_demands
+    from inferd_seal.trusted_files import Demands, read_demands
     from inferd_store.errors import Refused
 
-    told = [getattr(arguments, name, "") or os.environ.get(DEMANDS[name], "") for name in DEMANDS]
+    if not hasattr(arguments, "model_keys"):
+        # It opens no model.
+        return Demands()
+    told = (getattr(arguments, name) or os.environ.get(DEMANDS[name], "") for name in DEMANDS)
     try:
         return read_demands(*told)
     except SealError as error:
