@@ -7,7 +7,7 @@ import re
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -46,10 +46,11 @@ def stderr_into(ends: Ends, patch: pytest.MonkeyPatch) -> Iterator[Callable[[], 
 
     def read() -> str:
         sys.stderr.flush()
-        try:
-            return os.read(reader, 1 << 16).decode()
-        except BlockingIOError:
-            return ""
+        found = b""
+        with suppress(BlockingIOError):
+            while True:
+                found += os.read(reader, 1 << 12)
+        return found.decode()
 
     with os.fdopen(writer, "w") as stderr:
         patch.setattr(sys, "stderr", stderr)
