@@ -83,6 +83,7 @@ def called(host: Host, model: str) -> Callers:
     return Callers(host.server, 2, timeout=60.0, model=model)
 
 
+@pytest.mark.slow
 def test_one_gpu_breaks_and_the_other_never_stops(host: Host) -> None:
     """A sticky error first, after which a new process works; then one for good."""
     assert {each.engine for each in host.told().values()} == {"tensorrt/Fake GPU"}

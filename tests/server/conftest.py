@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
 
@@ -13,10 +15,16 @@ from tests.server.serving import Running, running, running_replicas, running_spl
 STARTS = {"one process": running, "split": running_split, "replicas": running_replicas}
 
 
-@pytest.fixture(scope="session", params=list(STARTS))
-def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Running]:
+@pytest.fixture(scope="session")
+def arranged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Running]]:
+    """The server of an arrangement: each is started by the first who asks, and kept to the end."""
     folder = models.repository(tmp_path_factory.mktemp("models"), SERVED, YAML)
-    with STARTS[request.param](folder, max_message_bytes=80 * 2**20) as server:
-        yield server
+    with ExitStack() as stack:
+        yield cache(
+            lambda name: stack.enter_context(STARTS[name](folder, max_message_bytes=80 * 2**20))
+        )
+
+
+@pytest.fixture(params=list(STARTS))
+def served(request: pytest.FixtureRequest, arranged: Callable[[str], Running]) -> Running:
+    return arranged(request.param)

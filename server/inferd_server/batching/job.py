@@ -31,19 +31,24 @@ class LocalSender:
         self, jobs: Sequence[Job], outputs: Mapping[str, Array], taken: float, run: Execution
     ) -> None:
         """Answer each job with its rows of every output, in order; one alone with all of them."""
+        slots = [job.slot for job in jobs]
+        arena = slots[0].arena
+        arena.count_out(slots)
         if len(jobs) == 1:
             (job,) = jobs
-            job.finish(outputs, Phases(taken - job.arrived, run))
-            return
-        tensors = tuple(outputs.items())
-        start = 0
-        for job in jobs:
-            end = start + job.rows
-            own = {}
-            for name, array in tensors:
-                own[name] = array[start:end]
-            start = end
-            job.finish(own, Phases(taken - job.arrived, run))
+            job.answer(outputs, Phases(taken - job.arrived, run))
+        else:
+            tensors = tuple(outputs.items())
+            start = 0
+            for job in jobs:
+                end = start + job.rows
+                own = {}
+                for name, array in tensors:
+                    own[name] = array[start:end]
+                start = end
+                job.answer(own, Phases(taken - job.arrived, run))
+        # The last, because outputs may lie where the inputs did.
+        arena.release(slots)
 
     def fail(self, jobs: Sequence[Job], error: InferdError) -> None:
         """Answer each job with an error."""
@@ -139,21 +144,24 @@ class Job(ABC):
 
     def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
         """Answer with this job's rows of every output, and free the slot."""
-        # A lock that is never released: the first to take it answers.
-        if self._open.acquire(False):
-            if self.alarm is not None:
-                self.alarm.cancel()
-            try:
-                self._succeed(outputs, phases)
-            except Exception:
-                log.exception("an answer could not be sent")
-                self._send(EngineFailure())
-            finally:
-                self.slot.free()
-        else:
-            # Answered early; only now is nobody at work on its rows.
+        try:
+            self.answer(outputs, phases)
+        finally:
             self.slot.free()
+
+    def answer(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+        """Answer with this job's rows of every output; whoever calls frees the slot."""
+        # A lock that is never released: the first to take it answers.
+        if not self._open.acquire(False):
             self._overdue(phases)
+            return
+        if self.alarm is not None:
+            self.alarm.cancel()
+        try:
+            self._succeed(outputs, phases)
+        except Exception:
+            log.exception("an answer could not be sent")
+            self._send(EngineFailure())
 
     def fail(self, error: InferdError) -> None:
         """Answer with an error, and free the slot."""

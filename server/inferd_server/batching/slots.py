@@ -6,7 +6,7 @@ after the other are neighbours there, so that their batch is a view.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
 
@@ -25,8 +25,8 @@ class Slot:
     """Rows reserved for one request."""
 
     __slots__ = (
-        "_arena", "_inputs", "freed", "given_up", "lane", "level", "nbytes", "place", "rows",
-        "start",
+        "_inputs", "arena", "at_work", "freed", "given_up", "lane", "level", "nbytes", "place",
+        "rows", "start",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +39,7 @@ class Slot:
         nbytes: int,
         level: int = 0,
     ) -> None:
-        self._arena = arena
+        self.arena = arena
         self.lane = lane
         self.place = place
         """The rows that it is a part of: its lane's, or its own."""
@@ -48,6 +48,8 @@ class Slot:
         self._inputs = place.arrays if lane is None else None
         self.nbytes = nbytes
         self.level = level
+        self.at_work = True
+        """Counted among the rows that wait or run."""
         self.freed = False
         self.given_up = False
 
@@ -76,11 +78,11 @@ class Slot:
 
     def give_up(self) -> None:
         """Note that nobody waits for the answer any more; the rows stay until they are freed."""
-        self._arena.give_up(self)
+        self.arena.give_up(self)
 
     def free(self) -> None:
         """Give the rows back. Safe to call twice: they may be another request's by then."""
-        self._arena.release(self)
+        self.arena.release((self,))
 
 
 class Bound(Enum):
@@ -210,29 +212,36 @@ class Arena:
     def give_up(self, slot: Slot) -> None:
         """Note that nobody waits for the answer to a slot, which stays held until it is let go."""
         with self._lock:
-            if not (slot.freed or slot.given_up):
+            if slot.at_work and not slot.given_up:
                 slot.given_up = True
                 self._unwanted += slot.rows
 
-    def release(self, slot: Slot) -> None:
-        """Give a slot back."""
+    def count_out(self, slots: Iterable[Slot]) -> None:
+        """Count requests no longer whose run is over; their rows stay until they are released.
+
+        Before their answers are sent: who has one may ask again before the others have theirs.
+        """
         with self._lock:
-            if slot.freed:
-                return
-            slot.freed = True
-            if slot.given_up:
-                self._unwanted -= slot.rows
-            self._rows -= slot.rows
-            self._bytes -= slot.nbytes
-            if slot.level in self._held:
-                self._held[slot.level] -= slot.rows
-            lane = slot.lane
-            if lane is None:
-                self._pool.memory.give_back(slot.place)
-                return
-            lane.release(slot.start)
-            if lane.replaced:
-                self._pool.ended(lane)
+            for slot in slots:
+                if slot.at_work:
+                    self._count_out(slot)
+
+    def release(self, slots: Iterable[Slot]) -> None:
+        """Give slots back."""
+        with self._lock:
+            for slot in slots:
+                if slot.freed:
+                    continue
+                slot.freed = True
+                if slot.at_work:
+                    self._count_out(slot)
+                lane = slot.lane
+                if lane is None:
+                    self._pool.memory.give_back(slot.place)
+                    continue
+                lane.release(slot.start)
+                if lane.replaced:
+                    self._pool.ended(lane)
 
     def close(self) -> None:
         """Give the lanes back, each once nothing in it is held, and make no new ones."""
@@ -240,6 +249,15 @@ class Arena:
             self._closed = True
             self._latest = None
             self._pool.drop(self)
+
+    def _count_out(self, slot: Slot) -> None:
+        slot.at_work = False
+        if slot.given_up:
+            self._unwanted -= slot.rows
+        self._rows -= slot.rows
+        self._bytes -= slot.nbytes
+        if slot.level in self._held:
+            self._held[slot.level] -= slot.rows
 
     def _elsewhere(self, specs: tuple[RowSpec, ...], rows: int) -> tuple[Lane | None, int | None]:
         """Reserve rows in another lane than the one used last, or in a larger one."""

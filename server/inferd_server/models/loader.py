@@ -143,30 +143,12 @@ class Loader:
         # Read once for all instances, which are of one model then.
         reader = reader_of(self._demands, name, version, path)
         files = ModelFiles(path, self._roots(path), self._memory.headroom, reader)
-        options = EngineOptions(
-            self._engine.engine_threads,
-            self._engine.engine_providers,
-            config.engine_options,
-            custom_operators(path, config.custom_ops),
-            files,
-            self._engine.cores,
-        )
         most_rows = self._batch_limits.get((name, version))
         loading = Loading(
             name, version, files, config, self._surroundings, lost, most_rows, declared
         )
-        instances = [
-            Instance(
-                f"{name}-{version}-{index}",
-                lambda: self._opener(path, options),
-                loading.later if index else loading.first,
-                loading.lost,
-                self._end,
-            )
-            for index in range(config.instances)
-        ]
         try:
-            handle = loading.finish(instances)
+            handle = loading.finish(self._instances(loading, files, config))
             handle.digest = answers_digest(files, config)
         finally:
             files.drop()
@@ -175,6 +157,29 @@ class Loader:
             raise EngineError(handle.lost)
         self._metrics.loaded(name, version, handle.engine, handle.plan_state)
         return handle
+
+    def _instances(
+        self, loading: Loading, files: ModelFiles, config: ModelConfig
+    ) -> list[Instance]:
+        """Return the instances of a model, which are opened once they start."""
+        options = EngineOptions(
+            self._engine.engine_threads,
+            self._engine.engine_providers,
+            config.engine_options,
+            custom_operators(files.model, config.custom_ops),
+            files,
+            self._engine.cores,
+        )
+        return [
+            Instance(
+                f"{loading.name}-{loading.version}-{index}",
+                lambda: self._opener(files.model, options),
+                loading.later if index else loading.first,
+                loading.lost,
+                self._end,
+            )
+            for index in range(config.instances)
+        ]
 
     def unload(self, handle: Handle, timeout: float | None, settle: bool = True) -> None:
         """Let a handle finish what it has, then close it; blocks.

@@ -111,8 +111,8 @@ class Loading:
         most_rows: int | None = None,
         declared: tuple[DeclaredTensor, ...] = (),
     ) -> None:
-        self._name = name
-        self._version = version
+        self.name = name
+        self.version = version
         self._files = files
         self._config = config
         self._own: Mapping[str, Array] | None = None
@@ -143,17 +143,45 @@ class Loading:
         served = self._served(engine, bounds, sequences)
         signature = self._told(told(served), warm_up, bounds)
         self._check_told(signature, batched=batching.max_batch_size > 0)
+        self._handle = self._handle_of(
+            engine, served, sequences, signature, bounds, batching.reason
+        )
+        self._observing.begin(self._handle)
+        work = self._work(engine, served, warm_up)
+        self._handle.drift = self._reference(served)
+        return work
+
+    def _handle_of(
+        self,
+        engine: Engine,
+        served: Engine,
+        sequences: Sequences | None,
+        signature: Signature,
+        bounds: ModelBounds,
+        batch_reason: str,
+    ) -> Handle:
+        """Open the queue, and return the handle that requests are sent by.
+
+        Args:
+            engine: of the first instance.
+            served: the same as requests run on it: with states, if it has sequences.
+            sequences: their states.
+            signature: as callers are told it.
+            bounds: of batches and of what waits.
+            batch_reason: why its batches are as they are.
+        """
+        config, around = self._config, self._around
         dtypes = [tensor.dtype for tensor in served.signature.inputs]
         queue = self._queue = around.queues.open(dtypes, bounds.limits)
-        self._handle = Handle(
-            name=self._name,
-            version=self._version,
+        return Handle(
+            name=self.name,
+            version=self.version,
             config=config,
             signature=signature,
             bounds=bounds,
             engine=engine.name,
             engine_reason=engine.reason,
-            batch_reason=batching.reason,
+            batch_reason=batch_reason,
             queue=queue,
             arena=Arena(
                 bounds.max_queue_rows,
@@ -162,7 +190,7 @@ class Loading:
                 bounds.level_rows,
                 bounds.levels,
             ),
-            statistics=Statistics(around.metrics.of(self._name, self._version)),
+            statistics=Statistics(around.metrics.of(self.name, self.version)),
             forecast=Forecast(bounds.limits, queue.costs, config.instances),
             number=queue.number,
             plan_state=engine.plan_state.value,
@@ -171,10 +199,6 @@ class Loading:
             sequences=sequences,
             declared=self._declared,
         )
-        self._observing.begin(self._handle)
-        work = self._work(engine, served, warm_up)
-        self._handle.drift = self._reference(served)
-        return work
 
     def _reference(self, served: Engine) -> str:
         """Return the key of what requests are compared with; "" where they are not."""
@@ -193,7 +217,7 @@ class Loading:
         outputs = {n: seen for n, seen in warm_up.outputs().items() if n not in reshaped}
         seen, differing = as_seen(signature, outputs, batched=batched)
         for why in differing:
-            where = {"model": self._name, "version": self._version, "why": why}
+            where = {"model": self.name, "version": self.version, "why": why}
             log.warning("an output is not as the model declares it", extra=where)
         return seen
 
@@ -203,7 +227,7 @@ class Loading:
 
     def _remark(self, signature: Signature, bounds: ModelBounds) -> None:
         """Say what of the model's settings is not as it was meant."""
-        config, where = self._config, {"model": self._name, "version": self._version}
+        config, where = self._config, {"model": self.name, "version": self.version}
         rows = config.max_queue_rows or self._around.defaults.max_queue_rows
         for remark in remarks(config, signature, bounds, rows):
             log.warning("a setting of a model has no effect", extra={**where, "why": remark})
@@ -281,7 +305,7 @@ class Loading:
             facts,
             lambda most: trials.verdict(engine, facts, most, self._own, self._digest),
         )
-        where = {"model": self._name, "version": self._version, "why": batching.reason}
+        where = {"model": self.name, "version": self.version, "why": batching.reason}
         if batching.max_batch_size and not batching.proven:
             log.warning("requests share runs as asked, and may change each other", extra=where)
         elif asked is None and not batching.max_batch_size:
@@ -300,7 +324,7 @@ class Loading:
         warm_up = WarmUp(engine, self._own, batched=True)
         room = rows_with_room(warm_up.warm, most, self._around.memory)
         if room < most:
-            where = {"model": self._name, "version": self._version}
+            where = {"model": self.name, "version": self.version}
             log.warning(
                 "larger batches would use up the memory",
                 extra={**where, "max_batch_size": most, "lowered_to": room},
@@ -324,7 +348,7 @@ class Loading:
     def _work(self, engine: Engine, served: Engine, warm_up: WarmUp) -> Work:
         handle = self._made()
         if self._fits(engine.signature):
-            warm(warm_up, self._config, handle.bounds.limits.max_rows, model=self._name)
+            warm(warm_up, self._config, handle.bounds.limits.max_rows, model=self.name)
         else:
             warm_up.reason = "not warmed: one row is larger than a message may be"
         handle.warm_reason, handle.takes_zeros = warm_up.reason, warm_up.takes_zeros
@@ -367,7 +391,7 @@ class Loading:
             handle.batched,
             self._observing,
             around.clock,
-            about={"model": self._name, "version": self._version},
+            about={"model": self.name, "version": self.version},
             turn=turn,
             end=around.end,
             costs=queue.costs,
@@ -415,7 +439,7 @@ class Loading:
         why = why_not_inline(around.asked, config.instances, predictable, seconds)
         handle.arrangement = "threads" if why else "inline"
         if why and around.asked == "inline":
-            about = {"model": self._name, "version": self._version, "why": why}
+            about = {"model": self.name, "version": self.version, "why": why}
             log.warning("a model does not run inline, but on a thread", extra=about)
         return None if why else around.inline
 

@@ -156,6 +156,7 @@ def without_effect(choice: Choice, options: TransportOptions) -> list[str]:
 
 TASKS = Path("/proc/self/task")
 THREADS = "event_engine"
+SLEEPS = "voluntary_ctxt_switches:"
 EXCHANGES = 20
 PATIENCE_S = 5.0
 
@@ -203,18 +204,21 @@ def _await_acknowledgement(frames: BinaryIO) -> None:
 
 
 def wakeups(tasks: Path = TASKS) -> int:
-    """Return how often this process's event-engine threads were given a processor.
+    """Return how often this process's event-engine threads went to sleep, as often as they woke.
 
-    Source: /proc/PID/task/TID/schedstat, its third number (Linux, sched-stats.rst).
+    Not how often they had a processor: on a busy machine others take it away in between.
+
+    Source: /proc/PID/task/TID/status, voluntary_ctxt_switches (Linux, proc.rst).
     """
-    return sum(_turns(task) for task in tasks.iterdir())
+    return sum(_sleeps(task) for task in tasks.iterdir())
 
 
-def _turns(task: Path) -> int:
+def _sleeps(task: Path) -> int:
     try:
         if (task / "comm").read_text().strip() != THREADS:
             return 0
-        return int((task / "schedstat").read_text().split()[2])
+        lines = (task / "status").read_text().splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith(SLEEPS))
     except (FileNotFoundError, ProcessLookupError):
         # It has just ended.
         return 0

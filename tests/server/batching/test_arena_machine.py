@@ -28,6 +28,8 @@ class ArenaMachine(RuleBasedStateMachine):
         super().__init__()
         self.arena = Arena(MAX_ROWS, MAX_BYTES, LanePool(PrivateMemory(), KEPT_BYTES))
         self.held: list[tuple[Slot, list[RowSpec], int]] = []
+        # Counted no longer, and not freed yet.
+        self.ending: list[tuple[Slot, list[RowSpec], int]] = []
         self.serial = 0
 
     @rule(specs=st.sampled_from(SHAPES), rows=st.integers(1, 6))
@@ -58,6 +60,23 @@ class ArenaMachine(RuleBasedStateMachine):
             slot.free()
 
     @precondition(lambda self: self.held)
+    @rule(data=st.data(), again=st.booleans())
+    def count_out(self, data: st.DataObject, again: bool) -> None:
+        count = data.draw(st.integers(1, len(self.held)))
+        ended, self.held = self.held[:count], self.held[count:]
+        slots = [slot for slot, _, _ in ended]
+        self.arena.count_out(slots)
+        if again:
+            self.arena.count_out(slots)
+        self.ending += ended
+
+    @precondition(lambda self: self.ending)
+    @rule()
+    def release(self) -> None:
+        self.arena.release([slot for slot, _, _ in self.ending])
+        self.ending.clear()
+
+    @precondition(lambda self: self.held)
     @rule(data=st.data())
     def batch(self, data: st.DataObject) -> None:
         specs = data.draw(st.sampled_from([specs for _, specs, _ in self.held]))
@@ -71,7 +90,7 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_slot_holds_what_was_written(self) -> None:
-        for slot, _, serial in self.held:
+        for slot, _, serial in (*self.held, *self.ending):
             assert all((array == serial).all() for array in slot.inputs)
 
     @invariant()
@@ -79,7 +98,7 @@ class ArenaMachine(RuleBasedStateMachine):
         assert self.arena.rows == sum(slot.rows for slot, _, _ in self.held)
 
     def teardown(self) -> None:
-        for slot, _, _ in self.held:
+        for slot, _, _ in (*self.held, *self.ending):
             slot.free()
         assert self.arena.rows == 0
         # All bounds are free again, in rows and in bytes.

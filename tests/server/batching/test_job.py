@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 from inferd.tensors import Array
 from inferd_server.batching.slots import Arena
@@ -58,6 +59,23 @@ def test_the_rows_are_held_until_the_answer_is_made() -> None:
     job = placed(slot, "a", 0.0, None, Watching())
     job.finish({}, PHASES)
     assert held == [3]
+
+
+def test_whoever_has_an_answer_finds_no_row_of_its_batch_counted_and_all_of_them_held() -> None:
+    arena = Arena(4, 1000)
+    counted: list[int] = []
+    held: list[object] = []
+
+    class Asking(Caller):
+        def finish(self, outputs: Mapping[str, Array], phases: Phases) -> None:
+            counted.append(arena.rows)
+            held.append([job.slot.freed for job in jobs])
+
+    jobs = [job_of(arena, [1.0], Asking()), job_of(arena, [2.0], Asking())]
+    jobs[0].sender.finish(jobs, {"y": np.zeros((2, 1))}, 0.0, PHASES.run)
+    assert counted == [0, 0]
+    assert held == [[False, False], [False, False]]
+    assert all(job.slot.freed for job in jobs)
 
 
 def test_an_answer_that_cannot_be_sent_becomes_an_error_and_reaches_nobody_else() -> None:

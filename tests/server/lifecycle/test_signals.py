@@ -222,8 +222,12 @@ def test_a_signal_ends_a_start_that_still_loads(tmp_path: Path, processes: str) 
 
 @pytest.mark.parametrize(
     "arrangement",
-    ["inline", "threads --transport aio", "split --fronts 1", "replicas --replicas 1"],
-    ids=["inline", "aio", "split", "replicas"],
+    [
+        pytest.param("inline", id="inline"),
+        pytest.param("threads --transport aio", id="aio", marks=pytest.mark.slow),
+        pytest.param("split --fronts 1", id="split"),
+        pytest.param("replicas --replicas 1", id="replicas", marks=pytest.mark.slow),
+    ],
 )
 def test_a_process_without_descriptors_left_ends_well(repository: Path, arrangement: str) -> None:
     with ready_process(repository, "--processes", *arrangement.split()) as (process, _):

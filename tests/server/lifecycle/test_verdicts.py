@@ -18,7 +18,7 @@ from tests.mixing import built, weight
 from tests.server.lifecycle.process import PATIENCE, ready_process
 from tests.server.serving import infer_request, metrics_text
 
-ARRANGEMENTS = ("inline", "threads", "split")
+ARRANGEMENTS = ("inline", pytest.param("threads", marks=pytest.mark.slow), "split")
 
 
 def choosy() -> models.ModelProto:

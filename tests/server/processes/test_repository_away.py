@@ -19,7 +19,7 @@ from tests.server.serving import arrays, failure, infer_request, rows
 
 
 @pytest.mark.parametrize("away", ["renamed", "empty", "one file missing"])
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_what_served_is_loaded_again_when_its_files_are_back(
     tmp_path: Path, away: str, strict: bool
 ) -> None:

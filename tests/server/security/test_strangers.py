@@ -40,7 +40,13 @@ def resident(pid: int) -> int:
     return pages * 4096
 
 
-@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
+@pytest.mark.parametrize(
+    "arrangement",
+    [
+        *("inline", "split"),
+        *(pytest.param(one, marks=pytest.mark.slow) for one in ("threads", "aio")),
+    ],
+)
 def test_a_thousand_refused_strangers_leave_memory_as_it_was(
     arrangement: str, tmp_path: Path
 ) -> None:

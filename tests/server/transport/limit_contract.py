@@ -106,7 +106,7 @@ class LimitContract(TransportContract):
             gc.enable()
             kept.clear()
 
-    @pytest.mark.parametrize("limit", [1, 16, 100])
+    @pytest.mark.parametrize("limit", [1, 16, pytest.param(100, marks=pytest.mark.slow)])
     @pytest.mark.parametrize("end", ENDS)
     def test_ended_calls_make_room_for_others(
         self, limit: int, end: Callable[[Client], None]

@@ -22,11 +22,12 @@ print(listener_wakeups(make({name!r}, TransportOptions())))
 """
 
 
-def task(folder: Path, number: int, comm: str, turns: int) -> None:
+def task(folder: Path, number: int, comm: str, sleeps: int) -> None:
     path = folder / str(number)
     path.mkdir()
     (path / "comm").write_text(f"{comm}\n")
-    (path / "schedstat").write_text(f"1000 2000 {turns}\n")
+    switches = f"voluntary_ctxt_switches:\t{sleeps}\nnonvoluntary_ctxt_switches:\t1000\n"
+    (path / "status").write_text(f"Name:\t{comm}\n{switches}")
 
 
 def test_only_the_event_engines_threads_count(tmp_path: Path) -> None:
