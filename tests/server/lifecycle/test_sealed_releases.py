@@ -18,7 +18,8 @@ from inferd_store.store import Store, open_store
 from tests import models
 from tests.seal.sealing import Keys, make_keys
 from tests.server.lifecycle.stores import FACTORS, check, following, models_of
-from tests.server.serving import Running, infer_request, rows
+from tests.server.lifecycle.test_releases import ARRANGEMENTS, load
+from tests.server.serving import Running, infer_request, rows, running_processes
 from tests.store.releases import BY, CONTENTS
 
 
@@ -53,17 +54,19 @@ def answers(server: Running, model: str) -> str:
     return check(server.infer(infer_request(model, rows(7.0))), 7.0)
 
 
-def test_sealed_releases_are_added_promoted_and_rolled_back_through_a_server(
+def test_sealed_releases_are_added_promoted_swapped_and_rolled_back(
     served: tuple[Store, Running, Follower], client: Client, keys: Keys, tmp_path: Path
 ) -> None:
-    _, server, follower = served
-    for version in ("1", "2"):
-        sealed = keys.seal(laid_out(tmp_path, "m", version))
-        added = client.releases.add("m", NewRelease(draft_of(sealed).files))
-        assert added["version"] == int(version)
-        client.releases.promote("m", version, "production", [])
-        follower.look(models_of(server))
-        assert answers(server, "m") == version
+    store, server, follower = served
+    first, second = (keys.seal(laid_out(tmp_path, "m", version)) for version in ("1", "2"))
+    added = client.releases.add("m", NewRelease(draft_of(first).files))
+    assert client.releases.promote("m", str(added["version"]), "production", [])["version"] == 1
+    follower.look(models_of(server))
+    assert answers(server, "m") == "1"
+    add_untried(store, "m", second)
+    client.releases.move("m", "production", "2")
+    follower.look(models_of(server))
+    assert answers(server, "m") == "2"
     client.releases.rollback("m", "production")
     follower.look(models_of(server))
     assert answers(server, "m") == "1"
@@ -97,6 +100,26 @@ def test_a_release_that_was_tampered_with_is_refused_and_the_one_before_serves(
     told = server.stub.RepositoryIndex(RepositoryIndexRequest()).models
     (why,) = [one.reason for one in told if (one.name, one.version) == ("t", "2")]
     assert "part 1 of model.onnx was changed" in why
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arrangement", ["split", "replicas"])
+def test_processes_follow_a_store_of_sealed_models(
+    keys: Keys, tmp_path: Path, arrangement: str
+) -> None:
+    store = open_store(str(tmp_path / "store"), create=True)
+    for version in ("1", "2"):
+        add_untried(store, "m", keys.seal(laid_out(tmp_path, "m", version)))
+    store.move("m", "production", "1", BY)
+    flags = {**keys.settings, "store_poll_s": 0.05}
+    with running_processes(tmp_path / "store", ARRANGEMENTS[arrangement], **flags) as server:
+        for change, version in (
+            (lambda: store.move("m", "production", "2", BY), "2"),
+            (lambda: store.rollback("m", "production", BY), "1"),
+        ):
+            change()
+            with load(server) as under:
+                under.await_version(version)
 
 
 def add_untried(store: Store, name: str, folder: Path) -> None:
