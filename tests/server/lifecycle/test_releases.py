@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import grpc
@@ -240,7 +241,9 @@ def test_two_hundred_swaps_leave_no_memory_behind(
             # The buffers of requests have grown by then to what they need.
             note = partial(note_memory, used, process.pid)
             swap(store, server, lambda: None, MANY, note, first=5000)
-    assert used[-1] <= 1.02 * used[10], f"{used[-1] / used[10]:.4f} times as much"
+    # A single look may meet the version before, which is about to go.
+    grown = median(used[-10:]) / median(used[10:20])
+    assert grown <= 1.02
 
 
 @pytest.mark.slow
