@@ -152,10 +152,8 @@ class Store:
         Raises:
             Refused: it was sealed as another version than it would become.
         """
-        check_name(name)
-        self._check_parents(name, release.about.parents)
-        manifest = release.packed()
-        about = release.about
+        self._check_told(name, release.about.parents)
+        manifest, about = release.packed(), release.about
         version = Version(digest_of(manifest), release.time, about.author, about.tags)
 
         def change(record: Record) -> tuple[Record, Event]:
@@ -171,7 +169,9 @@ class Store:
             unchanged()
             return self._change(name, change, new=True)
 
-    def _check_parents(self, name: str, parents: Sequence[int]) -> None:
+    def _check_told(self, name: str, parents: Sequence[int]) -> None:
+        """Refuse a name that no model can have, and parents that there never were."""
+        check_name(name)
         if parents:
             # Nobody can have made it from what there never was.
             last = self.record(name).next_version

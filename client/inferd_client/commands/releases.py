@@ -70,6 +70,13 @@ def configure(parsers: Parsers) -> None:
     diff = operation(parsers, "diff", run_diff, "show in what two versions differ")
     for argument in ("name", "before", "after"):
         diff(argument, metavar=argument.upper())
+    log = operation(parsers, "log", run_log, "show who did what, when and why")
+    log("name", nargs="?", default="", metavar="NAME")
+    _configure_moves(parsers)
+
+
+def _configure_moves(parsers: Parsers) -> None:
+    """Add the operations that move labels, or remove versions."""
     remove = operation(parsers, "remove", run_remove, "remove a version that nothing uses")
     remove("name", metavar="NAME")
     remove("version", metavar="VERSION")
@@ -87,8 +94,6 @@ def configure(parsers: Parsers) -> None:
     label("label", metavar="LABEL")
     label("version", nargs="?", metavar="VERSION", help="a number, latest or @LABEL")
     label("--remove", action="store_true", help="remove the label")
-    log = operation(parsers, "log", run_log, "show who did what, when and why")
-    log("name", nargs="?", default="", metavar="NAME")
 
 
 def configure_store(add: Callable[..., Any]) -> None:
