@@ -295,6 +295,7 @@ class Endpoint:
                 settings.store.model_store,
                 settings.store_folder(os.environ),
                 settings.store.store_backups,
+                settings.seal,
             ),
             health=self._health,
             feedback=Feedback(self._feedback),
