@@ -136,7 +136,9 @@ class Server:
             clock,
             loader.drift.references,
         )
-        self._judge = judge_of(settings.drift, loader.drift.references, self.endpoint.drift.counts)
+        self._judge = judge_of(
+            settings.drift, loader.drift.references, self.endpoint.observers.drift.counts
+        )
         self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
         self._logs = logs
 
