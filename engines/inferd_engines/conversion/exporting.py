@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -163,6 +164,8 @@ def write(module: Any, rows: Rows, outputs: Sequence[str], target: Path) -> None
     """
     import torch
 
+    # It warns of packages that the module has nothing to do with.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     first = rows.first(EXAMPLES).inputs
     batch = torch.export.Dim("batch")
     try:
