@@ -56,7 +56,7 @@ def padded(pixels: Array) -> Array:
 
 
 def varied(images: Array, copies: int) -> Array:
-    """Return images [n, 3, 32, 32], then copies moved by up to two pixels: [n + n * copies, ...]."""
+    """Return images [n, 3, 32, 32] and then copies that are moved by up to two pixels."""
     random, edge = np.random.default_rng(SEED), (PADDED - SIDE) // 2
     frame = np.pad(images, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
     moved = [images]
