@@ -95,19 +95,24 @@ def trained(split: Split) -> dict[str, nn.Module]:
 
 def converted(folder: Path, name: str) -> dict[str, Path]:
     """Export a network and quantise it; return the files by the name of each model."""
-    whole = folder / f"{name}.onnx"
+    whole = folder / file_name(name)
     files = {name: whole}
     flags = ("--data", folder / "heldout.npz", "--output", OUTPUT)
     inferd("export", folder / f"{name}.pt", whole, "--loader", LOADER, *flags)
     if name == "student alone":
         return files
     for kind, how in QUANTISED.items():
-        made = files[f"{name} {kind}"] = folder / f"{name} {kind}.onnx"
+        made = files[f"{name} {kind}"] = folder / file_name(f"{name} {kind}")
         golden = ("--golden", folder / "golden.npz") if f"{name} {kind}" == CHOSEN else ()
         inferd("quantize", whole, made, "--calibration", folder / "calibration.npz", *how, *golden)
-    noisy = files[f"{name} INT8, calibrated with noise"] = folder / f"{name} noise.onnx"
+    noisy = files[f"{name} INT8, calibrated with noise"] = folder / file_name(f"{name} noise")
     inferd("quantize", whole, noisy, "--calibration", folder / "random.npz")
     return files
+
+
+def file_name(name: str) -> str:
+    """Return what the file of a model is called: "pruned INT8" is pruned-int8.onnx."""
+    return f"{name.lower().replace(',', '').replace(' ', '-')}.onnx"
 
 
 if __name__ == "__main__":
