@@ -21,7 +21,7 @@ PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
 
-.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dist tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -88,6 +88,9 @@ bench-peers: install $(PEERS)/.perf_analyzer $(PEERS)/.pytriton $(PEERS)/.kserve
 
 bench-goodput: install $(PEERS)/.pytriton ## answers in time under three times the load, beside Triton; FLAGS for its flags
 	$(BIN)/python -m benchmarks.goodput $(FLAGS)
+
+dashboard: install ## make Grafana's dashboard from the list of its panels
+	$(BIN)/python scripts/make_dashboard.py > helm/inferd/files/dashboard.json
 
 format: install ## sort the imports and lay out the code
 	$(BIN)/ruff check --fix --select I .
@@ -239,7 +242,7 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 	cp $^ $(TOOLS)/node
 	if command -v node >/dev/null && command -v npm >/dev/null; then \
 		npm ci --prefix $(TOOLS)/node --ignore-scripts --no-audit --no-fund --silent && touch $@; \
-		else echo "no node or no npm: the tests of the Node client will be skipped"; fi
+		else echo "no node or no npm: the tests of the Node client and of the page in a browser will be skipped"; fi
 
 # What pycuda is built with. The oldest headers of CUDA 13: a symbol that is newer than a driver would
 # keep pycuda from being imported there.

@@ -27,7 +27,7 @@ import numpy as np
 from inferd_client.requests import Request, build
 from inferd_engines.standard import engines_on
 from inferd_server import one_process
-from inferd_server.inference.response import OutputTarget
+from inferd_server.inference.response import OutputTarget, Responses
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted
@@ -76,7 +76,8 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
     none = Sampling(None, 0.0, RegionTable(), *clocks, random.random)
 
     def encode(sampling: Sampling, times: int) -> None:
-        responses = sampling.responses("digits", handle, Admitted((), 1), [OutputTarget(name)])
+        inner = Responses("digits", handle.version, [OutputTarget(name)])
+        responses = sampling.around(inner, handle, Admitted((), 1))
         for _ in range(times):
             responses.encode(request, outputs)
         if not tap.flush(PATIENCE_S):

@@ -18,10 +18,10 @@ PACKAGES = {
 }
 MAY_IMPORT = {
     "inferd": set(),
-    "inferd_client": {"inferd", "inferd_store"},
+    "inferd_client": {"inferd", "inferd_seal", "inferd_store"},
     "inferd_engines": set(),
-    "inferd_seal": set(),
-    "inferd_store": {"inferd", "inferd_engines"},
+    "inferd_seal": {"inferd_engines"},
+    "inferd_store": {"inferd", "inferd_engines", "inferd_seal"},
     "inferd_server": {"inferd", "inferd_engines", "inferd_seal", "inferd_store"},
 }
 RUNTIMES = {"onnxruntime", "tensorrt", "tensorrt_rtx", "pycuda"}

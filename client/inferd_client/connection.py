@@ -17,6 +17,7 @@ from inferd.v1 import feedback_pb2_grpc, releases_pb2_grpc, server_pb2_grpc
 from inferd_client import errors, security
 from inferd_client.errors import Cancelled, DeadlinePassed, InferdError, InvalidInput
 from inferd_client.security import Tls, is_local
+from inferd_client.tracing import with_trace
 
 # The server's default too.
 MAX_MESSAGE_BYTES = 128 * 1024 * 1024
@@ -112,7 +113,7 @@ class CallOptions:
         require_metadata(metadata)
         return {
             "timeout": None if math.isinf(chosen) else chosen,
-            "metadata": (*self.metadata, *metadata),
+            "metadata": with_trace((*self.metadata, *metadata)),
             "wait_for_ready": self.wait_for_ready,
         }
 

@@ -61,13 +61,13 @@ class Trust:
 class VersionReader:
     """The files of one version, each of which is checked as it is read. One thread at a time."""
 
-    def __init__(self, folder: Path, name: str, version: int, trust: Trust) -> None:
+    def __init__(self, folder: Path, name: str, version: int | None, trust: Trust) -> None:
         """Read what the folder says of itself, and see whether it is what it should be.
 
         Args:
             folder: of the version.
             name: that the model is served by.
-            version: that it is served as.
+            version: that it is served as; None: whichever it was sealed as.
             trust: what is demanded of it.
 
         Raises:
@@ -81,7 +81,6 @@ class VersionReader:
         self.key = b""
         if self.seal is not None and self.seal.encrypted:
             self.key = unwrap(read_wrapped(folder), trust.keys, self.seal.bound)
-
         self._check_plain()
 
     @property
@@ -175,7 +174,7 @@ class VersionReader:
         if self._signed[name] != digest:
             raise Tampered(f"{name} is not the file that was signed")
 
-    def _checked_seal(self, name: str, version: int, trust: Trust) -> Seal | None:
+    def _checked_seal(self, name: str, version: int | None, trust: Trust) -> Seal | None:
         content = read_seal(self._folder)
         if content is None:
             if trust.demand != "any":
@@ -184,7 +183,7 @@ class VersionReader:
         if self._signed is not None:
             self._check_signed(SEAL_FILE, hashlib.sha256(content).hexdigest())
         seal = decode_seal(content)
-        check_place(seal, name, version)
+        check_place(seal, name, seal.version if version is None else version)
         if trust.demand == "sealed" and not seal.encrypted:
             raise NotSealed("it is signed and not sealed, and models must be sealed")
         return seal

@@ -33,8 +33,11 @@ from inferd_server.monitoring.device_memory import device_memory
 from inferd_server.monitoring.drift.judge import gauges_of, judge_of
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.monitoring.page.numbers import ShownModel
+from inferd_server.monitoring.page.page import PageSources, make_page
 from inferd_server.processes.endpoint import Changes, Endpoint
 from inferd_server.processes.messages import Condition
+from inferd_server.processes.model_host import record, shown
 from inferd_server.processes.policy import wants_gpu
 from inferd_server.rpc.metadata import own_counters
 from inferd_server.settings.model import Settings
@@ -84,9 +87,8 @@ class Server:
         self._transport = transport
         self._clock = clock
         self._started = clock()
-        self._metrics = Metrics()
+        self._metrics = Metrics(lines=logs.recent)
         self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
-        self._metrics_server = MetricsServer(self._metrics, settings.listen.metrics_max_connections)
         self._draining = threading.Event()
         self._ended = threading.Event()
         self._loading = threading.Event()
@@ -108,6 +110,13 @@ class Server:
             marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
         )
         self._alerts = make_watch(settings.alerts, self._metrics.collector.collect, clock)
+        self._metrics_server = MetricsServer(
+            self._metrics,
+            settings.listen.metrics_max_connections,
+            make_page(
+                settings, PageSources(self._metrics.snapshot, self._shown, self._alerts.told)
+            ),
+        )
         self._metrics.watch_models(lambda: gauges(self._repository.entries()))
         self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
         self._metrics.watch_engines(self.busy.shares)
@@ -127,7 +136,9 @@ class Server:
             clock,
             loader.drift.references,
         )
-        self._judge = judge_of(settings.drift, loader.drift.references, self.endpoint.drift.counts)
+        self._judge = judge_of(
+            settings.drift, loader.drift.references, self.endpoint.observers.drift.counts
+        )
         self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
         self._logs = logs
 
@@ -290,6 +301,9 @@ class Server:
     def _models_changed(self) -> None:
         self._sick.keep(set(self._loaded_versions()))
         self.endpoint.models_changed()
+
+    def _shown(self) -> list[ShownModel]:
+        return shown(map(record, self._repository.entries()), self._condition().sick)
 
     def _condition(self) -> Condition:
         sick = tuple((*version, why) for version, why in self._sick.why().items())

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from inferd_engines.model_files import SEALED
 from inferd_engines.onnx_file import external_names
+from inferd_seal.trusted_files import SEAL_FILE
 
 from inferd_store.errors import Refused
 from inferd_store.objects import CHUNK
@@ -96,6 +98,8 @@ def _of_file(file: Path) -> dict[str, Path]:
     if file.suffix not in {".onnx", ".ort"}:
         raise Refused(f"{file} is not named like a model: a file .onnx or .ort was expected")
     found = {f"model{file.suffix}": file}
+    if (file.parent / SEAL_FILE).exists():
+        raise Refused(f"{file} is sealed; give its folder {file.parent}, all of which is added")
     for name in _external(file):
         found[name] = file.parent / name
     config = file.parent / CONFIG_FILE
@@ -107,9 +111,11 @@ def _of_file(file: Path) -> dict[str, Path]:
 def _external(model: Path) -> frozenset[str]:
     _state_of(model.name, model)
     try:
-        names = external_names(model.read_bytes())
+        content = model.read_bytes()
     except OSError as error:
         raise Refused(f"{model} cannot be read: {error.strerror}") from error
+    # What a sealed one names is told once it is opened.
+    names = frozenset() if content.startswith(SEALED) else external_names(content)
     for name in names:
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise Refused(f"{model} has weights at {name!r}, outside its folder")
@@ -170,9 +176,9 @@ class Sources:
             if _state_of(name, path) != self._states[name]:
                 raise Refused(f"{path} was changed while it was added; add it again")
 
-    def release(self, contents: Contents, about: About, time: str) -> Release:
+    def release(self, contents: Contents, about: About, time: str, sealed_as: int = 0) -> Release:
         """Return the release that they make."""
-        return Release(tuple(file for file, _ in self.files), contents, about, time)
+        return Release(tuple(file for file, _ in self.files), contents, about, time, sealed_as)
 
 
 def file_digest(path: Path) -> str:

@@ -113,7 +113,7 @@ class Taken:
             NotThere: there is none, or it loses a version just now.
         """
         record = store.record(name)
-        events = store.events(record)
+        events = store.audit.events(record)
         log = [packed_events(events[at : at + CHUNK]) for at in range(0, len(events), CHUNK)]
         for number, version in record.versions.items():
             self._take_version(store, f"version {number} of model {name!r}", version.manifest)

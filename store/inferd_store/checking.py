@@ -15,10 +15,20 @@ from typing import Protocol
 
 import numpy as np
 from inferd.tensors import datatype_of
-from inferd_engines.engine import Array, Engine, EngineError, EngineOptions, Signature, Tensor
-from inferd_engines.model_files import ModelFiles
+from inferd_engines.engine import (
+    Array,
+    Engine,
+    EngineError,
+    EngineOptions,
+    Signature,
+    Tensor,
+    UntrustedFiles,
+)
+from inferd_engines.model_files import FileReader, ModelFiles
 from inferd_engines.onnx_graph import Graph, Model, read_model
 from inferd_engines.standard import open_onnx_cpu
+from inferd_seal.errors import KeyUnavailable
+from inferd_seal.trusted_files import Demands, TrustedFiles, reader_of
 
 from inferd_store.errors import GateClosed, Refused
 from inferd_store.release import (
@@ -36,6 +46,7 @@ LATENCY = "latency_ms"
 """The metric that is measured on the golden inputs where nobody states it."""
 LEAST_ROWS = 100
 """Of what requests are compared with."""
+NO_KEY = "; --model-keys or INFERD_MODEL_KEYS says it, and for --url the server's model_keys"
 RUNS = 20
 """Of which the median is the latency."""
 
@@ -62,14 +73,36 @@ class Golden:
 class Checked:
     """A release that was opened in ONNX Runtime, from a folder with its files."""
 
-    def __init__(self, model: Path, engine: Engine) -> None:
-        self._model = model
+    def __init__(self, files: ModelFiles, reader: FileReader, engine: Engine) -> None:
+        self._model = files.model
+        self._files = files
+        self._reader = reader
         self._engine = engine
+
+    @property
+    def sealed_as(self) -> int:
+        """The version that it was sealed as; 0: none."""
+        return self._reader.sealed_as if isinstance(self._reader, TrustedFiles) else 0
+
+    def check_files(self, names: Iterable[str]) -> None:
+        """See whether files are what was sealed or signed, where that is told.
+
+        Args:
+            names: relative to the model's folder.
+
+        Raises:
+            Refused: one is not.
+        """
+        if isinstance(self._reader, TrustedFiles):
+            try:
+                self._reader.check(names)
+            except UntrustedFiles as error:
+                raise Refused(f"the model cannot be served: {error}") from error
 
     def contents(self) -> Contents:
         """Return what the model says of itself."""
         signature = self._engine.signature
-        read = read_model(self._model.read_bytes()) or Model()
+        read = read_model(self._files.content()) or Model()
         return Contents(
             tuple(map(stored, signature.inputs)),
             tuple(map(stored, signature.outputs)),
@@ -137,36 +170,46 @@ class Checked:
 
 
 @contextmanager
-def opened(folder: Path, model: str) -> Iterator[Checked]:
+def opened(model: Path, name: str, version: int | None, demands: Demands) -> Iterator[Checked]:
     """Open the model of a folder in ONNX Runtime, on the processor.
 
     Args:
-        folder: with all files of a release.
-        model: name of the model file in it.
+        model: its file, in a folder with all files of a release.
+        name: of the model.
+        version: that it is, or is to be; None: whichever it was sealed as.
+        demands: what is demanded of its files.
 
     Raises:
         Refused: it cannot be opened, or its model.yaml is wrong.
     """
-    path = folder / model
-    extra, libraries = _options(folder / CONFIG_FILE)
-    options = EngineOptions(
-        extra=extra,
-        libraries=tuple(str(folder / one) if one.endswith(".so") else one for one in libraries),
-        files=ModelFiles(path),
-    )
     try:
-        engine = open_onnx_cpu(path, options)
+        reader = reader_of(demands, name, version, model)
+        files = ModelFiles(model, reader=reader)
+        engine = open_onnx_cpu(model, _options(model.parent, files))
+        files.drop()
     except ModuleNotFoundError as error:
         raise Refused(f"a model is tried before it is added, which needs {error.name}") from error
     except EngineError as error:
-        raise Refused(f"the model cannot be served: {error}") from error
+        raise Refused(f"the model cannot be served: {error}{_cure(error, demands)}") from error
     try:
-        yield Checked(path, engine)
+        yield Checked(files, reader, engine)
     finally:
         engine.close()
 
 
-def _options(config: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
+def _cure(error: EngineError, demands: Demands) -> str:
+    """Say where a key can be given that nobody gave; "" for other errors."""
+    missing = isinstance(error, UntrustedFiles) and error.reason == KeyUnavailable.reason
+    return NO_KEY if missing and not demands.keys else ""
+
+
+def _options(folder: Path, files: ModelFiles) -> EngineOptions:
+    extra, libraries = _configured(folder / CONFIG_FILE)
+    paths = (str(folder / one) if one.endswith(".so") else one for one in libraries)
+    return EngineOptions(extra=extra, libraries=tuple(paths), files=files)
+
+
+def _configured(config: Path) -> tuple[Mapping[str, str], tuple[str, ...]]:
     extra: Mapping[str, str] = {}
     libraries: tuple[str, ...] = ()
     if not config.is_file():

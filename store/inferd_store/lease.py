@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
-from inferd_store.errors import Damaged
+from inferd_store.errors import Damaged, NotThere
+from inferd_store.objects import ANY, Objects
 from inferd_store.release import FORMAT, packed, unpacked
 
+LEASES = "leases/"
 RECENT_S = 86400.0
 """Seconds for which a lease is kept that has ended: until then its versions count as served."""
 
@@ -26,6 +29,41 @@ class Lease:
     def packed(self) -> bytes:
         """Return the bytes of its object."""
         return packed({"format": FORMAT, **asdict(self)})
+
+
+class Leases:
+    """What all servers of a store use. Any thread may call."""
+
+    def __init__(self, objects: Objects) -> None:
+        """Keep the objects of the store."""
+        self._objects = objects
+
+    def tell(self, lease: Lease) -> None:
+        """Tell what a server uses.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        self._objects.put(f"{LEASES}{lease.server}.json", lease.packed(), ANY)
+
+    def all(self) -> list[Lease]:
+        """Return what servers say that they use, or did within the last day."""
+        found = []
+        for entry in self._objects.list(LEASES):
+            # It may end meanwhile.
+            with suppress(NotThere):
+                found.append(read_lease(self._objects.get(entry.key).data))
+        return found
+
+    def forget(self, now: float) -> None:
+        """Delete those that ended long ago.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        for entry in self._objects.list(LEASES):
+            if entry.modified < now - RECENT_S:
+                self._objects.delete(entry.key)
 
 
 def read_lease(data: bytes) -> Lease:

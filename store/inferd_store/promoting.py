@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from inferd_seal.trusted_files import Demands
+
 from inferd_store.adding import MODEL_FILES, Draft, Sources
-from inferd_store.checking import LATENCY, both, check_bounds, opened
+from inferd_store.checking import LATENCY, Checked, both, check_bounds, opened
 from inferd_store.errors import GateClosed, Refused
 from inferd_store.objects import Progress, nothing
 from inferd_store.record import Event, Label, check_name
@@ -18,9 +20,16 @@ from inferd_store.release import About, Bounds, Release
 from inferd_store.store import By, Store, timestamp
 from inferd_store.transfer import fetch
 
+ANYTHING = Demands()
+"""Nothing is demanded of files, and no key is given."""
+
 
 def checked(
-    name: str, draft: Draft, about: About, clock: Callable[[], float] = time.time
+    name: str,
+    draft: Draft,
+    about: About,
+    demands: Demands = ANYTHING,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[Release, Sources]:
     """Return the release that files make, once they were tried, and where they are.
 
@@ -28,6 +37,7 @@ def checked(
         name: of the model.
         draft: its files.
         about: what is said of it.
+        demands: what is demanded of the files.
         clock: seconds since the epoch.
 
     Raises:
@@ -35,12 +45,13 @@ def checked(
     """
     check_name(name)
     sources = Sources(draft)
-    with _linked(draft) as folder, opened(folder, draft.model) as model:
+    with _linked(draft) as folder, opened(folder / draft.model, name, None, demands) as model:
+        model.check_files(draft.files)
         model.check_golden(about.tolerance)
         model.check_reference()
-        contents = model.contents()
+        contents, sealed_as = model.contents(), model.sealed_as
     sources.check()
-    return sources.release(contents, about, timestamp(clock())), sources
+    return sources.release(contents, about, timestamp(clock()), sealed_as), sources
 
 
 @contextmanager
@@ -62,6 +73,7 @@ def promote(
     by: By,
     bounds: Bounds,
     progress: Progress = nothing,
+    demands: Demands = ANYTHING,
 ) -> Event:
     """Move a label to a version that passes: it loads, answers as it did, and keeps its bounds.
 
@@ -73,6 +85,7 @@ def promote(
         by: who promotes it.
         bounds: besides those of the release.
         progress: told of bytes that were fetched.
+        demands: what is demanded of the files.
 
     Raises:
         Conflict: somebody else moved the label meanwhile.
@@ -81,33 +94,45 @@ def promote(
     seen = store.record(name).labels.get(label, Label(0))
     number, release = store.release(name, version)
     try:
-        check_gates(store, release, bounds, progress)
+        with (
+            fetched(store, release, progress) as folder,
+            opened(folder / model_file(release), name, number, demands) as model,
+        ):
+            check_gates(model, release.about, bounds)
     except Refused as error:
         text = f"version {number} of model {name!r} is not promoted: {error}"
         raise GateClosed(text) from error
     return store.move(name, label, str(number), by, "promote", seen)
 
 
-def check_gates(
-    store: Store, release: Release, bounds: Bounds, progress: Progress = nothing
-) -> None:
-    """See whether a release may be promoted.
-
-    Raises:
-        Refused: it may not.
-    """
-    wanted = both(release.about.bounds, bounds)
-    metrics = dict(release.about.metrics)
+@contextmanager
+def fetched(store: Store, release: Release, progress: Progress) -> Iterator[Path]:
+    """Give a folder with the files of a release, as they lie in the store."""
     folder = Path(tempfile.mkdtemp(prefix="inferd-promote-"))
     try:
         for file in release.files:
             fetch(store.objects, file, folder / file.path, progress)
-        with opened(folder, model_file(release)) as model:
-            golden = model.check_golden(release.about.tolerance)
-            if golden and LATENCY in wanted and LATENCY not in metrics:
-                metrics[LATENCY] = model.latency_ms(golden)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_gates(model: Checked, about: About, bounds: Bounds) -> None:
+    """See whether a release may be promoted.
+
+    Args:
+        model: of the release.
+        about: what was said of it.
+        bounds: besides those of the release.
+
+    Raises:
+        Refused: it may not.
+    """
+    wanted = both(about.bounds, bounds)
+    metrics = dict(about.metrics)
+    golden = model.check_golden(about.tolerance)
+    if golden and LATENCY in wanted and LATENCY not in metrics:
+        metrics[LATENCY] = model.latency_ms(golden)
     check_bounds(metrics, wanted)
 
 

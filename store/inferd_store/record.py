@@ -109,9 +109,23 @@ class Record:
         """Return the versions as a sentence lists them."""
         return ", ".join(map(str, sorted(self.versions))) or "none"
 
-    def added(self, version: Version) -> tuple[Record, int]:
-        """Return the record with one version more, and the number that it got."""
+    def added(self, version: Version, sealed_as: int = 0) -> tuple[Record, int]:
+        """Return the record with one version more, and the number that it got.
+
+        Args:
+            version: that is added.
+            sealed_as: the one number that it may get; 0: any.
+
+        Raises:
+            Refused: it would get another one.
+        """
         number = self.next_version
+        if sealed_as and sealed_as != number:
+            raise Refused(
+                f"it was sealed as version {sealed_as} of model {self.name!r}, and would become "
+                f"version {number}, as which no server would take it: seal the plain files in "
+                f"{self.name}/{number}"
+            )
         versions = {**self.versions, number: version}
         return replace(self, versions=versions, next_version=number + 1), number
 

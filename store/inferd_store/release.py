@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, TypeAlias
 
+from inferd_seal.trusted_files import KEYS_FILE, SIGNATURE_FILE
+
 from inferd_store.errors import Damaged
 
 FORMAT = 1
@@ -82,6 +84,8 @@ class Release:
     about: About
     time: str
     """When it was added: ISO 8601, UTC."""
+    sealed_as: int = 0
+    """The one version that it may become; 0: any."""
 
     @property
     def size(self) -> int:
@@ -92,6 +96,16 @@ class Release:
     def golden(self) -> bool:
         """True if it has golden inputs and outputs."""
         return any(file.path == GOLDEN_FILE for file in self.files)
+
+    @property
+    def sealed(self) -> bool:
+        """True if its files are encrypted."""
+        return any(file.path == KEYS_FILE for file in self.files)
+
+    @property
+    def signed(self) -> bool:
+        """True if somebody has signed it."""
+        return any(file.path == SIGNATURE_FILE for file in self.files)
 
     def described(self) -> Json:
         """Return it as JSON has it."""
@@ -147,6 +161,7 @@ def read_release(data: bytes, digest: str) -> Release:
             _contents(document["contents"]),
             _about(document["about"]),
             str(document["time"]),
+            int(document.get("sealed_as", 0)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise Damaged(f"the manifest {digest} is damaged: {error!r}") from error
@@ -192,6 +207,8 @@ def difference(before: Release, after: Release) -> dict[str, Json]:
     pairs = {
         "inputs": (_shown(before.contents.inputs), _shown(after.contents.inputs)),
         "outputs": (_shown(before.contents.outputs), _shown(after.contents.outputs)),
+        "sealed": (before.sealed, after.sealed),
+        "signed": (before.signed, after.signed),
         "size": (before.size, after.size),
         "opset": (before.contents.opset, after.contents.opset),
         **_each("metrics", before.about.metrics, after.about.metrics),

@@ -132,10 +132,10 @@ def retain(store: Store, names: Sequence[str], rule: Rule, now: float) -> list[F
         Refused: the rule says nothing.
     """
     rule.check()
-    leases, fates = store.leases(), []
+    leases, fates = store.leases.all(), []
     for name in names or store.names():
         record = store.record(name)
-        why = held(record, store.events(record), leases, now)
+        why = held(record, store.audit.events(record), leases, now)
         items = [
             Item(str(number), seconds(version.time), why.get(number, ""))
             for number, version in sorted(record.versions.items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import uuid4
 
+from inferd_store.audit import AuditLog
 from inferd_store.blobs import BLOBS, Blobs
 from inferd_store.errors import Conflict, InUse, NotAStore, NotThere, StoreError
-from inferd_store.lease import RECENT_S, Lease, holders, read_lease
+from inferd_store.lease import Leases, holders
 from inferd_store.objects import (
     ABSENT,
-    ANY,
     Entry,
     Objects,
     Progress,
     begin,
+    is_url,
     nothing,
     open_objects,
     parts_of,
@@ -39,14 +40,12 @@ from inferd_store.record import (
     Record,
     Version,
     check_name,
-    packed_event,
-    read_event,
     read_record,
 )
 from inferd_store.release import Release, StoredFile, digest_of, read_release
 
 MARKER = "inferd-store.json"
-MODELS, AUDIT, LEASES = "models/", "audit/", "leases/"
+MODELS = "models/"
 MOST_TRIES = 200
 """Of one change, while others change the same model."""
 Change: TypeAlias = Callable[[Record], tuple[Record, Event]]
@@ -78,6 +77,8 @@ class Store:
         """
         self.objects = objects
         self.blobs = Blobs(objects, clock)
+        self.audit = AuditLog(objects)
+        self.leases = Leases(objects)
         self._clock = clock
         self._sleep = sleep
 
@@ -147,15 +148,16 @@ class Store:
             by: who adds it.
             progress: told of bytes that were sent.
             unchanged: called before the release becomes visible; raises if a source changed.
+
+        Raises:
+            Refused: it was sealed as another version than it would become.
         """
-        check_name(name)
-        self._check_parents(name, release.about.parents)
-        manifest = release.packed()
-        about = release.about
+        self._check_told(name, release.about.parents)
+        manifest, about = release.packed(), release.about
         version = Version(digest_of(manifest), release.time, about.author, about.tags)
 
         def change(record: Record) -> tuple[Record, Event]:
-            following, number = record.added(version)
+            following, number = record.added(version, release.sealed_as)
             return following, self._event(by, "add", name, number)
 
         with self.blobs.drafted({version.manifest, *(file.digest for file, _ in sources)}) as renew:
@@ -167,7 +169,9 @@ class Store:
             unchanged()
             return self._change(name, change, new=True)
 
-    def _check_parents(self, name: str, parents: Sequence[int]) -> None:
+    def _check_told(self, name: str, parents: Sequence[int]) -> None:
+        """Refuse a name that no model can have, and parents that there never were."""
+        check_name(name)
         if parents:
             # Nobody can have made it from what there never was.
             last = self.record(name).next_version
@@ -198,7 +202,7 @@ class Store:
         def change(record: Record) -> tuple[Record, Event]:
             if record.sequence:
                 record.check_replaceable(given, force)
-            restored = record.restored(given, self._told(record), events)
+            restored = record.restored(given, self.audit.told(record), events)
             return restored, self._event(by, "restore", name, 0)
 
         event = self._change(name, change, new=True, many=True)
@@ -210,7 +214,7 @@ class Store:
         # The record has all of them as long as that was not done.
         with suppress(StoreError):
             record, etag = self._current(name, new=False)
-            self._keep(record.events)
+            self.audit.keep(record.events)
             self.objects.put(key_of(name), record.shortened()[0].packed(), etag)
 
     def move(
@@ -294,7 +298,7 @@ class Store:
 
         def change(record: Record) -> tuple[Record, Event]:
             without = record.removed(number)
-            if users := holders(self.leases(), name, number, self._clock()):
+            if users := holders(self.leases.all(), name, number, self._clock()):
                 raise InUse(f"version {number} of model {name!r} is served by {', '.join(users)}")
             return without, self._event(by, "remove", name, number)
 
@@ -306,8 +310,7 @@ class Store:
     def prune(self) -> int:
         """Delete contents that nothing refers to any more; return how many those were."""
         gone = self.blobs.sweep(self.used)
-        for lease in self._expired(self._clock() - RECENT_S):
-            self.objects.delete(lease)
+        self.leases.forget(self._clock())
         return gone
 
     def used(self) -> set[str]:
@@ -326,39 +329,8 @@ class Store:
             NotThere: no such model.
         """
         names = [name] if name else [name_of(entry.key) for entry in self.heads()]
-        found = [event for one in names for event in self.events(self.record(one))]
+        found = [event for one in names for event in self.audit.events(self.record(one))]
         return sorted(found, key=lambda event: (event.time, event.model, event.sequence))
-
-    def events(self, record: Record) -> list[Event]:
-        """Return all events of a model up to those of its record, by their numbers."""
-        found = self._told(record)
-        return [found[number] for number in sorted(found) if number <= record.sequence]
-
-    def _told(self, record: Record) -> dict[int, Event]:
-        found: dict[int, Event] = {}
-        for entry in self.objects.list(f"{AUDIT}{record.name}/"):
-            event = read_event(self.objects.get(entry.key).data)
-            found[event.sequence] = event
-        # Those whose own object was not written any more, because a process died just then.
-        return found | {event.sequence: event for event in record.events}
-
-    def lease(self, lease: Lease) -> None:
-        """Tell what a server uses."""
-        self.objects.put(f"{LEASES}{lease.server}.json", lease.packed(), ANY)
-
-    def leases(self) -> list[Lease]:
-        """Return what servers say that they use, or did within the last day."""
-        found = []
-        for entry in self.objects.list(LEASES):
-            try:
-                found.append(read_lease(self.objects.get(entry.key).data))
-            except NotThere:
-                # It ended meanwhile.
-                continue
-        return found
-
-    def _expired(self, old: float) -> Iterable[str]:
-        return [entry.key for entry in self.objects.list(LEASES) if entry.modified < old]
 
     def _event(
         self, by: By, what: str, name: str, version: int, label: str = "", before: int = 0
@@ -389,7 +361,7 @@ class Store:
                     self._sleep(random.uniform(0, min(0.5, 0.01 * 2 ** min(attempt, 6))))  # noqa: S311 nobody must not guess it
                     continue
             if not many:
-                self._keep_own(done)
+                self.audit.finish(done)
             return done
         raise Conflict(f"model {name!r} is changed by others all the time; nothing was done")
 
@@ -398,7 +370,7 @@ class Store:
         following, event = following.told_of(event)
         if not many:
             following, old = following.shortened()
-            self._keep(old)
+            self.audit.keep(old)
         return following, event
 
     def _current(self, name: str, new: bool) -> tuple[Record, str]:
@@ -410,23 +382,6 @@ class Store:
                 return Record(name), ABSENT
             raise NotThere(f"the store {self.address} has no model {name!r}") from None
         return read_record(found.data, name), found.etag
-
-    def _keep(self, events: Iterable[Event]) -> None:
-        """Write events into the audit log that the record lets go."""
-        for event in events:
-            try:
-                key = f"{AUDIT}{event.model}/{event.sequence:012}.json"
-                self.objects.put(key, packed_event(event), ABSENT)
-            except Conflict:
-                # There already.
-                continue
-
-    def _keep_own(self, event: Event) -> None:
-        try:
-            self._keep([event])
-        except StoreError:
-            # The change is made, and the record has the event until it is written.
-            return
 
 
 def name_of(key: str) -> str:
@@ -446,8 +401,6 @@ def timestamp(seconds: float) -> str:
 
 def is_store(address: str) -> bool:
     """True for a folder that is a store, or the URL of whatever is one or not."""
-    from inferd_store.objects import is_url
-
     return is_url(address) or (Path(address) / MARKER).is_file()
 
 
@@ -471,6 +424,3 @@ def open_store(address: str, create: bool = False) -> Store:
             ) from error
         begin(objects, MARKER, "store")
     return Store(objects)
-
-
-__all__ = ["By", "Store", "is_store", "open_store"]

@@ -56,6 +56,8 @@ def _release(store: Store, record: Record, number: int) -> Json:
         "version": number,
         "labels": at,
         "size": release.size,
+        "sealed": release.sealed,
+        "signed": release.signed,
         "digest": manifest,
         **asdict(release),
     }

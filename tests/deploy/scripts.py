@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from types import ModuleType
 
 from tests.deploy.helm import ROOT
@@ -14,5 +15,7 @@ def load_script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Where dataclasses look for what their annotations name.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module

@@ -8,7 +8,6 @@ from time import monotonic
 
 import grpc
 import pytest
-from inferd.oip.v2.inference_pb2 import ModelReadyRequest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_store.store import Store
 
@@ -42,13 +41,6 @@ def server(tmp_path: Path, store: Store) -> Iterator[Split]:
         yield server
         server.process.terminate()
         assert server.process.exit_code() == 0
-
-
-def await_ready(stub: GRPCInferenceServiceStub, model: str) -> None:
-    """Ask the front of this connection until it has heard of a model's workers."""
-    until = monotonic() + PATIENCE
-    while not stub.ModelReady(ModelReadyRequest(name=model), timeout=PATIENCE).ready:
-        assert monotonic() < until
 
 
 def await_version(stub: GRPCInferenceServiceStub, model: str, version: str) -> None:
@@ -86,8 +78,7 @@ def test_labels_move_on_the_workers_of_every_gpu(server: Split, store: Store) ->
     with server.channel() as channel:
         stub = GRPCInferenceServiceStub(channel)
         for name in PLACES:
-            await_ready(stub, name)
-            await_version(stub, name, "1")
+            assert asked(stub, name) == "1"
             store.move(name, "production", "2", BY)
             store.move(name, "candidate", "3", BY)
         for name in PLACES:

@@ -210,7 +210,8 @@ def test_values_of_the_chart_are_there(page: str) -> None:
     tops = set(chart_values())
     told = {re.split("[=]", word)[0] for word in quoted(PAGES[page])}
     paths = {word for word in told if re.fullmatch(r"[a-zA-Z]+(\.[a-zA-Z]+)+", word)}
-    ours = {path for path in paths if path.split(".")[0] in tops}
+    # alerts.yaml is a file.
+    ours = {path for path in paths if path.split(".")[0] in tops and not path.endswith(".yaml")}
     assert [path for path in sorted(ours) if not is_value(path)] == []
 
 

@@ -16,6 +16,7 @@ KINDS: dict[str, dict[str, str]] = {
         "services": "Service",
     },
     "apps/v1": {"deployments": "Deployment", "replicasets": "ReplicaSet"},
+    "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
 }
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
@@ -30,7 +31,7 @@ def documents() -> dict[str, Json]:
     found: dict[str, Json] = {
         "version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
         "api": {"kind": "APIVersions", "versions": ["v1"]},
-        "apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": [group("apps", "v1")]},
+        "apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups()},
         "openapi/v3": {"paths": {path_of(version): openapi_path(version) for version in KINDS}},
     }
     for version in KINDS:
@@ -39,10 +40,15 @@ def documents() -> dict[str, Json]:
     return found
 
 
-def group(name: str, version: str) -> Json:
-    """Return a group of one version."""
-    told = {"groupVersion": f"{name}/{version}", "version": version}
-    return {"name": name, "versions": [told], "preferredVersion": told}
+def groups() -> list[Json]:
+    """Return the groups, each of one version."""
+    found = []
+    for both in KINDS:
+        name, _, version = both.rpartition("/")
+        told = {"groupVersion": both, "version": version}
+        if name:
+            found.append({"name": name, "versions": [told], "preferredVersion": told})
+    return found
 
 
 def resources(version: str) -> Json:

@@ -24,17 +24,16 @@ from pathlib import Path
 from inferd_engines.engine import EngineOptions
 from inferd_engines.model_files import ModelFiles
 from inferd_engines.onnx import open_onnx
-from inferd_server.models.trust import reader_of
-from inferd_server.settings.security import SealSettings
+from inferd_seal.trusted_files import read_demands, reader_of
 import onnxruntime, inferd_seal.reader
 
 def peak():
     told = Path("/proc/self/status").read_text()
     return int(told.split("VmHWM:")[1].split()[0]) << 10
 
-model, trust = Path(sys.argv[1]), SealSettings.model_validate_json(sys.argv[2])
+model, demands = Path(sys.argv[1]), read_demands(*sys.argv[2:])
 before = peak()
-files = ModelFiles(model, reader=reader_of(trust, "m", 1, model))
+files = ModelFiles(model, reader=reader_of(demands, "m", 1, model))
 files.content()
 files.read("w.bin")
 read = peak() - before
@@ -59,8 +58,8 @@ def large(folder: Path) -> None:
     onnx.save(proto, folder / "model.onnx", save_as_external_data=True, location="w.bin")
 
 
-def measured(model: Path, trust: dict[str, object]) -> dict[str, int]:
-    command = [sys.executable, "-c", ONNX_AND_NOTHING_ELSE, str(model), json.dumps(trust)]
+def measured(model: Path, *demands: str) -> dict[str, int]:
+    command = [sys.executable, "-c", ONNX_AND_NOTHING_ELSE, str(model), *demands]
     # One pool of memory, so that what is freed does not hide in another.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
@@ -75,9 +74,8 @@ def test_a_model_of_500_mb_is_unsealed_with_little_more_memory_than_its_size(
     keys = make_keys(tmp_path)
     folder = tmp_path / "m/1"
     large(folder)
-    plain = measured(folder / "model.onnx", {})
+    plain = measured(folder / "model.onnx", "", "", "any")
     keys.seal(folder)
-    trust = {"model_keys": [keys.key], "model_signers": [str(keys.public)]}
-    sealed = measured(folder / "model.onnx", {**trust, "require_models": "sealed"})
+    sealed = measured(folder / "model.onnx", keys.key, str(keys.public), "sealed")
     assert SIZE < sealed["read"] < 1.2 * SIZE
     assert sealed["opened"] - plain["opened"] < 0.2 * SIZE

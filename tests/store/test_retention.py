@@ -89,7 +89,7 @@ def store(tmp_path: Path) -> Store:
     for number in range(5):
         add(store, tmp_path, b"%d" % number)
     store.move("m", "production", "1", BY)
-    store.lease(Lease("host", {"m": (2,)}, 0.0))
+    store.leases.tell(Lease("host", {"m": (2,)}, 0.0))
     return store
 
 
@@ -162,7 +162,7 @@ def test_a_draft_of_who_died_is_forgotten_after_a_day(store: Store) -> None:
 def test_a_lease_that_ended_counts_for_a_day(store: Store) -> None:
     written = store.objects.list("leases/")[0].modified
     Store(store.objects, clock=lambda: written + RECENT_S - 1).prune()
-    assert len(store.leases()) == 1
+    assert len(store.leases.all()) == 1
     Store(store.objects, clock=lambda: written + RECENT_S + 1).prune()
-    assert store.leases() == []
+    assert store.leases.all() == []
     assert KEPT_S < RECENT_S

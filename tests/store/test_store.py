@@ -143,7 +143,7 @@ def test_what_a_label_or_a_server_uses_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="label 'stable' is at version 1; move it first"):
         store.remove("m", "1", BY)
     store.unlabel("m", "stable", BY)
-    store.lease(Lease("host-1", {"m": (1,)}, 1010.0))
+    store.leases.tell(Lease("host-1", {"m": (1,)}, 1010.0))
     with pytest.raises(InUse, match="is served by host-1"):
         store.remove("m", "1", BY)
     now[0] = 1011.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from inferd_client.releases import Event, NewRelease
 
 if TYPE_CHECKING:
+    from inferd_seal.trusted_files import Demands
     from inferd_store.release import About
     from inferd_store.store import By, Store
 
@@ -25,6 +26,8 @@ class OwnReleases:
     by: By
     progress: Callable[[int], None]
     """Told of bytes that were moved."""
+    demands: Demands
+    """Of the files of models that are opened, and where their keys are."""
 
     @property
     def store(self) -> Store:
@@ -72,8 +75,9 @@ class OwnReleases:
         from inferd_store.checking import read_bounds
         from inferd_store.promoting import promote
 
-        wanted = read_bounds(bounds)
-        return asdict(promote(self.store, name, version, label, self.by, wanted, self.progress))
+        wanted, by, progress = read_bounds(bounds), self.by, self.progress
+        moved = promote(self.store, name, version, label, by, wanted, progress, self.demands)
+        return asdict(moved)
 
     def rollback(self, name: str, label: str) -> Event:
         """Move a label back to where it was before."""
@@ -110,7 +114,7 @@ class OwnReleases:
         from inferd_store.store import open_store
 
         about = about_of(release, self.by.who)
-        made, sources = checked(name, Draft(release.files), about)
+        made, sources = checked(name, Draft(release.files), about, self.demands)
         store = open_store(self.address, create=True)
         files = sources.files
         return asdict(store.add(name, made, files, self.by, self.progress, sources.check))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -20,7 +20,16 @@ from inferd_client.commands import connect
 from inferd_client.commands.own_releases import OwnReleases
 from inferd_client.releases import Event, NewRelease, Releases
 
+if TYPE_CHECKING:
+    from inferd_seal.trusted_files import Demands
+
 STORE = "INFERD_STORE"
+DEMANDS = {
+    "model_keys": "INFERD_MODEL_KEYS",
+    "model_signers": "INFERD_MODEL_SIGNERS",
+    "require_models": "INFERD_REQUIRE_MODELS",
+}
+"""What is demanded of models: flags, and the variables in their place."""
 PRODUCTION = "production"
 FAILED = 1
 """Exit code of an operation that could not be done."""
@@ -54,12 +63,20 @@ def configure(parsers: Parsers) -> None:
     add("--parent", action="append", default=[], metavar="VERSION", help="it was made from")
     add("--tag", action="append", default=[], metavar="TEXT")
     add("--notes", default="", metavar="TEXT")
+    configure_demands(add)
     show = operation(parsers, "show", run_show, "show the versions of a model, or one of them")
     show("name", metavar="NAME")
     show("version", nargs="?", metavar="VERSION", help="a number, latest or @LABEL")
     diff = operation(parsers, "diff", run_diff, "show in what two versions differ")
     for argument in ("name", "before", "after"):
         diff(argument, metavar=argument.upper())
+    log = operation(parsers, "log", run_log, "show who did what, when and why")
+    log("name", nargs="?", default="", metavar="NAME")
+    _configure_moves(parsers)
+
+
+def _configure_moves(parsers: Parsers) -> None:
+    """Add the operations that move labels, or remove versions."""
     remove = operation(parsers, "remove", run_remove, "remove a version that nothing uses")
     remove("name", metavar="NAME")
     remove("version", metavar="VERSION")
@@ -68,6 +85,7 @@ def configure(parsers: Parsers) -> None:
     promote("version", metavar="VERSION", help="a number, latest or @LABEL")
     promote("--to", default=PRODUCTION, metavar="LABEL", help="which label (default: production)")
     promote("--require", action="append", default=[], metavar="BOUND", help="accuracy>=0.95")
+    configure_demands(promote)
     rollback = operation(parsers, "rollback", run_rollback, "move a label back to where it was")
     rollback("name", metavar="NAME")
     rollback("--label", default=PRODUCTION, help="which label (default: production)")
@@ -76,8 +94,6 @@ def configure(parsers: Parsers) -> None:
     label("label", metavar="LABEL")
     label("version", nargs="?", metavar="VERSION", help="a number, latest or @LABEL")
     label("--remove", action="store_true", help="remove the label")
-    log = operation(parsers, "log", run_log, "show who did what, when and why")
-    log("name", nargs="?", default="", metavar="NAME")
 
 
 def configure_store(add: Callable[..., Any]) -> None:
@@ -89,6 +105,35 @@ def configure_store(add: Callable[..., Any]) -> None:
         help=f"a folder, s3://BUCKET/PATH, gs:// or az:// ({STORE} sets it)",
     )
     add("--json", action="store_true", help="print JSON")
+
+
+def configure_demands(add: Callable[..., Any]) -> None:
+    """Add the flags of operations that open a model, which may be sealed or signed."""
+    keys = "file:PATH, env:NAME or command:WORDS, with commas between"
+    add("--model-keys", default="", metavar="KEYS", help=f"of sealed models: {keys}")
+    signers = "PEM files of the public keys of those who may sign, with commas between"
+    add("--model-signers", default="", metavar="FILES", help=signers)
+    add("--require-models", default="", metavar="KIND", help="signed or sealed: others are refused")
+
+
+def demands_of(arguments: argparse.Namespace) -> Demands:
+    """Return what flags, and where they say nothing the environment, demand of models.
+
+    Raises:
+        Refused: no model could meet it.
+    """
+    from inferd_seal.errors import SealError
+    from inferd_seal.trusted_files import Demands, read_demands
+    from inferd_store.errors import Refused
+
+    if not hasattr(arguments, "model_keys"):
+        # It opens no model.
+        return Demands()
+    told = (getattr(arguments, name) or os.environ.get(DEMANDS[name], "") for name in DEMANDS)
+    try:
+        return read_demands(*told)
+    except SealError as error:
+        raise Refused(str(error)) from error
 
 
 def operation(
@@ -188,6 +233,7 @@ def _version_text(one: Mapping[str, Any]) -> str:
         ("version", str(one["version"])),
         ("labels", ", ".join(one["labels"])),
         ("added", one["time"]),
+        ("protection", _protection(one)),
         *((name, _plain(value)) for name, value in about.items()),
         *((f"input {each['name']}", _tensor(each)) for each in contents["inputs"]),
         *((f"output {each['name']}", _tensor(each)) for each in contents["outputs"]),
@@ -197,6 +243,11 @@ def _version_text(one: Mapping[str, Any]) -> str:
         ("digest", one["digest"]),
     ]
     return tables.render((one["name"], ""), rows)
+
+
+def _protection(one: Mapping[str, Any]) -> str:
+    # A server of before tells of neither.
+    return " and ".join(word for word in ("sealed", "signed") if one.get(word)) or "none"
 
 
 def _tensor(one: Mapping[str, Any]) -> str:
@@ -284,22 +335,24 @@ def opened(
     """Give the releases that the flags name: through a server, or in a store.
 
     Raises:
-        StoreError: there is no store.
+        StoreError: there is no store, or flags contradict each other.
     """
-    from inferd_store.errors import NotAStore
+    from inferd_store.errors import NotAStore, Refused
     from inferd_store.store import By
 
     who, why = getattr(arguments, "who", "") or _login(), getattr(arguments, "why", "")
     if arguments.store and arguments.url:
         raise NotAStore("--store or --url says where the releases are, not both")
     if arguments.url:
+        if any(getattr(arguments, name, "") for name in DEMANDS):
+            raise Refused("with --url the server opens models, with the keys of its own settings")
         with connect.client(arguments) as client:
             yield replace(client.releases, who=who, why=why, progress=progress)
         return
     address = arguments.store or os.environ.get(STORE, "")
     if not address:
         raise NotAStore("which store? --store FOLDER or URL says it, or INFERD_STORE, or --url")
-    yield OwnReleases(address, By(who, why), progress)
+    yield OwnReleases(address, By(who, why), progress, demands_of(arguments))
 
 
 def _login() -> str:

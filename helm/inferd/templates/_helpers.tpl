@@ -71,3 +71,15 @@ capabilities:
 {{- end -}}
 {{- end -}}
 {{- end }}
+
+{{/* Refuse what does not fit together, with a sentence, which Helm does not show of a schema. */}}
+{{- define "inferd.checkAutoscaling" -}}
+{{- with .Values.autoscaling -}}
+{{- if gt (int .minReplicas) (int .maxReplicas) -}}
+{{- fail (printf "autoscaling.minReplicas is %d, and autoscaling.maxReplicas only %d" (int .minReplicas) (int .maxReplicas)) -}}
+{{- end -}}
+{{- if and (eq .by "keda") (not .prometheusUrl) -}}
+{{- fail "autoscaling.by is keda, which has to know where Prometheus is: autoscaling.prometheusUrl" -}}
+{{- end -}}
+{{- end -}}
+{{- end }}

@@ -125,6 +125,15 @@ class Job(ABC):
     def _overdue(self, phases: Phases) -> None:  # noqa: B027
         """Note the run of a request that was answered before it ended; most have no use for it."""
 
+    def lost(self, at: float, reason: str, ran: bool) -> None:  # noqa: B027
+        """Note that the worker process died that had it; most have no use for it.
+
+        Args:
+            at: when, in monotonic seconds.
+            reason: what happened to the worker.
+            ran: whether it ran then.
+        """
+
     @property
     def delay_at(self) -> float:
         """Monotonic seconds, from when on it waits behind all others; infinite: never."""

@@ -41,6 +41,7 @@ from inferd_server.inference.request_plan import Plan
 from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.template import Parts, Template, TemplateCache, learn, split
+from inferd_server.inference.tracing import Tracing
 from inferd_server.inference.trailers import Trailers
 from inferd_server.inference.wire import identity_field, is_text, parse
 from inferd_server.models.entries import Models
@@ -66,6 +67,7 @@ class Infer:
         signer: TokenSigner,
         sampling: Sampling,
         trailers: Trailers | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._models = models
         self._signer = signer
@@ -74,7 +76,8 @@ class Infer:
         self._sampling = sampling
         self._metrics = telemetry.metrics
         self._clock = telemetry.clock
-        self._answering = Answering(telemetry, self._again, Formatting(), trailers or Trailers())
+        told = trailers or Trailers()
+        self._answering = Answering(telemetry, self._again, Formatting(), told, tracing)
         self._templates: TemplateCache[Plan] = TemplateCache()
         self._alarms = Timers(telemetry.clock)
         self._decoding = SideThread("decoding", "requests with much text wait to be read")

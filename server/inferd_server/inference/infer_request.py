@@ -23,11 +23,14 @@ from inferd_server.errors import (
 )
 from inferd_server.inference.formatting import Formatting
 from inferd_server.inference.request_plan import Plan
-from inferd_server.inference.trailers import Trailers, trace_of
+from inferd_server.inference.tracing import Tracing
+from inferd_server.inference.trailers import Trailers
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Phases
 from inferd_server.monitoring.series import AT_REPLY, IN_QUEUE
+from inferd_server.monitoring.tracing.context import trace_of
+from inferd_server.monitoring.tracing.spans import LostAttempt, RanRequest
 from inferd_server.sequences.store import ANEW
 from inferd_server.transport.call import Call, Metadata
 from inferd_server.transport.status import code_name
@@ -63,6 +66,8 @@ class Answering:
     """Writes answers that take long."""
     trailers: Trailers
     """What answers tell besides."""
+    tracing: Tracing | None = None
+    """Notes what becomes of requests that are traced; None: none is."""
 
 
 class InferRequest(Job):
@@ -125,10 +130,22 @@ class InferRequest(Job):
 
     def _tell_more(self, asked: Metadata, total: float, phases: Phases) -> Metadata:
         """Note the trace of a request, and return the trailing metadata of its answer."""
+        answering, plan = self._answering, self.plan
         if trace := trace_of(asked):
-            self.plan.series.traced(trace, total)
-        decode = self.arrived - self.started
-        return self._answering.trailers.of(asked, total, decode, phases)
+            plan.series.traced(trace, total)
+        noted = None if answering.tracing is None else answering.tracing.of(asked)
+        if noted is not None:
+            version = str(plan.handle.version)
+            noted.ran = RanRequest(version, plan.rows, self.arrived, phases)
+        return answering.trailers.of(asked, total, self.arrived - self.started, phases)
+
+    def lost(self, at: float, reason: str, ran: bool) -> None:
+        """Note in its trace that the worker died that had it."""
+        tracing = self._answering.tracing
+        noted = None if tracing is None else tracing.of(self.call.metadata)
+        if noted is not None:
+            since = noted.lost[-1].at if noted.lost else self.arrived
+            noted.lost.append(LostAttempt(since, at, reason, ran))
 
     def _send_later(self, outputs: Mapping[str, Array], phases: Phases) -> bool:
         """Leave an answer that takes long to another thread; False if it does not."""

@@ -1,8 +1,7 @@
-"""Trailing metadata of answers, and the trace of a call: what its metadata asks to be told."""
+"""Trailing metadata of answers: what the metadata of a call asks to be told."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from inferd_server.monitoring.phases import PHASES, Phases
@@ -10,14 +9,10 @@ from inferd_server.transport.call import Metadata
 
 AGENT = "user-agent"
 """What every caller sends: who sends nothing else asks for nothing here."""
-TRACE = "traceparent"
 TIMING = "server-timing"
 """Asked for with the value "true", and told under the same name."""
 LOAD = "endpoint-load-metrics-bin"
 """Source: gRFC A51."""
-# Version, trace, span and flags. Source: W3C Trace Context.
-TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-([0-9a-f]{2})")
-SAMPLED = 1
 
 
 class Trailers:
@@ -48,16 +43,6 @@ class Trailers:
         if self._load is not None:
             told.append((LOAD, self._load()))
         return told
-
-
-def trace_of(metadata: Metadata) -> str:
-    """Return the trace that a call belongs to, if it is kept somewhere; else ""."""
-    for key, value in metadata:
-        if key == TRACE and isinstance(value, str):
-            # Later versions may have more behind it.
-            found = TRACEPARENT.match(value)
-            return found[1] if found is not None and int(found[2], 16) & SAMPLED else ""
-    return ""
 
 
 def server_timing(total: float, decode: float, phases: Phases) -> str:

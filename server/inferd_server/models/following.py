@@ -177,7 +177,7 @@ class Follower:
         """Use nothing of the store any more."""
         with suppress(StoreError):
             if not self._no_leases:
-                self._store.lease(Lease(self._server, self._leased[0], self._wall()))
+                self._store.leases.tell(Lease(self._server, self._leased[0], self._wall()))
         self._mirror.close()
 
     def _begin(self, server: Served) -> bool:
@@ -329,7 +329,7 @@ class Follower:
             return
         self._leased = used, now
         try:
-            self._store.lease(Lease(self._server, used, self._wall() + LEASE_S))
+            self._store.leases.tell(Lease(self._server, used, self._wall() + LEASE_S))
         except StoreError as error:
             # A read-only mount, most likely; nobody removes anything through it either.
             self._no_leases = True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from inferd_engines.engine import EngineError, EngineOptions, Opener
 from inferd_engines.model_files import ModelFiles
+from inferd_seal.trusted_files import reader_of
 
 from inferd_server.batching.fair_share import FairShare
 from inferd_server.batching.fatal import End, go_on
@@ -28,7 +29,7 @@ from inferd_server.models.loading import Loading, Lost, Surroundings
 from inferd_server.models.reference_data import DriftKeeper
 from inferd_server.models.row_trials import RowTrials
 from inferd_server.models.triton_config import DeclaredTensor
-from inferd_server.models.trust import reader_of
+from inferd_server.models.trust import demands_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.busy import BusyLine
 from inferd_server.monitoring.drift.references import References
@@ -85,7 +86,7 @@ class Loader:
             drift: keeps what requests are compared with.
         """
         self._replicated = replicated
-        self._trust = trust or SealSettings()
+        self._demands = demands_of(trust or SealSettings())
         self._memory = memory or MemoryGauge()
         self._batch_limits: dict[tuple[str, int], int] = {}
         self._opener = opener
@@ -140,7 +141,7 @@ class Loader:
         if self._replicated and config.sequence is not None:
             raise EngineError(NO_SEQUENCES)
         # Read once for all instances, which are of one model then.
-        reader = reader_of(self._trust, name, version, path)
+        reader = reader_of(self._demands, name, version, path)
         files = ModelFiles(path, self._roots(path), self._memory.headroom, reader)
         most_rows = self._batch_limits.get((name, version))
         loading = Loading(

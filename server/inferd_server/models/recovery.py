@@ -6,9 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 
+from inferd_seal.errors import KeyUnavailable
+
 from inferd_server.errors import InferdError, NotFound, ShuttingDown
 from inferd_server.models.layout import FILES_ABSENT
-from inferd_server.models.trust import KEY_UNAVAILABLE
 from inferd_server.models.version import Handle
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ LIMIT = 8
 """Losses in a row after which a model stays as it is."""
 FORGIVEN_S = 300.0
 """Seconds without a loss after which those before are forgotten."""
-PASSING = frozenset({FILES_ABSENT, KEY_UNAVAILABLE})
+PASSING = frozenset({FILES_ABSENT, KeyUnavailable.reason})
 """Reasons that may pass by themselves, so that a load is tried again."""
 MOST_DOUBLED = 16
 """Times, so that the delay stays a number."""

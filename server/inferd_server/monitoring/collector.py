@@ -34,6 +34,7 @@ from inferd_server.monitoring.series import (
     add_counts,
 )
 from inferd_server.monitoring.snapshot import (
+    COUNTERS,
     DEVICE_COUNTERS,
     DEVICE_GAUGES,
     DRIFT_COUNTERS,
@@ -174,9 +175,11 @@ class SnapshotCollector(Collector):
         busy.add_sample(busy.name, {}, ratio(now.busy))
         yield busy
         for name, value in now.gauges.items():
-            gauge = Metric(name, {**GAUGES, **EARLIEST}[name], "gauge")
-            gauge.add_sample(name, {}, value)
-            yield gauge
+            kind = "counter" if name in COUNTERS else "gauge"
+            text = {**GAUGES, **EARLIEST, **COUNTERS}[name]
+            metric = Metric(name.removesuffix("_total"), text, kind)
+            metric.add_sample(name, {}, value)
+            yield metric
         yield from named(MODEL_GAUGES, MODEL_COUNTERS, now.models, labels_of)
         yield from named(
             DEVICE_GAUGES, DEVICE_COUNTERS, now.devices, lambda device: {"device": device}

@@ -1,4 +1,4 @@
-"""/metrics over HTTP: one thread, however many connect and whatever they send."""
+"""/metrics and the page over HTTP: one thread, however many connect and whatever they send."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.exposition import openmetrics_text, plain_text
 from inferd_server.monitoring.http import HttpRequest, Response, parse, text_response
+from inferd_server.monitoring.page.page import StatusPage
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,10 @@ HEAD_BYTES = 16 * 1024
 BACKLOG = 64
 PATH = "/metrics"
 OPENMETRICS = "application/openmetrics-text"
-OTHER_PATH = f"Only {PATH} is here. Health is told over gRPC: grpc.health.v1 on grpc_port."
+OTHER_PATH = (
+    f"Only {PATH} is here, and the page at / if metrics_page has one. Health is told over gRPC: "
+    "grpc.health.v1 on grpc_port."
+)
 OTHER_METHOD = (
     f"This port only has GET {PATH}. There is no REST API: inference is gRPC, on grpc_port "
     "(`inferd infer --json` sends requests from a shell)."
@@ -52,15 +56,18 @@ class Exported(Protocol):
 class MetricsServer:
     """Serves /metrics over HTTP, on a thread of its own."""
 
-    def __init__(self, metrics: Exported, max_connections: int = 32) -> None:
+    def __init__(
+        self, metrics: Exported, max_connections: int = 32, page: StatusPage | None = None
+    ) -> None:
         """Prepare.
 
         Args:
             metrics: to be served.
+            page: for people, at /; None: there is none.
             max_connections: open at a time. Beyond, those that have waited longest for the rest of
                 their request are closed.
         """
-        self._pages = Pages(metrics.collector)
+        self._pages = Pages(metrics.collector, page)
         self._max_connections = max_connections
         self._running: tuple[asyncio.AbstractEventLoop, asyncio.Event, threading.Thread] | None = (
             None
@@ -101,22 +108,30 @@ class MetricsServer:
 class Pages:
     """What is answered to a request."""
 
-    def __init__(self, collector: SnapshotCollector) -> None:
+    def __init__(self, collector: SnapshotCollector, page: StatusPage | None) -> None:
         self._collector = collector
+        self._page = page
 
     def answer(self, request: HttpRequest) -> Response:
-        """Return the metrics, or a sentence that says where to look."""
+        """Return the metrics, the page, or a sentence that says where to look."""
         if request.method not in {"GET", "HEAD"}:
             return text_response(405, OTHER_METHOD, {"Allow": "GET, HEAD"})
-        if request.target.partition("?")[0] != PATH:
+        path = request.target.partition("?")[0]
+        found = self._metrics(request) if path == PATH else self._of_page(path)
+        if found is None:
             return text_response(404, OTHER_PATH)
+        if "gzip" not in request.headers.get("accept-encoding", ""):
+            return found
+        headers = {**found.headers, "Content-Encoding": "gzip"}
+        return Response(found.status, gzip.compress(found.body), headers)
+
+    def _metrics(self, request: HttpRequest) -> Response:
         _, content_type = choose_encoder(request.headers.get("accept", ""))
         encode = openmetrics_text if content_type.startswith(OPENMETRICS) else plain_text
-        body = encode(self._collector.families())
-        headers = {"Content-Type": content_type}
-        if "gzip" in request.headers.get("accept-encoding", ""):
-            return Response(200, gzip.compress(body), {**headers, "Content-Encoding": "gzip"})
-        return Response(200, body, headers)
+        return Response(200, encode(self._collector.families()), {"Content-Type": content_type})
+
+    def _of_page(self, path: str) -> Response | None:
+        return None if self._page is None else self._page.answer(path)
 
 
 class Connections:

@@ -14,11 +14,11 @@ from pythonjsonlogger.json import JsonFormatter
 
 from inferd_server.errors import InvalidInput
 from inferd_server.monitoring.log_sink import LineHandler, handler_of
+from inferd_server.monitoring.recent import PLAIN, LogLine, RecentLines
 from inferd_server.settings.model import LogSettings
 
 ROOTS = ("inferd_server", "inferd_engines")
 LEVELS = ("debug", "info", "warning", "error")
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 class TextFormatter(logging.Formatter):
@@ -27,7 +27,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Append what was logged in `extra`."""
         line = super().format(record)
-        pairs = [f"{k}={_word(v)}" for k, v in vars(record).items() if k not in _PLAIN and v != ""]
+        pairs = [f"{k}={_word(v)}" for k, v in vars(record).items() if k not in PLAIN and v != ""]
         head, *trace = line.split("\n", 1)
         return "\n".join([" ".join([head, *pairs]), *trace])
 
@@ -67,14 +67,17 @@ class LogControl:
         self._lock = threading.Lock()
         self._loggers = [logging.getLogger(name) for name in ROOTS]
         self._handler = handler_of(stream)
+        self._recent = RecentLines()
         if part:
             self._handler.addFilter(partial(mark, part))
+            self._recent.addFilter(partial(mark, part))
 
     def start(self) -> None:
         """Begin to write."""
         self._handler.setFormatter(formatter(self._settings, self._stream))
         for logger in self._loggers:
             logger.addHandler(self._handler)
+            logger.addHandler(self._recent)
             logger.propagate = False
             logger.setLevel(self._settings.log_level.upper())
 
@@ -82,9 +85,14 @@ class LogControl:
         """Write no more."""
         for logger in self._loggers:
             logger.removeHandler(self._handler)
+            logger.removeHandler(self._recent)
             logger.propagate = True
             logger.setLevel(logging.NOTSET)
         self._handler.close()
+
+    def recent(self) -> tuple[LogLine, ...]:
+        """Return the last warnings and errors, the oldest first."""
+        return self._recent.read()
 
     def progress(self, text: str) -> None:
         """Show a line below all others while something lasts, on a terminal; "" ends that."""

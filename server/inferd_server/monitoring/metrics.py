@@ -15,6 +15,7 @@ from inferd_server.monitoring.busy import Share
 from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
+from inferd_server.monitoring.recent import LogLine
 from inferd_server.monitoring.series import Count, Series
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 
@@ -25,9 +26,19 @@ UNKNOWN = ("", "")
 class Metrics:
     """Counts everything that happens. Every method may be called from any thread."""
 
-    def __init__(self, wall: Callable[[], float] = time.time) -> None:
-        """Begin at zero; `wall` is seconds since the epoch."""
+    def __init__(
+        self,
+        wall: Callable[[], float] = time.time,
+        lines: Callable[[], tuple[LogLine, ...]] = tuple,
+    ) -> None:
+        """Begin at zero.
+
+        Args:
+            wall: seconds since the epoch.
+            lines: returns the last lines of the log.
+        """
         self._wall = wall
+        self._lines = lines
         self._series: dict[tuple[str, int], Series] = {}
         self._refused: dict[tuple[str, str, str], Count] = {}
         # Model, version, engine, and where the plan stands.
@@ -58,7 +69,7 @@ class Metrics:
             self._info = {"version": version, "transport": transport}
 
     def watch(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        """Take these into every snapshot, by their names in GAUGES."""
+        """Take these into every snapshot, by their names in GAUGES and COUNTERS."""
         self._gauges = gauges
 
     def watch_models(self, values: Callable[[], Mapping[tuple[str, str, int], float]]) -> None:
@@ -177,4 +188,5 @@ class Metrics:
                 models={key: value for read in self._models for key, value in read().items()},
                 devices=self._devices(),
                 busy=self._shares(),
+                lines=self._lines(),
             )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from operator import add
 from typing import TypeVar
 
 from inferd_server.monitoring.accuracy import AccuracySnapshot, add_accuracy
 from inferd_server.monitoring.busy import Share, add_shares
 from inferd_server.monitoring.drift.windows import DriftCounts, add_drift
+from inferd_server.monitoring.recent import LogLine, latest_lines
 from inferd_server.monitoring.series import Count, SeriesSnapshot, add_counts, add_series
 
 K = TypeVar("K")
@@ -35,6 +37,11 @@ GAUGES: Mapping[str, str] = {
     "inferd_processes": "Processes of the server that live, this one among them",
 }
 """Names and texts of gauges that add up over processes."""
+COUNTERS: Mapping[str, str] = {
+    "inferd_traces_sent_total": "Requests whose spans the receiver of traces took",
+    "inferd_traces_dropped_total": "Traced requests whose spans are lost",
+}
+"""Likewise, of counters."""
 MODEL_GAUGES: Mapping[str, str] = {
     "inferd_waiting_requests": "Requests that wait for a run",
     "inferd_waiting_rows": "Rows of them, but for those of streams that are not sent on yet",
@@ -84,7 +91,7 @@ EARLIEST: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class MetricsSnapshot:
-    """What /metrics says; can be sent to another process."""
+    """What /metrics and the page say; can be sent to another process."""
 
     series: Mapping[tuple[str, int], SeriesSnapshot] = field(default_factory=dict)
     """By model and version."""
@@ -97,7 +104,7 @@ class MetricsSnapshot:
     info: Mapping[str, str] = field(default_factory=dict)
     """Version and transport."""
     gauges: Mapping[str, float] = field(default_factory=dict)
-    """Values of GAUGES that this process has, by name."""
+    """Values of GAUGES and COUNTERS that this process has, by name."""
     plans: frozenset[tuple[str, str, str]] = frozenset()
     """Model, version and state of every plan."""
     restarts: Mapping[str, int] = field(default_factory=dict)
@@ -120,6 +127,8 @@ class MetricsSnapshot:
     """Values of DRIFT_GAUGES and DRIFT_COUNTERS, by name, model, version and feature ("": none)."""
     busy: Mapping[str, Share] = field(default_factory=dict)
     """How busy the engines are, by line, see `BusyWindow`."""
+    lines: tuple[LogLine, ...] = ()
+    """The last warnings and errors of the log, the oldest first."""
 
 
 def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
@@ -157,6 +166,7 @@ def merge(snapshots: Iterable[MetricsSnapshot]) -> MetricsSnapshot:
         drift=drift,
         drifted=added((s.drifted for s in snapshots), add),
         busy=added((s.busy for s in snapshots), add_shares),
+        lines=latest_lines(chain.from_iterable(s.lines for s in snapshots)),
     )
 
 
@@ -183,6 +193,7 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
     return MetricsSnapshot(
         series,
         snapshot.refused,
+        gauges={key: v for key, v in snapshot.gauges.items() if key in COUNTERS},
         trials=snapshot.trials,
         refused_calls=snapshot.refused_calls,
         models={key: v for key, v in snapshot.models.items() if key[0] in MODEL_COUNTERS},
@@ -191,4 +202,5 @@ def without_gauges(snapshot: MetricsSnapshot) -> MetricsSnapshot:
         accuracy=snapshot.accuracy,
         refused_feedback=snapshot.refused_feedback,
         drift=snapshot.drift,
+        lines=snapshot.lines,
     )

@@ -162,10 +162,11 @@ class Children:
         with self._lock:
             return [self.workers[index] for index in sorted(self.workers)]
 
-    def catch_up(self) -> None:
-        """Wait until every process that takes calls knows what it was told."""
-        endpoints = self.live_endpoints()
-        answers([child.channel.ask(messages.Caught()) for child in endpoints], ANSWER_S)
+    def catch_up(self) -> bool:
+        """Wait until every process that takes calls knows what it was told; False: one is slow."""
+        asked = [child.channel.ask(messages.Caught()) for child in self.live_endpoints()]
+        answers(asked, ANSWER_S)
+        return all(future.done() for future in asked)
 
     def stop(self) -> None:
         """Start nothing any more."""

@@ -147,8 +147,10 @@ class ServerCondition:
             threading.Thread(target=self._announce, name="announce", daemon=True).start()
 
     def _announce(self) -> None:
-        """Log that the server is ready, once every front says so."""
-        self._known.children.catch_up()
+        """Log that the server is ready, once every front says so, however slow one is."""
+        known = False
+        while self.now.ready and not self._draining and not known:
+            known = self._known.children.catch_up()
         with self._lock:
             if self.now.ready and not self._draining:
                 log.info("ready")

@@ -4,34 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from inferd_server.cache.making import make_cache
-from inferd_server.errors import InferdError
 from inferd_server.feedback.keys import TokenKeys
 from inferd_server.feedback.making import make_intake
 from inferd_server.feedback.tokens import TokenSigner
 from inferd_server.inference.cacheable import owners
 from inferd_server.inference.handler import Infer
 from inferd_server.inference.infer_request import Telemetry
-from inferd_server.inference.sampling import Sampling
+from inferd_server.inference.observers import Observers
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.trailers import Trailers
 from inferd_server.memory import IdleHeap
 from inferd_server.models.entries import Models
 from inferd_server.models.health_check import HealthChecks, TrialVerdict
-from inferd_server.models.reference_data import watched
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.drift.judge import DriftReport
 from inferd_server.monitoring.drift.references import References
-from inferd_server.monitoring.drift.watch import DriftWatch, Watched
 from inferd_server.monitoring.metrics import Metrics
-from inferd_server.monitoring.recorder import make_recorder
-from inferd_server.monitoring.samples import Consumer, Tap
 from inferd_server.processes.messages import Condition
 from inferd_server.rpc.control import (
     Diagnostics,
@@ -59,8 +53,6 @@ from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
 Clock = Callable[[], float]
-FLUSH_S = 5.0
-"""For samples to be looked at, and for the recording to be written, once no more come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,31 +133,24 @@ class Endpoint:
         )
         self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
         trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
-        self.drift = drift_watch(settings, models, references, clock)
-        metrics.watch_drift(self.drift.counts)
-        samples = settings.monitoring
-        self._recorder = make_recorder(samples, clock)
-        consumers: list[Consumer] = [self.drift] if settings.drift.drift_cpu_share else []
-        if self._recorder is not None:
-            consumers.append(self._recorder)
-        self._tap = Tap(consumers, samples.sample_max_bytes, clock) if consumers else None
-        sampling = Sampling(
-            self._tap,
-            samples.sample_share,
+        self.observers = Observers(settings, models, metrics, self.regions, clock, references)
+        self.infer = Infer(
+            models,
             self.regions,
-            clock,
-            time.time,
-            random.random,
-            lambda handle: self._recorder is not None or bool(handle.drift),
+            telemetry,
+            self._cache,
+            signer,
+            self.observers.sampling,
+            trailers,
+            self.observers.tracing,
         )
-        self.infer = Infer(models, self.regions, telemetry, self._cache, signer, sampling, trailers)
-        if self._tap is not None:
-            metrics.watch_models(self.drift.counters)
-            metrics.watch_models(self._tap.counters)
-        if self._recorder is not None:
-            metrics.watch_models(self._recorder.counters)
         metrics.watch(
-            lambda: {**gauges(), **self._cache.gauges(), **transport.bounds.gauges()},
+            lambda: {
+                **gauges(),
+                **self._cache.gauges(),
+                **transport.bounds.gauges(),
+                **self.observers.counters(),
+            },
         )
 
     def start(self, address: str, probe_address: str, changes: Changes) -> int:
@@ -219,7 +204,7 @@ class Endpoint:
             entries = self._models.entries()
             self._cache.retain(owners(entries))
             loaded = [e for e in entries if e.handle is not None or e.returning]
-            self.drift.retain({(entry.name, entry.version) for entry in loaded})
+            self.observers.drift.retain({(entry.name, entry.version) for entry in loaded})
             self._health.update(statuses(entries, now.ready, now.draining, now.live, sick_of(now)))
             self._told(now)
 
@@ -238,16 +223,13 @@ class Endpoint:
         self._cache.close()
         if self._labels.stop(patience):
             self._feedback.close()
-        if self._tap is not None:
-            self._tap.flush(FLUSH_S)
-        if self._recorder is not None:
-            self._recorder.close(FLUSH_S)
+        self.observers.close()
         ended = self._loads.stop(patience) and self._unloads.stop(patience)
         self._probe.stop()
         return ended
 
     def _services(self, changes: Changes) -> Services:
-        settings, condition = self._settings, self._condition
+        settings, condition, tracing = self._settings, self._condition, self.observers.tracing
         state = ServerState(
             version=VERSION,
             transport=self._transport.name,
@@ -260,7 +242,7 @@ class Endpoint:
         control, says_who = settings.repository.model_control, settings.security.says_who
         allowed = control_allowed(control, settings.listen.host, says_who)
         return Services(
-            infer=self.infer,
+            infer=self.infer if tracing is None else tracing.around(self.infer),
             inspection=Inspection(self._models, state, changes.counters),
             models=ModelControl(changes.loads, allowed),
             memory=SharedMemory(changes.regions),
@@ -270,36 +252,12 @@ class Endpoint:
                 settings.store.model_store,
                 settings.store_folder(os.environ),
                 settings.store.store_backups,
+                settings.seal,
             ),
             health=self._health,
             feedback=Feedback(self._feedback),
             load=self._load_reports,
         )
-
-
-def drift_watch(
-    settings: Settings, models: Models, references: References | None, clock: Clock
-) -> DriftWatch:
-    """Return what compares the requests of this process with references.
-
-    Args:
-        settings: of the server.
-        models: that are asked for.
-        references: that this process makes; None: another one does, in the folder of settings.
-        clock: monotonic seconds.
-    """
-    drift = settings.drift
-    if references is None:
-        references = References(settings.reference_folder(os.environ))
-
-    def how(name: str, version: str) -> Watched | None:
-        try:
-            handle = models.choose(name, version).handle
-        except InferdError:
-            return None
-        return None if handle is None else watched(handle, drift.drift_learn_rows)
-
-    return DriftWatch(how, references, drift.drift_cpu_share, clock)
 
 
 def load_of(metrics: Metrics, models: Models, busy: float) -> ServerLoad:

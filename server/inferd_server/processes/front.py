@@ -63,7 +63,7 @@ class FrontProcess(EndpointProcess):
             after,
             lambda mark, until: channel.tell(messages.Quarantined(((mark, until),))),
         )
-        self._metrics = Metrics()
+        self._metrics = Metrics(lines=logs.recent)
         self._remote_models = RemoteModels(self._retrying, self._changed, self._metrics)
         self._endpoint = self._endpoint_with(probe, certificates)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from inferd_engines.engine import EngineError
 
 from inferd_server.batching.fatal import end_process
 from inferd_server.errors import InferdError
-from inferd_server.models.entries import ModelEntry, gauges
+from inferd_server.models.entries import ModelEntry, State, gauges
 from inferd_server.models.layout import name_of
 from inferd_server.models.loader import Loader
 from inferd_server.models.overrides import Override
@@ -21,6 +21,7 @@ from inferd_server.models.recovery import Recovery, retry_delay
 from inferd_server.models.repository import Repository
 from inferd_server.monitoring.busy import BusyWindow, Share
 from inferd_server.monitoring.metrics import Metrics
+from inferd_server.monitoring.page.numbers import ShownModel
 from inferd_server.processes import messages
 from inferd_server.processes.channel import Channel
 from inferd_server.processes.messages import Measured
@@ -192,6 +193,33 @@ class AgreementOfAll:
     def taking(self) -> None:
         """Wait until every one takes requests for the model."""
         self.channel.ask(messages.Taking(self.name)).result()
+
+
+def shown(
+    records: Iterable[messages.ModelRecord], sick: Iterable[tuple[str, int, str]]
+) -> list[ShownModel]:
+    """Return the models as the page shows them.
+
+    Args:
+        records: of all of them.
+        sick: name, version and why, of those that are loaded and do not answer.
+    """
+    reasons = {(name, version): why for name, version, why in sick}
+    found = []
+    for one in records:
+        about, why = one.description, reasons.get((one.name, one.version))
+        state = one.state if why is None else State.UNAVAILABLE.value
+        model = ShownModel(one.name, one.version, state, why or one.reason)
+        if about is not None:
+            model = replace(
+                model,
+                engine=about.engine,
+                engine_reason=about.engine_reason,
+                plan_state=about.plan_state,
+                batch_reason=about.batch_reason,
+            )
+        found.append(model)
+    return found
 
 
 def record(entry: ModelEntry) -> messages.ModelRecord:

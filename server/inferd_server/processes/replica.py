@@ -53,7 +53,7 @@ class ReplicaProcess(EndpointProcess):
             certificates: returns what /metrics tells of them.
         """
         super().__init__(place, channel, transport, logs)
-        metrics, clock = Metrics(), time.monotonic
+        metrics, clock = Metrics(lines=logs.recent), time.monotonic
         loader = loader_of(
             place.settings, opener, metrics, clock, inline, replicated=True, end=end_process
         )

@@ -199,6 +199,7 @@ class RetryingLink:
                 if what is Fate.RETRY:
                     self._held[id(one.job)] = HeldRequest(one, now + self._wait_s)
         for one, what in zip(lost, fates, strict=True):
+            one.job.lost(now, reason, one.ran)
             if what is not Fate.RETRY:
                 end(one, self._error(one, what, reason))
         suspects = sum(one.history.suspect for one in lost)

@@ -22,6 +22,8 @@ from inferd_server.monitoring.drift.references import References
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.metrics import Metrics, MetricsServer
+from inferd_server.monitoring.page.numbers import ShownModel
+from inferd_server.monitoring.page.page import PageSources, make_page
 from inferd_server.monitoring.snapshot import MetricsSnapshot
 from inferd_server.processes import messages
 from inferd_server.processes.channel import answers
@@ -30,6 +32,7 @@ from inferd_server.processes.condition import ServerCondition, Sources
 from inferd_server.processes.holders import Holders
 from inferd_server.processes.link.inputs import layout_of
 from inferd_server.processes.links import Links
+from inferd_server.processes.model_host import shown
 from inferd_server.processes.placement import Placements
 from inferd_server.processes.policy import FAILURES_ON_GPU, LIMIT, ServerPlan, wants_gpu
 from inferd_server.processes.ports import Ports
@@ -104,7 +107,7 @@ class Supervisor:
         self._logs = logs
         self._told_failure = failed
         self._ports = Ports(settings)
-        self._metrics = Metrics()
+        self._metrics = Metrics(lines=logs.recent)
         self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
         self._lock = threading.RLock()
         self._regions = Registry()
@@ -129,7 +132,11 @@ class Supervisor:
         self._children = Children(self._links, self._lock, self._events(), replicas=plan.replicas)
         self._totals = Totals(self._children.everyone, self._own_metrics)
         self._alerts = make_watch(settings.alerts, self._totals.collector.collect, time.monotonic)
-        self._metrics_server = MetricsServer(self._totals, settings.listen.metrics_max_connections)
+        self._metrics_server = MetricsServer(
+            self._totals,
+            settings.listen.metrics_max_connections,
+            make_page(settings, PageSources(self._totals.metrics, self._shown, self._alerts.told)),
+        )
         references = References(settings.reference_folder(os.environ))
         self._judge = judge_of(settings.drift, references, self._drift)
         placements = Placements(settings.repository.model_repository, plan.devices)
@@ -375,6 +382,9 @@ class Supervisor:
             devices={**now.devices, **devices},
             drifted=drifted,
         )
+
+    def _shown(self) -> list[ShownModel]:
+        return shown(self._holders.models.records, self._condition.now.sick)
 
     def _drift(self) -> Mapping[Key, DriftCounts]:
         """Return what all processes counted of drift; nobody is asked where no model is watched."""

@@ -41,7 +41,7 @@ class WorkerProcess:
         self._links = links
         self._idle_heap = IdleHeap(self._traffic, self._give_back)
         self._inbox = Inbox(links, place.wake_workers[0], time.monotonic)
-        metrics = Metrics()
+        metrics = Metrics(lines=logs.recent)
         self._loader = loader_of(
             place.settings,
             opener,

@@ -34,6 +34,7 @@ from inferd_server.errors import (
     Unavailable,
     Unimplemented,
 )
+from inferd_server.settings.security import SealSettings
 
 ANONYMOUS = "anonymous"
 """Who did something, where nobody says so."""
@@ -69,7 +70,12 @@ class Releases:
     """Reads and changes the store. Every method blocks, and may be called from any thread."""
 
     def __init__(
-        self, address: str, cache: Path, places: Collection[str] = (), run: Run = run_command
+        self,
+        address: str,
+        cache: Path,
+        places: Collection[str] = (),
+        trust: SealSettings | None = None,
+        run: Run = run_command,
     ) -> None:
         """Keep where the store is; nothing is asked yet.
 
@@ -77,10 +83,12 @@ class Releases:
             address: of the store; "" where this server follows none.
             cache: folder that what is uploaded is kept in until it is added.
             places: where callers may have backups made.
+            trust: what is demanded of models, and where their keys are.
             run: runs `inferd models` with arguments, for some seconds.
         """
         self._address = address
         self._places = places
+        self._trust = trust or SealSettings()
         self._staging = cache / STAGING
         self._run = run
 
@@ -262,8 +270,17 @@ class Releases:
         *names: str,
     ) -> messages.ReleaseEvent:  # fmt: skip
         """Run an operation that opens a model, and return its event."""
-        told = self._operate(operation, [*flags, *self._whose(changed, who)], names)
+        own = [*flags, *self._whose(changed, who), *self._demands()]
+        told = self._operate(operation, own, names)
         return messages.ReleaseEvent(**json.loads(told))
+
+    def _demands(self) -> Sequence[str]:
+        trust = self._trust
+        return [
+            f"--model-keys={','.join(trust.model_keys)}",
+            f"--model-signers={','.join(map(str, trust.model_signers))}",
+            f"--require-models={trust.require_models}",
+        ]
 
     def _whose(self, changed: messages.ChangedBy, who: str) -> Sequence[str]:
         own = by(changed, who)

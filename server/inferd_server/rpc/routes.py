@@ -11,7 +11,6 @@ from inferd.oip.v2 import inference_pb2 as oip
 from inferd.orca.v3 import service_pb2
 from inferd.v1 import feedback_pb2, releases_pb2, server_pb2
 
-from inferd_server.inference.handler import Infer
 from inferd_server.models.entries import ModelEntry
 from inferd_server.models.readiness import model_statuses
 from inferd_server.rpc.audit import audited
@@ -53,7 +52,7 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 class Services:
     """The parts that answer."""
 
-    infer: Infer
+    infer: UnaryHandler
     inspection: Inspection
     models: ModelControl
     memory: SharedMemory

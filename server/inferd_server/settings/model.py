@@ -23,6 +23,7 @@ from inferd_server.settings.reading import HIDDEN
 from inferd_server.settings.section import Bytes, Count, Delay, Port, Seconds, Section
 from inferd_server.settings.security import SealSettings, SecuritySettings
 from inferd_server.settings.store import StoreSettings
+from inferd_server.settings.tracing import TracingSettings
 
 ALL = "all"
 GPU = re.compile(r"\d{1,4}|(GPU|MIG)-[0-9a-fA-F/-]+")
@@ -49,6 +50,12 @@ class ListenSettings(Section):
     metrics_host: str = Field("", description="address of the metrics port; empty: that of host")
     metrics_max_connections: Annotated[int, Field(ge=1, le=4096)] = Field(
         32, description="connections of the metrics port at a time"
+    )
+    metrics_page: Literal["auto", "all", "numbers", "off"] = Field(
+        "auto",
+        description="page for people at / of the metrics port; numbers: only what /metrics tells; "
+        "all: reasons, alerts and log lines, too; auto: all on a loopback host without identities, "
+        "else numbers",
     )
     transport: Literal["auto", "aio", "completion_queue"] = Field(
         "auto", description="auto: the completion queue where a self-test proves it, else aio"
@@ -415,6 +422,7 @@ class Settings(Section):
     survival: SurvivalSettings = SurvivalSettings()
     lifecycle: LifecycleSettings = LifecycleSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    tracing: TracingSettings = TracingSettings()
     log: LogSettings = LogSettings()
 
     def verdict_folder(self, environment: Mapping[str, str]) -> Path | None:

@@ -20,9 +20,8 @@ from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.shim import Library
 from inferd_engines.tensorrt.store import PlanStore
 from inferd_seal.folder import rotate
-from inferd_server.models.trust import reader_of
+from inferd_seal.trusted_files import Demands, reader_of
 from inferd_server.settings.model import shipped_models
-from inferd_server.settings.security import SealSettings
 
 from tests import models
 from tests.engines.tensorrt.bench import PLAN
@@ -38,8 +37,8 @@ def keys(tmp_path: Path) -> Keys:
 
 def files_of(model: Path, keys: Keys) -> ModelFiles:
     """Return what reads a sealed model."""
-    trust = SealSettings(model_keys=(keys.key,))
-    return ModelFiles(model, reader=reader_of(trust, model.parents[1].name, 1, model))
+    demands = Demands((keys.key,))
+    return ModelFiles(model, reader=reader_of(demands, model.parents[1].name, 1, model))
 
 
 class SealedHost(Host):

@@ -203,7 +203,7 @@ def test_beyond_the_bound_samples_are_counted_by_model(tmp_path: Path) -> None:
     # One sample always has room, and none beside it: so the thread must be at work on one.
     with sampled(tmp_path, "rows_FP32", sample_max_bytes=1024) as server:
         assert server.server is not None
-        tap = server.server.endpoint._tap
+        tap = server.server.endpoint.observers.tap
         assert tap is not None
         tap._side._held += 1
         server.infer(infer_request("rows_FP32", rows(1.0)))

@@ -1,12 +1,11 @@
-"""What callers are told at the end of a call, and the trace that it belongs to."""
+"""What callers are told at the end of a call."""
 
 from __future__ import annotations
 
 import pytest
-from inferd_server.inference.trailers import Trailers, server_timing, trace_of
+from inferd_server.inference.trailers import Trailers, server_timing
 from inferd_server.monitoring.phases import PHASES, Execution, Phases
 
-TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 RAN = Phases(0.25, Execution(rows=4, waited=0.125, gather=0.0625, compute=0.5))
 
 
@@ -32,25 +31,3 @@ def test_the_load_is_told_to_everybody_where_it_is_told_at_all() -> None:
     ]
     # Whoever looks whether a call asks for anything finds that it does.
     assert trailers.usual != "user-agent" == Trailers().usual
-
-
-@pytest.mark.parametrize(
-    ("value", "trace"),
-    [
-        (f"00-{TRACE}-{SPAN}-01", TRACE),
-        (f"cc-{TRACE}-{SPAN}-03-what-comes", TRACE),
-        (f"00-{TRACE}-{SPAN}-00", ""),
-        (f"00-{'0' * 32}-{SPAN}-01", ""),
-        (f"ff-{TRACE}-{SPAN}-01", ""),
-        (f"00-{TRACE.upper()}-{SPAN}-01", ""),
-        (f'00-"}}{TRACE[2:]}-{SPAN}-01', ""),
-        ("", ""),
-    ],
-)
-def test_only_a_trace_that_is_kept_somewhere_counts(value: str, trace: str) -> None:
-    assert trace_of((("traceparent", value),)) == trace
-
-
-def test_a_call_without_a_trace_has_none() -> None:
-    assert trace_of((("user-agent", "x"),)) == trace_of(()) == ""
-    assert trace_of((("traceparent", b"bytes"),)) == ""

@@ -14,6 +14,7 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "metrics_host": ("127.0.0.1",),
     "load_reports": ("true",),
     "metrics_max_connections": (1, 4096),
+    "metrics_page": ("all", "numbers", "off"),
     "transport": ("aio", "completion_queue"),
     "max_message_bytes": (4096, 2**31 - 1),
     "max_stream_messages": (1, 2**31 - 1),
@@ -76,6 +77,9 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "record_part_bytes": (2**20,),
     "record_part_s": (1, 86_400),
     "record_max_bytes": (2**30,),
+    "traces_to": ("http://127.0.0.1:9",),
+    "trace_share": (0, 1),
+    "trace_service": ("digits in Berlin",),
     "drift_cpu_share": (0, 1),
     "drift_learn_rows": (100, 100_000),
     "drift_window_rows": (1, 2**31 - 1),
@@ -98,7 +102,7 @@ LEFT_OUT = {
     *("model_keys", "model_signers", "require_models", "feedback_keys"),
     *("record_to", "store_backups"),
     *("model_store", "store_versions", "store_poll_s", "store_keep_warm_s", "store_cache"),
-    *("cache_redis_password_file", "alert_urls_file"),
+    *("cache_redis_password_file", "alert_urls_file", "trace_headers_file"),
     *("grpc_port", "metrics_port", "log_format"),
 }
 MODEL_SETTINGS: Sequence[str] = (

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 import grpc
@@ -20,6 +21,7 @@ from inferd_engines.onnx import open_onnx
 from inferd_server.batching.inline import InlineLoop
 from inferd_store.store import Store
 
+from benchmarks.peers.memory import tree
 from tests.server.lifecycle.process import ready_process
 from tests.server.lifecycle.stores import FACTORS, check, following, models_of, store_of
 from tests.server.serving import (
@@ -217,18 +219,20 @@ def test_no_request_fails_while_processes_swap_versions(
 
 
 def note_memory(used: list[int], pid: int, _: int) -> None:
-    """Note the bytes of memory of a process that are in use."""
-    used.append(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096)
+    """Note the pages of memory that a process and its children use."""
+    used.append(sum(int(Path(f"/proc/{one}/statm").read_text().split()[1]) for one in tree(pid)))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("arrangement", ["inline", "threads"])
+@pytest.mark.parametrize("arrangement", ARRANGEMENTS)
 def test_two_hundred_swaps_leave_no_memory_behind(
     store: Store, tmp_path: Path, arrangement: str
 ) -> None:
     used: list[int] = []
-    flags = ("--processes", arrangement, "--store-poll-s=0.05", "--store-keep-warm-s=0")
+    # Fronts take pages for answers until they have been round once: here they soon have.
+    flags = ("--store-poll-s=0.05", "--store-keep-warm-s=0", "--answer-bytes", str(1 << 19))
+    flags += ("--processes", *ARRANGEMENTS[arrangement])
     with ready_process(tmp_path / "store", *flags) as (process, where):
         port = where["grpc_port"]
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -237,7 +241,9 @@ def test_two_hundred_swaps_leave_no_memory_behind(
             # The buffers of requests have grown by then to what they need.
             note = partial(note_memory, used, process.pid)
             swap(store, server, lambda: None, MANY, note, first=5000)
-    assert used[-1] <= 1.02 * used[10]
+    # A single look may meet the version before, which is about to go.
+    grown = median(used[-10:]) / median(used[10:20])
+    assert grown <= 1.02
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def reference(server: Running) -> Reference | None:
     assert server.server is not None
     (entry,) = server.server.repository.entries()
     assert entry.handle is not None
-    return server.server.endpoint.drift._references.find(entry.handle.drift)
+    return server.server.endpoint.observers.drift._references.find(entry.handle.drift)
 
 
 def counted(found: Reference, name: str) -> int:

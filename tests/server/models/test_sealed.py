@@ -149,7 +149,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, 
     """Serve sealed models, one for each way in which it is damaged once it serves."""
     folder = tmp_path_factory.mktemp("strict")
     keys = make_keys(folder)
-    for name in (*REFUSED, "other", "wrong-key", "wrong-signer", "newer"):
+    for name in (*REFUSED, "other", "wrong-key", "wrong-signer", "newer", "resealed"):
         keys.seal(lay_out(folder / "models", name))
     with running(folder / "models", **keys.settings) as server:
         yield server, folder / "models", keys
@@ -191,6 +191,32 @@ def test_an_older_version_put_in_the_place_of_a_newer_one_is_replayed(
     error = failure(lambda: load(server, "newer"))
     assert reason(error) == "SEAL_REPLAYED"
     assert arrays(server.infer(infer_request("newer", rows(1.0))))["OUTPUT0"].tolist()
+
+
+def test_another_sealing_of_the_same_version_is_taken_until_its_key_is_taken_away(
+    keys: Keys, tmp_path: Path
+) -> None:
+    other, root = make_keys(tmp_path, "other-"), tmp_path / "models"
+    folder, older = keys.seal(lay_out(root)), tmp_path / "older"
+    shutil.copytree(folder, older)
+    shutil.rmtree(root)
+    Keys(other.key, keys.private, keys.public).seal(lay_out(root))
+    shutil.rmtree(folder)
+    shutil.copytree(older, folder)
+    # Both are whole, and by the same signer: docs/sealing.md.
+    with running(root, **{**keys.settings, "model_keys": f"{keys.key},{other.key}"}) as server:
+        answers(server)
+    with running(root, **{**keys.settings, "model_keys": other.key}) as server:
+        assert reason(failure(lambda: load(server, "m"))) == "SEAL_WRONG_KEY"
+
+
+def test_a_file_of_another_sealing_of_the_same_version_is_replayed(
+    strict: tuple[Running, Path, Keys],
+) -> None:
+    server, root, keys = strict
+    older = keys.seal(lay_out(root.parent / "older", "resealed")) / "model.onnx"
+    shutil.copy(older, root / "resealed/1/model.onnx")
+    assert reason(failure(lambda: load(server, "resealed"))) == "SEAL_REPLAYED"
 
 
 def test_a_library_of_operators_that_nobody_signed_is_refused_where_all_must_be(

@@ -14,6 +14,7 @@ from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.series import HIT
 from inferd_server.monitoring.snapshot import (
+    COUNTERS,
     DEVICE_COUNTERS,
     DEVICE_GAUGES,
     DRIFT_COUNTERS,
@@ -55,7 +56,7 @@ def counted(seconds: float, count: int) -> Metrics:
     metrics.refused(None, "NOT_FOUND")
     metrics.refused_call("BAD_TOKEN")
     metrics.server("1.2.3", "aio")
-    metrics.watch(lambda: dict.fromkeys((*GAUGES, *EARLIEST), seconds))
+    metrics.watch(lambda: dict.fromkeys((*GAUGES, *EARLIEST, *COUNTERS), seconds))
     metrics.watch_models(
         lambda: {(name, ODD, 1): seconds for name in (*MODEL_GAUGES, *MODEL_COUNTERS)}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import pytest
 from inferd_engines.devices import Device
 from inferd_server.errors import ModelNotReady
 from inferd_server.models.overrides import Override
+from inferd_server.processes import children, condition
 from inferd_server.processes.children import WORKER_LOST
 from inferd_server.processes.messages import (
     Attach,
+    Caught,
     Condition,
     Detach,
     Disconnected,
@@ -116,6 +119,30 @@ def test_the_server_is_ready_once_both_have_loaded(two: Two) -> None:
         pass
     two.loads(1)
     two.ready()
+
+
+def test_ready_is_logged_once_the_slowest_front_knows_the_models(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = threading.Event()
+
+    def note(message: str, **_: object) -> None:
+        if message == "ready":
+            said.set()
+
+    monkeypatch.setattr(condition.log, "info", note)
+    monkeypatch.setattr(children, "ANSWER_S", 0.01)
+    two.front.channel.reply = None
+    two.loads(0, 1)
+    two.ready()
+    # Once for each worker, and then until it answers.
+    asked = [two.front.is_asked() for _ in range(5)]
+    assert {type(question) for question, _ in asked} == {Caught}
+    assert not said.is_set()
+    two.front.channel.reply = reply
+    for _, future in asked:
+        future.set_result(None)
+    assert said.wait(WITHIN)
 
 
 def test_a_front_loses_the_link_to_the_worker_that_died_and_no_other(two: Two) -> None:

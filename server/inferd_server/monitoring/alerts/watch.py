@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client.metrics_core import Metric
@@ -21,6 +23,21 @@ STOP_S = 2.0
 """What all sinks get at the end for what waits."""
 
 
+MOST_TOLD = 30
+"""Of what happened that is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldAlert:
+    """An alert that began or ended."""
+
+    at: float
+    """Seconds since the epoch."""
+    alert: str
+    resolved: bool
+    text: str
+
+
 class AlertWatch:
     """The rules of one server, at work. Nothing runs where there are no sinks."""
 
@@ -31,6 +48,7 @@ class AlertWatch:
         collect: Callable[[], Iterable[Metric]],
         interval: float,
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         """Prepare.
 
@@ -40,15 +58,18 @@ class AlertWatch:
             collect: returns all metrics; may take long.
             interval: seconds between two looks.
             clock: monotonic seconds.
+            wall: seconds since the epoch.
         """
         self._rules = rules
         self._sinks = sinks
         self._collect = collect
         self._interval = interval
         self._clock = clock
+        self._wall = wall
         self._names = frozenset().union(*(rule.expression.names for rule in rules))
         self._history: list[Reading] = []
         self._state = AlertState()
+        self._told: deque[ToldAlert] = deque(maxlen=MOST_TOLD)
         self._ended = threading.Event()
 
     def start(self) -> None:
@@ -78,6 +99,10 @@ class AlertWatch:
             "inferd_alerts_unsent": float(unsent),
         }
 
+    def told(self) -> list[ToldAlert] | None:
+        """Return what happened lately, the oldest first; None where there are no sinks."""
+        return list(self._told) if self._sinks else None
+
     def look(self) -> list[AlertEvent]:
         """Look once, and return what began and ended."""
         now = self._clock()
@@ -89,6 +114,8 @@ class AlertWatch:
             level = logging.INFO if event.resolved else logging.WARNING
             what = "an alert is over" if event.resolved else "an alert fires"
             log.log(level, what, extra={"alert": event.key[0], "about": event.text})
+            told = ToldAlert(self._wall(), event.key[0], event.resolved, event.text)
+            self._told.append(told)
         for sink in self._sinks if events else ():
             sink.put(events)
         return events

@@ -1,0 +1,1 @@
+"""A page on the metrics port that shows what the server does, for people."""

@@ -1,0 +1,113 @@
+"""The trace that a request belongs to, as W3C Trace Context writes it in metadata."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+TRACE, STATE = "traceparent", "tracestate"
+# Version, trace, span and flags. Source: W3C Trace Context.
+TRACEPARENT = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})"
+)
+SAMPLED = 1
+MOST_STATE = 512
+"""Characters of a tracestate that are passed on."""
+TRACE_BYTES, SPAN_BYTES = 16, 8
+SHARE_BITS = 53
+"""Of a random number: as many as a float holds."""
+Draw = Callable[[int], int]
+"""Returns a random number of so many bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class TraceContext:
+    """A span that is recorded; ids are bytes, 16 of a trace and 8 of a span."""
+
+    trace: bytes
+    span: bytes
+    parent: bytes = b""
+    """The caller's span; empty: there is none."""
+    state: str = ""
+    """The caller's tracestate."""
+
+    @property
+    def header(self) -> str:
+        """Its traceparent."""
+        return f"00-{self.trace.hex()}-{self.span.hex()}-{SAMPLED:02x}"
+
+
+def parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> re.Match[str] | None:
+    """Return the trace, the span and the flags of a caller's traceparent; None without one."""
+    for key, value in metadata:
+        if key == TRACE and isinstance(value, str):
+            # Later versions may have more behind it.
+            return TRACEPARENT.match(value)
+    return None
+
+
+def trace_of(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the trace that a call belongs to, if it is kept somewhere; else ""."""
+    found = parent_of(metadata)
+    return found[1] if found is not None and int(found[3], 16) & SAMPLED else ""
+
+
+def begin_trace(
+    metadata: Iterable[tuple[str, str | bytes]], chosen: Callable[[], bool], draw: Draw
+) -> TraceContext | None:
+    """Decide whether a call is traced, and return its context if it is.
+
+    The caller's decision counts; without a traceparent that can be read, chance decides.
+
+    Args:
+        metadata: of the call.
+        chosen: whether the next call that chance decides on is traced.
+        draw: makes random numbers.
+    """
+    found = parent_of(metadata)
+    if found is None:
+        if not chosen():
+            return None
+        return TraceContext(new_id(TRACE_BYTES, draw), new_id(SPAN_BYTES, draw))
+    if not int(found[3], 16) & SAMPLED:
+        return None
+    state = ",".join(text for key, text in metadata if key == STATE and isinstance(text, str))
+    kept = state if len(state) <= MOST_STATE else ""
+    ours = new_id(SPAN_BYTES, draw)
+    return TraceContext(bytes.fromhex(found[1]), ours, bytes.fromhex(found[2]), kept)
+
+
+def new_id(size: int, draw: Draw) -> bytes:
+    """Return a random id of so many bytes, which is never zero."""
+    return (draw(8 * size) or 1).to_bytes(size)
+
+
+class Chance:
+    """Picks a share of what comes: how many are passed over is drawn once for each that is picked.
+
+    To draw for each costs more than all else that a request pays that is not picked.
+    """
+
+    def __init__(self, share: float, draw: Draw) -> None:
+        """Pick a share, from 0 to 1; `draw` makes random numbers."""
+        self._share = share
+        self._draw = draw
+        self.left = self._gap()
+        """Until the next one that is picked, it included."""
+
+    def __call__(self) -> bool:
+        """Return whether the next one is picked. One thread."""
+        self.left -= 1
+        if self.left > 0:
+            return False
+        self.left = self._gap()
+        return True
+
+    def _gap(self) -> float:
+        """Return after how many the next one is picked, 1 or more: a geometric distribution."""
+        if self._share <= 0 or self._share >= 1:
+            return 1 if self._share else math.inf
+        drawn = (self._draw(SHARE_BITS) + 1) / 2**SHARE_BITS
+        return 1 + int(math.log(drawn) / math.log1p(-self._share))

@@ -1,0 +1,243 @@
+"""A real Prometheus and a real Alertmanager tell a webhook what a real server does wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from inferd_client import Client, InferdError
+from inferd_server.monitoring.alerts.prometheus import rule_file
+from inferd_server.monitoring.alerts.rules import FAILURES, AlertRule, rules_of
+from inferd_server.settings.alerts import AlertSettings
+
+from tests import models
+from tests.deploy.scripts import load_script
+from tests.fakes.webhook import Webhook
+from tests.server.lifecycle.process import ready_process
+from tests.server.serving import PATIENCE
+
+PROGRAMS = ("prometheus", "prometheus-alertmanager")
+WITHIN = 60.0
+"""Seconds from what goes wrong to the webhook: scraped, evaluated and grouped each second."""
+# As the chart has them, but for the times, and for a queue that a test can fill.
+RULES: Sequence[AlertRule] = rules_of(AlertSettings(alert_patience_s=1, alert_queue_above=4))
+YAML = {
+    "judged": "feedback: {tokens: always}\n",
+    "planned": "response_cache: {}\n",
+    "slow": "max_batch_size: 0\n",
+}
+# There is no GPU, and nobody asked for a process of that kind to be started again.
+WITHOUT_DATA = {"inferd_device_memory_used_bytes"}
+CALLERS = 60
+"""Of the slow model, a tenth of a second each."""
+ZEROS = {name: np.zeros((1, 16), np.int32) for name in ("INPUT0", "INPUT1")}
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Told:
+    """What Alertmanager told: the last status of each alert and model."""
+
+    webhook: Webhook
+    last: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def wait(self, alert: str, model: str, status: str) -> None:
+        """Return once an alert of a model has a status."""
+        end = time.monotonic() + WITHIN
+        while self.last.get((alert, model)) != status:
+            for each in self.webhook.came.get(timeout=max(0.0, end - time.monotonic()))["alerts"]:
+                labels = each["labels"]
+                self.last[labels["alertname"], labels.get("model", "")] = each["status"]
+
+
+@dataclass
+class Stack:
+    """A server, the Prometheus that scrapes it, and what is told of it."""
+
+    client: Client
+    prometheus: str
+    told: Told
+
+    def ask(self, expression: str) -> list[Any]:
+        """Return the samples that an expression gives now."""
+        query = urllib.parse.urlencode({"query": expression})
+        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{query}") as answer:
+            found: list[Any] = json.load(answer)["data"]["result"]
+        return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def started(command: Sequence[str | Path], ready: str, log: Path) -> Iterator[None]:
+    """Run a program from when it answers a URL until the end."""
+    with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+        try:
+            until(lambda: answers(ready), log.read_text)
+            yield
+        finally:
+            process.terminate()
+
+
+def answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def until(done: Callable[[], bool], why: Callable[[], object]) -> None:
+    """Wait until something is so; else fail, and say why."""
+    end = time.monotonic() + WITHIN
+    wait = 0.05
+    while not done():
+        assert time.monotonic() < end, why()
+        time.sleep(wait)
+
+
+def write(path: Path, content: object) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@contextmanager
+def watching(folder: Path, metrics_port: int, webhook: Webhook) -> Iterator[str]:
+    """Run Prometheus and Alertmanager over a server; yields the URL of Prometheus."""
+    ours, theirs = free_port(), free_port()
+    (folder / "rules.yaml").write_text(rule_file(RULES))
+    url = webhook.url.replace("json://", "http://")
+    receiver = {"name": "test", "webhook_configs": [{"url": url, "send_resolved": True}]}
+    grouping = {"group_by": ["alertname", "model"], "group_wait": "0s", "group_interval": "1s"}
+    route = {"receiver": "test", "repeat_interval": "1h", **grouping}
+    write(folder / "alertmanager.yaml", {"route": route, "receivers": [receiver]})
+    scraped = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
+    told = [{"static_configs": [{"targets": [f"127.0.0.1:{theirs}"]}]}]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": [str(folder / "rules.yaml")],
+        "alerting": {"alertmanagers": told},
+        "scrape_configs": [{"job_name": "inferd", "static_configs": scraped}],
+    }
+    write(folder / "prometheus.yaml", config)
+    with ExitStack() as stack:
+        for program, port, more in (
+            (PROGRAMS[1], theirs, [f"--storage.path={folder}/a", "--cluster.listen-address="]),
+            (PROGRAMS[0], ours, [f"--storage.tsdb.path={folder}/p"]),
+        ):
+            name = "alertmanager" if program == PROGRAMS[1] else program
+            listen = f"--web.listen-address=127.0.0.1:{port}"
+            command = [program, f"--config.file={folder}/{name}.yaml", listen, *more]
+            ready = f"http://127.0.0.1:{port}/-/ready"
+            stack.enter_context(started(command, ready, folder / f"{name}.log"))
+        yield f"http://127.0.0.1:{ours}"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        pytest.skip(f"not here: {', '.join(missing)} (Debian packages of these names)")
+    folder = tmp_path_factory.mktemp("stack")
+    protos = {
+        "judged": models.identity("FP32"),
+        "watched": models.scale(2.0),
+        "slow": models.slow_add(200_000),
+        "planned": models.scale(3.0),
+    }
+    repository = models.repository(folder / "models", protos, YAML)
+    reference = np.random.default_rng(7).normal(0, 1, (1000, 4)).astype(np.float32)
+    np.savez(repository / "watched/1/reference.npz", INPUT0=reference)
+    flags = (
+        *("--processes", "split", "--fronts", "1", "--feedback-window-labels", "40"),
+        *("--sample-share", "1", "--drift-cpu-share", "1", "--drift-window-rows", "300"),
+        *("--plan-store", str(folder / "plans"), "--verdict-store", str(folder / "kept")),
+    )
+    with ready_process(repository, *flags) as (_, where), Webhook() as webhook:
+        client = Client(f"127.0.0.1:{where['grpc_port']}", timeout=PATIENCE)
+        with client, watching(folder, where["metrics_port"], webhook) as prometheus:
+            yield Stack(client, prometheus, Told(webhook))
+
+
+def label(client: Client, label: int, count: int) -> None:
+    """Send labels for predictions of class 1."""
+    rows = np.tile(np.float32([0, 1, 0, 0]), (count, 1))
+    token = client.infer("judged", INPUT0=rows).prediction_token
+    assert client.feedback(token, [label] * count) == count
+
+
+def shift(client: Client, by: float) -> None:
+    """Send two windows of rows."""
+    rng = np.random.default_rng(8)
+    for _ in range(60):
+        client.infer("watched", INPUT0=rng.normal(by, 1, (10, 4)).astype(np.float32))
+
+
+def test_an_accuracy_that_falls_fires_and_resolves(stack: Stack) -> None:
+    label(stack.client, 2, 30)
+    stack.told.wait("InferdAccuracyLow", "judged", "firing")
+    for _ in range(2):
+        label(stack.client, 1, 30)
+    stack.told.wait("InferdAccuracyLow", "judged", "resolved")
+
+
+def test_drift_fires_and_resolves(stack: Stack) -> None:
+    shift(stack.client, 1.5)
+    stack.told.wait("InferdDrift", "watched", "firing")
+    shift(stack.client, 0.0)
+    stack.told.wait("InferdDrift", "watched", "resolved")
+
+
+def test_an_overload_fires_and_resolves(stack: Stack) -> None:
+    with ThreadPoolExecutor(CALLERS) as callers:
+        pending = [callers.submit(stack.client.infer, "slow", **ZEROS) for _ in range(CALLERS)]
+        stack.told.wait("InferdQueue", "slow", "firing")
+    assert [one.exception() for one in pending] == [None] * CALLERS
+    stack.told.wait("InferdQueue", "slow", "resolved")
+
+
+def test_every_expression_of_the_rules_and_the_dashboard_gives_data(stack: Stack) -> None:
+    stack.client.infer("planned", INPUT0=np.zeros((1, 4), np.float32))
+    with suppress(InferdError):
+        stack.client.infer("judged", INPUT0=np.zeros((1, 9), np.float32))
+    with suppress(InferdError):
+        stack.client.infer("slow", timeout=0.001, **ZEROS)
+    panels = [one for panel in load_script("make_dashboard").PANELS for one in panel.lines.values()]
+    dashboard = [
+        re.sub(r"\$(job|model)", ".*", one).replace("$__rate_interval", "1m") for one in panels
+    ]
+    # No request failed: those that did not stand for them.
+    rules = [rule.promql.replace(FAILURES, "OK") for rule in RULES]
+    asked = [re.sub(r" (<|>) [\d.]+$", "", one) for one in rules] + dashboard
+    wanted = [one for one in asked if not WITHOUT_DATA & set(re.findall(r"inferd_\w+", one))]
+    assert len(wanted) > 20
+
+    def silent() -> list[str]:
+        return [one for one in wanted if not stack.ask(one)]
+
+    until(lambda: not silent(), silent)
+
+
+def test_a_fallback_fires_and_resolves_once_the_model_is_gone(stack: Stack) -> None:
+    stack.told.wait("InferdFallback", "planned", "firing")
+    stack.client.unload("planned")
+    stack.told.wait("InferdFallback", "planned", "resolved")
