@@ -77,12 +77,21 @@ def export(
         write(module, rows, outputs, made)
         found = answers_of(made, rows, ran)
         content = made.read_bytes()
-    for name, array in wanted.items():
-        if not np.allclose(found[name], array, rtol=tolerance, atol=tolerance):
-            worst = distances(wanted, found)[name].worst
-            text = f"the output {name!r} is off by {worst:.3g} from PyTorch's"
-            raise Differs(f"{text}, and --tolerance allows {tolerance:g}")
+    refuse_differing(wanted, found, tolerance)
     return Exported(content, distances(wanted, found), found, rows)
+
+
+def refuse_differing(wanted: Answers, found: Answers, tolerance: float) -> None:
+    """Refuse answers that are not PyTorch's.
+
+    Raises:
+        Differs: they have other names, shapes or values.
+    """
+    apart = distances(wanted, found)
+    for name, array in wanted.items():
+        if not np.allclose(found[name], array, rtol=tolerance, atol=tolerance, equal_nan=True):
+            text = f"the output {name!r} is off by {apart[name].worst:.3g} from PyTorch's"
+            raise Differs(f"{text}, and --tolerance allows {tolerance:g}")
 
 
 def example_rows(data: Path) -> Rows:
@@ -133,7 +142,7 @@ def imported(place: str) -> Any:
     return module
 
 
-def torch_answers(module: Any, rows: Rows, outputs: Sequence[str]) -> dict[str, Array]:
+def torch_answers(module: Any, rows: Rows, outputs: Sequence[str]) -> Answers:
     """Return PyTorch's own answers by the names of the outputs.
 
     Raises:

@@ -123,10 +123,15 @@ def answers(engine: Engine, rows: Rows, ran: Callable[[], object] = lambda: None
 
     Raises:
         EngineError: a run failed.
+        Unsupported: an output has no rows.
     """
     found: list[Mapping[str, Array]] = []
     for inputs in rows.batches():
-        outputs = engine.run(inputs, {}, len(next(iter(inputs.values()))))
+        count = len(next(iter(inputs.values())))
+        outputs = engine.run(inputs, {}, count)
+        for name, array in outputs.items():
+            if array.shape[:1] != (count,):
+                raise Unsupported(f"the output {name!r} has no row for each row of the inputs")
         # An engine may use the memory of its outputs again.
         found.append({name: np.array(array) for name, array in outputs.items()})
         ran()

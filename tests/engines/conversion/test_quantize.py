@@ -114,6 +114,24 @@ def test_a_model_without_weights_is_refused_with_what_it_has(
     assert not (tmp_path / "made.onnx").exists()
 
 
+def test_outputs_without_rows_cannot_be_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inputs, outputs = [models.tensor("x", "FP32", ["n", 3])], [models.tensor("y", "FP32", [])]
+    total = helper.make_node("ReduceSum", ["x"], ["y"], keepdims=0)
+    model = models.save(models.model([total], inputs, outputs), tmp_path / "model.onnx")
+    np.savez(tmp_path / "rows.npz", x=np.zeros((4, 3), np.float32))
+    assert main(["check", str(model), str(model), "--data", str(tmp_path / "rows.npz")]) == 1
+    assert "the output 'y' has no row for each row" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there_is_named(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert quantize(tmp_path / "none.onnx", files[1], tmp_path / "made.onnx") == 1
+    assert "none.onnx" in capsys.readouterr().err
+
+
 def test_a_quantised_model_is_not_quantised_again(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,11 +47,12 @@ def quantized(arguments: argparse.Namespace) -> int:
         EngineError: it cannot be done as asked; nothing is written.
         OSError: there is no room.
     """
+    before = arguments.model.stat().st_size
     wanted = Wanted(arguments.precision, arguments.activations, arguments.max_error)
     with done.counting("quantising") as ran:
         made = quantize(arguments.model, arguments.calibration, wanted, ran)
     done.write(arguments.output, made.content, arguments.golden, made.rows, made.answers)
-    before, after = arguments.model.stat().st_size, len(made.content)
+    after = len(made.content)
     told = done.document(
         made.distances,
         model=str(arguments.output),
