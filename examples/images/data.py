@@ -53,15 +53,3 @@ def padded(pixels: Array) -> Array:
     edge = (PADDED - SIDE) // 2
     framed = np.pad(grey, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
     return np.ascontiguousarray(framed.repeat(3, axis=1))
-
-
-def varied(images: Array, copies: int) -> Array:
-    """Return images [n, 3, 32, 32] and then copies that are moved by up to two pixels."""
-    random, edge = np.random.default_rng(SEED), (PADDED - SIDE) // 2
-    frame = np.pad(images, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
-    moved = [images]
-    for _ in range(copies):
-        places = random.integers(0, 2 * edge + 1, (len(images), 2))
-        pairs = zip(frame, places, strict=True)
-        moved.append(np.stack([one[:, y : y + PADDED, x : x + PADDED] for one, (y, x) in pairs]))
-    return np.concatenate(moved)

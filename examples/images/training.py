@@ -14,9 +14,9 @@ from examples.images.networks import CLASSES
 BATCH = 64
 LEARNING_RATE = 1e-3
 SEED = 0
-TEMPERATURE = 2.0
+TEMPERATURE = 4.0
 """Of the distilled probabilities. Source: G. Hinton, O. Vinyals, J. Dean, 1503.02531."""
-HARD = 0.3
+HARD = 0.1
 """Weight of the labels beside what the teacher says."""
 
 

