@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,8 @@ def test_drift_fires_and_resolves(stack: Stack) -> None:
 
 def test_an_overload_fires_and_resolves(stack: Stack) -> None:
     with ThreadPoolExecutor(CALLERS) as callers:
-        pending = [callers.submit(stack.client.infer, "slow", **ZEROS) for _ in range(CALLERS)]
+        ask_slow = partial(stack.client.infer, "slow", timeout=WITHIN, **ZEROS)
+        pending = [callers.submit(ask_slow) for _ in range(CALLERS)]
         stack.told.wait("InferdQueue", "slow", "firing")
     assert [one.exception() for one in pending] == [None] * CALLERS
     stack.told.wait("InferdQueue", "slow", "resolved")
