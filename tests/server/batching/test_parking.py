@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -223,7 +224,7 @@ def test_an_engine_that_belongs_to_its_thread_keeps_it() -> None:
 
 
 def model_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("m")]
+    return [thread.name for thread in threading.enumerate() if re.match(r"m\d", thread.name)]
 
 
 def handles(many: Bench) -> list[Handle]:
