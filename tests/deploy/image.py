@@ -6,6 +6,7 @@ Needs buildah, podman, runc and mmdebstrap, and root.
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -148,5 +149,9 @@ def download_wheels(wheelhouse: Path) -> None:
     # The base's Python need not be this one, for which pip wants to look at no dependencies.
     target = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON]
     for name in ("build.txt", "gpu-build.txt", "gpu.txt"):
-        wanted = ["--no-binary", "pycuda", "--requirement", ROOT / "requirements" / name]
+        # pip asks this Python whether a line is for an older patch of the base's.
+        lines = (ROOT / "requirements" / name).read_text()
+        every = wheelhouse.parent / name
+        every.write_text(re.sub(r" ; python_full_version < '3\.11\.\d+'", "", lines))
+        wanted = ["--no-binary", "pycuda", "--requirement", every]
         run(*pip, "--dest", wheelhouse, "--require-hashes", *target, *wanted)
