@@ -19,6 +19,7 @@ from torch import nn
 from examples.images import networks, quantised
 from examples.images.data import CALIBRATION, Split, load_split
 from examples.images.measuring import INPUT, OUTPUT, measure_all, table
+from examples.images.picture import picture
 from examples.images.serving import LEAST_ACCURACY, accuracy_served, inferd, release
 from examples.images.training import outputs, prune, train
 
@@ -58,7 +59,8 @@ def main() -> int:
     files[AWARE] = trained_quantised(folder, modules["pruned"], split)
     parameters[AWARE] = parameters["pruned"]
     measured = measure_all(files, parameters, split.heldout_images, split.heldout_labels)
-    print(f"\n{table(measured)}\n")
+    (folder / "models.svg").write_text(picture(measured))
+    print(f"\n{table(measured)}\n\n{folder / 'models.svg'} shows sizes and accuracies")
     right = {one.name: float(one.right.mean()) for one in measured}
     golden, reference = folder / "golden.npz", folder / "calibration.npz"
     release(folder / "store", files[CHOSEN], golden, reference, right[CHOSEN])
