@@ -160,13 +160,11 @@ def chart(number: int, panel: Panel) -> dict[str, Any]:
 
 def variable(name: str, metric: str) -> dict[str, Any]:
     """Return a choice of one, several or all values of a label."""
-    query = f"label_values({metric}, {name})"
     return {
         "name": name,
         "type": "query",
         "datasource": SOURCE,
-        "query": query,
-        "definition": query,
+        "query": f"label_values({metric}, {name})",
         "refresh": 2,
         "multi": True,
         "includeAll": True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ import pytest
 from tests.deploy.helm import ROOT
 
 DOCKERFILE = ROOT / "Dockerfile.gpu"
-SOURCES = {"client", "engines", "proto", "seal", "server"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SOURCES = {
+    package.partition("/")[0]
+    for package in PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+}
 
 
 def instructions() -> list[list[str]]:

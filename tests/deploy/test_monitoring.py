@@ -6,13 +6,17 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
+from pydantic import BaseModel, ValidationError
 
-from tests.deploy.helm import CHART, ROOT, Helm, Values
+from tests.deploy.helm import CHART, ROOT, Helm, Object, Values
 from tests.deploy.scripts import load_script
 
 MADE = load_script("make_dashboard")
@@ -76,6 +80,31 @@ def test_the_operator_is_told_what_to_scrape_and_when_to_warn(helm: Helm) -> Non
         assert each["metadata"]["labels"]["release"] == "prometheus"
 
 
+OTHERS: Mapping[str, type[BaseModel]] = {
+    "PodMonitor": PodMonitor,
+    "PrometheusRule": PrometheusRule,
+    "ScaledObject": ScaledObject,
+}
+"""Kinds that Kubernetes itself does not have."""
+
+
+def fits(found: Object) -> bool:
+    """Tell whether the model of an object's kind takes it; what it does not know, it drops."""
+    try:
+        taken = OTHERS[found["kind"]].model_validate(found)
+    except ValidationError:
+        return False
+    return taken.model_dump(by_alias=True, exclude_unset=True, mode="json") == found
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_objects_of_other_kinds_fit_the_models_of_those(helm: Helm, kind: str) -> None:
+    found = helm.object(kind, {**WATCHED, **KEDA})
+    assert fits(found)
+    assert not fits(found | {"spec": found["spec"] | {"misspelt": 1}})
+    assert not fits(found | {"spec": 1})
+
+
 def test_grafana_finds_the_dashboard_as_it_was_made(helm: Helm) -> None:
     maps = [each for each in helm.objects(WATCHED) if each["kind"] == "ConfigMap"]
     (found,) = [each for each in maps if each["metadata"]["labels"].get("grafana_dashboard")]
@@ -103,8 +132,8 @@ def test_keda_asks_for_the_pods_of_this_release_alone(helm: Helm) -> None:
     spec = helm.object("ScaledObject", KEDA)["spec"]
     busy, waiting = (trigger["metadata"] for trigger in spec["triggers"])
     pods = r'{namespace="default",pod=~"inferd-[a-z0-9]+-[a-z0-9]+"}'
-    assert busy["query"] == f"sum(inferd_engine_busy_ratio{pods})"
-    assert waiting["query"] == f"sum(inferd_waiting_requests{pods})"
+    assert busy["query"] == f"sum(max by (pod) (inferd_engine_busy_ratio{pods}))"
+    assert waiting["query"] == f"sum(max by (pod, model, version) (inferd_waiting_requests{pods}))"
     assert (busy["threshold"], waiting["threshold"]) == ("0.7", "100")
 
 
@@ -115,6 +144,7 @@ def test_keda_asks_for_the_pods_of_this_release_alone(helm: Helm) -> None:
         ({"by": "hpa", "minReplicas": 9}, "minReplicas is 9, and autoscaling.maxReplicas only 4"),
         ({"by": "keda"}, "has to know where Prometheus is"),
         ({"by": "hpa", "busyRatio": "70"}, "busyRatio"),
+        ({"by": "hpa", "busyRatio": "0.00"}, "busyRatio"),
     ],
 )
 def test_what_cannot_scale_is_refused_with_a_sentence(

@@ -14,6 +14,8 @@ Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values, sorted."""
 Values: TypeAlias = Mapping[Labels, float]
 VERSION = ("model", "version")
+RELEASE = ("namespace", "job")
+"""Labels that Prometheus adds, by which releases with models of one name are told apart."""
 
 
 class Reading(NamedTuple):
@@ -86,7 +88,7 @@ class Increase:
     def promql(self) -> str:
         """The same for Prometheus."""
         chosen = f"{self.name}{selector(self.label, self.pattern)}[{self.seconds}s]"
-        return f"sum by ({', '.join(self.by)}) (increase({chosen}))"
+        return f"sum by ({', '.join((*RELEASE, *self.by))}) (increase({chosen}))"
 
     def values(self, history: Sequence[Reading]) -> Values:
         """Return the numbers of now."""

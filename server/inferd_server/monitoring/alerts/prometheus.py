@@ -30,7 +30,7 @@ def rule_file(rules: Sequence[AlertRule]) -> str:
         for rule in rules
     ]
     groups = {"groups": [{"name": "inferd", "rules": listed}]}
-    return HEADING + yaml.safe_dump(groups, sort_keys=False, width=200)
+    return HEADING + yaml.safe_dump(groups, sort_keys=False, width=240)
 
 
 if __name__ == "__main__":

@@ -86,9 +86,9 @@ def test_a_quantile_is_of_what_was_counted_lately() -> None:
 
 def test_promql_says_the_same() -> None:
     bad = Increase("n_total", ("model",), 300, "code", "A|B")
-    assert bad.promql == 'sum by (model) (increase(n_total{code=~"A|B"}[300s]))'
+    assert bad.promql == 'sum by (namespace, job, model) (increase(n_total{code=~"A|B"}[300s]))'
     assert Latest("n").promql == "n"
     assert Quotient(Latest("a"), Latest("b")).promql == "a / b"
     assert Quantile(0.99, "s", ("model",), 300).promql == (
-        "histogram_quantile(0.99, sum by (model, le) (increase(s_bucket[300s])))"
+        "histogram_quantile(0.99, sum by (namespace, job, model, le) (increase(s_bucket[300s])))"
     )

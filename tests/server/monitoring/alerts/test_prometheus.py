@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
-import socket
-import subprocess
 import time
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from inferd_client import Client, InferdError
 from inferd_server.monitoring.alerts.prometheus import rule_file
 from inferd_server.monitoring.alerts.rules import FAILURES, AlertRule, rules_of
@@ -28,12 +22,11 @@ from inferd_server.settings.alerts import AlertSettings
 from tests import models
 from tests.deploy.scripts import load_script
 from tests.fakes.webhook import Webhook
+from tests.prometheus import WITHIN, alertmanager, ask, prometheus, until
 from tests.server.lifecycle.process import ready_process
 from tests.server.serving import PATIENCE
 
 PROGRAMS = ("prometheus", "prometheus-alertmanager")
-WITHIN = 60.0
-"""Seconds from what goes wrong to the webhook: scraped, evaluated and grouped each second."""
 # As the chart has them, but for the times, and for a queue that a test can fill.
 RULES: Sequence[AlertRule] = rules_of(AlertSettings(alert_patience_s=1, alert_queue_above=4))
 YAML = {
@@ -74,82 +67,26 @@ class Stack:
     prometheus: str
     told: Told
 
-    def ask(self, expression: str) -> list[Any]:
-        """Return the samples that an expression gives now."""
-        query = urllib.parse.urlencode({"query": expression})
-        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{query}") as answer:
-            found: list[Any] = json.load(answer)["data"]["result"]
-        return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def started(command: Sequence[str | Path], ready: str, log: Path) -> Iterator[None]:
-    """Run a program from when it answers a URL until the end."""
-    with log.open("w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
-        try:
-            until(lambda: answers(ready), log.read_text)
-            yield
-        finally:
-            process.terminate()
-
-
-def answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(url) as answer:
-        return bool(answer.status == 200)
-    return False
-
-
-def until(done: Callable[[], bool], why: Callable[[], object]) -> None:
-    """Wait until something is so; else fail, and say why."""
-    end = time.monotonic() + WITHIN
-    wait = 0.05
-    while not done():
-        assert time.monotonic() < end, why()
-        time.sleep(wait)
-
-
-def write(path: Path, content: object) -> Path:
-    path.write_text(yaml.safe_dump(content))
-    return path
-
 
 @contextmanager
 def watching(folder: Path, metrics_port: int, webhook: Webhook) -> Iterator[str]:
     """Run Prometheus and Alertmanager over a server; yields the URL of Prometheus."""
-    ours, theirs = free_port(), free_port()
-    (folder / "rules.yaml").write_text(rule_file(RULES))
+    rules = folder / "rules.yaml"
+    rules.write_text(rule_file(RULES))
     url = webhook.url.replace("json://", "http://")
     receiver = {"name": "test", "webhook_configs": [{"url": url, "send_resolved": True}]}
     grouping = {"group_by": ["alertname", "model"], "group_wait": "0s", "group_interval": "1s"}
     route = {"receiver": "test", "repeat_interval": "1h", **grouping}
-    write(folder / "alertmanager.yaml", {"route": route, "receivers": [receiver]})
-    scraped = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
-    told = [{"static_configs": [{"targets": [f"127.0.0.1:{theirs}"]}]}]
-    config = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-        "rule_files": [str(folder / "rules.yaml")],
-        "alerting": {"alertmanagers": told},
-        "scrape_configs": [{"job_name": "inferd", "static_configs": scraped}],
-    }
-    write(folder / "prometheus.yaml", config)
-    with ExitStack() as stack:
-        for program, port, more in (
-            (PROGRAMS[1], theirs, [f"--storage.path={folder}/a", "--cluster.listen-address="]),
-            (PROGRAMS[0], ours, [f"--storage.tsdb.path={folder}/p"]),
-        ):
-            name = "alertmanager" if program == PROGRAMS[1] else program
-            listen = f"--web.listen-address=127.0.0.1:{port}"
-            command = [program, f"--config.file={folder}/{name}.yaml", listen, *more]
-            ready = f"http://127.0.0.1:{port}/-/ready"
-            stack.enter_context(started(command, ready, folder / f"{name}.log"))
-        yield f"http://127.0.0.1:{ours}"
+    with alertmanager(folder, {"route": route, "receivers": [receiver]}) as told:
+        managers = [{"static_configs": [{"targets": [told.removeprefix("http://")]}]}]
+        scraped = [{"targets": [f"127.0.0.1:{metrics_port}"]}]
+        config = {
+            "rule_files": [str(rules)],
+            "alerting": {"alertmanagers": managers},
+            "scrape_configs": [{"job_name": "inferd", "static_configs": scraped}],
+        }
+        with prometheus(folder, config) as asked:
+            yield asked
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +146,8 @@ def test_drift_fires_and_resolves(stack: Stack) -> None:
 
 def test_an_overload_fires_and_resolves(stack: Stack) -> None:
     with ThreadPoolExecutor(CALLERS) as callers:
-        pending = [callers.submit(stack.client.infer, "slow", **ZEROS) for _ in range(CALLERS)]
+        ask_slow = partial(stack.client.infer, "slow", timeout=WITHIN, **ZEROS)
+        pending = [callers.submit(ask_slow) for _ in range(CALLERS)]
         stack.told.wait("InferdQueue", "slow", "firing")
     assert [one.exception() for one in pending] == [None] * CALLERS
     stack.told.wait("InferdQueue", "slow", "resolved")
@@ -232,7 +170,7 @@ def test_every_expression_of_the_rules_and_the_dashboard_gives_data(stack: Stack
     assert len(wanted) > 20
 
     def silent() -> list[str]:
-        return [one for one in wanted if not stack.ask(one)]
+        return [one for one in wanted if not ask(stack.prometheus, one)]
 
     until(lambda: not silent(), silent)
 
