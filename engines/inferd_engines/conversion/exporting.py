@@ -69,7 +69,9 @@ def export(
     if not checkpoint.is_file():
         raise ConversionFailed(f"{checkpoint} does not exist or is not a file")
     rows = example_rows(data)
-    module = loaded(loader, checkpoint).eval()
+    module = loaded(loader, checkpoint)
+    # Of an exported graph it returns nothing.
+    module.eval()
     with torch.no_grad():
         wanted = torch_answers(module, rows, outputs)
     with tempfile.TemporaryDirectory() as folder:

@@ -35,6 +35,14 @@ def off(checkpoint):
 def branching(checkpoint):
     return Branching()
 
+def graph(checkpoint):
+    from torchao.quantization.pt2e import allow_exported_model_train_eval
+    shapes = ({0: torch.export.Dim("batch")},)
+    traced = torch.export.export(good(checkpoint), (torch.zeros(2, 4),), dynamic_shapes=shapes)
+    made = traced.module()
+    allow_exported_model_train_eval(made)
+    return made
+
 def none(checkpoint):
     return None
 
@@ -85,11 +93,12 @@ def test_an_export_answers_as_pytorch_or_is_not_written(folder: Path) -> None:
         assert code == 1
         assert sentence in error
         assert not target.exists()
-    assert export(folder, "good", "--output", "y")[0] == 0
-    engine = open_onnx(target, EngineOptions())
-    assert [tensor.shape for tensor in engine.signature.inputs] == [(None, 4)]
-    for rows in (1, 7, 40):
-        assert engine.run({"x": ROWS[:rows]}, {}, rows)["y"].shape == (rows, 3)
+    for loader in ("good", "graph"):
+        assert export(folder, loader, "--output", "y")[0] == 0
+        engine = open_onnx(target, EngineOptions())
+        assert [tensor.shape for tensor in engine.signature.inputs] == [(None, 4)]
+        for rows in (1, 7, 40):
+            assert engine.run({"x": ROWS[:rows]}, {}, rows)["y"].shape == (rows, 3)
 
 
 @pytest.mark.slow
