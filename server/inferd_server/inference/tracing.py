@@ -10,6 +10,7 @@ from inferd_server.errors import InferdError
 from inferd_server.monitoring.tracing.context import TRACE, Chance, Draw, TraceContext, begin_trace
 from inferd_server.monitoring.tracing.spans import RequestTrace
 from inferd_server.transport.call import Call, Metadata
+from inferd_server.transport.call_wrapper import CallWrapper
 from inferd_server.transport.status import code_name, sentence
 
 OK, CANCELLED = "OK", "CANCELLED"
@@ -76,57 +77,23 @@ class Tracing:
             self._put(trace)
 
 
-class TracedCall:
+class TracedCall(CallWrapper):
     """A call that is traced, as the call itself."""
 
-    __slots__ = ("_call", "_end", "_trace", "metadata")
+    __slots__ = ("_end", "_metadata", "_trace")
 
     def __init__(self, call: Call, trace: RequestTrace, end: Callable[..., None]) -> None:
         """Stand for a call; `end` gets its trace and the status when it is answered."""
-        self._call = call
+        super().__init__(call)
         self._trace = trace
         self._end = end
         kept = [pair for pair in call.metadata if pair[0] != TRACE]
-        self.metadata: Metadata = ((TRACE, trace.context.header), *kept)
+        self._metadata: Metadata = ((TRACE, trace.context.header), *kept)
+
+    @property
+    def metadata(self) -> Metadata:
         """The caller's, and the trace that what follows belongs to."""
-
-    @property
-    def request(self) -> bytes:
-        """Of the call."""
-        return self._call.request
-
-    @property
-    def stream(self) -> object | None:
-        """Of the call."""
-        return self._call.stream
-
-    @property
-    def certificate_names(self) -> Sequence[str]:
-        """Of the call."""
-        return self._call.certificate_names
-
-    @property
-    def peer(self) -> str:
-        """Of the call."""
-        return self._call.peer
-
-    @property
-    def deadline(self) -> float | None:
-        """Of the call."""
-        return self._call.deadline
-
-    @property
-    def cancelled(self) -> bool:
-        """Of the call."""
-        return self._call.cancelled
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Call back once if the call is cancelled before its answer; at once if it was."""
-        self._call.on_cancel(callback)
-
-    def send_initial_metadata(self, metadata: Metadata) -> None:
-        """Send metadata ahead of the answer."""
-        self._call.send_initial_metadata(metadata)
+        return self._metadata
 
     def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
         """Answer, and end the trace; not if the answer cannot be sent, and the call stays open."""

@@ -9,67 +9,25 @@ from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError, ModelNotFound
 from inferd_server.transport.call import Call, Metadata
+from inferd_server.transport.call_wrapper import CallWrapper
 
 
 def nothing(_: InferdError | None) -> None:
     """Take an end that nobody waits for."""
 
 
-class Counted:
+class Counted(CallWrapper):
     """Passes everything on to a call, and calls back once, just before its answer leaves.
 
     The call back gets the error that is the answer; None for any other end.
     """
 
-    __slots__ = ("_answered", "_call", "_claim")
+    __slots__ = ("_answered", "_claim")
 
     def __init__(self, call: Call, answered: Callable[[InferdError | None], None]) -> None:
-        self._call = call
+        super().__init__(call)
         self._answered = answered
         self._claim = threading.Lock()
-
-    @property
-    def request(self) -> bytes:
-        """Of the call."""
-        return self._call.request
-
-    @property
-    def stream(self) -> object | None:
-        """Of the call."""
-        return self._call.stream
-
-    @property
-    def metadata(self) -> Metadata:
-        """Of the call."""
-        return self._call.metadata
-
-    @property
-    def peer(self) -> str:
-        """Of the call."""
-        return self._call.peer
-
-    @property
-    def certificate_names(self) -> Sequence[str]:
-        """Of the call."""
-        return self._call.certificate_names
-
-    @property
-    def deadline(self) -> float | None:
-        """Of the call."""
-        return self._call.deadline
-
-    @property
-    def cancelled(self) -> bool:
-        """Of the call."""
-        return self._call.cancelled
-
-    def on_cancel(self, callback: Callable[[], None]) -> None:
-        """Of the call, which is still counted: what runs for it runs on."""
-        self._call.on_cancel(callback)
-
-    def send_initial_metadata(self, metadata: Metadata) -> None:
-        """Of the call."""
-        self._call.send_initial_metadata(metadata)
 
     def reply(self, parts: Sequence[Buffer], trailing: Metadata = ()) -> None:
         """Answer the call; counted no more before its caller can know."""
