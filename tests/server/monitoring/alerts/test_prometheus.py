@@ -34,7 +34,7 @@ YAML = {
     "planned": "response_cache: {}\n",
     "slow": "max_batch_size: 0\n",
 }
-# There is no GPU, and nobody asked for a process of that kind to be started again.
+# There is no GPU.
 WITHOUT_DATA = {"inferd_device_memory_used_bytes"}
 CALLERS = 60
 """Of the slow model, a tenth of a second each."""
