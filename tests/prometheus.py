@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.parse
@@ -15,15 +14,10 @@ from typing import Any
 
 import yaml
 
+from tests.ports import free_port
+
 WITHIN = 60.0
 """Seconds for whatever is waited for: all is scraped and evaluated each second."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

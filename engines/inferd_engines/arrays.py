@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +21,19 @@ def zeros(tensor: Tensor, rows: int) -> Array:
     """Return an input of zeros (empty strings for BYTES), of `shape_of`."""
     fill = b"" if tensor.dtype == object else 0
     return np.full(shape_of(tensor, rows), fill, dtype=tensor.dtype)
+
+
+NOT_NPZ = (
+    OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile,
+)  # fmt: skip
+"""What `read_npz` raises of a file that is none, or damaged."""
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read the arrays of an .npz file, by name; raises what `NOT_NPZ` lists."""
+    # A file that is damaged stays open where NumPy opens it.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+        return {name: held[name] for name in held.files}
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, Array]) -> None:

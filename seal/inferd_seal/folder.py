@@ -27,12 +27,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from inferd_seal.errors import Tampered, Unusable
 from inferd_seal.key_sources import KEY, read_key
 from inferd_seal.keys import WrappedKey, decode_wrapped, encode_wrapped, unwrap, wrap
-from inferd_seal.signature import SIGNATURE_FILE, sign
+from inferd_seal.signature import sign
 from inferd_seal.stream import CHUNK, new_header, seal_stream
+from inferd_seal.trusted_files import KEYS_FILE, OWN, SEAL_FILE, SIGNATURE_FILE
 
-SEAL_FILE, KEYS_FILE = "seal.json", "seal.keys"
-OWN = frozenset({SEAL_FILE, KEYS_FILE, SIGNATURE_FILE})
-"""Files that are no part of the model."""
 SETTINGS = frozenset({"model.yaml"})
 """Files that are read before a key is asked for."""
 PLAIN_SUFFIXES = (".so", ".npz")

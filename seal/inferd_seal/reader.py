@@ -20,7 +20,6 @@ from inferd_seal.errors import (
     Unusable,
 )
 from inferd_seal.folder import (
-    SEAL_FILE,
     SETTINGS,
     Seal,
     decode_seal,
@@ -29,7 +28,7 @@ from inferd_seal.folder import (
     read_wrapped,
 )
 from inferd_seal.keys import unwrap
-from inferd_seal.signature import SIGNATURE_FILE, read_signature, signed_digests
+from inferd_seal.signature import read_signature, signed_digests
 from inferd_seal.stream import (
     CHUNK,
     MAGIC,
@@ -40,6 +39,7 @@ from inferd_seal.stream import (
     seal_stream,
     unseal,
 )
+from inferd_seal.trusted_files import SEAL_FILE, SIGNATURE_FILE
 
 NO_SEAL = f"it has no {SEAL_FILE}, without which no model is taken here: inferd models seal"
 MADE = ".made"

@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from inferd_seal.errors import NotSigned, Tampered, Unusable, WrongSigner
+from inferd_seal.trusted_files import SIGNATURE_FILE
 
-SIGNATURE_FILE = "model.sig"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PAYLOAD = "application/vnd.in-toto+json"
 STATEMENT = "https://in-toto.io/Statement/v1"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SEAL_FILE, KEYS_FILE, SIGNATURE_FILE = "seal.json", "seal.keys", "model.sig"
 OWN = frozenset({SEAL_FILE, KEYS_FILE, SIGNATURE_FILE})
-"""Files that are no part of the model; as in folder.py, which needs cryptography."""
+"""Files that are no part of the model. Here, where nothing needs cryptography."""
 NOT_INSTALLED = "SEAL_NOT_INSTALLED"
 CURE = "install inferd[seal]"
 

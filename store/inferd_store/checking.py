@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 from inferd.tensors import datatype_of
+from inferd_engines.arrays import NOT_NPZ, read_npz
 from inferd_engines.engine import (
     Array,
     Engine,
@@ -269,9 +269,8 @@ def read_arrays(path: Path) -> dict[str, Array]:
         Refused: it is none.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except NOT_NPZ as error:
         raise Refused(f"{path.name} is no file of arrays: {error}") from error
 
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from types import ModuleType
 
 from tests.deploy.helm import ROOT
+
+
+def dashboard_expressions() -> list[str]:
+    """Return every expression of the dashboard, with values for what Grafana puts in."""
+    panels = load_script("make_dashboard").PANELS
+    found = [expression for panel in panels for expression in panel.lines.values()]
+    return [re.sub(r"\$(job|model)", ".*", one).replace("$__rate_interval", "1m") for one in found]
 
 
 def load_script(name: str) -> ModuleType:

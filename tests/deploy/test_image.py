@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import socket
 from collections.abc import Iterator
 
 import grpc
@@ -13,6 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.deploy import image
 from tests.deploy.image import Store
+from tests.ports import free_port
 
 # Building the base and the image takes minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -38,13 +38,6 @@ def shell(store: Store, script: str) -> str:
     """Return what a shell in the image writes."""
     confined = [*image.confinement(), "--entrypoint", "sh"]
     return store.podman("run", "--rm", *confined, image.IMAGE, "-c", script)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_it_runs_as_an_unprivileged_user_that_has_a_name(store: Store) -> None:

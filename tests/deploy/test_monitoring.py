@@ -17,7 +17,7 @@ from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
 from pydantic import BaseModel, ValidationError
 
 from tests.deploy.helm import CHART, ROOT, Helm, Object, Values
-from tests.deploy.scripts import load_script
+from tests.deploy.scripts import dashboard_expressions, load_script
 
 MADE = load_script("make_dashboard")
 WATCHED: Values = {
@@ -38,18 +38,14 @@ def documented() -> set[str]:
     )
 
 
-def expressions() -> list[str]:
-    """Return every expression of the dashboard, with values for what Grafana puts in."""
-    found = [expression for panel in MADE.PANELS for expression in panel.lines.values()]
-    return [re.sub(r"\$(job|model)", ".*", one).replace("$__rate_interval", "1m") for one in found]
-
-
 def test_the_committed_dashboard_is_made_of_the_panels() -> None:
     assert json.loads((CHART / "files/dashboard.json").read_text()) == MADE.dashboard()
 
 
 def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
-    asked = {HISTOGRAM.sub("", name) for one in expressions() for name in METRIC.findall(one)}
+    asked = {
+        HISTOGRAM.sub("", name) for one in dashboard_expressions() for name in METRIC.findall(one)
+    }
     assert len(asked) > 15
     assert asked <= documented()
 
@@ -58,7 +54,7 @@ def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path: Path) -
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("not here: promtool (the Debian package prometheus)")
-    rules = [{"record": f"r:{n}", "expr": one} for n, one in enumerate(expressions())]
+    rules = [{"record": f"r:{n}", "expr": one} for n, one in enumerate(dashboard_expressions())]
     file = tmp_path / "rules.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}))
     done = subprocess.run(

@@ -17,7 +17,8 @@ from inferd_client import Client, InferdError
 
 from tests import models
 from tests.deploy.helm import Helm, Values
-from tests.prometheus import ask, free_port, prometheus, until
+from tests.ports import free_port
+from tests.prometheus import ask, prometheus, until
 from tests.server.lifecycle.process import ready_process
 from tests.server.serving import PATIENCE
 

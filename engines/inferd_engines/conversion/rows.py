@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from inferd_engines.arrays import NOT_NPZ, read_npz
 from inferd_engines.conversion.errors import BadData, Unsupported
 from inferd_engines.engine import Array, Engine, Signature, Tensor
 
@@ -72,12 +72,10 @@ def read_arrays(path: Path) -> dict[str, Array]:
         BadData: it is no .npz file.
     """
     try:
-        # A file that is damaged stays open where NumPy opens it.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+        return read_npz(path)
     except FileNotFoundError as error:
         raise BadData(f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except NOT_NPZ as error:
         raise BadData(f"{path.name} is no .npz file of arrays: {error}") from error
 
 

@@ -199,7 +199,7 @@ def grouped(
         elif request.trial and own not in others:
             trial = trial or request
         elif first is None:
-            first, key = begin(request, deadline, most), own
+            first, key = begin(request, most), own
         else:
             join(others, own, request, most)
         if first is not None and first.full:
@@ -207,17 +207,17 @@ def grouped(
     return ([] if first is None else [first, *others.values()]), trial, drop
 
 
-def begin(request: W, deadline: float | None, most: int) -> Group[W]:
+def begin(request: W, most: int) -> Group[W]:
     """Return a group of one request, so far."""
     rows = request.rows
-    return Group([request], rows, NEVER if deadline is None else deadline, rows >= most)
+    return Group([request], rows, must_end(request), rows >= most)
 
 
 def join(groups: dict[Hashable, Group[W]], key: Hashable, request: W, most: int) -> None:
     """Let a request join the group of its shape, unless it does not fit: then the group is full."""
     group = groups.get(key)
     if group is None:
-        groups[key] = begin(request, request.deadline, most)
+        groups[key] = begin(request, most)
         return
     rows = group.rows + request.rows
     if group.full or rows > most:
@@ -226,8 +226,7 @@ def join(groups: dict[Hashable, Group[W]], key: Hashable, request: W, most: int)
     group.requests.append(request)
     group.rows = rows
     group.full = rows >= most
-    if request.deadline is not None:
-        group.deadline = min(group.deadline, request.deadline)
+    group.deadline = min(group.deadline, must_end(request))
 
 
 def taken(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 READY_WITHIN = 20.0
 
@@ -55,10 +56,3 @@ class RedisServer:
         """Send a signal."""
         assert self._process is not None
         self._process.send_signal(number)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

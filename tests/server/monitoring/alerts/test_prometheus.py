@@ -20,7 +20,7 @@ from inferd_server.monitoring.alerts.rules import FAILURES, AlertRule, rules_of
 from inferd_server.settings.alerts import AlertSettings
 
 from tests import models
-from tests.deploy.scripts import load_script
+from tests.deploy.scripts import dashboard_expressions
 from tests.fakes.webhook import Webhook
 from tests.prometheus import WITHIN, alertmanager, ask, prometheus, until
 from tests.server.lifecycle.process import ready_process
@@ -159,13 +159,9 @@ def test_every_expression_of_the_rules_and_the_dashboard_gives_data(stack: Stack
         stack.client.infer("judged", INPUT0=np.zeros((1, 9), np.float32))
     with suppress(InferdError):
         stack.client.infer("slow", timeout=0.001, **ZEROS)
-    panels = [one for panel in load_script("make_dashboard").PANELS for one in panel.lines.values()]
-    dashboard = [
-        re.sub(r"\$(job|model)", ".*", one).replace("$__rate_interval", "1m") for one in panels
-    ]
     # No request failed: those that did not stand for them.
     rules = [rule.promql.replace(FAILURES, "OK") for rule in RULES]
-    asked = [re.sub(r" (<|>) [\d.]+$", "", one) for one in rules] + dashboard
+    asked = [re.sub(r" (<|>) [\d.]+$", "", one) for one in rules] + dashboard_expressions()
     wanted = [one for one in asked if not WITHOUT_DATA & set(re.findall(r"inferd_\w+", one))]
     assert len(wanted) > 20
 
