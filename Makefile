@@ -21,7 +21,7 @@ PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
 
-.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist chart tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -297,6 +297,10 @@ dist: install $(TOOLS)/.twine ## build the wheel and the source distribution, an
 	$(BIN)/python -m hatchling build --directory dist
 	$(TOOLS)/twine/bin/python -m twine check --strict dist/*
 	$(BIN)/python scripts/check_dist.py dist
+
+chart: tools ## look through the Helm chart, and pack it into dist/
+	$(TOOLS)/helm lint --strict helm/inferd
+	$(TOOLS)/helm package helm/inferd --destination dist
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV).lock $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

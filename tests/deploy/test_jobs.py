@@ -41,6 +41,15 @@ def test_a_job_builds_every_plan_on_each_type_of_gpu_before_the_rest(helm: Helm)
     assert l4 == {"nvidia.com/gpu.product": "NVIDIA-L4", "pool": "gpu"}
 
 
+def test_models_are_fetched_before_plans_of_them_are_built(helm: Helm) -> None:
+    values = VALUE_SETS["prebuild"] | {"modelRepository": {"fetch": {"image": "r.test/fetch:1"}}}
+    for job in jobs(helm, values).values():
+        pod = job["spec"]["template"]["spec"]
+        names = [each["name"] for each in (*pod["initContainers"], *pod["containers"])]
+        assert names == ["fetch-models", "build-0", "build-1"]
+        assert {"name": "models", "emptyDir": {"sizeLimit": "8Gi"}} in pod["volumes"]
+
+
 def test_the_command_that_builds_takes_its_arguments(helm: Helm) -> None:
     parser = ArgumentParser()
     build.configure(parser)
