@@ -298,7 +298,7 @@ dist: install $(TOOLS)/.twine ## build the wheel and the source distribution, an
 	$(TOOLS)/twine/bin/python -m twine check --strict dist/*
 	$(BIN)/python scripts/check_dist.py dist
 
-chart: tools ## look through the Helm chart, and pack it into dist/
+chart: $(TOOLS)/.installed ## look through the Helm chart, and pack it into dist/
 	$(TOOLS)/helm lint --strict helm/inferd
 	$(TOOLS)/helm package helm/inferd --destination dist
 
