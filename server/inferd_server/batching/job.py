@@ -63,7 +63,7 @@ class Job(ABC):
     """
 
     __slots__ = (
-        "_open", "alarm", "alone", "arrived", "cancelled", "deadline", "key", "level", "rows",
+        "_open", "alarm", "arrived", "cancelled", "deadline", "key", "level", "rows",
         "sequence", "slot", "stream", "trial",
     )  # fmt: skip
 
@@ -86,21 +86,19 @@ class Job(ABC):
         level: int = 0,
         sequence: int = 0,
         trial: bool = False,
-        alone: bool = False,
         stream: object | None = None,
     ) -> None:
         """Take rows, and what decides when they run.
 
         Args:
             slot: with the rows.
-            key: equal for jobs whose rows fit into one batch.
+            key: equal for jobs whose rows fit into one batch; `Alone` if it shares no run.
             arrived: monotonic seconds.
             deadline: monotonic seconds, or None.
             level: priority; 0 is the highest.
             sequence: that it is a step of, and that ends unless its caller gets its outputs; 0: of
                 none.
             trial: whether it is no caller's, and counts for nothing.
-            alone: whether it shares no run, which its key says, too.
             stream: that it came on, whose other requests it may have to wait for; None: of none.
         """
         self.slot = slot
@@ -111,7 +109,6 @@ class Job(ABC):
         self.level = level
         self.sequence = sequence
         self.trial = trial
-        self.alone = alone
         self.stream = stream
 
     @abstractmethod

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from statistics import median_low
 
 from inferd_server.batching.batch_size import padding
@@ -25,6 +26,13 @@ SHORTEST_S = 1e-9
 """A run that took less was too short for the clock."""
 SHAPES = 64
 """Shapes that are remembered."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Alone:
+    """Key of a request that shares no run: no two are equal. Runs cost what its shape costs."""
+
+    shape: Hashable
 
 
 class ShapeCosts:
@@ -171,6 +179,7 @@ class RunCosts:
 
     def learn(self, shape: Hashable, rows: int, seconds: float, now: float) -> None:
         """Take in a run that has just ended."""
+        shape = shape.shape if isinstance(shape, Alone) else shape
         with self._lock:
             if self._latest[0] is not shape:
                 self._latest = shape, self._used(shape)
@@ -191,4 +200,5 @@ class RunCosts:
 
     def of(self, shape: Hashable) -> ShapeCosts:
         """Return what is known of a shape."""
+        shape = shape.shape if isinstance(shape, Alone) else shape
         return self._shapes.get(shape, self._unknown)

@@ -10,6 +10,7 @@ from inferd.oip.v2.inference_pb2 import ModelInferRequest
 from inferd.tensors import Buffer
 
 from inferd_server.batching.inline import MOST_TEXT
+from inferd_server.batching.run_costs import Alone
 from inferd_server.batching.slots import Bound, NoRoom, Slot
 from inferd_server.batching.timers import Timers
 from inferd_server.cache.key import Form
@@ -215,16 +216,14 @@ class Infer:
     def _submit(self, request: InferRequest, slot: Slot) -> bool:
         """Queue a request; False, with its slot free, if the handle was retired meanwhile."""
         plan, call = request.plan, request.call
-        handle, urgency, step, alone = plan.handle, plan.urgency, plan.step, plan.alone
-        if handle.last_request is not None and not alone:
+        handle, urgency, step = plan.handle, plan.urgency, plan.step
+        if handle.last_request is not None and not plan.alone:
             handle.last_request.keep(slot)
-        key = id(slot) if alone else plan.specs
+        key = Alone(plan.specs) if plan.alone else plan.specs
         # Sequences keep the order of their steps.
         sequence, stream = (0, call.stream) if step is None else (step.key, None)
         deadline = request.deadline
-        request.place(
-            slot, key, self._clock(), deadline, urgency.level, sequence, False, alone, stream
-        )
+        request.place(slot, key, self._clock(), deadline, urgency.level, sequence, False, stream)
         queue = handle.queue
         plan.series.admitted()
         if not queue.submit(request):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inferd_server.batching.run_costs import FRESH_S, SHAPES, RunCosts, ShapeCosts
+from inferd_server.batching.run_costs import FRESH_S, SHAPES, Alone, RunCosts, ShapeCosts
 
 
 def learned(*runs: tuple[int, float], sizes: tuple[int, ...] = ()) -> ShapeCosts:
@@ -97,6 +97,16 @@ def test_shapes_are_told_apart_and_only_so_many_are_remembered() -> None:
     assert costs.of("often").likely(1) == pytest.approx(0.5)
     assert costs.of(SHAPES).likely(1) == 1.0 + SHAPES
     assert costs.of(0).likely(1) == 0.0
+
+
+def test_runs_of_requests_that_share_none_tell_of_their_shape_and_push_no_other_out() -> None:
+    costs = RunCosts()
+    costs.learn("other", 1, 2.0, 0.0)
+    for _ in range(SHAPES + 1):
+        costs.learn(Alone("a"), 1, 1.0, 0.0)
+    assert costs.of(Alone("a")).least(1) == costs.of("a").least(1) == 1.0
+    assert costs.of("other").likely(1) == 2.0
+    assert Alone("a") != Alone("a")
 
 
 def test_the_longest_run_of_late_is_forgotten_by_later_ones() -> None:

@@ -15,6 +15,7 @@ from inferd.tensors import BYTES, DATATYPES, Array
 
 from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.job import Job
+from inferd_server.batching.run_costs import Alone
 from inferd_server.errors import (
     TOO_CLOSE,
     Cancelled,
@@ -303,7 +304,7 @@ class FrontLink:
         self._memory.marks[place] = CANCELLED if job.cancelled else 0
         if job.trial:
             self._memory.marks[place] |= TRIAL
-        if history.suspect or job.alone:
+        if history.suspect or isinstance(job.key, Alone):
             self._memory.marks[place] |= ALONE
             self._memory.advance(Counter.SUSPECTS)
         SUBMISSION.pack_into(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from inferd.tensors import Array
 
+from inferd_server.batching.run_costs import Alone
 from inferd_server.errors import (
     Cancelled,
     DeadlinePassed,
@@ -280,7 +281,7 @@ class WorkerLink:
         """Give requests that are to run alone a key of their own."""
         for request in requests:
             if self.marks[request.place] & ALONE:
-                request.key = object()
+                request.key = Alone(request.key)
 
     def _awaited(self, requests: Sequence[LinkRequest]) -> bool:
         """True if the front that sent requests is still there."""
