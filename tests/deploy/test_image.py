@@ -1,35 +1,47 @@
-"""The image: built without network, run read-only without a privilege, and stopped."""
+"""The images: built without network, run read-only without a privilege, and stopped."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
+import time
 from collections.abc import Iterator
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from inferd_client import Client
 
 from tests.deploy import image
-from tests.deploy.image import Store
+from tests.deploy.helm import ROOT
+from tests.deploy.image import KINDS, Store
 from tests.ports import free_port
 
-# Building the base and the image takes minutes.
+# Building the bases and the images takes minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+LARGEST = 600_000_000
+"""Bytes that the image for the CPU may have."""
+SOON = 10.0
+"""Seconds from `podman run` until the shipped model is served."""
+LIMITS = ("--memory=1g", "--pids-limit=128")
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that holds the built image."""
+@pytest.fixture(scope="module", params=KINDS)
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A store that holds one of the built images."""
     if image.absent():
         pytest.skip(f"not here: {', '.join(image.absent())}")
     if os.geteuid() != 0:
         pytest.skip("the image is built as root")
     folder = tmp_path_factory.mktemp("image")
     store = Store(folder)
-    store.build(image.make_base(folder))
+    store.build(KINDS[request.param])
     yield store
     store.podman("rmi", "--all", "--force")
 
@@ -71,6 +83,7 @@ for name in (
     assert [line.split()[1] for line in told.splitlines()] == ["True"] * 6
 
 
+@pytest.mark.parametrize("store", ["gpu"], indirect=True)
 def test_plans_are_built_in_it_and_the_missing_driver_is_named(store: Store) -> None:
     program = """
 from inferd_engines.tensorrt.device import load_driver
@@ -113,6 +126,48 @@ def wait_serving(port: int, service: str) -> None:
             if told.status == SERVING:
                 return
     raise AssertionError("the stream of states ended")
+
+
+@pytest.mark.parametrize("store", ["cpu"], indirect=True)
+def test_the_image_for_the_cpu_is_small_and_has_no_compiler(store: Store) -> None:
+    size = store.podman("image", "inspect", "--format", "{{.Size}}", image.IMAGE)
+    assert int(size) <= LARGEST
+    assert shell(store, "command -v gcc g++ cc ld make || echo none") == "none"
+
+
+def test_every_package_in_it_stands_in_its_bill_of_materials(store: Store) -> None:
+    bill = json.loads(shell(store, "cat /opt/inferd/inferd.cdx.json"))
+    listed = {f"{each['name']}=={each['version']}" for each in bill["components"]}
+    program = """
+from importlib.metadata import distributions
+for one in distributions():
+    print(f"{one.name}=={one.version}")
+"""
+    installed = set(shell(store, f"python -c {shlex.quote(program)}").splitlines())
+    assert len(installed) > 20
+    own = bill["metadata"]["component"]["name"]
+    assert {name for name in installed if not name.startswith(f"{own}==")} <= listed
+
+
+def test_its_labels_tell_what_it_is(store: Store) -> None:
+    form = '{{index .Labels "org.opencontainers.image.version"}}'
+    assert store.podman("image", "inspect", "--format", form, image.IMAGE) == image.VERSION
+
+
+def test_a_prediction_is_served_within_limits_soon_after_the_start(store: Store) -> None:
+    port = free_port()
+    options = [f"--env=INFERD_GRPC_PORT={port}", f"--env=INFERD_METRICS_PORT={free_port()}"]
+    images = np.load(ROOT / "examples/digits/heldout.npz")["images"][:5].astype(np.float32)
+    begun = time.monotonic()
+    with store.container(*LIMITS, *options) as container:
+        wait_serving(port, "digits")
+        took = time.monotonic() - begun
+        with Client(f"127.0.0.1:{port}") as client:
+            result = client.infer("digits", image=images)
+        assert result["probabilities"].argmax(axis=1).tolist() == [7, 6, 3, 7, 7]
+        form = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}"
+        assert store.podman("inspect", "--format", form, container) == f"{1 << 30} 128"
+    assert took <= SOON
 
 
 def test_the_server_gets_ready_answers_its_probe_and_stops_cleanly(store: Store) -> None:
