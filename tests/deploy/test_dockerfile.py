@@ -74,7 +74,9 @@ def test_the_server_gets_the_signal_itself(dockerfile: Path) -> None:
 
 
 def test_every_download_is_checked_against_its_hash(dockerfile: Path) -> None:
-    runs = " && ".join(" ".join(words[1:]) for words in instructions(dockerfile) if words[0] == "RUN")
+    runs = " && ".join(
+        " ".join(words[1:]) for words in instructions(dockerfile) if words[0] == "RUN"
+    )
     steps = [step for step in runs.split(" && ") if "bin/pip " in step]
     assert len(steps) >= 5
     for step in steps:
