@@ -71,7 +71,7 @@ test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newe
 test-clients: install tools ## clients in C++, Go, Java and Node, built with the system's packages; what lacks some is skipped
 	$(BIN)/pytest tests/clients
 
-test-slow: install tools ## what takes minutes
+test-slow: install tools $(TOOLS)/.checkov ## what takes minutes
 	$(BIN)/pytest -m slow
 
 test-gpu: install tools ## what needs a GPU, and in the end its figures as tables
@@ -205,6 +205,13 @@ $(TOOLS)/.twine: requirements/twine.txt | $(VENV)/.installed
 	$(TOOLS)/twine/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
+# Looks for what is unwise in manifests; apart from .venv, because it brings a hundred packages.
+$(TOOLS)/.checkov: requirements/checkov.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/checkov
+	$(PYTHON) -m venv $(TOOLS)/checkov
+	$(TOOLS)/checkov/bin/python -m pip $(WHEELS_ONLY) -r $<
+	touch $@
+
 # What models are made with: PyTorch, scikit-learn and the boosting libraries; TensorFlow wants other versions.
 $(TOOLS)/.frameworks $(TOOLS)/.tensorflow: $(TOOLS)/.%: requirements/%.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/$*
@@ -275,6 +282,7 @@ lock: install ## pin every dependency anew, with hashes
 	echo cyclonedx-bom | $(LOCK) - -o requirements/sbom.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo twine | $(LOCK) - -o requirements/twine.txt
+	echo checkov | $(LOCK) - -o requirements/checkov.txt
 	printf '%s\n' model-signing pyopenssl | $(LOCK) - -o requirements/model-signing.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' 'tritonclient[grpc]' kserve | $(LOCK) pyproject.toml - -o requirements/client-beside.txt
@@ -309,7 +317,8 @@ image: ## build the image inferd:VERSION-KIND, KIND=cpu or gpu, BUILD=docker bui
 	$(BUILD) $(if $(findstring docker,$(BUILD)),,--format docker) --file Dockerfile.$(KIND) --tag inferd:$(VERSION)-$(KIND) \
 		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(FLAGS) .
 
-chart: $(TOOLS)/.installed ## pack the Helm chart into dist/
+chart: $(TOOLS)/.installed ## look through the Helm chart, and pack it into dist/
+	$(TOOLS)/helm lint --strict helm/inferd
 	$(TOOLS)/helm package helm/inferd --destination dist
 
 clean: ## remove what the other targets made

@@ -50,7 +50,7 @@ OTHER_FLAGS = {"--format"}
 # Of nginx and Envoy.
 OTHER_NAMES = {
     *("blackout_period", "client_side_weighted_round_robin", "enable_oob_load_report"),
-    *("fail_timeout", "no_traffic_interval"),
+    *("fail_timeout", "healthy_panic_threshold", "no_traffic_interval"),
 }
 
 
