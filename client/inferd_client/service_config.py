@@ -33,6 +33,9 @@ RETRY_MARGIN = 1 << 17
 # Between two tries to connect, the first of which comes soon because servers restart within
 # seconds; the last, because one that was away for an hour should be found when it is back.
 FIRST_BACKOFF_MS, LONGEST_BACKOFF_MS = 100, 5000
+# Between two looks for the addresses of a name, which happen when a connection ends. By default it
+# is 30 s, in which a new server gets nothing.
+BETWEEN_RESOLUTIONS_MS = 2000
 
 
 def service_config(*, repeat: bool, check_health: bool) -> str:
@@ -81,4 +84,5 @@ def options(
         ("grpc.per_rpc_retry_buffer_size", min(max_message_bytes + RETRY_MARGIN, 2**31 - 1)),
         ("grpc.initial_reconnect_backoff_ms", FIRST_BACKOFF_MS),
         ("grpc.max_reconnect_backoff_ms", LONGEST_BACKOFF_MS),
+        ("grpc.dns_min_time_between_resolutions_ms", BETWEEN_RESOLUTIONS_MS),
     ]

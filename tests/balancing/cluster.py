@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Self
@@ -15,6 +15,7 @@ import numpy as np
 from inferd_client import Client, InferdError
 
 from tests.server.lifecycle.process import PATIENCE, Process
+from tests.server.serving import samples
 
 SERVERS = 3
 PORTS = range(20_000, 32_000)
@@ -24,26 +25,39 @@ PORTS = range(20_000, 32_000)
 class Member:
     """One server, started again and again on the same port."""
 
-    def __init__(self, repository: Path, port: int, flags: Sequence[str]) -> None:
-        self.address = f"127.0.0.1:{port}"
-        self._flags = ("--model-repository", str(repository), "--grpc-port", str(port), *flags)
+    def __init__(
+        self, repository: Path, port: int, flags: Sequence[str] = (), host: str = "127.0.0.1"
+    ) -> None:
+        self.address = f"{host}:{port}"
+        where = ("--host", host, "--grpc-port", str(port))
+        where += ("--metrics-host", "127.0.0.1")
+        self._flags = ("--model-repository", str(repository), *where, *flags)
         self._process = Process(*self._flags)
+        self._metrics_port = 0
 
     def wait(self) -> None:
         """Return once it is ready."""
+        self._metrics_port = self._process.wait_for("listening")["metrics_port"]
         self._process.wait_for("ready")
+
+    def answers(self) -> float:
+        """Return how many requests it answered since it started."""
+        counted = samples(self._metrics_port).items()
+        return sum(value for name, value in counted if name.startswith("inferd_requests_total{"))
 
     def restart(self) -> None:
         """End it as a rollout does, wait for its end, and start its successor."""
         self._process.terminate()
         assert self._process.exit_code() == 0
-        self.close()
-        self._process = Process(*self._flags)
-        self.wait()
+        self.kill()
 
     def kill(self) -> None:
         """End it without a word, and start its successor."""
         self.close()
+        self.start()
+
+    def start(self) -> None:
+        """Start the successor of one that ended, and wait for it."""
         self._process = Process(*self._flags)
         self.wait()
 
@@ -54,10 +68,18 @@ class Member:
 @contextmanager
 def cluster(repository: Path, *flags: str) -> Iterator[list[Member]]:
     """Start the servers and wait until all are ready."""
+    with ready(Member(repository, port, flags) for port in free_ports(SERVERS)) as members:
+        yield members
+
+
+@contextmanager
+def ready(starting: Iterable[Member]) -> Iterator[list[Member]]:
+    """Wait until servers that are started are ready, and end them in the end."""
     with ExitStack() as stack:
-        members = [Member(repository, port, flags) for port in free_ports(SERVERS)]
-        for member in members:
+        members = []
+        for member in starting:
             stack.callback(member.close)
+            members.append(member)
         for member in members:
             member.wait()
         yield members

@@ -1,15 +1,16 @@
-"""What nginx and HAProxy do before servers of which some are away, set up as documented."""
+"""What nginx, HAProxy and Envoy do before servers of which some are away, set up as documented."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from inferd_client import Client, errors
 
-from tests.balancing.balancers import haproxy, nginx
+from tests.balancing.balancers import envoy, haproxy, nginx
 from tests.balancing.cluster import free_ports
 from tests.fakes.flaky_server import FlakyServer
 
@@ -51,11 +52,15 @@ def test_nginx_says_in_grpcs_words_that_there_is_nobody(tmp_path: Path) -> None:
         client.infer("m", x=1)
 
 
-def test_haproxy_leaves_out_servers_that_are_not_ready(
-    there: FlakyServer, loading: FlakyServer, tmp_path: Path
+@pytest.mark.parametrize("balancer", [haproxy, envoy])
+def test_who_asks_for_health_leaves_out_servers_that_are_not_ready(
+    balancer: Callable[[Path, Sequence[str]], AbstractContextManager[str]],
+    there: FlakyServer,
+    loading: FlakyServer,
+    tmp_path: Path,
 ) -> None:
     with (
-        haproxy(tmp_path, [loading.address, there.address, nobody()]) as address,
+        balancer(tmp_path, [loading.address, there.address, nobody()]) as address,
         Client(address) as client,
     ):
         seen = -1

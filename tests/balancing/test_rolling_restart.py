@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import models
-from tests.balancing.balancers import haproxy, nginx
+from tests.balancing.balancers import envoy, haproxy, nginx
 from tests.balancing.cluster import Load, Member, cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -50,7 +50,9 @@ def test_the_client_takes_its_calls_elsewhere(repository: Path, flags: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("balancer", "flags"), [(nginx, ()), (haproxy, NOTICED)], ids=["nginx", "haproxy"]
+    ("balancer", "flags"),
+    [(nginx, ()), (haproxy, NOTICED), (envoy, NOTICED)],
+    ids=["nginx", "haproxy", "envoy"],
 )
 def test_a_balancer_takes_calls_elsewhere(
     balancer: Callable[[Path, Sequence[str]], AbstractContextManager[str]],

@@ -1,4 +1,4 @@
-"""Builds the image on a stand-in for the CUDA base, without network, and runs it as a node would.
+"""Builds an image on a stand-in for its base, without network, and runs it as a node would.
 
 Needs buildah, podman, runc and mmdebstrap, and root.
 """
@@ -19,13 +19,36 @@ from pathlib import Path
 from tests.deploy.helm import ROOT
 
 PROGRAMS = ("buildah", "podman", "runc", "mmdebstrap")
-# A root file system made before (mmdebstrap's tar) saves a minute.
-BASE_TAR = "INFERD_TEST_BASE_TAR"
+# A folder that keeps the root file systems (mmdebstrap's tars) saves a minute for each.
+BASES = "INFERD_TEST_BASES"
 # Debian 12's, which is what the stand-in has.
 PYTHON = "3.11"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 BASE = "localhost/inferd-base:test"
 IMAGE = "localhost/inferd:test"
+VERSION = "0.0.test"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one of the two images is made of."""
+
+    name: str
+    """Of its Dockerfile, after the dot."""
+    packages: str
+    """Debian's, in the stand-in for its base."""
+    locks: tuple[str, ...]
+    """Files in requirements/."""
+
+
+DEBIAN = "python3,python3-venv,ca-certificates,locales"
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("cpu", DEBIAN, ("build", "sbom", "server")),
+        Kind("gpu", f"{DEBIAN},python3-dev,g++", ("build", "sbom", "gpu-build", "gpu")),
+    )
+}
 
 
 def absent() -> list[str]:
@@ -64,22 +87,16 @@ class Store:
         """Run podman, without systemd."""
         return run(*self._podman(), *arguments)
 
-    def build(self, base: Path) -> None:
-        """Build the image on a base, from wheels alone, without network."""
-        self._import_base(base)
+    def build(self, kind: Kind) -> None:
+        """Build an image on its stand-in, from wheels alone, without network."""
+        self._import_base(make_base(kind, self.folder))
         context = self.folder / "context"
         copy_sources(context)
-        download_wheels(context / "wheelhouse")
-        arguments = ["--build-arg", f"BASE_IMAGE={BASE}", "--build-arg", "PIP_NO_INDEX=1"]
+        download_wheels(kind, context / "wheelhouse")
+        given = {"BASE_IMAGE": BASE, "PIP_NO_INDEX": "1", "VERSION": VERSION}
+        arguments = [f"--build-arg={name}={value}" for name, value in given.items()]
         # The docker format is the one that keeps the health check.
-        options = [
-            "--network",
-            "none",
-            "--format",
-            "docker",
-            "--file",
-            str(context / "Dockerfile.gpu"),
-        ]
+        options = ["--network=none", "--format=docker", f"--file={context}/Dockerfile.{kind.name}"]
         self.buildah("bud", *options, *arguments, "--tag", IMAGE, context)
 
     def logs(self, container: str) -> str:
@@ -124,13 +141,14 @@ def confinement() -> list[str]:
     ]
 
 
-def make_base(folder: Path) -> Path:
-    """Return the root file system of a small Debian with Python, made unless one is named."""
-    if BASE_TAR in os.environ:
-        return Path(os.environ[BASE_TAR])
-    packages = "python3,python3-venv,python3-dev,g++,ca-certificates,locales"
-    base = folder / "base.tar"
-    run("mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", base)
+def make_base(kind: Kind, folder: Path) -> Path:
+    """Return the root file system of a small Debian with Python, made unless it is there."""
+    base = Path(os.environ.get(BASES, folder)) / f"{kind.name}.tar"
+    if not base.exists():
+        # As the slim images of Debian: without manuals and translations.
+        slim = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("doc", "man", "locale")]
+        packages = f"--include={kind.packages}"
+        run("mmdebstrap", "--variant=minbase", *slim, packages, "bookworm", base)
     return base
 
 
@@ -143,12 +161,12 @@ def copy_sources(context: Path) -> None:
             shutil.copy2(ROOT / name, context / name)
 
 
-def download_wheels(wheelhouse: Path) -> None:
+def download_wheels(kind: Kind, wheelhouse: Path) -> None:
     """Fetch everything that the build installs: wheels, and the source of pycuda."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     # The base's Python need not be this one, for which pip wants to look at no dependencies.
     target = ["--no-deps", "--only-binary", ":all:", "--python-version", PYTHON]
-    for name in ("build.txt", "gpu-build.txt", "gpu.txt"):
+    for name in (f"{lock}.txt" for lock in kind.locks):
         # pip asks this Python whether a line is for an older patch of the base's.
         lines = (ROOT / "requirements" / name).read_text()
         every = wheelhouse.parent / name

@@ -1,35 +1,53 @@
-"""The image: built without network, run read-only without a privilege, and stopped."""
+"""The images: built without network, run read-only without a privilege, and stopped."""
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from inferd_client import Client
 
 from tests.deploy import image
-from tests.deploy.image import Store
+from tests.deploy.helm import ROOT
+from tests.deploy.image import KINDS, Store
 from tests.ports import free_port
 
-# Building the base and the image takes minutes.
+# Building the bases and the images takes minutes.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+LARGEST = 600_000_000
+"""Bytes that the image for the CPU may have."""
+SOON = 10.0
+"""Seconds from `podman run` until the shipped model is served."""
+LIMITS = ("--memory=1g", "--pids-limit=128")
+IN_FORCE = """
+cd /sys/fs/cgroup
+cat memory/memory.limit_in_bytes pids/pids.max 2>/dev/null || cat memory.max pids.max
+"""
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    """A store that holds the built image."""
+@pytest.fixture(scope="module", params=KINDS)
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Store]:
+    """A store that holds one of the built images."""
     if image.absent():
         pytest.skip(f"not here: {', '.join(image.absent())}")
     if os.geteuid() != 0:
         pytest.skip("the image is built as root")
     folder = tmp_path_factory.mktemp("image")
     store = Store(folder)
-    store.build(image.make_base(folder))
+    store.build(KINDS[request.param])
     yield store
     store.podman("rmi", "--all", "--force")
 
@@ -71,6 +89,7 @@ for name in (
     assert [line.split()[1] for line in told.splitlines()] == ["True"] * 6
 
 
+@pytest.mark.parametrize("store", ["gpu"], indirect=True)
 def test_plans_are_built_in_it_and_the_missing_driver_is_named(store: Store) -> None:
     program = """
 from inferd_engines.tensorrt.device import load_driver
@@ -104,28 +123,79 @@ def test_it_holds_no_installer_and_no_wheels(store: Store) -> None:
     assert [line for line in told.splitlines() if "/usr/share/python-wheels/" not in line] == []
 
 
-def wait_serving(port: int, service: str) -> None:
-    """Watch a service from before the server is there until it serves."""
+def wait_until(status: int, port: int, service: str) -> None:
+    """Watch a service, from before the server is there, until it is so."""
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         request = health_pb2.HealthCheckRequest(service=service)
         stub = health_pb2_grpc.HealthStub(channel)
         for told in stub.Watch(request, timeout=60, wait_for_ready=True):
-            if told.status == SERVING:
+            if told.status == status:
                 return
     raise AssertionError("the stream of states ended")
 
 
-def test_the_server_gets_ready_answers_its_probe_and_stops_cleanly(store: Store) -> None:
+def digits(client: Client) -> Sequence[int]:
+    """Return what the shipped model reads in five images."""
+    images = np.load(ROOT / "examples/digits/heldout.npz")["images"][:5].astype(np.float32)
+    read: list[int] = client.infer("digits", image=images)["probabilities"].argmax(axis=1).tolist()
+    return read
+
+
+@pytest.mark.parametrize("store", ["cpu"], indirect=True)
+def test_the_image_for_the_cpu_is_small_and_has_no_compiler(store: Store) -> None:
+    size = store.podman("image", "inspect", "--format", "{{.Size}}", image.IMAGE)
+    assert int(size) <= LARGEST
+    assert shell(store, "command -v gcc g++ cc ld make || echo none") == "none"
+
+
+def test_every_package_in_it_stands_in_its_bill_of_materials(store: Store) -> None:
+    bill = json.loads(shell(store, "cat /opt/inferd/inferd.cdx.json"))
+    listed = {f"{each['name']}=={each['version']}" for each in bill["components"]}
+    program = """
+from importlib.metadata import distributions
+for one in distributions():
+    print(f"{one.name}=={one.version}")
+"""
+    installed = set(shell(store, f"python -c {shlex.quote(program)}").splitlines())
+    assert len(installed) > 20
+    own = bill["metadata"]["component"]["name"]
+    assert {name for name in installed if not name.startswith(f"{own}==")} <= listed
+
+
+def test_its_labels_tell_what_it_is(store: Store) -> None:
+    form = '{{index .Labels "org.opencontainers.image.version"}}'
+    assert store.podman("image", "inspect", "--format", form, image.IMAGE) == image.VERSION
+
+
+def test_a_prediction_is_served_within_limits_soon_after_the_start(store: Store) -> None:
+    port = free_port()
+    options = [f"--env=INFERD_GRPC_PORT={port}", f"--env=INFERD_METRICS_PORT={free_port()}"]
+    begun = time.monotonic()
+    with store.container(*LIMITS, *options) as container:
+        wait_until(SERVING, port, "digits")
+        took = time.monotonic() - begun
+        with Client(f"127.0.0.1:{port}") as client:
+            assert digits(client) == [7, 6, 3, 7, 7]
+        told = store.podman("exec", container, "sh", "-c", IN_FORCE)
+        assert told.split() == [str(1 << 30), "128"]
+    assert took <= SOON
+
+
+def test_the_server_gets_ready_answers_its_probe_drains_and_stops_cleanly(store: Store) -> None:
     port, metrics = free_port(), free_port()
-    settings = {"GRPC_PORT": port, "METRICS_PORT": metrics, "DRAIN_DELAY_S": 0}
+    settings = {"GRPC_PORT": port, "METRICS_PORT": metrics, "DRAIN_DELAY_S": 3}
     options = [f"--env=INFERD_{name}={value}" for name, value in settings.items()]
     with store.container(*options) as container:
         try:
-            wait_serving(port, "")
-            wait_serving(port, "liveness")
+            wait_until(SERVING, port, "")
+            wait_until(SERVING, port, "liveness")
         except grpc.RpcError as error:
             pytest.fail(f"{error}\n{store.logs(container)}")
         probe = ("python", "-m", "inferd_server.probe", "--port", str(port))
         store.podman("exec", container, *probe)
-        store.podman("stop", "--time", "20", container)
+        with ThreadPoolExecutor() as other, Client(f"127.0.0.1:{port}") as client:
+            stopped = other.submit(store.podman, "stop", "--time", "20", container)
+            wait_until(NOT_SERVING, port, "")
+            assert digits(client) == [7, 6, 3, 7, 7]
+            stopped.result()
         assert store.podman("wait", container) == "0", store.logs(container)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from inferd_client.service_config import RETRY_POLICY
+from inferd_client.service_config import BETWEEN_RESOLUTIONS_MS, RETRY_POLICY
 from inferd_engines import onnx_run, onnx_threads
 from inferd_server import memory as idle_heap
 from inferd_server.batching import decision, fatal, inline, instance, run_costs
@@ -91,7 +91,8 @@ FIGURES: list[tuple[str, str, str]] = [
     ("onnxruntime", "come to {} KiB or more", plain(onnx_run.BINDING_PAYS / 1024)),
     ("onnxruntime", "together below {} MiB,", plain(onnx_threads.SMALL_FILES / MIB)),
     ("onnxruntime", "with at most {} elements", plain(onnx_threads.SMALL_ROW)),
-    ("deploy", "{} times within about", WORDS[int(str(RETRY_POLICY["maxAttempts"])) - 1]),
+    ("balancing", "{} times within about", WORDS[int(str(RETRY_POLICY["maxAttempts"])) - 1]),
+    ("balancing", "at most every {} s:", plain(BETWEEN_RESOLUTIONS_MS / 1000)),
     ("triton", "At most {} files of a model", plain(overrides.MOST_FILES)),
     ("triton", "and {} MiB of all", plain(overrides.MOST_BYTES / MIB)),
 ]

@@ -6,6 +6,7 @@ Source: gRFC A51 and A58, xds/service/orca/v3/orca.proto.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from inferd.orca.v3.load_report_pb2 import OrcaLoadReport
 from inferd.orca.v3.service_pb2 import OrcaLoadReportRequest
 
 from inferd_server.errors import InferdError, InvalidInput, ShuttingDown
+from inferd_server.monitoring.busy import WINDOW_S
 from inferd_server.rpc.handlers import parse_message
 from inferd_server.transport.call import Receiver, Stream
 
@@ -46,8 +48,9 @@ class LoadReports:
         """
         self._read = read
         self._clock = clock
-        # What was seen at the last look, and when.
-        self._before: tuple[ServerLoad, float] | None = None
+        # What was seen, and when. Balancers divide the rate by how busy the server is: were it
+        # of a shorter time, a server with less to do than before would seem slow.
+        self._seen: deque[tuple[ServerLoad, float]] = deque()
         self._report = b""
         self._watchers: dict[LoadWatch, None] = {}
         self._thread = threading.Thread(target=self._live, name="load reports", daemon=True)
@@ -80,8 +83,10 @@ class LoadReports:
         """Make the report of this second, and send it to those who wait for one."""
         load, now = self._read(), self._clock()
         with self._lock:
-            before, since = self._before or (load, now)
-            self._before = load, now
+            self._seen.append((load, now))
+            while self._seen[0][1] < now - WINDOW_S:
+                self._seen.popleft()
+            before, since = self._seen[0]
             self._report = report(load, before, max(now - since, 1e-9))
             for watch in self._watchers:
                 if now >= watch.due:

@@ -17,6 +17,7 @@ from inferd.orca.v3.service_pb2 import OrcaLoadReportRequest
 from inferd.orca.v3.service_pb2_grpc import OpenRcaServiceStub
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import InvalidInput, ShuttingDown
+from inferd_server.monitoring.busy import WINDOW_S
 from inferd_server.rpc.load_reports import LoadReports, ServerLoad
 
 from tests import models
@@ -85,7 +86,7 @@ def test_reports_come_at_once_and_then_in_the_interval_that_was_asked_for() -> N
     assert busy(seldom) == [0.0, 0.2, 0.4]
 
 
-def test_a_report_tells_the_rates_of_the_last_second_and_what_waits() -> None:
+def test_a_report_tells_rates_and_what_waits() -> None:
     balanced = Balanced()
     assert OrcaLoadReport.FromString(balanced.reports.latest()) == OrcaLoadReport()
     balanced.second(ServerLoad(0.75, 130, 14, {"inferd_waiting_rows": 5.0}))
@@ -95,6 +96,17 @@ def test_a_report_tells_the_rates_of_the_last_second_and_what_waits() -> None:
         eps=4.0,
         named_metrics={"inferd_waiting_rows": 5.0},
     )
+
+
+def test_the_rates_are_of_as_long_a_time_as_how_busy_the_server_is() -> None:
+    balanced = Balanced()
+    balanced.reports.latest()
+    balanced.second(ServerLoad(0.5, 200, 10, {}))
+    for _ in range(int(WINDOW_S) - 1):
+        balanced.second(balanced.load)
+    assert OrcaLoadReport.FromString(balanced.reports.latest()).rps_fractional == 10.0
+    balanced.second(balanced.load)
+    assert OrcaLoadReport.FromString(balanced.reports.latest()).rps_fractional == 0.0
 
 
 def test_who_asks_twice_or_not_at_all_or_goes_gets_no_more() -> None:
