@@ -42,11 +42,22 @@ def quantize(model: Path, data: Path, target: Path, *flags: str) -> int:
     return main(["quantize", str(model), str(target), "--calibration", str(data), *flags])
 
 
+def saved_sine(folder: Path) -> tuple[Path, Path]:
+    """Write a model without weights and rows for it; return both files."""
+    inputs, outputs = [models.tensor("x", "FP32", ["n", 3])], [models.tensor("y", "FP32", ["n", 3])]
+    sine = models.model([helper.make_node("Sin", ["x"], ["y"])], inputs, outputs)
+    np.savez(folder / "rows.npz", x=np.zeros((4, 3), np.float32))
+    return models.save(sine, folder / "model.onnx"), folder / "rows.npz"
+
+
 def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
 
 
-@pytest.mark.parametrize("flags", [(), ("--activations", "uint8"), ("--precision", "fp16")])
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--activations", "uint8"), ("--precision", "fp16"), ("--precision", "bf16")],
+)
 def test_a_quantised_model_stays_near_the_original(
     files: tuple[Path, Path],
     tmp_path: Path,
@@ -59,7 +70,7 @@ def test_a_quantised_model_stays_near_the_original(
     assert told["outputs"]["logits"]["relative"] < 0.1
     assert told["excluded"] == {}
     assert told["bytes_after"] == target.stat().st_size
-    assert (operators(target)["DequantizeLinear"] > 0) == ("fp16" not in flags)
+    assert (operators(target)["DequantizeLinear"] > 0) == ("--precision" not in flags)
     check = ["check", str(files[0]), str(target), "--data", str(files[1]), "--json"]
     assert main(check) == 0
     checked = json.loads(capsys.readouterr().out)
@@ -77,6 +88,35 @@ def test_int8_has_symmetric_scales_for_each_channel(
     zeros = [held[node.input[2]] for node in graph.node if node.op_type == "DequantizeLinear"]
     assert all(zero.dtype == np.int8 and not zero.any() for zero in zeros)
     assert max(zero.size for zero in zeros) == 8
+
+
+def test_weights_in_bf16_keep_the_range_of_fp32_and_half_the_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # FP16 ends at 65,504.
+    model = models.save(convolution.network(scale=1e6), tmp_path / "model.onnx")
+    np.savez(tmp_path / "rows.npz", image=convolution.images(8))
+    target = tmp_path / "made.onnx"
+    assert quantize(model, tmp_path / "rows.npz", target, "--precision", "bf16", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    # Eight bits of a number are kept: each weight is off by at most a 256th.
+    assert 0 < told["outputs"]["logits"]["relative"] < 1 / 256
+    graph = onnx.load(str(target)).graph
+    kept = {
+        one.name: onnx.helper.tensor_dtype_to_np_dtype(one.data_type) for one in graph.initializer
+    }
+    assert {name for name, kind in kept.items() if kind.itemsize == 2} == {
+        "w0_bf16", "w1_bf16", "w2_bf16",
+    }  # fmt: skip
+
+
+def test_a_model_without_weights_is_not_kept_in_bf16(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sine = saved_sine(tmp_path)
+    assert quantize(*sine, tmp_path / "made.onnx", "--precision", "bf16") == 1
+    assert "the model has no weight in FP32" in capsys.readouterr().err
+    assert not (tmp_path / "made.onnx").exists()
 
 
 def test_nodes_that_hurt_stay_as_they_were(
@@ -103,11 +143,7 @@ def test_what_cannot_be_near_enough_is_not_written(
 def test_a_model_without_weights_is_refused_with_what_it_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inputs, outputs = [models.tensor("x", "FP32", ["n", 3])], [models.tensor("y", "FP32", ["n", 3])]
-    sine = models.model([helper.make_node("Sin", ["x"], ["y"])], inputs, outputs)
-    np.savez(tmp_path / "rows.npz", x=np.zeros((4, 3), np.float32))
-    model = models.save(sine, tmp_path / "model.onnx")
-    assert quantize(model, tmp_path / "rows.npz", tmp_path / "made.onnx") == 1
+    assert quantize(*saved_sine(tmp_path), tmp_path / "made.onnx") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no operator to quantise (Conv, ConvTranspose, Gemm, MatMul); it has Sin" in error
