@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,25 +15,12 @@ from onnx import helper
 
 from tests import models
 from tests.engines.conversion import convolution
-
-SMALL_DISK = 4096
+from tests.engines.conversion.conftest import SMALL_DISK
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     return convolution.saved(tmp_path)
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of SMALL_DISK bytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "inferd-test", str(place)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 def quantize(model: Path, data: Path, target: Path, *flags: str) -> int:
@@ -186,6 +171,23 @@ def test_a_full_disk_leaves_what_was_there(
     assert "No space left" in capsys.readouterr().err
     assert [path.name for path in disk.iterdir()] == ["made.onnx"]
     assert target.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16"])
+def test_a_full_disk_for_temporary_files_leaves_nothing(
+    files: tuple[Path, Path],
+    disk: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    precision: str,
+) -> None:
+    (disk / "full").write_bytes(bytes(SMALL_DISK))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    assert quantize(*files, tmp_path / "made.onnx", "--precision", precision) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert [path.name for path in disk.iterdir()] == ["full"]
+    assert not (tmp_path / "made.onnx").exists()
 
 
 def test_golden_answers_and_calibration_make_a_release(
