@@ -6,8 +6,10 @@ import json
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from inferd_client.cli import main
@@ -144,6 +146,31 @@ def test_outputs_without_rows_cannot_be_compared(
     np.savez(tmp_path / "rows.npz", x=np.zeros((4, 3), np.float32))
     assert main(["check", str(model), str(model), "--data", str(tmp_path / "rows.npz")]) == 1
     assert "the output 'y' has no row for each row" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (convolution.images(4)[:, :1], "'image' has shape [4, 1, 8, 8], not [?, 3, 8, 8]"),
+        (convolution.images(4).astype(np.float64), "'image' is float64"),
+        (convolution.images(0), "'image' is empty"),
+        (np.full_like(convolution.images(4), np.nan), "'image' has NaN or infinity in row 0"),
+    ],
+)
+def test_calibration_rows_that_are_not_the_models_write_nothing(
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    rows: npt.NDArray[Any],
+    sentence: str,
+) -> None:
+    np.savez(files[1], image=rows)
+    assert quantize(*files, tmp_path / "made.onnx") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("inferd quantize: ")
+    assert error.count("\n") == 1
+    assert sentence in error
+    assert not (tmp_path / "made.onnx").exists()
 
 
 def test_a_model_that_is_not_there_is_named(
