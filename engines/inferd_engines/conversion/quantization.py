@@ -99,6 +99,7 @@ def quantize(
             attempt = Attempts(model, place, rows, before, wanted, ran)
             scan = attempt.scan()
             made, excluded = attempt.made(scan.excluded), dict(scan.excluded)
+        refuse_unchanged(model, made, wanted.precision)
         after = answers_of(made, rows, ran)
         content = made.read_bytes()
     found = distances(before, after)
@@ -129,6 +130,26 @@ def refusing(model: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise Unsupported(f"{model.name} cannot be quantised: {brief(error)}") from error
+
+
+def refuse_unchanged(model: Path, made: Path, precision: str) -> None:
+    """Refuse a file that has nothing in the precision that was wanted.
+
+    Raises:
+        Unsupported: it has not.
+    """
+    from onnx import TensorProto, load
+
+    graph = load(str(made)).graph
+    there = {one.data_type for one in graph.initializer}
+    there |= {one.i for node in graph.node for one in node.attribute if one.name == "to"}
+    kinds = {
+        INT8: {TensorProto.INT8, TensorProto.UINT8},
+        FP16: {TensorProto.FLOAT16},
+        BF16: {TensorProto.BFLOAT16},
+    }
+    if not there & kinds[precision]:
+        raise Unsupported(f"{model.name} has nothing in FP32 that could become {precision}")
 
 
 def refuse_far(model: Path, found: Mapping[str, Distance], most: float) -> None:

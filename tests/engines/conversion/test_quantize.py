@@ -29,14 +29,6 @@ def quantize(model: Path, data: Path, target: Path, *flags: str) -> int:
     return main(["quantize", str(model), str(target), "--calibration", str(data), *flags])
 
 
-def saved_sine(folder: Path) -> tuple[Path, Path]:
-    """Write a model without weights and rows for it; return both files."""
-    inputs, outputs = [models.tensor("x", "FP32", ["n", 3])], [models.tensor("y", "FP32", ["n", 3])]
-    sine = models.model([helper.make_node("Sin", ["x"], ["y"])], inputs, outputs)
-    np.savez(folder / "rows.npz", x=np.zeros((4, 3), np.float32))
-    return models.save(sine, folder / "model.onnx"), folder / "rows.npz"
-
-
 def operators(path: Path) -> Counter[str]:
     return Counter(node.op_type for node in onnx.load(str(path)).graph.node)
 
@@ -97,13 +89,20 @@ def test_weights_in_bf16_keep_the_range_of_fp32_and_half_the_bytes(
     }  # fmt: skip
 
 
-def test_a_model_without_weights_is_not_kept_in_bf16(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("precision", ["int8", "fp16", "bf16"])
+def test_a_model_in_other_numbers_than_fp32_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    sine = saved_sine(tmp_path)
-    assert quantize(*sine, tmp_path / "made.onnx", "--precision", "bf16") == 1
-    assert "the model has no weight in FP32" in capsys.readouterr().err
-    assert not (tmp_path / "made.onnx").exists()
+    inputs, outputs = [models.tensor("x", "FP64", ["n", 4])], [models.tensor("y", "FP64", ["n", 4])]
+    weights = [onnx.numpy_helper.from_array(np.eye(4), "w")]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    made = models.model([product], inputs, outputs, weights)
+    model, target = models.save(made, tmp_path / "model.onnx"), tmp_path / "made.onnx"
+    np.savez(tmp_path / "rows.npz", x=np.ones((4, 4)))
+    assert quantize(model, tmp_path / "rows.npz", target, "--precision", precision) == 1
+    text = f"model.onnx has nothing in FP32 that could become {precision}"
+    assert text in capsys.readouterr().err
+    assert not target.exists()
 
 
 def test_nodes_that_hurt_stay_as_they_were(
@@ -130,7 +129,11 @@ def test_what_cannot_be_near_enough_is_not_written(
 def test_a_model_without_weights_is_refused_with_what_it_has(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert quantize(*saved_sine(tmp_path), tmp_path / "made.onnx") == 1
+    inputs, outputs = [models.tensor("x", "FP32", ["n", 3])], [models.tensor("y", "FP32", ["n", 3])]
+    sine = models.model([helper.make_node("Sin", ["x"], ["y"])], inputs, outputs)
+    np.savez(tmp_path / "rows.npz", x=np.zeros((4, 3), np.float32))
+    model = models.save(sine, tmp_path / "model.onnx")
+    assert quantize(model, tmp_path / "rows.npz", tmp_path / "made.onnx") == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "no operator to quantise (Conv, ConvTranspose, Gemm, MatMul); it has Sin" in error
