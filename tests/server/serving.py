@@ -49,6 +49,13 @@ def metrics_text(port: int, headers: Mapping[str, str] | None = None) -> str:
         return text
 
 
+def samples(port: int) -> dict[str, float]:
+    """Return what /metrics says, by name and labels."""
+    lines = metrics_text(port).splitlines()
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    return {name: float(value) for name, value in pairs}
+
+
 @dataclass
 class Running:
     """A server that listens, and how to talk to it."""

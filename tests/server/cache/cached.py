@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,15 @@ from inferd.oip.v2.inference_pb2 import (
 )
 
 from tests.fakes.engine import FakeEngine
-from tests.server.serving import PATIENCE, Running, arrays, infer_request, rows, running_fake
+from tests.server.serving import (
+    PATIENCE,
+    Running,
+    arrays,
+    infer_request,
+    rows,
+    running_fake,
+    samples,
+)
 
 YAML = "response_cache: {ttl_s: 3600}\n"
 
@@ -53,25 +60,18 @@ def value(future: grpc.Future) -> tuple[str, list[float]]:
     return answer.id, arrays(answer)["OUTPUT0"][:, 0].tolist()
 
 
-def samples(server: Running) -> dict[str, float]:
-    """Return what /metrics says, by name and labels."""
-    url = f"http://127.0.0.1:{server.metrics_port}/metrics"
-    with urllib.request.urlopen(url, timeout=PATIENCE) as page:
-        lines = page.read().decode().splitlines()
-    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-    return {name: float(number) for name, number in pairs}
-
-
 def results(server: Running, model: str = "fake") -> dict[str, float]:
     """Return what became of requests that the cache was asked about, by result."""
     begin, end = f'inferd_cache_requests_total{{model="{model}",result="', '",version="1"}'
-    found = {n: v for n, v in samples(server).items() if n.startswith(begin)}
+    found = {n: v for n, v in samples(server.metrics_port).items() if n.startswith(begin)}
     return {name.removeprefix(begin).removesuffix(end): v for name, v in found.items()}
 
 
 def await_waiting(server: Running, count: int) -> None:
     """Return once so many requests wait for an equal one."""
-    await_number(server, lambda: samples(server)["inferd_cache_waiting_requests"], count)
+    await_number(
+        server, lambda: samples(server.metrics_port)["inferd_cache_waiting_requests"], count
+    )
 
 
 def await_queued(server: Running, count: int) -> None:

@@ -15,7 +15,7 @@ from inferd.oip.v2.inference_pb2 import (
 from inferd.tensors import Array
 
 from tests import models
-from tests.server.cache.cached import YAML, how, results, samples, statistics
+from tests.server.cache.cached import YAML, how, results, statistics
 from tests.server.serving import (
     PATIENCE,
     Running,
@@ -24,6 +24,7 @@ from tests.server.serving import (
     rows,
     running,
     running_split,
+    samples,
 )
 
 LABELS = 'labels:\n  OUTPUT0: ["zero", "one", "two", "three"]\n'
@@ -110,7 +111,7 @@ def test_a_reload_of_other_bytes_drops_what_was_kept_and_of_the_same_bytes_does_
         assert how(server, scaled(1.0)) == "hit"
         models.save(models.scale(3.0), folder / "scaled/1/model.onnx")
         load(server)
-        assert samples(server)["inferd_cache_entries"] == 0
+        assert samples(server.metrics_port)["inferd_cache_entries"] == 0
         assert output(server, scaled(1.0)).tolist() == [[3.0] * 4]
         assert how(server, scaled(1.0)) == "hit"
 
@@ -120,7 +121,7 @@ def test_an_unloaded_model_keeps_nothing_and_answers_nothing(tmp_path: Path) -> 
         assert how(server, scaled(1.0)) == ""
         assert how(server, text(b"a", b"b")) == ""
         server.stub.RepositoryModelUnload(RepositoryModelUnloadRequest(model_name="scaled"))
-        assert samples(server)["inferd_cache_entries"] == 1
+        assert samples(server.metrics_port)["inferd_cache_entries"] == 1
         assert "scaled" in server.refused(scaled(1.0)).details()
         assert how(server, text(b"a", b"b")) == "hit"
 
@@ -155,7 +156,7 @@ def test_each_front_process_has_its_own_cache_and_all_count_together(tmp_path: P
         models.save(models.scale(3.0), folder / "scaled/1/model.onnx")
         load(server)
         assert output(server, scaled(1.0)).tolist() == [[3.0] * 4]
-        assert samples(server)["inferd_cache_entries"] == 1
+        assert samples(server.metrics_port)["inferd_cache_entries"] == 1
 
 
 def test_shared_memory_is_read_anew_each_time(tmp_path: Path) -> None:

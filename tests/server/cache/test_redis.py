@@ -27,7 +27,6 @@ from tests.server.cache.cached import (
     request_of,
     results,
     running_cached,
-    samples,
     value,
 )
 from tests.server.cache.redis_server import RedisServer
@@ -38,6 +37,7 @@ from tests.server.serving import (
     infer_request,
     rows,
     running_split,
+    samples,
 )
 
 SHARED = "inferd_cache_redis_available"
@@ -152,7 +152,7 @@ def test_servers_share_answers_and_each_keeps_a_copy(redis: RedisServer, tmp_pat
         assert value(ask(second, request_of(1.0))) == ("", [2.0])
         assert (len(first_engine.batches), len(second_engine.batches)) == (1, 0)
         assert results(second) == {"shared_hit": 1, "hit": 2}
-        assert samples(second)[SHARED] == 1
+        assert samples(second.metrics_port)[SHARED] == 1
 
 
 def test_another_model_of_the_same_name_shares_nothing(redis: RedisServer, tmp_path: Path) -> None:
@@ -195,15 +195,15 @@ def test_redis_killed_in_the_middle_is_a_miss_and_used_again_when_it_is_back(
         for n in range(1, 20):
             assert value(ask(server, request_of(float(n)))) == ("", [2.0 * n])
             assert how(server, request_of(float(n))) == "hit"
-        assert samples(server)[SHARED] == 0
+        assert samples(server.metrics_port)[SHARED] == 0
         assert caplog.text.count("redis is left alone") == 1
         redis.start()
         # Each of these asks Redis, unless it rests.
         for n in range(20, 10_000):
             assert how(server, request_of(float(n))) == ""
-            if samples(server)[SHARED]:
+            if samples(server.metrics_port)[SHARED]:
                 break
-        assert samples(server)[SHARED] == 1
+        assert samples(server.metrics_port)[SHARED] == 1
         assert caplog.text.count("redis answers again") == 1
         assert how(server, request_of(-1.0)) == ""
         stored(redis, at_least=1)
@@ -216,7 +216,7 @@ def test_redis_that_hangs_costs_no_more_than_patience(redis: RedisServer, tmp_pa
         redis.send(signal.SIGSTOP)
         for n in range(1, 20):
             assert value(ask(server, request_of(float(n)))) == ("", [2.0 * n])
-        assert samples(server)[SHARED] == 0
+        assert samples(server.metrics_port)[SHARED] == 0
         redis.send(signal.SIGCONT)
 
 
@@ -236,4 +236,4 @@ def test_the_fronts_of_one_server_share_answers(redis: RedisServer, tmp_path: Pa
         # The other front, if the kernel gave it any connection, asked Redis once.
         assert found["hit"] + found.get("shared_hit", 0) == CONNECTIONS
         assert found.get("shared_hit", 0) <= 1
-        assert samples(server)[SHARED] == 2
+        assert samples(server.metrics_port)[SHARED] == 2

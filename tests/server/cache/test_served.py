@@ -22,7 +22,6 @@ from tests.server.cache.cached import (
     request_of,
     results,
     running_cached,
-    samples,
     statistics,
     value,
 )
@@ -33,6 +32,7 @@ from tests.server.serving import (
     failure,
     infer_request,
     rows,
+    samples,
 )
 
 Served = tuple[Running, FakeEngine]
@@ -77,7 +77,7 @@ def test_a_repeated_request_is_a_hit_with_its_own_id(served: Served) -> None:
     assert how(server, request_of(1.0)) == "hit"
     assert value(ask(server, request_of(1.0, ident="third"))) == ("third", [2.0])
     assert len(engine.batches) == 1
-    now = samples(server)
+    now = samples(server.metrics_port)
     assert now["inferd_cache_entries"] == 1
     assert now["inferd_cache_bytes"] > 16
     assert now['inferd_in_flight_requests{model="fake",version="1"}'] == 0

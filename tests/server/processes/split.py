@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import threading
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
 from tests.server.lifecycle.process import PATIENCE, Process, ready_process
-from tests.server.serving import arrays, infer_request, rows
+from tests.server.serving import arrays, infer_request, rows, samples
 
 SERVING, NOT_SERVING = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
 # A connection of its own, and soon a new one when it is lost.
@@ -33,7 +32,7 @@ class Split:
     def __init__(self, process: Process, where: dict[str, Any]) -> None:
         self.process = process
         self.address = f"127.0.0.1:{where['grpc_port']}"
-        self._metrics = f"http://127.0.0.1:{where['metrics_port']}/metrics"
+        self._metrics_port = where["metrics_port"]
 
     def pids(self) -> dict[str, int]:
         """Return the process ids by name, of those that started last."""
@@ -51,10 +50,7 @@ class Split:
 
     def metrics(self) -> dict[str, float]:
         """Return the samples of /metrics by name and labels."""
-        with urllib.request.urlopen(self._metrics, timeout=PATIENCE) as page:
-            lines = page.read().decode().splitlines()
-        pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-        return {name: float(value) for name, value in pairs}
+        return samples(self._metrics_port)
 
 
 @contextmanager

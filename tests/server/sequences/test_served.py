@@ -40,6 +40,7 @@ from tests.server.serving import (
     running,
     running_fake,
     running_split,
+    samples,
 )
 
 Start = Callable[..., AbstractContextManager[Running]]
@@ -170,8 +171,7 @@ def test_open_sequences_are_counted(served: Running) -> None:
     name = 'inferd_open_sequences{model="summing",version="1"}'
 
     def count() -> float:
-        lines = metrics_text(served.metrics_port).splitlines()
-        return next(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+        return samples(served.metrics_port)[name]
 
     before = count()
     value(served, step(1.0, 901, start=True))
