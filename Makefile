@@ -23,7 +23,7 @@ PORT ?= 8001
 # Processes that run tests side by side.
 WORKERS ?= 2
 
-.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist chart tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,7 +69,7 @@ test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newe
 test-clients: install tools ## clients in C++, Go, Java and Node, built with the system's packages; what lacks some is skipped
 	$(BIN)/pytest tests/clients
 
-test-slow: install tools ## what takes minutes
+test-slow: install tools $(TOOLS)/.checkov ## what takes minutes
 	$(BIN)/pytest -m slow
 
 test-gpu: install tools ## what needs a GPU, and in the end its figures as tables
@@ -197,6 +197,13 @@ $(TOOLS)/.twine: requirements/twine.txt | $(VENV)/.installed
 	$(TOOLS)/twine/bin/python -m pip $(WHEELS_ONLY) -r $<
 	touch $@
 
+# Looks for what is unwise in manifests; apart from .venv, because it brings a hundred packages.
+$(TOOLS)/.checkov: requirements/checkov.txt | $(VENV)/.installed
+	rm -rf $(TOOLS)/checkov
+	$(PYTHON) -m venv $(TOOLS)/checkov
+	$(TOOLS)/checkov/bin/python -m pip $(WHEELS_ONLY) -r $<
+	touch $@
+
 # What models are made with: PyTorch, scikit-learn and the boosting libraries; TensorFlow wants other versions.
 $(TOOLS)/.frameworks $(TOOLS)/.tensorflow: $(TOOLS)/.%: requirements/%.txt | $(VENV)/.installed
 	rm -rf $(TOOLS)/$*
@@ -263,6 +270,7 @@ lock: install ## pin every dependency anew, with hashes
 	echo hatchling | $(LOCK) - -o requirements/build.txt
 	printf '%s\n' $(PYCUDA_BUILD) | $(LOCK) --constraint requirements/server.txt - -o requirements/gpu-build.txt
 	echo twine | $(LOCK) - -o requirements/twine.txt
+	echo checkov | $(LOCK) - -o requirements/checkov.txt
 	printf '%s\n' model-signing pyopenssl | $(LOCK) - -o requirements/model-signing.txt
 	echo 'tritonclient[grpc]' | $(LOCK) - -o requirements/tritonclient.txt
 	printf '%s\n' 'tritonclient[grpc]' kserve | $(LOCK) pyproject.toml - -o requirements/client-beside.txt
@@ -291,6 +299,10 @@ dist: install $(TOOLS)/.twine ## build the wheel and the source distribution, an
 	$(BIN)/python -m hatchling build --directory dist
 	$(TOOLS)/twine/bin/python -m twine check --strict dist/*
 	$(BIN)/python scripts/check_dist.py dist
+
+chart: $(TOOLS)/.installed ## look through the Helm chart, and pack it into dist/
+	$(TOOLS)/helm lint --strict helm/inferd
+	$(TOOLS)/helm package helm/inferd --destination dist
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV).lock $(TOOLS) dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .fuzz

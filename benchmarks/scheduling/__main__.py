@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from benchmarks.scheduling import served
-from benchmarks.scheduling.loads import Cell, cells, uneven
+from benchmarks.scheduling.loads import Cell, as_served, cells, uneven
 from benchmarks.scheduling.oracle import Outcome, ideal
 from benchmarks.scheduling.simulation import Simulation, bounds_of
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, flush=True)
         return 0
     head(HEADINGS)
-    for cell in (*cells(), *uneven()):
+    for cell in (*cells(), *as_served(), *uneven()):
         print(row(cell, options.count), flush=True)
     return 0
 

@@ -54,6 +54,8 @@ class Arrival:
     leaves: float = float("inf")
     """When its caller goes away."""
     trial: bool = False
+    way: float = 0.0
+    """What its answer takes to its caller, of which the server knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Cell:
     """Part of a run by which it may take longer."""
     spread: float = 0.0
     """Standard deviation of the logarithm of what runs take."""
+    way: float = 0.0
+    """Part of the deadline that answers are on their way."""
 
     @property
     def title(self) -> str:
@@ -82,7 +86,8 @@ class Cell:
         marks += ["slow phases"] * self.slow
         marks += [f"bursts of {self.burst}"] * (self.burst > 1)
         marks += ["two shapes"] * (self.shapes > 1)
-        marks += ["uneven runs"] * (self.spread > 0)
+        marks += ["uneven runs"] * (self.spread == UNEVEN)
+        marks += ["as on a server"] * (self.way > 0)
         return ", ".join(marks)
 
     def cost(self, shape: int, rows: int) -> float:
@@ -99,7 +104,8 @@ class Cell:
             now += draw.expovariate(rate)
             for _ in range(self.burst):
                 shape = draw.randrange(self.shapes)
-                found.append(Arrival(now, now + self.runs * self.cost(shape, 1), shape))
+                time = self.runs * self.cost(shape, 1)
+                found.append(Arrival(now, now + time, shape, way=self.way * time))
         return found
 
     def takes(self, seed: int = 2) -> Callable[[int, int, float], float]:
@@ -120,13 +126,20 @@ TABLE = ((0.3, 1.4), (0.7, 2.0), (0.7, 4.0), (1.3, 4.0), (1.3, 10.0), (3.0, 10.0
 
 UNEVEN = 0.5
 """Spread of runs of which one in twenty takes more than twice as long as those in the middle."""
+SERVED, WAY = 0.15, 0.02
+"""Spread of the runs of `benchmarks.scheduling.served`, and the part of the time on the way."""
 
 
-def uneven() -> Iterator[Cell]:
+def uneven(spread: float = UNEVEN, way: float = 0.0) -> Iterator[Cell]:
     """Yield loads on engines of which nobody can know what the next run takes."""
     for engine in ENGINES:
         for load, runs in TABLE[2:]:
-            yield Cell(engine, load, runs, spread=UNEVEN)
+            yield Cell(engine, load, runs, spread=spread, way=way)
+
+
+def as_served() -> Iterator[Cell]:
+    """Yield loads as real servers have them: runs vary a little, and answers take their way."""
+    return uneven(SERVED, WAY)
 
 
 def cells() -> Iterator[Cell]:

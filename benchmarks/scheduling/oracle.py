@@ -44,7 +44,7 @@ class Outcome:
         """Note that a run of a request ended."""
         self.served.append(now)
         self.took.append(now - arrival.at)
-        if now > arrival.deadline:
+        if now + arrival.way > arrival.deadline:
             self.late.append(now)
         else:
             self.in_time += 1

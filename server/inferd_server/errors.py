@@ -138,7 +138,11 @@ class MemoryBudgetExceeded(ResourceExhausted):
 
 
 class DeadlinePassed(InferdError):
-    """The caller's deadline passed before the request could run."""
+    """The caller's deadline passed before the request could run, or was too close for its run."""
+
+
+TOO_CLOSE = "its run would have ended behind the deadline, or so close before it that others ran"
+"""What is said of a request that is dropped when a batch is made."""
 
 
 class Cancelled(InferdError):

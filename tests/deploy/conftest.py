@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from tests.deploy.helm import BINARY, Helm
 
 
-@pytest.fixture
-def helm(tmp_path: Path) -> Helm:
+@pytest.fixture(scope="session")
+def helm(tmp_path_factory: pytest.TempPathFactory) -> Helm:
     """Helm, with nothing of the user's own."""
     if not BINARY.exists():
         pytest.skip("no helm: run `make tools`")
-    folders = {f"HELM_{kind}_HOME": str(tmp_path / kind) for kind in ("CACHE", "CONFIG", "DATA")}
-    return Helm(BINARY, {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **folders})
+    home = tmp_path_factory.mktemp("helm")
+    folders = {f"HELM_{kind}_HOME": str(home / kind) for kind in ("CACHE", "CONFIG", "DATA")}
+    return Helm(BINARY, {"PATH": os.environ["PATH"], "HOME": str(home), **folders})

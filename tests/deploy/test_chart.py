@@ -7,20 +7,21 @@ import re
 import tomllib
 from pathlib import Path
 
-import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploy.helm import CHART, ROOT, VALUE_SETS, Helm, Values, each_value_set
+from tests.deploy.helm import CHART, ROOT, SINCE, VALUE_SETS, Helm, Values, each_value_set
+from tests.deploy.schemas import fault, route_faults
 
-# The first that the chart allows, one of today, the newest with a schema at hand.
-KUBERNETES = ("1.27", "1.34", "1.37")
+# The first that the chart allows, and one of today.
+OLDER = ("1.27", "1.34")
 # What Kubernetes' parser takes for a boolean, where PyYAML may see a string.
 BARE_BOOLEAN = re.compile(
     r"^[^#]*[:-]\s+(y|n|yes|no|on|off)\s*$|^\s*(y|n|yes|no|on|off):", re.IGNORECASE
 )
 
 
+@pytest.mark.slow
 @each_value_set
 def test_lint_finds_nothing(helm: Helm, values: Values, tmp_path: Path) -> None:
     file = tmp_path / "values.json"
@@ -29,15 +30,40 @@ def test_lint_finds_nothing(helm: Helm, values: Values, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("version", KUBERNETES)
-@each_value_set
-def test_every_object_fits_the_schema_of_kubernetes(
-    helm: Helm, values: Values, version: str
-) -> None:
-    objects = helm.objects(values)
+def test_lint_finds_nothing_in_the_chart_as_it_comes(helm: Helm) -> None:
+    done = helm.run("lint", "--strict", CHART)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_every_object_fits_the_schemas_of_its_kind(helm: Helm, name: str) -> None:
+    objects = helm.objects(VALUE_SETS[name])
     assert len(objects) >= 4
     for each in objects:
-        kubernetes_validate.validate(each, version, strict=True)
+        assert fault(each) == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", OLDER)
+def test_every_object_fits_older_versions_of_kubernetes(helm: Helm, version: str) -> None:
+    newer = {name for name, since in SINCE.items() if number(since) > number(version)}
+    for name in VALUE_SETS.keys() - newer:
+        for each in helm.objects(VALUE_SETS[name]):
+            assert fault(each, version) == ""
+
+
+def test_routes_fit_the_schema_of_gateways(helm: Helm) -> None:
+    routes = [
+        helm.object("GRPCRoute", values) for values in VALUE_SETS.values() if "grpcRoute" in values
+    ]
+    wrong = routes[0] | {"spec": {"rules": [{"backendRefs": [{"name": "a", "port": "8001"}]}]}}
+    *found, fault = route_faults([*routes, wrong])
+    assert found == [""] * len(routes)
+    assert "must be integer" in fault
+
+
+def number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 @each_value_set

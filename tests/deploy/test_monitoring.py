@@ -6,27 +6,18 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.keda.v1alpha1 import ScaledObject
-from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
-from pydantic import BaseModel, ValidationError
 
-from tests.deploy.helm import CHART, ROOT, Helm, Object, Values
+from tests.deploy.helm import CHART, ROOT, VALUE_SETS, Helm, Values
+from tests.deploy.schemas import OTHERS, fits
 from tests.deploy.scripts import dashboard_expressions, load_script
 
 MADE = load_script("make_dashboard")
-WATCHED: Values = {
-    "metrics": {"podMonitor": {"enabled": True, "labels": {"release": "prometheus"}}},
-    "alerts": {"enabled": True, "labels": {"release": "prometheus"}},
-    "dashboard": {"enabled": True},
-}
-HPA: Values = {"autoscaling": {"by": "hpa"}}
-KEDA: Values = {"autoscaling": {"by": "keda", "prometheusUrl": "http://p.test:9090"}}
+WATCHED, HPA, KEDA = (VALUE_SETS[name] for name in ("pod monitor", "hpa", "keda"))
 METRIC = re.compile(r"\binferd_[a-z_]+\b")
 HISTOGRAM = re.compile(r"_(bucket|sum|count)$")
 
@@ -48,6 +39,16 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
     }
     assert len(asked) > 15
     assert asked <= documented()
+
+
+def test_the_service_is_scraped_where_monitors_of_services_are_wanted(helm: Helm) -> None:
+    monitor = helm.object("ServiceMonitor", VALUE_SETS["service monitor"])
+    service = helm.object("Service", {})
+    wanted = monitor["spec"]["selector"]["matchLabels"]
+    assert wanted.items() <= service["metadata"]["labels"].items()
+    [endpoint] = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
 
 
 def test_prometheus_can_read_every_expression_of_the_dashboard(tmp_path: Path) -> None:
@@ -76,26 +77,10 @@ def test_the_operator_is_told_what_to_scrape_and_when_to_warn(helm: Helm) -> Non
         assert each["metadata"]["labels"]["release"] == "prometheus"
 
 
-OTHERS: Mapping[str, type[BaseModel]] = {
-    "PodMonitor": PodMonitor,
-    "PrometheusRule": PrometheusRule,
-    "ScaledObject": ScaledObject,
-}
-"""Kinds that Kubernetes itself does not have."""
-
-
-def fits(found: Object) -> bool:
-    """Tell whether the model of an object's kind takes it; what it does not know, it drops."""
-    try:
-        taken = OTHERS[found["kind"]].model_validate(found)
-    except ValidationError:
-        return False
-    return taken.model_dump(by_alias=True, exclude_unset=True, mode="json") == found
-
-
 @pytest.mark.parametrize("kind", OTHERS)
 def test_objects_of_other_kinds_fit_the_models_of_those(helm: Helm, kind: str) -> None:
-    found = helm.object(kind, {**WATCHED, **KEDA})
+    by_service = VALUE_SETS["service monitor"]
+    found = helm.object(kind, by_service if kind == "ServiceMonitor" else {**WATCHED, **KEDA})
     assert fits(found)
     assert not fits(found | {"spec": found["spec"] | {"misspelt": 1}})
     assert not fits(found | {"spec": 1})

@@ -8,14 +8,10 @@ import pytest
 import yaml
 from inferd_server.settings.sources import fields, load_settings
 
-from tests.deploy.helm import VALUE_SETS, Helm, Object, Values, each_value_set
+from tests.deploy.helm import VALUE_SETS, Helm, Values, each_value_set
 
 GPU = "nvidia.com/gpu"
 GPU_TOLERATION = {"key": GPU, "operator": "Exists", "effect": "NoSchedule"}
-
-
-def pods(helm: Helm, values: Values) -> list[Object]:
-    return [helm.pod(values), helm.object("Pod", values)["spec"]]
 
 
 def test_readiness_asks_for_the_models_and_the_other_probes_for_the_process(helm: Helm) -> None:
@@ -30,22 +26,22 @@ def test_readiness_asks_for_the_models_and_the_other_probes_for_the_process(helm
 
 @each_value_set
 def test_pods_run_without_any_privilege(helm: Helm, values: Values) -> None:
-    for pod in pods(helm, values):
+    for pod in helm.pods(values):
         security = pod["securityContext"]
         assert security["runAsNonRoot"] is True
         assert (security["runAsUser"], security["runAsGroup"]) == (10001, 10001)
         assert security["seccompProfile"] == {"type": "RuntimeDefault"}
-        [container] = pod["containers"]
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+        for container in pod["containers"] + pod.get("initContainers", []):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
 
 
 @each_value_set
 def test_pods_get_nothing_of_the_cluster_they_did_not_ask_for(helm: Helm, values: Values) -> None:
-    for pod in pods(helm, values):
+    for pod in helm.pods(values):
         assert pod["automountServiceAccountToken"] is False
         # A Service named inferd would set INFERD_PORT=tcp://..., which the server reads.
         assert pod["enableServiceLinks"] is False
@@ -93,6 +89,7 @@ def test_the_settings_listen_on_the_ports_that_the_pod_names(helm: Helm) -> None
         "metrics_port": ports["metrics"],
         "drain_delay_s": 5,
         "drain_timeout_s": 30,
+        "max_connection_age_s": 300,
         "log_format": "json",
         "log_level": "debug",
         "rows": 1000000,
@@ -118,9 +115,59 @@ def test_the_gpu_switch_brings_devices_tolerations_and_runtime(helm: Helm) -> No
     assert pod["runtimeClassName"] == "nv"
 
 
-def test_a_part_of_a_gpu_is_taken_by_its_name(helm: Helm) -> None:
-    [container] = helm.pod(VALUE_SETS["mig"])["containers"]
+@pytest.mark.parametrize(
+    "gpu", [{"migProfile": "1g.10gb"}, {"resourceName": "nvidia.com/mig-1g.10gb"}]
+)
+def test_a_part_of_a_gpu_is_taken_by_its_profile_or_its_name(helm: Helm, gpu: Values) -> None:
+    [container] = helm.pod({"gpu": {"enabled": True, **gpu}})["containers"]
     assert container["resources"]["limits"] == {"nvidia.com/mig-1g.10gb": 1, "memory": "2Gi"}
+
+
+def test_gpus_by_dynamic_resource_allocation_are_claimed_and_no_limit(helm: Helm) -> None:
+    values = VALUE_SETS["dra"]
+    template, pod = helm.object("ResourceClaimTemplate", values), helm.pod(values)
+    [container] = pod["containers"]
+    assert container["resources"]["limits"] == {"memory": "2Gi"}
+    assert container["resources"]["claims"] == [{"name": "gpu"}]
+    [claim] = pod["resourceClaims"]
+    assert claim == {"name": "gpu", "resourceClaimTemplateName": template["metadata"]["name"]}
+    [request] = template["spec"]["spec"]["devices"]["requests"]
+    asked = request["exactly"]
+    assert (asked["deviceClassName"], asked["count"]) == ("gpu.nvidia.com", 2)
+    [selector] = asked["selectors"]
+    assert selector["cel"]["expression"] == values["gpu"]["dra"]["selectors"][0]
+
+
+def test_other_devices_have_a_template_of_another_name(helm: Helm) -> None:
+    def name(count: int) -> str:
+        gpu = {"enabled": True, "count": count, "dra": {"deviceClassName": "gpu.nvidia.com"}}
+        found = helm.object("ResourceClaimTemplate", {"gpu": gpu})["metadata"]["name"]
+        return str(found)
+
+    assert name(1) != name(2)
+
+
+def test_a_part_of_a_gpu_is_claimed_by_its_profile(helm: Helm) -> None:
+    found = helm.objects(VALUE_SETS["mig by dra"])
+    template = next(each for each in found if each["kind"] == "ResourceClaimTemplate")
+    asked = template["spec"]["spec"]["devices"]["requests"][0]["exactly"]
+    [selector] = asked["selectors"]
+    assert asked["deviceClassName"] == "mig.nvidia.com"
+    assert selector["cel"]["expression"] == (
+        "device.attributes['gpu.nvidia.com'].profile == '1g.10gb'"
+    )
+
+
+def test_pods_are_spread_over_zones_and_nodes_by_revision(helm: Helm) -> None:
+    spread = helm.pod({})["topologySpreadConstraints"]
+    keys = ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
+    assert [each["topologyKey"] for each in spread] == keys
+    labels = helm.object("Deployment", {})["spec"]["selector"]
+    for each in spread:
+        assert each["labelSelector"] == labels
+        assert each["matchLabelKeys"] == ["pod-template-hash"]
+        assert each["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert "topologySpreadConstraints" not in helm.pod({"topologySpread": {"keys": []}})
 
 
 def test_the_pod_takes_volumes_first_containers_and_variables(helm: Helm) -> None:
@@ -189,7 +236,7 @@ def test_there_is_no_plan_store_without_gpus(helm: Helm) -> None:
     assert "plan_store" not in helm.settings(values)
 
 
-@pytest.mark.parametrize("name", ["default", "claim", "plans"])
+@pytest.mark.parametrize("name", ["default", "plans", "object store", "sealed", "redis", "tracing"])
 def test_the_server_takes_its_settings(helm: Helm, tmp_path: Path, name: str) -> None:
     file = tmp_path / "inferd.yaml"
     file.write_text(yaml.safe_dump(helm.settings(VALUE_SETS[name])))
@@ -207,44 +254,112 @@ def test_models_come_from_a_claim_where_one_is_named(helm: Helm) -> None:
     assert helm.settings(values)["model_repository"] == "/models"
 
 
+def test_models_come_in_an_image(helm: Helm) -> None:
+    values = VALUE_SETS["image volume"]
+    pod = helm.pod(values)
+    image = {"reference": "r.test/models:1", "pullPolicy": "IfNotPresent"}
+    assert {"name": "models", "image": image} in pod["volumes"]
+    mount = {"name": "models", "mountPath": "/models", "readOnly": True}
+    assert mount in pod["containers"][0]["volumeMounts"]
+    assert helm.settings(values)["model_repository"] == "/models"
+
+
+def test_models_are_fetched_before_the_server_starts(helm: Helm) -> None:
+    values = VALUE_SETS["fetched"]
+    pod = helm.pod(values)
+    [first], [container] = pod["initContainers"], pod["containers"]
+    assert (first["image"], first["args"]) == ("r.test/fetch:1", ["--to", "/models"])
+    assert first["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    assert {"name": "models", "mountPath": "/models"} in first["volumeMounts"]
+    mount = {"name": "models", "mountPath": "/models", "readOnly": True}
+    assert mount in container["volumeMounts"]
+    assert "envFrom" not in container
+    assert {"name": "models", "emptyDir": {"sizeLimit": "8Gi"}} in pod["volumes"]
+    assert helm.settings(values)["model_repository"] == "/models"
+
+
+def test_models_come_from_a_store_with_credentials_of_a_secret(helm: Helm) -> None:
+    values = VALUE_SETS["object store"]
+    pod = helm.pod(values)
+    [container] = pod["containers"]
+    settings = helm.settings(values)
+    assert (settings["model_store"], settings["store_cache"]) == ("s3://models/store", "/store")
+    assert "model_repository" not in settings
+    assert {"name": "store", "mountPath": "/store"} in container["volumeMounts"]
+    assert {"name": "store", "emptyDir": {"sizeLimit": "8Gi"}} in pod["volumes"]
+    assert container["env"] == [{"name": "AWS_ENDPOINT_URL", "value": "http://s3.test:8333"}]
+    assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+
+
+def test_keys_of_models_come_from_secrets(helm: Helm) -> None:
+    values = VALUE_SETS["sealed"]
+    settings = helm.settings(values)
+    keys = [f"file:/etc/inferd-model-keys/{name}" for name in ("new", "old")]
+    assert settings["model_keys"] == keys
+    assert settings["model_signers"] == ["/etc/inferd-model-signers/public.pem"]
+    assert settings["require_models"] == "sealed"
+    assert secrets(helm, values) == {"model-keys": "keys", "model-signers": "signers"}
+
+
+def test_redis_and_the_receiver_of_traces_are_told_secrets_by_files(helm: Helm) -> None:
+    redis, tracing = (helm.settings(VALUE_SETS[name]) for name in ("redis", "tracing"))
+    assert redis["cache_redis_url"] == "rediss://redis.test/0"
+    assert redis["cache_redis_password_file"] == "/etc/inferd-redis/password"
+    assert secrets(helm, VALUE_SETS["redis"]) == {"redis": "redis"}
+    assert tracing["traces_to"] == "http://otlp.test:4318"
+    assert tracing["trace_headers_file"] == "/etc/inferd-traces/headers"
+    assert secrets(helm, VALUE_SETS["tracing"]) == {"traces": "otlp"}
+
+
+@each_value_set
+def test_the_chart_makes_no_secret(helm: Helm, values: Values) -> None:
+    assert "Secret" not in {each["kind"] for each in helm.objects(values)}
+
+
+def secrets(helm: Helm, values: Values) -> dict[str, str]:
+    """Return the Secret of each volume, all of them mounted whole and read-only."""
+    pod = helm.pod(values)
+    found = {each["name"]: each["secret"] for each in pod["volumes"] if "secret" in each}
+    mounts = {each["name"]: each for each in pod["containers"][0]["volumeMounts"]}
+    for name, secret in found.items():
+        # A part of a volume would never be renewed.
+        whole = {"name": name, "mountPath": f"/etc/inferd-{name}", "readOnly": True}
+        assert mounts[name] == whole
+        assert secret["defaultMode"] == 0o440
+    return {name: secret["secretName"] for name, secret in found.items()}
+
+
 def test_certificates_and_identities_come_from_secrets_and_probes_get_a_port(helm: Helm) -> None:
     values = VALUE_SETS["secured"]
     pod = helm.pod(values)
     [container] = pod["containers"]
-    volumes = {volume["name"]: volume.get("secret") for volume in pod["volumes"]}
-    mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
-    for name, secret in (("tls", "inferd-tls"), ("identities", "inferd-identities")):
-        assert volumes[name] == {"secretName": secret, "defaultMode": 0o440}
-        # A part of a volume would never be renewed.
-        assert mounts[name].keys() == {"name", "mountPath", "readOnly"}
-    tls, identities = (mounts[name]["mountPath"] for name in ("tls", "identities"))
+    expected = {"tls": "inferd-tls", "identities": "inferd-identities"}
+    assert secrets(helm, values) == expected
     settings = helm.settings(values)
-    assert settings["tls_certificate"] == f"{tls}/tls.crt"
-    assert settings["tls_private_key"] == f"{tls}/tls.key"
-    assert settings["tls_client_ca"] == f"{tls}/ca.crt"
-    assert settings["identities_file"] == f"{identities}/identities.yaml"
+    assert settings["tls_certificate"] == "/etc/inferd-tls/tls.crt"
+    assert settings["tls_private_key"] == "/etc/inferd-tls/tls.key"
+    assert settings["tls_client_ca"] == "/etc/inferd-tls/ca.crt"
+    assert settings["identities_file"] == "/etc/inferd-identities/identities.yaml"
     assert settings["probe_port"] == 8003
     assert {"name": "probe", "containerPort": 8003} in container["ports"]
     asked = [container[name]["grpc"]["port"] for name in container if name.endswith("Probe")]
     assert asked == [8003] * 3
 
 
-def test_the_settings_of_security_are_those_that_the_server_has(helm: Helm) -> None:
-    assert set(helm.settings(VALUE_SETS["secured"])) <= set(fields())
+@each_value_set
+def test_the_settings_are_those_that_the_server_has(helm: Helm, values: Values) -> None:
+    assert set(helm.settings(values)) - {"n", "rows"} <= set(fields())
 
 
-def test_identities_need_no_certificates_but_client_certificates_do(helm: Helm) -> None:
+def test_identities_need_no_certificates(helm: Helm) -> None:
     settings = helm.settings({"security": {"identitiesSecret": "s"}})
     assert "identities_file" in settings
     assert {"tls_certificate", "probe_port"}.isdisjoint(settings)
-    done = helm.template({"security": {"clientCertificates": True}})
-    assert done.returncode != 0
-    assert "security.clientCertificates needs security.tlsSecret" in done.stderr
 
 
 def test_a_digest_pins_the_image_and_else_the_tag_is_the_charts_version(helm: Helm) -> None:
-    pinned = VALUE_SETS["pinned"]["image"]
-    assert helm.pod(VALUE_SETS["pinned"])["containers"][0]["image"] == (
+    pinned = VALUE_SETS["air-gapped"]["image"]
+    assert helm.pod(VALUE_SETS["air-gapped"])["containers"][0]["image"] == (
         f"{pinned['repository']}@{pinned['digest']}"
     )
     assert helm.pod({"image": {"tag": "9"}})["containers"][0]["image"] == "inferd:9"

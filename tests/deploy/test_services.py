@@ -47,13 +47,22 @@ def test_two_releases_do_not_find_each_others_pods(helm: Helm) -> None:
     assert not finds(service, other)
 
 
-def test_the_test_pod_asks_the_service_for_its_health(helm: Helm) -> None:
+def test_the_test_pod_asks_the_service_for_its_health_and_a_prediction(helm: Helm) -> None:
     pod = helm.object("Pod", {"service": {"grpcPort": 80}})
-    [container] = pod["spec"]["containers"]
+    container, caller = pod["spec"]["containers"]
     assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
     assert pod["spec"]["restartPolicy"] == "Never"
     assert container["command"] == ["python", "-m", "inferd_server.probe"]
     assert container["args"] == ["--host", "inferd", "--port", "80"]
+    assert caller["command"] == ["inferd", "infer"]
+    assert caller["args"] == ["digits", "--input", "image=random", "--url", "inferd:80"]
+
+
+def test_the_test_pod_makes_the_call_that_it_is_told(helm: Helm) -> None:
+    values = {"modelRepository": {"existingClaim": "m"}, "testCall": ["own", "--input", "x=zeros"]}
+    _, caller = helm.object("Pod", values)["spec"]["containers"]
+    assert caller["args"][:3] == values["testCall"]
+    [_] = helm.object("Pod", VALUE_SETS["claim"])["spec"]["containers"]
 
 
 def test_with_certificates_it_asks_the_port_for_probes(helm: Helm) -> None:

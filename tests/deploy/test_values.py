@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.deploy.helm import CHART, Helm, Object, Values
+from tests.deploy.helm import CHART, SINCE, VALUE_SETS, Helm, Object, Values
 
 # Helm adds it to the values of a dependency; nobody sets it here.
 INJECTED = {"global"}
@@ -50,6 +50,9 @@ WRONG: dict[str, Values] = {
         "extraVolumeMounts": [{"name": "x", "mountPath": "/x", "subPath": "../a"}]
     },
     "mount over the chart's own": {"extraVolumeMounts": [{"name": "x", "mountPath": "/tmp"}]},
+    "mount over a Secret": {
+        "extraVolumeMounts": [{"name": "x", "mountPath": "/etc/inferd-model-keys"}]
+    },
     "mount to nowhere": {"extraVolumeMounts": [{"name": "x", "mountPath": "x"}]},
     "volume of the chart's own name": {"extraVolumes": [{"name": "tmp", "emptyDir": {}}]},
     "volume of nothing": {"extraVolumes": [{"name": "x"}]},
@@ -58,16 +61,106 @@ WRONG: dict[str, Values] = {
     "environment from nothing": {"envFrom": [{}]},
     "parts of GPUs among the resources": {"resources": {"limits": {"nvidia.com/mig-1g.10gb": 1}}},
     "GPU that no node can have": {"gpu": {"resourceName": "gpu"}},
-    "two places of models": {"modelRepository": {"existingClaim": "a", "path": "/b"}},
     "plans without a size": {"planStore": {"sizeLimit": 0}},
     "plan store by hand": {"settings": {"extra": {"plan_store": "/tmp"}}},
     "plan store by the environment": {"extraEnv": [{"name": "INFERD_PLAN_STORE", "value": "/a"}]},
     "name that no object can have": {"fullnameOverride": "Inferd"},
     "annotation that is a number": {"podAnnotations": {"a": 1}},
     "probe that never ends": {"probes": {"startup": {"periodSeconds": 0}}},
+    "part of a GPU that is none": {"gpu": {"migProfile": "small"}},
+    "store in a folder": {"modelRepository": {"storeUrl": "/models"}},
+    "password in the URL": {"cache": {"redisUrl": "redis://:secret@redis.test"}},
+    "key by a path": {"security": {"modelKeys": ["../key"]}},
+    "models that need not be trusted": {"security": {"requireModels": "none"}},
+    "schedule of words": {"backup": {"schedule": "every night"}},
+    "backup out of the claim": {"backup": {"destination": "../all"}},
+    "backups of which none is kept": {"backup": {"keepLast": 0}},
+    "plan of no file": {"prebuild": {"models": [{"path": ""}]}},
+    "GPU type anywhere": {"prebuild": {"gpuTypes": [{"name": "l4"}]}},
+    "caller that is nobody": {"networkPolicy": {"callers": [{}]}},
+    "gateway without a name": {"grpcRoute": {"parentRefs": [{}]}},
+    "pods spread somehow": {"topologySpread": {"whenUnsatisfiable": "Maybe"}},
     "affinity to what is none": {"affinity": {"nodeAfinity": {}}},
     "toleration of an unknown effect": {"tolerations": [{"effect": "NoRun"}]},
 }
+
+
+GPU = {"enabled": True}
+DRA = {"deviceClassName": "gpu.nvidia.com"}
+
+# What no schema can tell, and the sentence that says so.
+UNFIT: list[tuple[Values, str]] = [
+    (
+        {"modelRepository": {"existingClaim": "a", "path": "/b"}},
+        "models come from one place, and here are 2: "
+        "modelRepository.existingClaim, modelRepository.path",
+    ),
+    (
+        {
+            "modelRepository": {
+                "storeUrl": "s3://a/b",
+                "image": {"reference": "a:1"},
+                "fetch": {"image": "b:1"},
+            }
+        },
+        "here are 3: modelRepository.fetch.image, modelRepository.image.reference, "
+        "modelRepository.storeUrl",
+    ),
+    ({"modelRepository": {"storeSecret": "a"}}, "modelRepository.storeUrl says which"),
+    (
+        {"gpu": {**GPU, "dra": DRA, "resourceName": "nvidia.com/gpu"}},
+        "GPUs come by dynamic resource allocation or from a device plugin",
+    ),
+    (
+        {"gpu": {**GPU, "migProfile": "1g.10gb", "resourceName": "nvidia.com/gpu"}},
+        "the profile is part of the resource's name",
+    ),
+    ({"gpu": {**GPU, "dra": {"selectors": ["a"]}}}, "needs gpu.dra.deviceClassName"),
+    ({"security": {"clientCertificates": True}}, "needs security.tlsSecret"),
+    ({"security": {"requireModels": "sealed"}}, "no model could be opened"),
+    ({"security": {"requireModels": "signed"}}, "no signature would count"),
+    ({"cache": {"redisPasswordSecret": "a"}}, "needs cache.redisUrl"),
+    ({"tracing": {"headersSecret": "a"}}, "needs tracing.url"),
+    (
+        {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        "Prometheus would read every pod twice",
+    ),
+    ({"grpcRoute": {"enabled": True}}, "needs grpcRoute.parentRefs"),
+    (
+        {"prebuild": {"gpuTypes": [{"name": "l4", "nodeSelector": {"a": "b"}}]}},
+        "prebuild.gpuTypes needs gpu.enabled, planStore.existingClaim, prebuild.models",
+    ),
+    ({"backup": {"schedule": "@daily", "destination": "s3://a"}}, "needs a store"),
+    (
+        {"backup": {"schedule": "@daily"}, "modelRepository": {"storeUrl": "s3://a/b"}},
+        "needs one place for backups",
+    ),
+    (
+        {
+            "backup": {"schedule": "@daily", "destination": "s3://a/b", "existingClaim": "c"},
+            "modelRepository": {"storeUrl": "s3://a/b"},
+        },
+        "needs one place for backups",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "sentence"), UNFIT, ids=[text for _, text in UNFIT])
+def test_what_does_not_fit_together_is_refused_with_a_sentence(
+    helm: Helm, values: Values, sentence: str
+) -> None:
+    done = helm.template(values)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+
+
+@pytest.mark.parametrize(("name", "before"), [("image volume", "1.32"), ("dra", "1.33")])
+def test_what_an_older_kubernetes_lacks_is_refused_there(
+    helm: Helm, name: str, before: str
+) -> None:
+    done = helm.template(VALUE_SETS[name], kubernetes=f"{before}.9")
+    assert done.returncode != 0
+    assert f"needs Kubernetes {SINCE[name]} or later" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -115,7 +208,7 @@ def test_the_schema_describes_the_values_and_nothing_more() -> None:
 def test_every_value_at_the_top_is_explained() -> None:
     lines = (CHART / "values.yaml").read_text().splitlines()
     # Explained inside, or by the pod spec that has them under the same name.
-    inside = {"image", "modelRepository", "service", "serviceAccount"}
+    inside = {"image", "service", "serviceAccount"}
     pod = {"podAnnotations", "nodeSelector", "tolerations", "affinity"}
     bare = {
         line.split(":")[0]

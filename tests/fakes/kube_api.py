@@ -1,7 +1,7 @@
 """A Kubernetes API server in memory, good enough for helm to install, upgrade, wait and roll back.
 
-It has one namespace, checks no schema, and runs nothing: Deployments are ready at once, except
-those told to stall, and pods have succeeded at once.
+It has one namespace and runs nothing: Deployments are ready at once, except those of images told
+to stall, and pods and Jobs have succeeded at once. Schemas are left to a function.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -20,6 +20,8 @@ from .kube_secret import MAGIC, decode_secret
 from .kube_store import Json, Place, Store
 
 DOCUMENTS = documents()
+# What is wrong in an object, "" where that is nothing.
+Fault = Callable[[Json], str]
 
 
 class KubeApi(ThreadingHTTPServer):
@@ -28,10 +30,11 @@ class KubeApi(ThreadingHTTPServer):
     # A watch may be open when the test ends.
     daemon_threads = True
 
-    def __init__(self, stalled: Collection[str]) -> None:
+    def __init__(self, stalled: Collection[str], fault: Fault) -> None:
         """Bind a free port of the loopback."""
         super().__init__(("127.0.0.1", 0), Handler)
         self.store = Store(stalled)
+        self.fault = fault
 
     def kubeconfig(self) -> str:
         """Return a kubeconfig that leads here (JSON is YAML)."""
@@ -43,9 +46,9 @@ class KubeApi(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(stalled: Collection[str] = ()) -> Iterator[KubeApi]:
+def serving(stalled: Collection[str], fault: Fault) -> Iterator[KubeApi]:
     """Serve until the block ends."""
-    with KubeApi(stalled) as api:
+    with KubeApi(stalled, fault) as api:
         thread = threading.Thread(target=api.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -101,6 +104,9 @@ class Handler(BaseHTTPRequestHandler):
     def write(self, place: Place, body: Json) -> None:
         """Store a whole object, which is what server-side apply of one manager amounts to."""
         name = body["metadata"]["name"]
+        wrong = self.server.fault(self.typed(place, body))
+        if wrong:
+            return self.refuse(422, "Invalid", wrong)
         exists = self.server.store.get(place, name) is not None
         if exists and self.command == "POST":
             return self.refuse(409, "AlreadyExists")
@@ -135,10 +141,10 @@ class Handler(BaseHTTPRequestHandler):
         version, plural = place
         return {"apiVersion": version, "kind": KINDS[version][plural] + suffix} | item
 
-    def refuse(self, code: int, reason: str) -> None:
+    def refuse(self, code: int, reason: str, message: str = "") -> None:
         """Send an error as Kubernetes words it."""
         told = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
-        self.send(code, told | {"reason": reason, "message": f"{self.path}: {reason}"})
+        self.send(code, told | {"reason": reason, "message": f"{self.path}: {message or reason}"})
 
     def send(self, code: int, document: Json) -> None:
         """Send a JSON document."""

@@ -16,7 +16,18 @@ KINDS: dict[str, dict[str, str]] = {
         "services": "Service",
     },
     "apps/v1": {"deployments": "Deployment", "replicasets": "ReplicaSet"},
+    "autoscaling/v2": {"horizontalpodautoscalers": "HorizontalPodAutoscaler"},
+    "batch/v1": {"cronjobs": "CronJob", "jobs": "Job"},
+    "gateway.networking.k8s.io/v1": {"grpcroutes": "GRPCRoute"},
+    "keda.sh/v1alpha1": {"scaledobjects": "ScaledObject"},
+    "monitoring.coreos.com/v1": {
+        "podmonitors": "PodMonitor",
+        "prometheusrules": "PrometheusRule",
+        "servicemonitors": "ServiceMonitor",
+    },
+    "networking.k8s.io/v1": {"ingresses": "Ingress", "networkpolicies": "NetworkPolicy"},
     "policy/v1": {"poddisruptionbudgets": "PodDisruptionBudget"},
+    "resource.k8s.io/v1": {"resourceclaimtemplates": "ResourceClaimTemplate"},
 }
 VERBS = ["create", "delete", "get", "list", "patch", "update", "watch"]
 
@@ -29,7 +40,7 @@ def path_of(version: str) -> str:
 def documents() -> dict[str, Json]:
     """Return what is answered at each path."""
     found: dict[str, Json] = {
-        "version": {"major": "1", "minor": "34", "gitVersion": "v1.34.0"},
+        "version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
         "api": {"kind": "APIVersions", "versions": ["v1"]},
         "apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": groups()},
         "openapi/v3": {"paths": {path_of(version): openapi_path(version) for version in KINDS}},
@@ -76,5 +87,5 @@ def openapi(version: str) -> Json:
         patch = {"operationId": f"patch{kind}", "parameters": [parameter], "responses": {}}
         patch["x-kubernetes-group-version-kind"] = identity
         paths[f"/{path_of(version)}/namespaces/{{namespace}}/{name}/{{name}}"] = {"patch": patch}
-    information = {"title": "Kubernetes", "version": "v1.34.0"}
+    information = {"title": "Kubernetes", "version": "v1.37.0"}
     return {"openapi": "3.0.0", "info": information, "paths": paths, "components": {"schemas": {}}}

@@ -27,12 +27,16 @@ def status(item: Json, stalled: Collection[str]) -> Json:
     if item["kind"] == "Pod":
         ready = {"type": "Ready", "status": "True", "reason": "PodCompleted"}
         return {"phase": "Succeeded", "conditions": [ready]}
+    if item["kind"] == "Job":
+        return {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
     if item["kind"] != "Deployment":
         return {}
-    count = item["spec"]["replicas"]
+    # One, where an autoscaler says how many there are.
+    count = item["spec"].get("replicas", 1)
     told = {"observedGeneration": item["metadata"]["generation"], "replicas": count}
     told["updatedReplicas"] = count
-    if item["metadata"]["name"] in stalled:
+    images = {each["image"] for each in item["spec"]["template"]["spec"]["containers"]}
+    if images & set(stalled):
         return told | {"unavailableReplicas": count}
     available = {"type": "Available", "status": "True"}
     progressing = {"type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable"}

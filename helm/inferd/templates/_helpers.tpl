@@ -40,46 +40,30 @@ app.kubernetes.io/component: server
 {{- .Values.serviceAccount.name | default $default -}}
 {{- end }}
 
-{{- define "inferd.podSecurityContext" -}}
-runAsNonRoot: true
-runAsUser: 10001
-runAsGroup: 10001
-fsGroup: 10001
-fsGroupChangePolicy: OnRootMismatch
-seccompProfile:
-  type: RuntimeDefault
+{{/* What every pod of the chart has alike. */}}
+{{- define "inferd.pod" -}}
+automountServiceAccountToken: false
+# Without this a Service named inferd would set INFERD_PORT and more, which the server reads.
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "inferd.podSecurityContext" . | nindent 2 }}
 {{- end }}
 
-{{- define "inferd.securityContext" -}}
-allowPrivilegeEscalation: false
-readOnlyRootFilesystem: true
-capabilities:
-  drop: [ALL]
+{{/* What every container of the server's image has alike. */}}
+{{- define "inferd.container" -}}
+image: {{ include "inferd.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  {{- include "inferd.securityContext" . | nindent 2 }}
 {{- end }}
 
-{{/* Refuse two ports of a Service that are one: a schema cannot compare them. */}}
-{{- define "inferd.checkPorts" -}}
-{{- $ports := dict "service.grpcPort" .Values.service.grpcPort "service.metricsPort" .Values.service.metricsPort -}}
-{{- if .Values.security.tlsSecret -}}
-{{- $_ := set $ports "security.probePort" .Values.security.probePort -}}
-{{- end -}}
-{{- range $name, $port := $ports -}}
-{{- range $other, $same := $ports -}}
-{{- if and (lt $name $other) (eq (int $port) (int $same)) -}}
-{{- fail (printf "%s and %s are both %d: each needs a port of its own" $name $other (int $port)) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end }}
-
-{{/* Refuse what does not fit together, with a sentence, which Helm does not show of a schema. */}}
-{{- define "inferd.checkAutoscaling" -}}
-{{- with .Values.autoscaling -}}
-{{- if gt (int .minReplicas) (int .maxReplicas) -}}
-{{- fail (printf "autoscaling.minReplicas is %d, and autoscaling.maxReplicas only %d" (int .minReplicas) (int .maxReplicas)) -}}
-{{- end -}}
-{{- if and (eq .by "keda") (not .prometheusUrl) -}}
-{{- fail "autoscaling.by is keda, which has to know where Prometheus is: autoscaling.prometheusUrl" -}}
-{{- end -}}
-{{- end -}}
+{{/* /tmp, the one folder that every container may write to. */}}
+{{- define "inferd.tmp" -}}
+- name: tmp
+  emptyDir:
+    sizeLimit: {{ .Values.tmpSizeLimit | quote }}
 {{- end }}

@@ -18,30 +18,18 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- with ternary .Values.gpu.runtimeClassName "" .Values.gpu.enabled }}
-runtimeClassName: {{ . | quote }}
+{{- with .Values.topologySpread.keys }}
+topologySpreadConstraints:
+  {{- range . }}
+  - topologyKey: {{ . | quote }}
+    maxSkew: 1
+    whenUnsatisfiable: {{ $.Values.topologySpread.whenUnsatisfiable }}
+    labelSelector:
+      matchLabels:
+        {{- include "inferd.selector" $ | nindent 8 }}
+    # Each rollout by itself, or pods that are about to go would count.
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
 {{- end }}
-{{- end }}
-
-{{/* A GPU stands among the limits: its request is the same by definition. */}}
-{{- define "inferd.resources" -}}
-{{- $resources := deepCopy .Values.resources -}}
-{{- if .Values.gpu.enabled -}}
-{{- $gpus := dict .Values.gpu.resourceName .Values.gpu.count -}}
-{{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) -}}
-{{- end -}}
-{{- toYaml $resources -}}
-{{- end }}
-
-{{/* Plans outlive their pod on a claim only. */}}
-{{- define "inferd.planVolume" -}}
-{{- with .Values.planStore -}}
-{{- if .existingClaim -}}
-persistentVolumeClaim:
-  claimName: {{ .existingClaim | quote }}
-{{- else -}}
-emptyDir:
-  sizeLimit: {{ .sizeLimit | quote }}
-{{- end -}}
-{{- end -}}
+{{- include "inferd.gpu.pod" (list . "") }}
 {{- end }}

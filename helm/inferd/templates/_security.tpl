@@ -1,55 +1,25 @@
-{{/* Certificates and identities: Secrets, mounted whole so that what is renewed arrives. */}}
-{{- define "inferd.security.settings" -}}
-{{- with .Values.security }}
-{{- if .tlsSecret }}
-tls_certificate: /etc/inferd-tls/tls.crt
-tls_private_key: /etc/inferd-tls/tls.key
-{{- if .clientCertificates }}
-tls_client_ca: /etc/inferd-tls/ca.crt
+{{/* What the standard "restricted" for pods asks, and a user of the image's own. */}}
+{{- define "inferd.podSecurityContext" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile:
+  type: RuntimeDefault
 {{- end }}
-probe_port: {{ .probePort }}
-{{- else if .clientCertificates }}
-{{- fail "security.clientCertificates needs security.tlsSecret" }}
-{{- end }}
-{{- if .identitiesSecret }}
-identities_file: /etc/inferd-identities/identities.yaml
-{{- end }}
-{{- end }}
+
+{{- define "inferd.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
 {{- end }}
 
 {{/* Where probes are answered in plaintext. */}}
-{{- define "inferd.security.probePort" -}}
+{{- define "inferd.probePort" -}}
 {{- ternary .Values.security.probePort 8001 (not (empty .Values.security.tlsSecret)) -}}
 {{- end }}
-
-{{- define "inferd.security.mounts" -}}
-{{- if .Values.security.tlsSecret }}
-- name: tls
-  mountPath: /etc/inferd-tls
-  readOnly: true
-{{- end }}
-{{- if .Values.security.identitiesSecret }}
-- name: identities
-  mountPath: /etc/inferd-identities
-  readOnly: true
-{{- end }}
-{{- end }}
-
-{{- define "inferd.security.volumes" -}}
-{{- with .Values.security.tlsSecret }}
-- name: tls
-  secret:
-    secretName: {{ . | quote }}
-    defaultMode: 0440
-{{- end }}
-{{- with .Values.security.identitiesSecret }}
-- name: identities
-  secret:
-    secretName: {{ . | quote }}
-    defaultMode: 0440
-{{- end }}
-{{- end }}
-
 
 {{/* Containers that run first get no more rights than the server, unless they say so. */}}
 {{- define "inferd.initContainers" -}}

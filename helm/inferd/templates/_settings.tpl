@@ -3,20 +3,21 @@
 host: "0.0.0.0"
 grpc_port: 8001
 metrics_port: 8002
-{{- if .Values.modelRepository.existingClaim }}
-model_repository: /models
-{{- else if .Values.modelRepository.path }}
-model_repository: {{ .Values.modelRepository.path | quote }}
-{{- end }}
+{{- include "inferd.models.settings" . }}
 {{- if .Values.gpu.enabled }}
 plan_store: /plans
 {{- end }}
-{{- with include "inferd.security.settings" . | trim }}
-{{ . }}
+{{- include "inferd.secrets.settings" . }}
+{{- with .Values.cache.redisUrl }}
+cache_redis_url: {{ . | quote }}
+{{- end }}
+{{- with .Values.tracing.url }}
+traces_to: {{ . | quote }}
 {{- end }}
 {{- with .Values.settings }}
 drain_delay_s: {{ .drainDelaySeconds }}
 drain_timeout_s: {{ .drainTimeoutSeconds }}
+max_connection_age_s: {{ .connectionAgeSeconds }}
 log_format: {{ .logFormat }}
 log_level: {{ .logLevel }}
 {{- with .extra }}

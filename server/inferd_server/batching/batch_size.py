@@ -8,6 +8,8 @@ from itertools import accumulate
 from typing import Protocol, TypeVar
 
 NEVER = float("inf")
+RESERVE = 0.1
+"""Part of a request's time that should be left when its run ends: for the way, and a slower run."""
 
 
 class Timed(Protocol):
@@ -16,6 +18,10 @@ class Timed(Protocol):
     @property
     def rows(self) -> int:
         """Rows it brings to a batch."""
+
+    @property
+    def arrived(self) -> float:
+        """Monotonic seconds."""
 
     @property
     def deadline(self) -> float | None:
@@ -33,16 +39,26 @@ def must_end(request: Timed) -> float:
     return NEVER if deadline is None else deadline
 
 
-def in_time(requests: Sequence[T], now: float, seconds: Seconds) -> tuple[Sequence[T], Sequence[T]]:
+def should_end(request: Timed) -> float:
+    """Return until when a request's run should end, in monotonic seconds: some time is left."""
+    deadline = request.deadline
+    return NEVER if deadline is None else deadline - RESERVE * (deadline - request.arrived)
+
+
+def in_time(
+    requests: Sequence[T], now: float, seconds: Seconds, slow: Seconds
+) -> tuple[Sequence[T], Sequence[T]]:
     """Divide requests that could share a run into those that do, and those to be dropped.
 
-    Fewer rows are taken if that lets the one with the least time be in time, unless it costs more
-    than half of the batch: then that one is dropped. Who is in neither part may wait.
+    Fewer rows are taken if that lets the one with the least time be in time, even in a slow run,
+    unless it costs more than half of the batch: then that one is dropped. Who is in neither part
+    may wait.
 
     Args:
         requests: in the order in which they are due.
         now: monotonic seconds.
         seconds: of a run.
+        slow: of one that takes long.
     """
     left = list(requests)
     dropped: list[T] = []
@@ -50,8 +66,10 @@ def in_time(requests: Sequence[T], now: float, seconds: Seconds) -> tuple[Sequen
         rows = list(accumulate(request.rows for request in left))
         first = min(range(len(left)), key=lambda index: must_end(left[index]))
         time = must_end(left[first]) - now
-        count = fitting(rows, time, seconds)
-        if count > first and (count == len(rows) or 2 * rows[count - 1] >= rows[-1]):
+        if seconds(rows[-1]) <= time:
+            return left, dropped
+        count = fitting(rows, time, slow)
+        if count > first and 2 * rows[count - 1] >= rows[-1]:
             return left[:count], dropped
         dropped.append(left.pop(first))
     return (), dropped

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Generic, Protocol, TypeVar
 
-from inferd_server.batching.batch_size import NEVER, fitting, in_time, must_end, worth_running
+from inferd_server.batching.batch_size import (
+    NEVER,
+    RESERVE,
+    fitting,
+    in_time,
+    must_end,
+    should_end,
+    worth_running,
+)
 from inferd_server.batching.run_costs import RunCosts, ShapeCosts
 
 
@@ -56,8 +64,8 @@ class Waiting(Protocol):
 
 
 W = TypeVar("W", bound=Waiting)
-RESERVE = 0.1
-"""Part of a request's time that no wait for company uses up: for the way, and a slower run."""
+LOOK = 2
+"""Full batches behind the first one in which those are looked for that have more time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +134,7 @@ class Group(Generic[W]):
         seconds = costs.of(self.requests[0].key).likely(self.rows)
         if not seconds:
             return -NEVER
-        for request in self.requests:
-            end = must_end(request)
-            if end < NEVER:
-                latest = min(latest, end - seconds - RESERVE * (end - request.arrived))
-        return latest
+        return min(latest, min(map(should_end, self.requests)) - seconds)
 
 
 def next_batch(
@@ -143,7 +147,8 @@ def next_batch(
     a deadline asks for it. The server's own trials run while no caller's group does.
 
     If requests cannot be in time in the run that would happen, they are dropped, and nothing runs
-    before the caller asks again.
+    before the caller asks again. Who would have little time left is dropped, too, where others wait
+    for a place.
 
     Args:
         waiting: requests in the order in which they are due.
@@ -151,14 +156,15 @@ def next_batch(
         limits: bounds of a batch.
         costs: what runs took.
     """
+    waiting = iter(waiting)
     groups, trial, drop = grouped(waiting, now, limits)
     wake: float | None = None
     for group in groups:
         if limits.max_delay and now < (start := group.start(limits, costs)):
             wake = start if wake is None else min(wake, start)
             continue
-        run, late = taken(group, now, limits, costs)
-        return Decision(() if late else tuple(run), (*drop, *late), full=group.full)
+        run, late = taken(group, waiting, now, limits, costs)
+        return Decision(tuple(run), (*drop, *late), full=group.full)
     trial = trial or next((own for group in groups for own in group.requests if own.trial), None)
     if trial is not None:
         return Decision((trial,), tuple(drop))
@@ -230,19 +236,78 @@ def join(groups: dict[Hashable, Group[W]], key: Hashable, request: W, most: int)
 
 
 def taken(
-    group: Group[W], now: float, limits: BatchBounds, costs: RunCosts
+    group: Group[W], others: Iterable[W], now: float, limits: BatchBounds, costs: RunCosts
 ) -> tuple[Sequence[W], Sequence[W]]:
-    """Return those of a group that run now, and those that cannot be in time."""
-    run: Sequence[W] = group.requests
+    """Return those of a group that run now, and those to be dropped.
+
+    Args:
+        group: which this may change.
+        others: that wait behind a full group, of whatever shape.
+        now: monotonic seconds.
+        limits: bounds of a batch.
+        costs: what runs took.
+    """
+    gone: list[W] = []
     if group.deadline < NEVER:
-        known = costs.of(run[0].key)
+        known = costs.of(group.requests[0].key)
+        # Nobody overtakes a request that did not fit; a step that is dropped ends its sequence.
+        crowded = group.rows == limits.max_rows and not limits.sequences
+        if crowded and known.certain(now):
+            gone = give_way(group, others, now + known.typical(group.rows), now, limits.max_rows)
         if group.deadline < now + known.likely(group.rows):
-            run, late = helped(run, now, known)
+            run, late = helped(group.requests, now, known)
             if late:
-                return (), late
+                return (), (*gone, *late)
+            group.requests = list(run)
     if limits.sizes:
-        run = run[: worth_running(rows_up_to(run), limits.sizes)]
-    return run, ()
+        group.requests = group.requests[: worth_running(rows_up_to(group.requests), limits.sizes)]
+    return group.requests, gone
+
+
+def give_way(group: Group[W], others: Iterable[W], end: float, now: float, most: int) -> list[W]:
+    """Give places of a full group to others that have more time, and return who had them.
+
+    Those would have little time left after a slow run, or none. Nobody goes for an empty place, or
+    for a lower priority.
+
+    Args:
+        group: which this changes.
+        others: that wait behind it, of whatever shape.
+        end: of a slow run, in monotonic seconds.
+        now: monotonic seconds.
+        most: rows of a batch.
+    """
+    requests = group.requests
+    # None has less time left than this one would: most groups are done with here.
+    if group.deadline - RESERVE * (group.deadline - requests[0].arrived) >= end:
+        return []
+    hasty = [index for index, one in enumerate(requests) if should_end(one) < end]
+    gone: list[W] = []
+    # As hasty, and behind: not to be overtaken, but to go, too.
+    passed: list[W] = []
+    for other in islice(others, LOOK * most):
+        if not hasty:
+            break
+        one = requests[hasty[0]]
+        if not may_replace(other, one, now):
+            continue
+        if should_end(other) < end:
+            passed.append(other)
+            continue
+        rows = group.rows + other.rows - one.rows
+        if rows > most:
+            break
+        gone += (one, *passed)
+        passed.clear()
+        requests[hasty.pop(0)], group.rows = other, rows
+    group.deadline = min(map(must_end, requests))
+    return gone
+
+
+def may_replace(other: W, one: W, now: float) -> bool:
+    """True if a request that waits behind another one may have its place."""
+    willing = not (other.cancelled or other.trial or other.delay_at <= now)
+    return willing and other.level <= one.level and other.key == one.key
 
 
 def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequence[W], Sequence[W]]:
@@ -255,10 +320,10 @@ def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequen
     if not costs.certain(now):
         time = min(map(must_end, requests)) - now
         return requests[: max(1, fitting(rows_up_to(requests), time, costs.likely))], ()
-    run, late = in_time(requests, now, costs.typical)
+    run, late = in_time(requests, now, costs.typical, costs.usual)
     if run:
         return run, late
-    run, late = in_time(requests, now, costs.least)
+    run, late = in_time(requests, now, costs.least, costs.least)
     # One is enough to see whether runs are still so slow.
     return run[:1], () if run else late
 

@@ -100,6 +100,13 @@ class ShapeCosts:
             return 0.0
         return median_low(self._speeds) * self._weight(rows, growing=True)
 
+    def usual(self, rows: int) -> float:
+        """Return the seconds within which four of five runs of so many rows end; 0 in doubt."""
+        speeds = self._speeds
+        if len(speeds) < 2:
+            return 0.0
+        return sorted(speeds)[4 * len(speeds) // 5] * self._weight(rows, growing=True)
+
     def _weight(self, rows: int, *, growing: bool) -> float:
         """Return what so many rows weigh; between numbers that ran, in proportion.
 

@@ -21,6 +21,7 @@ from inferd_server.batching.fatal import End, go_on, is_fatal
 from inferd_server.batching.run_costs import RunCosts
 from inferd_server.errors import (
     NOTHING,
+    TOO_CLOSE,
     Cancelled,
     DeadlinePassed,
     EngineFailure,
@@ -404,7 +405,7 @@ class Runner(Generic[R]):
         for request in requests:
             (gone if request.cancelled else late).append(request)
         self._fail(gone, Cancelled("the caller went away while the request waited"))
-        self._fail(late, DeadlinePassed("no run could have ended before the deadline any more"))
+        self._fail(late, DeadlinePassed(TOO_CLOSE))
 
     def _fail(self, requests: Sequence[R], error: InferdError) -> None:
         if self._stateful is not None:

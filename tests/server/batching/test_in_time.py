@@ -36,24 +36,30 @@ def known(most: int = 8, at: float = NOW, key: str = "a") -> RunCosts:
 
 def test_all_run_that_are_in_time_together() -> None:
     requests = due(8.0, 9.0, 20.0)
-    assert in_time(requests, NOW, seconds) == (requests, [])
+    assert in_time(requests, NOW, seconds, seconds) == (requests, [])
 
 
 def test_fewer_run_if_that_lets_the_oldest_be_in_time() -> None:
     requests = due(8.0, 9.0, 10.0, 11.0)
-    assert in_time(requests, NOW, seconds) == (requests[:3], [])
+    assert in_time(requests, NOW, seconds, seconds) == (requests[:3], [])
+
+
+def test_if_some_stand_back_so_few_run_that_the_oldest_is_in_time_in_a_slow_run_too() -> None:
+    requests = due(8.0, 9.0, 10.0, 11.0)
+    assert in_time(requests, NOW, seconds, lambda rows: 1.1 * seconds(rows)) == (requests[:2], [])
+    assert in_time(requests[:3], NOW, seconds, lambda rows: 2 * seconds(rows)) == (requests[:3], [])
 
 
 def test_who_would_cost_more_than_half_of_the_batch_is_dropped() -> None:
     requests = due(6.5, 20.0, 20.0, 20.0)
-    assert in_time(requests, NOW, seconds) == (requests[1:], requests[:1])
+    assert in_time(requests, NOW, seconds, seconds) == (requests[1:], requests[:1])
 
 
 def test_the_one_with_the_least_time_decides_wherever_it_stands() -> None:
     requests = due(NEVER, 20.0, 8.5, 20.0)
-    assert in_time(requests, NOW, seconds) == (requests[:3], [])
+    assert in_time(requests, NOW, seconds, seconds) == (requests[:3], [])
     requests = due(NEVER, 20.0, 7.0, 20.0)
-    assert in_time(requests, NOW, seconds) == (
+    assert in_time(requests, NOW, seconds, seconds) == (
         [requests[0], requests[1], requests[3]],
         [requests[2]],
     )
@@ -65,7 +71,7 @@ def test_the_one_with_the_least_time_decides_wherever_it_stands() -> None:
     )
 )
 def test_whoever_runs_is_in_time_and_nobody_is_both_run_and_dropped(waiting: list[Request]) -> None:
-    run, dropped = in_time(waiting, NOW, seconds)
+    run, dropped = in_time(waiting, NOW, seconds, seconds)
     end = NOW + seconds(sum(request.rows for request in run))
     assert all(must_end(request) >= end for request in run)
     assert not set(map(id, run)) & set(map(id, dropped))
@@ -111,18 +117,20 @@ def test_costs_of_one_shape_drop_nobody_of_another() -> None:
     assert next_batch([late], NOW, BatchBounds(8), known(key="a")).run == (late,)
 
 
-def test_a_batch_that_follows_another_leaves_out_whom_that_one_makes_late() -> None:
-    clock = FakeClock(NOW)
-    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2), clock)
+@pytest.mark.parametrize(("free_at", "runs"), [(NOW + 0.6, (2, 1)), (0.0, (0, 1))])
+def test_a_batch_that_follows_another_leaves_out_whom_that_one_makes_late(
+    free_at: float, runs: tuple[int, int]
+) -> None:
+    queue: BatchQueue[Request] = BatchQueue(BatchBounds(2), FakeClock(NOW))
     for rows in (1, 2) * 3:
         queue.costs.learn("a", rows, seconds(rows) / 10, NOW)
     requests = due(0.9, 2.0, 2.0)
     for request in requests:
         queue.submit(request)
-    assert queue.take_full(NOW + 0.6) is None
-    decision = queue.take_full()
+    decision = queue.take_full(free_at)
     assert decision is not None
-    assert decision.run == tuple(requests[:2])
+    assert decision.run == tuple(requests[index] for index in runs)
+    assert decision.drop == (() if runs[0] == 0 else (requests[0],))
 
 
 @pytest.mark.parametrize("sizes", [(4, 8), (1, 2, 4, 8)])
@@ -134,3 +142,65 @@ def test_a_smaller_batch_is_judged_by_the_size_that_it_is_padded_to(sizes: tuple
     decision = next_batch(requests, NOW, BatchBounds(8, 0.0, sizes), costs)
     # Five rows would run as eight.
     assert decision.run == tuple(requests[:4])
+
+
+def of_pairs(key: str = "a") -> RunCosts:
+    """What is known after runs of two rows."""
+    costs = RunCosts()
+    for _ in range(3):
+        costs.learn(key, 2, 6.0, NOW)
+    return costs
+
+
+PAIRS = BatchBounds(2, levels=2, delays=True)
+
+
+def test_in_a_crowd_who_has_little_time_gives_way_to_who_has_more() -> None:
+    hasty, ample, other, last = due(6.5, 20.0, 21.0, 22.0)
+    decision = next_batch([hasty, ample, other, last], NOW, PAIRS, of_pairs())
+    assert (decision.run, decision.drop) == ((other, ample), (hasty,))
+    assert decision.full
+
+
+def test_who_is_as_hasty_and_stands_behind_is_not_overtaken_but_goes_too() -> None:
+    hasty, ample, second, other = due(6.5, 20.0, 6.6, 22.0)
+    decision = next_batch([hasty, ample, second, other], NOW, PAIRS, of_pairs())
+    assert (decision.run, decision.drop) == ((other, ample), (hasty, second))
+
+
+def test_nobody_gives_way_for_an_empty_place_or_in_doubt() -> None:
+    hasty, ample, other = due(6.5, 20.0, 21.0)
+    for waiting, costs in (
+        ([hasty, ample], of_pairs()),
+        ([hasty, ample, other], of_pairs(key="b")),
+    ):
+        decision = next_batch(waiting, NOW, PAIRS, costs)
+        assert (decision.run, decision.drop) == ((hasty, ample), ())
+    assert next_batch([hasty, other], NOW, BatchBounds(8), of_pairs()).run == (hasty, other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Request(arrived=99.5, deadline=130.0, level=1),
+        Request(arrived=99.5, deadline=130.0, key="b"),
+        Request(arrived=99.5, deadline=130.0, rows=2),
+        Request(arrived=99.5, deadline=130.0, trial=True),
+        Request(arrived=99.5, deadline=130.0, cancelled=True),
+        Request(arrived=99.5, deadline=130.0, delay_at=99.9),
+        Request(arrived=99.5, deadline=106.6),
+    ],
+    ids=["lower priority", "shape", "rows", "trial", "cancelled", "delayed", "no more time"],
+)
+def test_a_place_goes_only_to_a_caller_who_can_use_it_and_is_no_less_entitled(
+    other: Request,
+) -> None:
+    hasty, ample = due(6.5, 20.0)
+    decision = next_batch([hasty, ample, other], NOW, PAIRS, of_pairs())
+    assert (decision.run, decision.drop) == ((hasty, ample), ())
+
+
+def test_a_step_of_a_sequence_never_gives_way_because_that_would_end_its_sequence() -> None:
+    waiting = due(6.5, 20.0, 21.0)
+    bounds = BatchBounds(2, sequences=True)
+    assert next_batch(waiting, NOW, bounds, of_pairs()).run == tuple(waiting[:2])

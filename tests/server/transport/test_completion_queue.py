@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import grpc
 import pytest
-from inferd_server.transport.call import Routes, Transport
+from inferd_server.transport.call import Call, Routes, Transport
 from inferd_server.transport.completion_queue import CompletionQueueTransport
 from inferd_server.transport.completion_queue.core import missing
 from inferd_server.transport.options import TransportOptions
@@ -136,3 +138,51 @@ def test_a_call_without_a_message_is_told_so() -> None:
         error = failure(lambda: method(iter(()), timeout=PATIENCE))
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
         assert "without a message" in error.details()
+
+
+RUN_S, TIMEOUT_S = 0.4, 4.0
+"""Of a batch on the transport's thread, and of calls."""
+
+
+class OneRun:
+    """Turns of which one takes RUN_S after it was allowed to go on."""
+
+    def __init__(self, wait: float | None) -> None:
+        self.due, self.begun, self.go = (threading.Event() for _ in range(3))
+        self._wait = wait
+
+    def turn(self) -> float | None:
+        """Take a turn."""
+        if not self.due.is_set() or self.begun.is_set():
+            return None
+        self.begun.set()
+        assert self.go.wait(PATIENCE)
+        end = time.monotonic() + RUN_S
+        while time.monotonic() < end:
+            pass
+        return self._wait
+
+
+@pytest.mark.parametrize("crowded", [True, False])
+def test_the_time_of_a_call_that_comes_after_a_run_counts_from_before_if_others_wait_too(
+    crowded: bool,
+) -> None:
+    turns, deadlines = OneRun(0.0 if crowded else None), {}
+
+    def handler(call: Call) -> None:
+        deadlines[call.request] = call.deadline
+        call.reply((b"",))
+
+    serve = serving(lambda: CompletionQueueTransport(OPTIONS, turns))
+    with serve(Routes(unary={PATH: handler})) as client:
+        ask = client.unary(PATH)
+        turns.due.set()
+        waking = ask.future(b"waking", timeout=PATIENCE)
+        assert turns.begun.wait(PATIENCE)
+        sent = time.monotonic()
+        during = ask.future(b"during", timeout=TIMEOUT_S)
+        turns.go.set()
+        assert (waking.result(PATIENCE), during.result(PATIENCE)) == (b"", b"")
+    # Core reads it at once here: the caller's threads, which poll for all, are of this process.
+    earlier = sent + TIMEOUT_S - deadlines[b"during"]
+    assert (earlier > RUN_S / 2) == crowded

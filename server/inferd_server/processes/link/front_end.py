@@ -16,6 +16,7 @@ from inferd.tensors import BYTES, DATATYPES, Array
 from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.job import Job
 from inferd_server.errors import (
+    TOO_CLOSE,
     Cancelled,
     DeadlinePassed,
     EngineFailure,
@@ -49,10 +50,7 @@ LOOK_AGAIN_S = 1.0
 """Seconds after which a front looks for answers unasked."""
 REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
     Status.CANCELLED: (Cancelled, "the caller went away while the request waited"),
-    Status.EXPIRED: (
-        DeadlinePassed,
-        "no run could have ended before the deadline any more",
-    ),
+    Status.EXPIRED: (DeadlinePassed, TOO_CLOSE),
     Status.FAILED: (EngineFailure, ""),
     Status.LOST: (WorkerLost, "the engine of the model was lost"),
     Status.RETIRED: (HandleRetired, "the model was replaced before the request ran"),

@@ -12,6 +12,8 @@ class Gate:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.open = True
+        self.unread = 0.0
+        """Seconds for which calls that come now lay unread, as far as one can know."""
         self.kept: list[Callable[[], object]] | None = None
         """What would end calls, while that has to wait; None: it need not."""
 

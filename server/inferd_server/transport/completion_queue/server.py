@@ -223,7 +223,10 @@ class CompletionQueueTransport:
             # What is there first, so that it makes one batch; then a turn; then the next event.
             running = self._core.drain(EVENTS)
             if running is not None:
+                began = time.monotonic()
                 wait = self._take_turn()
+                # Where nothing waits, calls that come now answer to what was sent just before.
+                self._core.away(time.monotonic() - began if wait == 0.0 else 0.0)
                 self._watch(self._unwatched.take())
                 if running is False:
                     running = self._rest(self._unwatched.wait(wait))

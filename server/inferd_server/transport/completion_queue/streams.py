@@ -141,6 +141,8 @@ class QueueStream:
         self, core: CoreCall, max_messages: int, bounds: ByteBounds, refused: Refused
     ) -> None:
         self.cancelled = False
+        self.deadline = core.deadline
+        """Monotonic seconds, or None for a call without a deadline."""
         self._core = core
         self._outbox = Outbox(core, bounds.answers, self._written, partial(refused, self))
         self._receiver: Receiver | None = None
@@ -163,11 +165,6 @@ class QueueStream:
     def certificate_names(self) -> Sequence[str]:
         """Names in the certificate that the caller showed; () without one."""
         return self._core.certificate_names
-
-    @property
-    def deadline(self) -> float | None:
-        """Monotonic seconds, or None for a call without a deadline."""
-        return self._core.deadline
 
     @property
     def unsent(self) -> UnsentBytes:
