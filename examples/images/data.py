@@ -18,7 +18,8 @@ Array: TypeAlias = npt.NDArray[Any]
 
 SIDE, PADDED = 28, 32
 WHITE = 255.0
-HELDOUT = 1000
+FOLDS = 5
+"""Parts of the images, with as many of each digit: one is held out, the others are trained with."""
 CALIBRATION = 256
 """Of the images for training, those that INT8 is calibrated with."""
 SEED = 0
@@ -34,16 +35,16 @@ class Split:
     heldout_labels: Array
 
 
-def load_split(path: Path) -> Split:
-    """Read the images: 4,000 to train with and 1,000 held out, as many of each digit."""
+def load_split(path: Path, fold: int = 0) -> Split:
+    """Read the images: 4,000 to train with, and 1,000 held out, other ones in each fold."""
     with gzip.open(path) as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     images, labels = padded(table[:, :-1]), table[:, -1].astype(np.int64)
     order = np.random.default_rng(SEED).permutation(len(labels))
     # Stable, so that each digit keeps the order that was drawn.
-    order = order[np.argsort(labels[order], kind="stable")].reshape(10, -1)
-    each = HELDOUT // 10
-    heldout, train = order[:, :each].ravel(), order[:, each:].T.ravel()
+    order = order[np.argsort(labels[order], kind="stable")].reshape(10, FOLDS, -1)
+    heldout, kept = order[:, fold].ravel(), np.delete(order, fold, axis=1)
+    train = kept.reshape(10, -1).T.ravel()
     return Split(images[train], labels[train], images[heldout], labels[heldout])
 
 

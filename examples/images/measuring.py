@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,15 @@ class Measured:
 
 
 def measure_all(
-    files: Mapping[str, Path], parameters: Mapping[str, int], images: Array, labels: Array
+    files: Mapping[str, Path],
+    parameters: Mapping[str, int],
+    right: Mapping[str, Array],
+    images: Array,
 ) -> list[Measured]:
-    """Measure models by name on held-out images, with one thread each, in turn."""
-    engines = {name: open_onnx_cpu(path, EngineOptions(threads=1)) for name, path in files.items()}
-    right = {name: predictions(engine, images) == labels for name, engine in engines.items()}
-    latency = medians(engines, images[:1], LATENCY_ROUNDS)
-    batch = medians(engines, images[:BATCH], THROUGHPUT_ROUNDS)
-    for engine in engines.values():
-        engine.close()
+    """Time models by name, with one thread each, in turn, and put what is known beside that."""
+    with opened(files) as engines:
+        latency = medians(engines, images[:1], LATENCY_ROUNDS)
+        batch = medians(engines, images[:BATCH], THROUGHPUT_ROUNDS)
     return [
         Measured(
             name,
@@ -61,6 +62,22 @@ def measure_all(
         )
         for name, path in files.items()
     ]
+
+
+def right_answers(files: Mapping[str, Path], images: Array, labels: Array) -> dict[str, Array]:
+    """Return by name which images bool [n] each model classifies as they are labelled."""
+    with opened(files) as engines:
+        return {name: predictions(engine, images) == labels for name, engine in engines.items()}
+
+
+@contextmanager
+def opened(files: Mapping[str, Path]) -> Iterator[dict[str, Engine]]:
+    """Open models by name, with one thread each."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(closing(open_onnx_cpu(path, EngineOptions(threads=1))))
+            for name, path in files.items()
+        }
 
 
 def predictions(engine: Engine, images: Array) -> Array:

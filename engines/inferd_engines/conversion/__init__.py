@@ -1,1 +1,1 @@
-"""Models made of models: PyTorch to ONNX, FP32 to INT8 and FP16, and two of them compared."""
+"""Models made of models: PyTorch to ONNX, FP32 to INT8, FP16 and BF16, and two of them compared."""

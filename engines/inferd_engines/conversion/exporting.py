@@ -172,6 +172,7 @@ def write(module: Any, rows: Rows, outputs: Sequence[str], target: Path) -> None
 
     Raises:
         Unsupported: PyTorch cannot export it so.
+        OSError: there is no room.
     """
     import torch
 
@@ -191,5 +192,7 @@ def write(module: Any, rows: Rows, outputs: Sequence[str], target: Path) -> None
             external_data=False,
             verbose=False,
         )
+    except OSError:
+        raise
     except Exception as error:
         raise Unsupported(f"PyTorch cannot export this module: {brief(error)}") from error

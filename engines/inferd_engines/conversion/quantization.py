@@ -1,4 +1,4 @@
-"""A model in INT8 with Q/DQ nodes, or in FP16, as far from the original as was allowed.
+"""A model in INT8 with Q/DQ nodes, FP16, or with weights in BF16, as near as was asked.
 
 INT8 is static: per channel and symmetric for weights, one scale for each activation, from the
 least and the largest value over the calibration rows. Biases stay FP32 in the file: TensorRT
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inferd_engines.conversion.bf16 import store_weights
 from inferd_engines.conversion.comparing import Distance, distances
 from inferd_engines.conversion.errors import ConversionFailed, Differs, Unsupported, needing
 from inferd_engines.conversion.rows import Answers, Rows, answers, read_rows
@@ -34,8 +35,8 @@ OPERATORS = (
 """What is quantised: what has weights, and what may stand between."""
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 LEAST_OPSET = 13
-"""The first with a scale for each channel."""
-INT8, UINT8, FP16 = "int8", "uint8", "fp16"
+"""The first with a scale for each channel, and with BF16."""
+INT8, UINT8, FP16, BF16 = "int8", "uint8", "fp16", "bf16"
 MAX_ERROR = 0.1
 SCANNED_ROWS = 256
 
@@ -45,7 +46,7 @@ class Wanted:
     """How a model is to be quantised."""
 
     precision: str = INT8
-    """INT8 or FP16."""
+    """INT8, FP16 or BF16."""
     activations: str = INT8
     """INT8, which TensorRT takes too, or UINT8, with which ONNX Runtime joins more operators."""
     max_error: float = MAX_ERROR
@@ -86,14 +87,19 @@ def quantize(
         rows = read_rows(calibration, engine.signature)
         before = answers(engine, rows, ran)
     with needing("quantize"), refusing(model), tempfile.TemporaryDirectory() as folder:
+        import onnx
+
         place = Path(folder)
+        made, excluded = place / "made.onnx", dict[str, float]()
         if wanted.precision == FP16:
-            made, excluded = place / "fp16.onnx", {}
             half(model, made)
+        elif wanted.precision == BF16:
+            onnx.save(store_weights(raised(onnx.load(str(model)))), str(made))
         else:
             attempt = Attempts(model, place, rows, before, wanted, ran)
             scan = attempt.scan()
             made, excluded = attempt.made(scan.excluded), dict(scan.excluded)
+        refuse_unchanged(model, made, wanted.precision)
         after = answers_of(made, rows, ran)
         content = made.read_bytes()
     found = distances(before, after)
@@ -124,6 +130,26 @@ def refusing(model: Path) -> Iterator[None]:
         raise
     except Exception as error:
         raise Unsupported(f"{model.name} cannot be quantised: {brief(error)}") from error
+
+
+def refuse_unchanged(model: Path, made: Path, precision: str) -> None:
+    """Refuse a file that has nothing in the precision that was wanted.
+
+    Raises:
+        Unsupported: it has not.
+    """
+    from onnx import TensorProto, load
+
+    graph = load(str(made)).graph
+    there = {one.data_type for one in graph.initializer}
+    there |= {one.i for node in graph.node for one in node.attribute if one.name == "to"}
+    kinds = {
+        INT8: {TensorProto.INT8, TensorProto.UINT8},
+        FP16: {TensorProto.FLOAT16},
+        BF16: {TensorProto.BFLOAT16},
+    }
+    if not there & kinds[precision]:
+        raise Unsupported(f"{model.name} has nothing in FP32 that could become {precision}")
 
 
 def refuse_far(model: Path, found: Mapping[str, Distance], most: float) -> None:
@@ -253,7 +279,7 @@ def prepare(model: Path, target: Path) -> dict[str, str]:
 
 
 def raised(model: ModelProto) -> ModelProto:
-    """Return a model with the opset that scales by channel need, or a later one it has.
+    """Return a model with the least opset, or a later one that it has.
 
     Raises:
         ConversionFailed: onnx cannot bring it there.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def graph(checkpoint):
     allow_exported_model_train_eval(made)
     return made
 
+def large(checkpoint):
+    return torch.nn.Linear(4, 3000)
+
 def none(checkpoint):
     return None
 
@@ -64,7 +68,11 @@ def export(folder: Path, loader: str, *flags: str) -> tuple[int, str]:
     """Run the command where PyTorch is; return its exit code and its last line of errors."""
     command = [PYTHON, "-m", "inferd_client", "export", "model.pt", "out.onnx"]
     command += ["--loader", f"loaders.py:{loader}", "--data", "rows.npz", *flags]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    # Where there is a small disk, temporary files are on it.
+    where = {**os.environ, "TMPDIR": str(folder / "disk")}
+    done = subprocess.run(
+        command, cwd=folder, env=where, capture_output=True, text=True, check=False
+    )
     return done.returncode, done.stderr.strip().rpartition("\n")[2]
 
 
@@ -111,3 +119,14 @@ def test_rows_that_the_module_does_not_take_are_refused(folder: Path) -> None:
     assert "the module does not take these rows" in error
     np.savez(folder / "rows.npz", x=np.full((4, 4), np.nan, np.float32))
     assert "'x' has NaN or infinity" in export(folder, "good")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not PYTHON.exists(), reason="`make example` fetches PyTorch")
+def test_an_export_that_finds_no_room_is_not_written(folder: Path, disk: Path) -> None:
+    subprocess.run([PYTHON, "loaders.py"], cwd=folder, check=True)
+    code, error = export(folder, "large")
+    assert code == 1
+    assert error.startswith("inferd export: [Errno 28] No space left on device")
+    assert not (folder / "out.onnx").exists()
+    assert disk.stat().st_dev != folder.stat().st_dev

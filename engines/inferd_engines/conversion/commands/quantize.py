@@ -1,4 +1,4 @@
-"""inferd quantize: a model in INT8 with Q/DQ nodes, or in FP16."""
+"""inferd quantize: a model in INT8 with Q/DQ nodes, in FP16, or with weights in BF16."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import argparse
 from pathlib import Path
 
 from inferd_engines.conversion.commands import done
-from inferd_engines.conversion.quantization import FP16, INT8, MAX_ERROR, UINT8, Wanted, quantize
+from inferd_engines.conversion.quantization import (
+    BF16,
+    FP16,
+    INT8,
+    MAX_ERROR,
+    UINT8,
+    Wanted,
+    quantize,
+)
 
-HELP = "make a smaller model: INT8 after training, or FP16"
+HELP = "make a smaller model: INT8 after training, FP16, or weights in BF16"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("model", type=Path, metavar="IN.onnx")
     add("output", type=Path, metavar="OUT.onnx")
     add("--calibration", type=Path, required=True, metavar="DATA.npz", help="rows by input name")
-    add("--precision", choices=(INT8, FP16), default=INT8, help="of weights (default: int8)")
+    add("--precision", choices=(INT8, FP16, BF16), default=INT8, help="default: int8")
     add(
         "--activations",
         choices=(INT8, UINT8),
