@@ -33,7 +33,7 @@ from tests.server.transport.frames import (
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
-DATA, RST_STREAM = 0, 3
+DATA, RST_STREAM, SETTINGS = 0, 3, 4
 SENT = 10
 """Requests at once, which core reads in one go."""
 CANCEL = (8).to_bytes(4, "big")
@@ -163,14 +163,14 @@ def test_one_callers_full_stream_keeps_nobody_waiting_for_all_of_it(
     stepped: tuple[Running, Stepped],
 ) -> None:
     server, steps = stepped
-    with connected(address(server)) as connection:
+    with connected(address(server)) as connection, connected(address(server)) as other:
+        other.await_frame(SETTINGS)
         connection.send(stream_of(40))
         steps.await_run()
-        other = server.stub.ModelInfer.future(infer_request("fake", rows(77.0)), timeout=PATIENCE)
-        # Behind it on another connection, so that it has arrived by the end of the next runs.
-        while not other.done():
-            steps.step()
-        assert steps.values.index(77.0) <= 2 + BATCHES
+        # Behind it on another connection, where it has arrived at once.
+        other.send(request(INFER, 1, message(77.0)))
+        steps.step(2 + BATCHES)
+        assert 77.0 in steps.values
         steps.let_go()
         settle(server)
     assert steps.values.count(77.0) == 1
