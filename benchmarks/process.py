@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ def serving(
     flags: Sequence[str] = (),
     python: str = sys.executable,
     module: str = "inferd_server",
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Serving]:
     """Start `inferd serve` on free ports, wait until it is ready, and stop it by its pid.
 
@@ -36,13 +37,16 @@ def serving(
         flags: further flags.
         python: the interpreter whose environment has the server.
         module: of the command.
+        environment: its variables; None: those of this process.
 
     Raises:
         RuntimeError: it ended before it was ready.
     """
     command = [python, "-m", module, "--model-repository", str(repository)]
     ports = ["--grpc-port", "0", "--metrics-port", "0", "--log-format", "json"]
-    server = subprocess.Popen([*command, *ports, *flags], stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*command, *ports, *flags], stderr=subprocess.PIPE, text=True, env=environment
+    )
     try:
         listening = _wait(server, "listening")
         _wait(server, "ready")
