@@ -72,8 +72,6 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
     recorder = make_recorder(settings.monitoring, time.monotonic)
     assert recorder is not None
     tap = Tap([recorder], 2**30, time.monotonic)
-    clocks = time.monotonic, time.time
-    none = Sampling(None, 0.0, RegionTable(), *clocks, random.random)
 
     def encode(sampling: Sampling, times: int) -> None:
         inner = Responses("digits", handle.version, [OutputTarget(name)])
@@ -83,12 +81,7 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
         if not tap.flush(PATIENCE_S):
             raise RuntimeError("the samples were not looked at in time")
 
-    plain = microseconds(lambda: encode(none, ENCODED)) / ENCODED
-    # So few that none is taken.
-    seldom = replace(none, tap=tap, share=1e-12)
-    each = microseconds(lambda: encode(seldom, ENCODED)) / ENCODED - plain
-    always = replace(none, tap=tap, share=1.0)
-    taken = microseconds(lambda: encode(always, SAMPLED)) / SAMPLED - plain
+    each, taken = encoded(encode, tap)
     before = time.process_time()
     recorder.close(PATIENCE_S)
     server.stop(0.0)
@@ -100,6 +93,17 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
         f"taken; with a share of {share:g} {each + share * taken:.2f} us a request\n"
         f"{written:,.0f} of {SAMPLED * GOES:,} taken were written, the last part in {last:.0f} us\n"
     )
+
+
+def encoded(encode: Callable[[Sampling, int], None], tap: Tap) -> tuple[float, float]:
+    """Return what each answer takes more, and what each sample that is taken does, in us."""
+    none = Sampling(None, 0.0, RegionTable(), time.monotonic, time.time, random.random)
+    plain = microseconds(lambda: encode(none, ENCODED)) / ENCODED
+    # So few that none is taken.
+    seldom, always = replace(none, tap=tap, share=1e-12), replace(none, tap=tap, share=1.0)
+    each = microseconds(lambda: encode(seldom, ENCODED)) / ENCODED
+    taken = microseconds(lambda: encode(always, SAMPLED)) / SAMPLED
+    return each - plain, taken - plain
 
 
 def main() -> int:

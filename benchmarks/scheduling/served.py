@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.goodput.load import Seen, arrivals, closed, opened
 from benchmarks.process import serving
 
-SETTINGS = ((0.7, 4.0), (1.3, 10.0), (3.0, 10.0))
+SETTINGS = ((0.3, 1.4), (0.7, 2.0), (0.7, 4.0), (1.3, 4.0), (1.3, 10.0), (3.0, 10.0))
 """Loads, and deadlines in runs of one row."""
 MOST, CALLERS, WIDTH, ROUNDS = 4, 16, 16, 240
 ARRANGEMENTS = {

@@ -18,7 +18,7 @@ from inferd_server.feedback.keys import token_keys
 from inferd_server.models.entries import State, gauges
 from inferd_server.models.health_check import FailingModels, TrialVerdict
 from inferd_server.models.load_marks import LoadMarks
-from inferd_server.models.loader import loader_of
+from inferd_server.models.loader import Loader, loader_of
 from inferd_server.models.readiness import (
     enough_serve,
     not_serving,
@@ -83,47 +83,57 @@ class Server:
         Raises:
             SettingsError: a key of prediction tokens, or the file of sinks, cannot be used.
         """
-        self._settings = settings
-        self._transport = transport
-        self._clock = clock
-        self._started = clock()
+        self._settings, self._transport, self._logs = settings, transport, logs
+        self._clock, self._started = clock, clock()
         self._metrics = Metrics(lines=logs.recent)
         self._metrics.watch_devices(device_memory(wants_gpu(settings.engine)).read)
-        self._draining = threading.Event()
-        self._ended = threading.Event()
-        self._loading = threading.Event()
+        self._draining, self._ended = threading.Event(), threading.Event()
+        self._loading, self._loaded = threading.Event(), threading.Event()
         self._attempts = 0
-        self._loaded = threading.Event()
-        models = settings.repository
         loader = loader_of(settings, opener, self._metrics, clock, inline, end=end)
         self._sick = FailingModels(clock)
         # Models that are not loaded again.
         self._given_up: set[str] = set()
         self._recovery = Recovery(self._load_again, after, clock, self._give_up)
-        self._repository = Repository(
+        self._repository = self._repository_of(loader)
+        self._alerts = make_watch(settings.alerts, self._metrics.collector.collect, clock)
+        sources = PageSources(self._metrics.snapshot, self._shown, self._alerts.told)
+        self._metrics_server = MetricsServer(
+            self._metrics,
+            settings.listen.metrics_max_connections,
+            make_page(settings, sources),
+        )
+        self._metrics.watch_models(lambda: gauges(self._repository.entries()))
+        self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
+        self._metrics.watch_engines(self.busy.shares)
+        self.endpoint = self._endpoint_of(loader, probe, certificates)
+        self._judge = judge_of(
+            settings.drift, loader.drift.references, self.endpoint.observers.drift.counts
+        )
+        self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
+
+    def _repository_of(self, loader: Loader) -> Repository:
+        models = self._settings.repository
+        return Repository(
             models.model_repository,
             loader,
             self._models_changed,
             self._recovery.lost,
             self._recovery.missing,
             models.concurrent_loads,
-            marks=LoadMarks(settings.mark_folder(os.environ), models.model_repository),
+            marks=LoadMarks(self._settings.mark_folder(os.environ), models.model_repository),
         )
-        self._alerts = make_watch(settings.alerts, self._metrics.collector.collect, clock)
-        self._metrics_server = MetricsServer(
-            self._metrics,
-            settings.listen.metrics_max_connections,
-            make_page(
-                settings, PageSources(self._metrics.snapshot, self._shown, self._alerts.told)
-            ),
-        )
-        self._metrics.watch_models(lambda: gauges(self._repository.entries()))
-        self.busy = BusyWindow(lambda: loader.lines(self._repository.entries()), clock)
-        self._metrics.watch_engines(self.busy.shares)
-        self.endpoint = Endpoint(
-            settings,
-            token_keys(settings.feedback),
-            transport,
+
+    def _endpoint_of(
+        self,
+        loader: Loader,
+        probe: Transport | None,
+        certificates: Callable[[], Mapping[str, float]],
+    ) -> Endpoint:
+        return Endpoint(
+            self._settings,
+            token_keys(self._settings.feedback),
+            self._transport,
             self._repository,
             self._metrics,
             self._condition,
@@ -133,14 +143,9 @@ class Server:
             lambda: ratio(self.busy.shares()),
             probe,
             lambda now: self._metrics.ready(now.ready),
-            clock,
+            self._clock,
             loader.drift.references,
         )
-        self._judge = judge_of(
-            settings.drift, loader.drift.references, self.endpoint.observers.drift.counts
-        )
-        self._metrics.watch_drifted(lambda: gauges_of(self._judge.reports()))
-        self._logs = logs
 
     def start(self) -> tuple[int, int]:
         """Listen, not ready yet; return the gRPC and metrics ports.

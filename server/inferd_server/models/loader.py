@@ -96,22 +96,35 @@ class Loader:
         self._settle = settle
         self._end = end
         self._lanes = LanePool()
-        self._surroundings = Surroundings(
-            batching,
-            engine.processes,
-            inline,
-            queues or LocalQueues(clock),
-            FairShare(engine.concurrent_runs, clock),
-            self._lanes,
-            metrics,
-            clock,
-            trials or RowTrials(clock),
-            self._memory,
-            end,
-            drift,
+        self._surroundings = self._surroundings_of(
+            batching, clock, inline, queues or LocalQueues(clock), trials or RowTrials(clock), drift
         )
         self.drift = drift
         """What keeps the references of this process's versions."""
+
+    def _surroundings_of(
+        self,
+        batching: BatchingSettings,
+        clock: Callable[[], float],
+        inline: InlineLoop | None,
+        queues: Queues,
+        trials: RowTrials,
+        drift: DriftKeeper,
+    ) -> Surroundings:
+        return Surroundings(
+            batching,
+            self._engine.processes,
+            inline,
+            queues,
+            FairShare(self._engine.concurrent_runs, clock),
+            self._lanes,
+            self._metrics,
+            clock,
+            trials,
+            self._memory,
+            self._end,
+            drift,
+        )
 
     def load(
         self,

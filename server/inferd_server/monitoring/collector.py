@@ -152,51 +152,64 @@ class SnapshotCollector(Collector):
     def families(self) -> Iterator[Metric | Histogram]:
         """Yield every metric; histograms, which have most of the samples, without them."""
         now = self._read()
-        for which, name, text in HISTOGRAMS:
-            yield Histogram(name, text, which, now.series)
-        yield phases(now)
-        yield requests(now)
-        if now.refused:
-            yield refused_requests(now.refused)
-        yield from cached(now)
-        yield late(now)
-        in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
-        for model, series in now.series.items():
-            in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
-        yield in_flight
-        yield padded(now)
-        yield marked("inferd_engine", "1 for the engine that serves", "engine", now.engines)
-        if now.plans:
-            yield marked("inferd_plan_state", "1 for where a plan stands", "state", now.plans)
-        ready = Metric("inferd_ready", "1 while the server is ready", "gauge")
-        ready.add_sample(ready.name, {}, float(bool(now.ready)))
-        yield ready
-        busy = Metric("inferd_engine_busy_ratio", BUSY, "gauge")
-        busy.add_sample(busy.name, {}, ratio(now.busy))
-        yield busy
-        for name, value in now.gauges.items():
-            kind = "counter" if name in COUNTERS else "gauge"
-            text = {**GAUGES, **EARLIEST, **COUNTERS}[name]
-            metric = Metric(name.removesuffix("_total"), text, kind)
-            metric.add_sample(name, {}, value)
-            yield metric
-        yield from named(MODEL_GAUGES, MODEL_COUNTERS, now.models, labels_of)
-        yield from named(
-            DEVICE_GAUGES, DEVICE_COUNTERS, now.devices, lambda device: {"device": device}
-        )
-        yield from named(DRIFT_GAUGES, DRIFT_COUNTERS, now.drifted, labels_of_feature)
-        if now.trials:
-            yield tried(now.trials)
-        if now.refused_calls:
-            yield refused(now.refused_calls)
+        yield from of_requests(now)
+        yield from of_engines(now)
+        yield from of_server(now)
         yield from labelled(now.accuracy, self._wall())
         if now.refused_feedback:
             yield refused_tokens(now.refused_feedback)
-        if now.restarts:
-            yield restarted(now.restarts)
-        info = Metric("inferd_server", "Version and transport", "info")
-        info.add_sample("inferd_server_info", dict(now.info), 1)
-        yield info
+
+
+def of_requests(now: MetricsSnapshot) -> Iterator[Metric | Histogram]:
+    """Yield what became of requests, by model and version."""
+    for which, name, text in HISTOGRAMS:
+        yield Histogram(name, text, which, now.series)
+    yield phases(now)
+    yield requests(now)
+    if now.refused:
+        yield refused_requests(now.refused)
+    yield from cached(now)
+    yield late(now)
+    in_flight = Metric("inferd_in_flight_requests", "Admitted and not answered", "gauge")
+    for model, series in now.series.items():
+        in_flight.add_sample(in_flight.name, labels_of(*model), series.in_flight)
+    yield in_flight
+    yield padded(now)
+    if now.refused_calls:
+        yield refused(now.refused_calls)
+
+
+def of_engines(now: MetricsSnapshot) -> Iterator[Metric]:
+    """Yield what is known of models, engines and devices."""
+    yield marked("inferd_engine", "1 for the engine that serves", "engine", now.engines)
+    if now.plans:
+        yield marked("inferd_plan_state", "1 for where a plan stands", "state", now.plans)
+    yield single("inferd_engine_busy_ratio", BUSY, ratio(now.busy))
+    yield from named(MODEL_GAUGES, MODEL_COUNTERS, now.models, labels_of)
+    yield from named(DEVICE_GAUGES, DEVICE_COUNTERS, now.devices, lambda device: {"device": device})
+    yield from named(DRIFT_GAUGES, DRIFT_COUNTERS, now.drifted, labels_of_feature)
+    if now.trials:
+        yield tried(now.trials)
+
+
+def of_server(now: MetricsSnapshot) -> Iterator[Metric]:
+    """Yield what is known of the whole server."""
+    yield single("inferd_ready", "1 while the server is ready", float(bool(now.ready)))
+    for name, value in now.gauges.items():
+        kind = "counter" if name in COUNTERS else "gauge"
+        yield single(name, {**GAUGES, **EARLIEST, **COUNTERS}[name], value, kind)
+    if now.restarts:
+        yield restarted(now.restarts)
+    info = Metric("inferd_server", "Version and transport", "info")
+    info.add_sample("inferd_server_info", dict(now.info), 1)
+    yield info
+
+
+def single(name: str, text: str, value: float, kind: str = "gauge") -> Metric:
+    """Return a metric of one sample without labels."""
+    metric = Metric(name.removesuffix("_total"), text, kind)
+    metric.add_sample(name, {}, value)
+    return metric
 
 
 def named(

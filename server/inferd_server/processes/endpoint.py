@@ -107,14 +107,10 @@ class Endpoint:
             clock: monotonic seconds.
             references: of the models, where this process makes them; None: another one does.
         """
-        self._settings = settings
-        self._transport = transport
-        self._models = models
-        self._metrics = metrics
-        self._condition = condition
-        self._told = told
-        self._clock = clock
-        self._started = clock()
+        self._settings, self._transport = settings, transport
+        self._models, self._metrics = models, metrics
+        self._condition, self._told = condition, told
+        self._clock, self._started = clock, clock()
         self._health = HealthBoard()
         self._probe = ProbePort(probe, self._health)
         # States are read and told as one step, so that an older one never comes last.
@@ -126,32 +122,31 @@ class Endpoint:
         self._idle_heap = IdleHeap(transport.bounds.traffic, give_back)
         self.regions = RegionTable()
         self.checks = HealthChecks(models, clock, judged, metrics.tried)
-        telemetry = Telemetry(metrics, clock, time.time, BoundedLog(log, clock))
         signer = TokenSigner(token_keys, time.time)
-        self._feedback = make_intake(
-            settings.feedback, settings.cache, signer, models, metrics, clock
-        )
+        memory = settings.feedback, settings.cache
+        self._feedback = make_intake(*memory, signer, models, metrics, clock)
         self._load_reports = LoadReports(lambda: load_of(metrics, models, busy()), clock)
-        trailers = Trailers(self._load_reports.latest if settings.listen.load_reports else None)
         self.observers = Observers(settings, models, metrics, self.regions, clock, references)
-        self.infer = Infer(
-            models,
+        self.infer = self._infer_of(signer)
+        metrics.watch(lambda: {**gauges(), **self._gauges()})
+
+    def _infer_of(self, signer: TokenSigner) -> Infer:
+        log_of_errors = BoundedLog(log, self._clock)
+        reports = self._settings.listen.load_reports
+        return Infer(
+            self._models,
             self.regions,
-            telemetry,
+            Telemetry(self._metrics, self._clock, time.time, log_of_errors),
             self._cache,
             signer,
             self.observers.sampling,
-            trailers,
+            Trailers(self._load_reports.latest if reports else None),
             self.observers.tracing,
         )
-        metrics.watch(
-            lambda: {
-                **gauges(),
-                **self._cache.gauges(),
-                **transport.bounds.gauges(),
-                **self.observers.counters(),
-            },
-        )
+
+    def _gauges(self) -> Mapping[str, float]:
+        cache, transport = self._cache.gauges(), self._transport.bounds.gauges()
+        return {**cache, **transport, **self.observers.counters()}
 
     def start(self, address: str, probe_address: str, changes: Changes) -> int:
         """Listen, and return the port of the gRPC services.

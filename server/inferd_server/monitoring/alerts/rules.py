@@ -52,12 +52,24 @@ class AlertRule:
         return f"{self.name} ({about}): {self.summary}: {value:.4g} {self.sign} {self.threshold:g}"
 
 
+Condition = tuple[str, Expression, Literal["<", ">"], float, float, str]
+"""A rule's name, expression, sign, threshold, seconds to wait, and summary."""
+
+
 def rules_of(settings: AlertSettings) -> Sequence[AlertRule]:
     """Return the rules; a threshold of 0 for accuracy turns that one off by itself."""
+    return [
+        AlertRule(name, expression, sign, threshold, wait_s, settings.alert_patience_s, summary)
+        for name, expression, sign, threshold, wait_s, summary in conditions(settings)
+    ]
+
+
+def conditions(settings: AlertSettings) -> Sequence[Condition]:
+    """Return the conditions of the rules."""
     wait = settings.alert_patience_s
     requests = Increase("inferd_requests_total", VERSION, LATELY)
     failed = Increase("inferd_requests_total", VERSION, LATELY, "code", FAILURES)
-    table: Sequence[tuple[str, Expression, Literal["<", ">"], float, float, str]] = (
+    return (
         (
             *("InferdAccuracyLow", Latest("inferd_model_accuracy_upper"), "<"),
             *(settings.alert_accuracy_below, wait),
@@ -91,7 +103,3 @@ def rules_of(settings: AlertSettings) -> Sequence[AlertRule]:
             *(wait, "requests that wait for a run"),
         ),
     )
-    return [
-        AlertRule(name, expression, sign, threshold, wait_s, settings.alert_patience_s, summary)
-        for name, expression, sign, threshold, wait_s, summary in table
-    ]
