@@ -24,8 +24,6 @@ def earliest(deadline: float | None, started: float, timeout: float | None) -> f
 
 LEAST_RUN_S = 1e-5
 """What no run takes less than: who has no more time is refused though nothing is known yet."""
-EASE = 0.9
-"""Part of a forecast that has to be too long already: in doubt, requests are let in."""
 
 
 def check_time(plan: Plan, deadline: float | None, now: float) -> None:
@@ -71,7 +69,7 @@ def check_closely(plan: Plan, slack: float, now: float) -> None:
         )
     part, others = arena.part_before(plan.urgency.level), elsewhere(plan)
     expected = forecast.expect(plan.specs, plan.rows, arena.by_shape, others, part, now)
-    late = expected.total * EASE > slack
+    late = expected.total > slack
     if expected.wait and (late or (most_wait and expected.wait > most_wait)):
         bound = "the deadline is in" if late else "max_queue_wait_ms allows"
         raise WouldBeLate(
