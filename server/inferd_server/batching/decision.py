@@ -267,13 +267,13 @@ def taken(
 def give_way(group: Group[W], others: Iterable[W], end: float, now: float, most: int) -> list[W]:
     """Give places of a full group to others that have more time, and return who had them.
 
-    Those would have little time left after a slow run, or none. Nobody goes for an empty place, or
-    for a lower priority.
+    Those would have little time left after the run, or none. Nobody goes for an empty place, or for
+    a lower priority.
 
     Args:
         group: which this changes.
         others: that wait behind it, of whatever shape.
-        end: of a slow run, in monotonic seconds.
+        end: of the run, in monotonic seconds.
         now: monotonic seconds.
         most: rows of a batch.
     """
@@ -314,8 +314,8 @@ def helped(requests: Sequence[W], now: float, costs: ShapeCosts) -> tuple[Sequen
     """Return those of a group that should run, and those to be dropped, where some may be late.
 
     Nobody is dropped in doubt: as few run as let the first deadline be met, if that can be.
-    Who would be late in every other run is dropped, where that leaves anybody; else only if none of
-    the last runs was quick enough for any of them.
+    Who would be late in every other run, or in one of five where not all can run, is dropped, where
+    that leaves anybody; else only if none of the last runs was quick enough for any of them.
     """
     if not costs.certain(now):
         time = min(map(must_end, requests)) - now
