@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +10,8 @@ from inferd_engines.tensorrt.key import Gpu, Host, PlanKey, key_of
 from inferd_engines.tensorrt.options import BuildOptions
 from inferd_engines.tensorrt.store import PlanStore
 
+from tests.small_disk import small_disk
+
 SIZE = 64 * 1024
 HOST = Host("tensorrt", "11.1.0.2", "13.3", Gpu("NVIDIA H100", "9.0", 132))
 
@@ -19,13 +19,8 @@ HOST = Host("tensorrt", "11.1.0.2", "13.3", Gpu("NVIDIA H100", "9.0", 132))
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of SIZE bytes."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "inferd-test", str(place)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("nothing can be mounted here")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+    with small_disk(tmp_path, SIZE) as place:
+        yield place
 
 
 def key(folder: Path, model: bytes) -> PlanKey:
