@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,7 @@ ROOMS = (
     "feedback", "inference", "rpc", "processes",
 )  # fmt: skip
 # What puts the rooms together; no room imports it.
-COMMANDS = {"command", "one_process", "server", "explain", "probe", "__main__"}
+COMMANDS = {"command", "serve", "one_process", "server", "explain", "probe", "__main__"}
 # Where the server may know grpc; the probe is a client of its own.
 GRPC_PLACES = {"transport", "probe.py"}
 
@@ -121,3 +123,11 @@ def test_only_the_transport_knows_grpc() -> None:
         place = path.relative_to(PACKAGES["inferd_server"]).parts[0]
         known = "grpc" in imports(ast.parse(path.read_text()))
         assert not known or place in GRPC_PLACES, f"{path.relative_to(ROOT)} imports grpc"
+
+
+def test_a_supervisor_loads_neither_grpc_nor_an_engine() -> None:
+    code = (
+        "import sys, inferd_client.cli, inferd_server.command, inferd_server.serve, "
+        "inferd_server.processes.run; sys.exit(bool({'grpc', 'onnxruntime'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -24,21 +24,29 @@ class Seen:
     sent: int = 0
     took: list[float] = field(default_factory=list)
     """Of those with an answer."""
+    ended: list[float] = field(default_factory=list)
+    """When those that were in time were answered, since the load began."""
     codes: Counter[str] = field(default_factory=Counter)
     refused: int = 0
     """Told at once, within half of their time, that there is no room."""
-    seconds: float = 0.0
 
-    @property
-    def goodput(self) -> float:
-        """Answers in time, a second."""
-        return sum(took <= self.deadline for took in self.took) / self.seconds
+    def between(self, start: float, end: float) -> int:
+        """Count the answers in time that came within these seconds of the load."""
+        return sum(start <= moment < end for moment in self.ended)
 
     @property
     def late(self) -> float:
         """Of the requests that were not refused, the part without an answer in time."""
         accepted = self.sent - self.refused
-        return 1 - self.goodput * self.seconds / accepted if accepted else 0.0
+        return 1 - len(self.ended) / accepted if accepted else 0.0
+
+    def add(self, other: Seen) -> None:
+        """Count what became of others, too."""
+        self.sent += other.sent
+        self.refused += other.refused
+        self.codes += other.codes
+        self.took += other.took
+        self.ended += other.ended
 
     def percentile(self, part: float) -> float:
         """Return the time within which this part of the answers came."""
@@ -52,6 +60,7 @@ class Caller:
         self._stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
         self._request = request
         self._deadline = deadline
+        self._began = time.monotonic()
         self.seen = Seen(deadline)
 
     async def call(self) -> None:
@@ -66,8 +75,10 @@ class Caller:
             took = time.monotonic() - start
             seen.refused += code != "CANCELLED" and took < self._deadline / 2
         else:
-            code = "OK"
-            seen.took.append(time.monotonic() - start)
+            code, end = "OK", time.monotonic()
+            seen.took.append(end - start)
+            if end - start <= self._deadline:
+                seen.ended.append(end - self._began)
         seen.codes[code] += 1
 
 
@@ -82,7 +93,6 @@ async def closed(url: str, request: object, callers: int, seconds: float, deadli
                 await caller.call()
 
         await asyncio.gather(*(loop() for _ in range(callers)))
-        caller.seen.seconds = time.monotonic() - start
         return caller.seen
 
 
@@ -98,7 +108,6 @@ async def opened(url: str, request: object, at: Sequence[float], deadline: float
             under_way.add(task)
             task.add_done_callback(under_way.discard)
         await asyncio.gather(*under_way)
-        caller.seen.seconds = at[-1]
         return caller.seen
 
 

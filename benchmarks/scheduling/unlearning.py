@@ -2,13 +2,11 @@
 
 import sys
 
-from inferd_server import environment, signals
+from inferd_server import command
 
 if __name__ == "__main__":
-    signals.hold()
-    environment.prepare()
+    command.prepare()
     from inferd_server.batching.run_costs import RunCosts
-    from inferd_server.command import main
 
     RunCosts.learn = lambda *_: None  # type: ignore[method-assign]
-    sys.exit(main())
+    sys.exit(command.main())

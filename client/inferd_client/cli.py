@@ -65,8 +65,12 @@ def _kept(number: int, _: FrameType | None) -> None:
 def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
     """Run one of the commands that `entries` name and return its exit code."""
     commands = find(arguments, entries)
-    if len(commands) == 1 and commands[0].module is None:
-        return _fail(commands[0].name, commands[0].help)
+    if len(commands) == 1:
+        only = commands[0]
+        if only.module is None:
+            return _fail(only.name, only.help)
+        if prepare := getattr(only.module, "prepare", None):
+            prepare()
     try:
         check_flags(parser(commands), arguments)
         parsed, unknown = parser(commands).parse_known_args(arguments)

@@ -10,7 +10,10 @@ from typing import Protocol, cast
 
 
 class CommandModule(Protocol):
-    """What the module of a command offers."""
+    """What the module of a command offers.
+
+    It may offer `prepare`, too: called if the command is the one asked for, before its flags are.
+    """
 
     HELP: str
 

@@ -2,11 +2,7 @@
 
 import sys
 
-from inferd_server import environment, signals
+from inferd_server.command import main
 
 if __name__ == "__main__":
-    signals.hold()
-    environment.prepare()
-    from inferd_server.command import main
-
     sys.exit(main())

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
 import grpc
+import inferd_client
 import pytest
 from inferd_client import cli
 from inferd_client.cli import main
@@ -29,6 +32,13 @@ def command(outcome: BaseException | int) -> SimpleNamespace:
 
 fine = command(0)
 full = command(QueueFull("the queue is full,\nreally"))
+done: list[str] = []
+ordered = SimpleNamespace(
+    HELP="does it",
+    prepare=lambda: done.append("prepared"),
+    configure=lambda parser: done.append("configured"),
+    run=lambda arguments: 0,
+)
 interrupted = command(KeyboardInterrupt())
 unreadable = command(FileNotFoundError(2, "No such file", "a.npy"))
 
@@ -38,6 +48,24 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for name in ("bench", "infer", "models", "serve"):
         assert f"\n    {name} " in shown
+
+
+def test_the_command_line_starts_without_grpc_and_numpy() -> None:
+    code = "import sys, inferd_client.cli; sys.exit(bool({'grpc', 'numpy'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_the_package_offers_is_there() -> None:
+    for name in inferd_client.__all__:
+        assert getattr(inferd_client, name) is not None
+    assert sorted(inferd_client.__all__) == sorted(sum(inferd_client.HOMES.values(), ()))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = inferd_client.nonsense
+
+
+def test_a_command_is_prepared_before_its_flags_are_asked_for() -> None:
+    assert cli.run(["ordered"], [entry("ordered", f"{HERE}:ordered")]) == 0
+    assert done[:2] == ["prepared", "configured"]
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
