@@ -97,7 +97,7 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
 
 def encoded(encode: Callable[[Sampling, int], None], tap: Tap) -> tuple[float, float]:
     """Return what each answer takes more, and what each sample that is taken does, in us."""
-    none = Sampling(None, 0.0, RegionTable(), time.monotonic, time.time, random.random)
+    none = Sampling(None, 0.0, RegionTable(), time.monotonic, time.time, random.getrandbits)
     plain = microseconds(lambda: encode(none, ENCODED)) / ENCODED
     # So few that none is taken.
     seldom, always = replace(none, tap=tap, share=1e-12), replace(none, tap=tap, share=1.0)

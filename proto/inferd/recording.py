@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -113,11 +114,11 @@ def read_part(data: bytes, suffix: str) -> Iterator[Recorded]:
         yield row
 
 
-def _raw(array: Array) -> bytes:
+def _raw(array: Array, datatype: str) -> bytes:
     """Return the elements as they travel in raw contents."""
-    if datatype_of(array.dtype) == BYTES:
+    if datatype == BYTES:
         return encode_bytes(array)
-    return np.ascontiguousarray(array, DATATYPES[datatype_of(array.dtype)]).tobytes()
+    return np.ascontiguousarray(array, DATATYPES[datatype]).tobytes()
 
 
 def _array(datatype: str, shape: Sequence[int], data: Buffer) -> Array:
@@ -128,7 +129,8 @@ def _array(datatype: str, shape: Sequence[int], data: Buffer) -> Array:
 
 def _tensors(arrays: Mapping[str, Array]) -> Iterator[tuple[str, str, list[int], bytes]]:
     for name, array in arrays.items():
-        yield name, datatype_of(array.dtype), list(array.shape), _raw(array)
+        datatype = datatype_of(array.dtype)
+        yield name, datatype, list(array.shape), _raw(array, datatype)
 
 
 def _about(request: Recorded) -> dict[str, Any]:
@@ -174,6 +176,7 @@ def _read_npz(data: bytes) -> Iterator[Recorded]:
         yield Recorded(**about)
 
 
+@cache
 def _schema() -> Any:
     import pyarrow as pa
 
@@ -204,17 +207,18 @@ def _write_parquet(requests: Iterable[Recorded]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    rows = []
+    names = ("name", "datatype", "shape", "data")
+    columns: dict[str, list[Any]] = {field.name: [] for field in _schema()}
     for request in requests:
         row = _about(request)
         row["parameters"] = json.dumps(row["parameters"])
         for kind, arrays in (("inputs", request.inputs), ("outputs", request.outputs)):
-            names = ("name", "datatype", "shape", "data")
             row[kind] = [dict(zip(names, found, strict=True)) for found in _tensors(arrays)]
-        rows.append(row)
+        for name, values in columns.items():
+            values.append(row[name])
     file = io.BytesIO()
     # Tensors repeat nothing that a dictionary would save.
-    table = pa.Table.from_pylist(rows, _schema())
+    table = pa.Table.from_pydict(columns, _schema())
     parquet.write_table(table, file, compression="zstd", use_dictionary=["model", "version"])
     return file.getvalue()
 

@@ -48,9 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serve until told to stop; return the exit code."""
-    from inferd_server.serve import run
+    from inferd_server import serve
 
-    return run(arguments)
+    return serve.run(arguments)
 
 
 def main() -> int:

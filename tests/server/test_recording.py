@@ -141,9 +141,11 @@ def test_what_was_recorded_is_counted_and_serving_goes_on_where_nothing_can_be_w
     with running(folder, **settings(tmp_path, record_part_bytes=1024)) as server:
         ask(server, [scaled(1.0)] * 20)
         assert server.server is not None
-        recorder = server.server.endpoint.observers.recorder
-        assert recorder is not None
-        assert recorder.close(10.0)
+        observers = server.server.endpoint.observers
+        assert observers.tap is not None
+        assert observers.recorder is not None
+        assert observers.tap.flush(10.0)
+        assert observers.recorder.close(10.0)
         text = metrics_text(server.metrics_port)
         assert 'inferd_recording_dropped_total{model="scaled",version="1"} 20.0' in text
         ask(server, [scaled(1.0)])

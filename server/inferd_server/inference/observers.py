@@ -60,7 +60,7 @@ class Observers:
             regions,
             clock,
             time.time,
-            random.random,
+            random.getrandbits,
             lambda handle: self.recorder is not None or bool(handle.drift),
         )
         self._traces = make_sender(settings.tracing, clock)

@@ -21,12 +21,10 @@ from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, RegionRange, admit
 from inferd_server.inference.wire import parse
 from inferd_server.models.version import Handle
+from inferd_server.monitoring.chance import Chance, Draw, picked
 from inferd_server.monitoring.samples import Sample, Tap, array_bytes
-from inferd_server.sequences.steps import LARGEST_KEY
 
 log = logging.getLogger(__name__)
-SPREAD = 0x9E3779B97F4A7C15
-"""Times this, whole numbers in a row are spread evenly over 64 bits. Source: Knuth, 6.4."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +40,7 @@ class Sampling:
     """Monotonic seconds."""
     wall: Callable[[], float]
     """Seconds since the epoch."""
-    random: Callable[[], float]
-    """From 0 to below 1."""
+    draw: Draw
     wanted: Callable[[Handle], bool] = lambda _: True
     """Tells whether anybody looks at the samples of a version."""
 
@@ -91,13 +88,16 @@ class SampledResponses:
         self._handle = handle
         self._passing = passing
         self._share = share
+        self._chance = Chance(share, sampling.draw)
         self._tap = tap
         self._sampling = sampling
 
     def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
         """Return the parts of a response, the id last; raises what the inner encoder does."""
         parts = self._inner.encode(request, outputs)
-        if chosen(request.sequence, self._share, self._sampling.random):
+        sequence = request.sequence
+        # Of a sequence all are taken, or none.
+        if picked(sequence, self._share) if sequence else self._chance():
             try:
                 self._offer(request, outputs)
             except Exception:
@@ -119,19 +119,6 @@ class SampledResponses:
             nbytes += sum(map(array_bytes, sample.inputs.values()))
             read = partial(same, sample)
         self._tap.offer(handle.name, handle.version, nbytes, read)
-
-
-def chosen(sequence: int, share: float, random: Callable[[], float]) -> bool:
-    """Tell whether a request is one of the share: of a sequence all are, or none.
-
-    Args:
-        sequence: key of its sequence; 0: of none.
-        share: part of the requests, or of the sequences.
-        random: returns a number from 0 to below 1.
-    """
-    if sequence:
-        return sequence * SPREAD % (LARGEST_KEY + 1) < share * LARGEST_KEY
-    return random() < share
 
 
 def read_sample(

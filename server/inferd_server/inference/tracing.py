@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InferdError
-from inferd_server.monitoring.tracing.context import TRACE, Chance, Draw, TraceContext, begin_trace
+from inferd_server.monitoring.chance import Chance, Draw
+from inferd_server.monitoring.tracing.context import TRACE, TraceContext, begin_trace
 from inferd_server.monitoring.tracing.spans import RequestTrace
 from inferd_server.transport.call import Call, Metadata
 from inferd_server.transport.call_wrapper import CallWrapper

@@ -13,7 +13,7 @@ class DriftSettings(Section):
     """Requests and answers compared with a reference of their model."""
 
     drift_cpu_share: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.02,
+        0.01,
         description="share of a core that each process with callers may use to look for drift; "
         "requests beyond are not looked at; 0: there is no looking",
     )

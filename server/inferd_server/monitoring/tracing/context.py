@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from inferd_server.monitoring.chance import Draw
 
 TRACE, STATE = "traceparent", "tracestate"
 # Version, trace, span and flags. Source: W3C Trace Context.
@@ -16,10 +17,6 @@ SAMPLED = 1
 MOST_STATE = 512
 """Characters of a tracestate that are passed on."""
 TRACE_BYTES, SPAN_BYTES = 16, 8
-SHARE_BITS = 53
-"""Of a random number: as many as a float holds."""
-Draw = Callable[[int], int]
-"""Returns a random number of so many bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,32 +79,3 @@ def begin_trace(
 def new_id(size: int, draw: Draw) -> bytes:
     """Return a random id of so many bytes, which is never zero."""
     return (draw(8 * size) or 1).to_bytes(size)
-
-
-class Chance:
-    """Picks a share of what comes: how many are passed over is drawn once for each that is picked.
-
-    To draw for each costs more than all else that a request pays that is not picked.
-    """
-
-    def __init__(self, share: float, draw: Draw) -> None:
-        """Pick a share, from 0 to 1; `draw` makes random numbers."""
-        self._share = share
-        self._draw = draw
-        self.left = self._gap()
-        """Until the next one that is picked, it included."""
-
-    def __call__(self) -> bool:
-        """Return whether the next one is picked. One thread."""
-        self.left -= 1
-        if self.left > 0:
-            return False
-        self.left = self._gap()
-        return True
-
-    def _gap(self) -> float:
-        """Return after how many the next one is picked, 1 or more: a geometric distribution."""
-        if self._share <= 0 or self._share >= 1:
-            return 1 if self._share else math.inf
-        drawn = (self._draw(SHARE_BITS) + 1) / 2**SHARE_BITS
-        return 1 + int(math.log(drawn) / math.log1p(-self._share))

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from inferd_server.monitoring.alerts.sinks import Pace
 from inferd_server.monitoring.bounded_log import BoundedLog
+from inferd_server.monitoring.chance import Draw
 from inferd_server.monitoring.exposition import Pauses
-from inferd_server.monitoring.tracing.context import Draw
 from inferd_server.monitoring.tracing.otlp import ReceiverRefused, SpanEncoder, poster
 from inferd_server.monitoring.tracing.spans import Attributes, Batches, RequestTrace, Span, spans_of
 from inferd_server.settings.tracing import TracingSettings

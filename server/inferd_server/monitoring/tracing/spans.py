@@ -8,11 +8,11 @@ from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
+from inferd_server.monitoring.chance import Draw
 from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.tracing.context import (
     SPAN_BYTES,
     TRACE_BYTES,
-    Draw,
     TraceContext,
     new_id,
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-from inferd_server.monitoring.tracing.context import Chance, begin_trace, new_id, trace_of
+from inferd_server.monitoring.chance import Chance
+from inferd_server.monitoring.tracing.context import begin_trace, new_id, trace_of
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
