@@ -12,6 +12,8 @@ BINDINGS := $(TOOLS)/.tensorrt-10 $(TOOLS)/.tensorrt-11
 PYCUDA := $(VENV)/pycuda
 IMAGES := $(TOOLS)/example-images
 TORCH := 2.13.0
+# Without bytecode every server that a test starts compiles all of its modules: half of its start.
+unexport PYTHONDONTWRITEBYTECODE
 # Nothing is built.
 WHEELS_ONLY := install --quiet --disable-pip-version-check --only-binary :all: --require-hashes
 FLAGS ?=
