@@ -22,14 +22,14 @@ SECONDS ?= 600
 FOLDS ?= 1
 HOST ?= 127.0.0.1
 PORT ?= 8001
-# Processes that run tests side by side.
-WORKERS ?= 2
+# Processes that run tests side by side: most of the time a test waits for a server.
+WORKERS ?= 3
 # Which image, cpu or gpu; what builds it, also `buildah bud` and `podman build`; and its version.
 KIND ?= cpu
 BUILD ?= docker build
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
-.PHONY: help install install-gpu serve predict example test test-pins test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist image chart tools clean
+.PHONY: help install install-gpu serve predict example test test-pins test-oldest test-newest test-clients test-slow test-gpu test-models fuzz check format proto proto-check lock bench bench-peers bench-goodput dashboard dist image chart tools clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,8 +69,10 @@ test: check tools test-pins ## everything but what is slow or needs a GPU
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not slow and not gpu and not frameworks and not clients'
 
 test-pins: install $(CLIENTS) ## the client's tests with the oldest and the newest grpcio and protobuf it allows
-	for pins in oldest newest; do \
-		$(TOOLS)/client-$$pins/bin/python -m pytest -p no:cacheprovider -m 'not slow' tests/client --ignore tests/client/test_bench_served.py || exit; done
+	$(MAKE) --no-print-directory --output-sync --jobs 2 test-oldest test-newest
+
+test-oldest test-newest: test-%: install $(TOOLS)/.client-%
+	$(TOOLS)/client-$*/bin/python -m pytest -p no:cacheprovider -m 'not slow' tests/client --ignore tests/client/test_bench_served.py
 
 test-clients: install tools ## clients in C++, Go, Java and Node, built with the system's packages; what lacks some is skipped
 	$(BIN)/pytest tests/clients

@@ -33,7 +33,7 @@ ROOMS = (
     "feedback", "inference", "rpc", "processes",
 )  # fmt: skip
 # What puts the rooms together; no room imports it.
-COMMANDS = {"command", "serve", "one_process", "server", "explain", "probe", "__main__"}
+COMMANDS = {"command", "one_process", "server", "explain", "probe", "__main__"}
 # Where the server may know grpc; the probe is a client of its own.
 GRPC_PLACES = {"transport", "probe.py"}
 
@@ -127,7 +127,7 @@ def test_only_the_transport_knows_grpc() -> None:
 
 def test_a_supervisor_loads_neither_grpc_nor_an_engine() -> None:
     code = (
-        "import sys, inferd_client.cli, inferd_server.command, inferd_server.serve, "
-        "inferd_server.processes.run; sys.exit(bool({'grpc', 'onnxruntime'} & set(sys.modules)))"
+        "import sys, inferd_client.cli, inferd_server.command, inferd_server.processes.run; "
+        "sys.exit(bool({'grpc', 'onnxruntime'} & set(sys.modules)))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

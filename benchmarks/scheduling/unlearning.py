@@ -2,11 +2,13 @@
 
 import sys
 
-from inferd_server import command
+from inferd_server import environment, signals
 
 if __name__ == "__main__":
-    command.prepare()
+    signals.hold()
+    environment.prepare()
     from inferd_server.batching.run_costs import RunCosts
+    from inferd_server.command import main
 
     RunCosts.learn = lambda *_: None  # type: ignore[method-assign]
-    sys.exit(command.main())
+    sys.exit(main())

@@ -15,10 +15,10 @@ from importlib.metadata import EntryPoint, entry_points, version
 from types import FrameType
 from typing import Any, NoReturn
 
-from inferd_client.discovery import Command, find
+from inferd_client.discovery import Command, asked, find
 from inferd_client.errors import InferdError
 
-GROUP = "inferd.commands"
+GROUP, BEFORE = "inferd.commands", "inferd.before"
 
 HELD: Mapping[signal.Signals, Any] = {
     signal.SIGTERM: signal.SIG_DFL,
@@ -33,6 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     hold_signals()
     try:
+        for entry in entry_points(group=BEFORE, name=asked(arguments)):
+            entry.load()()
         return run(arguments, tuple(entry_points(group=GROUP)))
     finally:
         release_signals()
@@ -65,12 +67,8 @@ def _kept(number: int, _: FrameType | None) -> None:
 def run(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> int:
     """Run one of the commands that `entries` name and return its exit code."""
     commands = find(arguments, entries)
-    if len(commands) == 1:
-        only = commands[0]
-        if only.module is None:
-            return _fail(only.name, only.help)
-        if prepare := getattr(only.module, "prepare", None):
-            prepare()
+    if len(commands) == 1 and commands[0].module is None:
+        return _fail(commands[0].name, commands[0].help)
     try:
         check_flags(parser(commands), arguments)
         parsed, unknown = parser(commands).parse_known_args(arguments)

@@ -10,10 +10,7 @@ from typing import Protocol, cast
 
 
 class CommandModule(Protocol):
-    """What the module of a command offers.
-
-    It may offer `prepare`, too: called if the command is the one asked for, before its flags are.
-    """
+    """What the module of a command offers."""
 
     HELP: str
 
@@ -38,9 +35,13 @@ def find(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> tuple[Comma
 
     Importing only what is used keeps the client's commands quick to start.
     """
-    asked = next((each for each in arguments if not each.startswith("-")), "")
-    named = [entry for entry in entries if entry.name == asked]
+    named = [entry for entry in entries if entry.name == asked(arguments)]
     return tuple(load(entry) for entry in sorted(named or entries, key=lambda entry: entry.name))
+
+
+def asked(arguments: Sequence[str]) -> str:
+    """Return the name of the command that the arguments name; "": none."""
+    return next((each for each in arguments if not each.startswith("-")), "")
 
 
 def load(entry: EntryPoint) -> Command:

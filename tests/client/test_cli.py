@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import inferd_client
@@ -32,13 +33,6 @@ def command(outcome: BaseException | int) -> SimpleNamespace:
 
 fine = command(0)
 full = command(QueueFull("the queue is full,\nreally"))
-done: list[str] = []
-ordered = SimpleNamespace(
-    HELP="does it",
-    prepare=lambda: done.append("prepared"),
-    configure=lambda parser: done.append("configured"),
-    run=lambda arguments: 0,
-)
 interrupted = command(KeyboardInterrupt())
 unreadable = command(FileNotFoundError(2, "No such file", "a.npy"))
 
@@ -63,9 +57,24 @@ def test_what_the_package_offers_is_there() -> None:
         _ = inferd_client.nonsense
 
 
-def test_a_command_is_prepared_before_its_flags_are_asked_for() -> None:
-    assert cli.run(["ordered"], [entry("ordered", f"{HERE}:ordered")]) == 0
-    assert done[:2] == ["prepared", "configured"]
+def test_what_comes_before_a_command_is_called_before_its_module_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[str] = []
+    listed = {cli.BEFORE: [named("before", done)], cli.GROUP: [named("fine", done)]}
+    monkeypatch.setattr(cli, "entry_points", lambda group, name="": listed[group])
+    assert main(["fine"]) == 0
+    assert done == ["before", "called", "fine"]
+
+
+def named(name: str, done: list[str]) -> Any:
+    """Return an entry point that notes when it is loaded."""
+
+    def load() -> object:
+        done.append(name)
+        return fine if name == "fine" else lambda: done.append("called")
+
+    return SimpleNamespace(name="fine", module="here", load=load)
 
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,7 +49,9 @@ def cases() -> Sequence[tuple[Case, Expected]]:
     return [(case, expected(case)) for case in all_cases()]
 
 
-@pytest.mark.parametrize(("yaml", "flags"), [("", ()), (UNBATCHED, SPLIT)])
+@pytest.mark.parametrize(
+    ("yaml", "flags"), [("", ()), pytest.param(UNBATCHED, SPLIT, marks=pytest.mark.slow)]
+)
 def test_a_part_of_the_suite_is_served_as_onnx_runtime_answers(
     cases: Sequence[tuple[Case, Expected]], tmp_path: Path, yaml: str, flags: tuple[str, ...]
 ) -> None:

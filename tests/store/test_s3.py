@@ -45,7 +45,7 @@ from tests.store.test_store import moves_at_once
 
 MIB = 2**20
 PATIENCE_S = 30.0
-SOME, MANY = 3, 20
+SOME, MANY = 1, 20
 """Rounds in which many move a label at once."""
 
 

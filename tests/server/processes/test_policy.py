@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from inferd_server import serve
+from inferd_server import command
 from inferd_server.errors import SettingsError
 from inferd_server.processes.policy import (
     FAILURES_ON_GPU,
@@ -149,12 +149,12 @@ def test_what_is_known_before_a_process_starts_is_the_size_of_the_files_and_thei
     (folder / "m" / "1" / "weights.bin").write_bytes(bytes(1000))
     model = folder / "m" / "1" / "model.onnx"
     size = model.stat().st_size
-    assert serve.model_facts(folder) == ModelFacts(size + 1000)
+    assert command.model_facts(folder) == ModelFacts(size + 1000)
     # A file that is served alone: what lies beside it may be anything.
-    assert serve.model_facts(model) == ModelFacts(size)
-    assert not serve.model_facts(tmp_path / "gone").known
+    assert command.model_facts(model) == ModelFacts(size)
+    assert not command.model_facts(tmp_path / "gone").known
     (folder / "m" / "model.yaml").write_text("nonsense: true\n")
-    assert not serve.model_facts(folder).known
+    assert not command.model_facts(folder).known
 
 
 def test_replicas_are_refused_for_a_model_whose_requests_build_on_each_other(
@@ -164,27 +164,27 @@ def test_replicas_are_refused_for_a_model_whose_requests_build_on_each_other(
     section = RepositorySettings(model_repository=folder)
     asked = Settings(repository=section, engine=EngineSettings(processes="replicas", cores=4))
     with pytest.raises(SettingsError, match="replicas cannot serve model 'm'"):
-        serve.arranged(asked)
+        command.arranged(asked)
     auto = Settings(repository=section, engine=EngineSettings(cores=4))
-    assert serve.arranged(auto).fronts == 1
+    assert command.arranged(auto).fronts == 1
 
 
 def test_only_one_replica_can_listen_on_a_unix_socket(tmp_path: Path) -> None:
     listen = ListenSettings(host=f"unix://{tmp_path}/s")
     two = EngineSettings(processes="replicas", replicas=2)
     with pytest.raises(SettingsError, match="replicas: only one process"):
-        serve.arranged(Settings(listen=listen, engine=two))
+        command.arranged(Settings(listen=listen, engine=two))
     alone = EngineSettings(processes="replicas", cores=4)
-    assert serve.arranged(Settings(listen=listen, engine=alone)).replicas == 1
+    assert command.arranged(Settings(listen=listen, engine=alone)).replicas == 1
 
 
 @pytest.mark.parametrize(("there", "fronts"), [(False, 0), (True, 1)])
 def test_a_plan_store_makes_processes_only_where_there_is_a_gpu(
     monkeypatch: pytest.MonkeyPatch, there: bool, fronts: int
 ) -> None:
-    monkeypatch.setattr(serve, "gpu", lambda: there)
+    monkeypatch.setattr(command, "gpu", lambda: there)
     settings = Settings(engine=EngineSettings(plan_store="/plans", cores=2))
-    assert serve.arranged(settings).fronts == fronts
+    assert command.arranged(settings).fronts == fronts
 
 
 def test_restarts_come_ever_later_and_end() -> None:
