@@ -6,6 +6,7 @@ import math
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import chain
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -197,18 +198,20 @@ class LanePool:
         self._bytes = 0
         # The least recently used first; those that were replaced are not among them.
         self._lanes: OrderedDict[Key, Lane] = OrderedDict()
+        # Those that were replaced, while some of their rows are held.
+        self._ending: list[Lane] = []
 
     def find(self, owner: object, specs: Specs) -> Lane | None:
         """Return the lane of an owner and a shape; None if there is none now."""
         return self._lanes.get((owner, specs))
 
     def held(self, owner: object) -> dict[Hashable, int]:
-        """Return the rows held of each shape of an owner."""
-        return {
-            specs: lane.rows
-            for (whose, specs), lane in self._lanes.items()
-            if whose is owner and lane.rows
-        }
+        """Return the rows held in lanes of each shape of an owner."""
+        found: dict[Hashable, int] = {}
+        for lane in chain(self._lanes.values(), self._ending):
+            if lane.key is not None and lane.key[0] is owner and lane.rows:
+                found[lane.key[1]] = found.get(lane.key[1], 0) + lane.rows
+        return found
 
     def use(self, lane: Lane) -> None:
         """Note that a lane gets a request now."""
@@ -255,6 +258,7 @@ class LanePool:
     def ended(self, lane: Lane) -> None:
         """Give a lane back that was replaced, if its last request is over."""
         if lane.idle:
+            self._ending.remove(lane)
             self._bytes -= lane.nbytes
             self.memory.give_back(lane.place)
             lane.forget()
@@ -303,6 +307,7 @@ class LanePool:
         if lane.key is not None:
             del self._lanes[lane.key]
         lane.replaced = True
+        self._ending.append(lane)
         if self.latest is lane:
             self.latest = None
         self.ended(lane)

@@ -6,6 +6,7 @@ after the other are neighbours there, so that their batch is a view.
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import Enum
 from types import MappingProxyType
@@ -133,8 +134,9 @@ class Arena:
         # The lane used last and its specs, which most requests share.
         self._latest: tuple[tuple[RowSpec, ...], Lane] | None = None
         self._rows = 0
-        # Of those, rows for whose answers nobody waits.
+        # Of those, rows for whose answers nobody waits, and rows outside of lanes by their shape.
         self._unwanted = 0
+        self._apart: Tally[Hashable] = Tally()
         self._bytes = 0
         self._lock = self._pool.lock
 
@@ -155,9 +157,9 @@ class Arena:
 
     @property
     def by_shape(self) -> Mapping[Hashable, int]:
-        """Rows held now of each shape that has a lane."""
+        """Rows held now of each shape."""
         with self._lock:
-            return self._pool.held(self)
+            return self._apart + Tally(self._pool.held(self))
 
     def part_before(self, level: int) -> float:
         """Return which part of the rows held now is wanted, and of a priority or of higher ones."""
@@ -256,6 +258,8 @@ class Arena:
             self._unwanted -= slot.rows
         self._rows -= slot.rows
         self._bytes -= slot.nbytes
+        if slot.lane is None:
+            self._note_apart(tuple((one.dtype, one.shape[1:]) for one in slot.inputs), -slot.rows)
         if slot.level in self._held:
             self._held[slot.level] -= slot.rows
 
@@ -273,7 +277,14 @@ class Arena:
         alone = self._pool.take(specs, rows, nbytes)
         if alone is None:
             raise NoRoom(Bound.MEMORY)
+        self._note_apart(tuple(specs), rows)
         return Slot(self, None, 0, rows, alone, nbytes, level)
+
+    def _note_apart(self, shape: tuple[RowSpec, ...], rows: int) -> None:
+        """Count rows outside of lanes; nothing is kept of shapes that have none."""
+        self._apart[shape] += rows
+        if not self._apart[shape]:
+            del self._apart[shape]
 
     def _lane(self, specs: tuple[RowSpec, ...]) -> Lane | None:
         lane = self._pool.find(self, specs)

@@ -97,6 +97,11 @@ class ArenaMachine(RuleBasedStateMachine):
     def rows_are_those_held(self) -> None:
         assert self.arena.rows == sum(slot.rows for slot, _, _ in self.held)
 
+    @invariant()
+    def rows_of_all_shapes_are_those_held_and_of_those_whose_run_just_ended(self) -> None:
+        ended = sum(slot.rows for slot, _, _ in self.ending)
+        assert 0 <= sum(self.arena.by_shape.values()) - self.arena.rows <= ended
+
     def teardown(self) -> None:
         for slot, _, _ in (*self.held, *self.ending):
             slot.free()

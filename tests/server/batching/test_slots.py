@@ -146,6 +146,24 @@ def test_rows_too_big_for_a_lanes_share_stand_alone_and_keep_nothing() -> None:
     assert memory() is None
 
 
+@pytest.mark.parametrize("nbytes", [PLENTY, LANE_SHARE * 4 * 40, LANE_SHARE * 40])
+def test_rows_count_by_shape_wherever_they_are(nbytes: int) -> None:
+    """Lanes hold all, or some: then a larger one takes the place of the first, or none does."""
+    arena = Arena(1000, PLENTY)
+    arena._max_bytes, few = nbytes, [(np.dtype(np.float32), (10,))]
+    slots = [arena.reserve(few, 1, 1) for _ in range(40)]
+    slots += [arena.reserve(SPECS, 3, 1)]
+    assert arena.by_shape == {tuple(few): 40, tuple(SPECS): 3}
+    for slot in slots[10:40]:
+        slot.free()
+    assert arena.by_shape == {tuple(few): 10, tuple(SPECS): 3}
+    arena.close()
+    assert arena.by_shape == {tuple(few): 10, tuple(SPECS): 3}
+    for slot in slots:
+        slot.free()
+    assert arena.by_shape == {}
+
+
 def test_payloads_do_not_outlive_their_request() -> None:
     class Payload:
         """Something that a weak reference can point to."""
