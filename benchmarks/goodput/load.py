@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import grpc
 import grpc.aio
 import numpy as np
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 
-CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    # Each channel has a connection of its own.
+    ("grpc.use_local_subchannel_pool", 1),
+]
 
 
 @dataclass(slots=True)
@@ -54,10 +61,12 @@ class Seen:
 
 
 class Caller:
-    """Sends one request over and over."""
+    """Sends one request over and over, on one connection after the other."""
 
-    def __init__(self, channel: grpc.aio.Channel, request: object, deadline: float) -> None:
-        self._stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
+    def __init__(
+        self, channels: Sequence[grpc.aio.Channel], request: object, deadline: float
+    ) -> None:
+        self._stubs = cycle([GRPCInferenceServiceStub(one) for one in channels])  # type: ignore[no-untyped-call]
         self._request = request
         self._deadline = deadline
         self._began = time.monotonic()
@@ -69,7 +78,7 @@ class Caller:
         seen.sent += 1
         start = time.monotonic()
         try:
-            await self._stub.ModelInfer(self._request, timeout=self._deadline)
+            await next(self._stubs).ModelInfer(self._request, timeout=self._deadline)
         except grpc.aio.AioRpcError as error:
             code = str(error.code().name)
             took = time.monotonic() - start
@@ -82,33 +91,52 @@ class Caller:
         seen.codes[code] += 1
 
 
-async def closed(url: str, request: object, callers: int, seconds: float, deadline: float) -> Seen:
+@asynccontextmanager
+async def caller(
+    url: str, request: object, deadline: float, connections: int
+) -> AsyncIterator[Caller]:
+    """Give a caller with so many connections."""
+    async with AsyncExitStack() as stack:
+        opened = [grpc.aio.insecure_channel(url, CHANNEL) for _ in range(connections)]
+        channels = [await stack.enter_async_context(one) for one in opened]
+        await asyncio.gather(*(one.channel_ready() for one in channels))
+        yield Caller(channels, request, deadline)
+
+
+async def closed(
+    url: str,
+    request: object,
+    callers: int,
+    seconds: float,
+    deadline: float,
+    connections: int = 1,
+) -> Seen:
     """Let so many callers send one request after the other."""
-    async with grpc.aio.insecure_channel(url, CHANNEL) as channel:
-        caller = Caller(channel, request, deadline)
+    async with caller(url, request, deadline, connections) as one:
         start = time.monotonic()
 
         async def loop() -> None:
             while time.monotonic() - start < seconds:
-                await caller.call()
+                await one.call()
 
         await asyncio.gather(*(loop() for _ in range(callers)))
-        return caller.seen
+        return one.seen
 
 
-async def opened(url: str, request: object, at: Sequence[float], deadline: float) -> Seen:
+async def opened(
+    url: str, request: object, at: Sequence[float], deadline: float, connections: int = 1
+) -> Seen:
     """Send requests at these seconds from now, and wait for what becomes of all."""
-    async with grpc.aio.insecure_channel(url, CHANNEL) as channel:
-        caller = Caller(channel, request, deadline)
+    async with caller(url, request, deadline, connections) as one:
         start = time.monotonic()
         under_way = set()
         for moment in at:
             await asyncio.sleep(max(0.0, start + moment - time.monotonic()))
-            task = asyncio.create_task(caller.call())
+            task = asyncio.create_task(one.call())
             under_way.add(task)
             task.add_done_callback(under_way.discard)
         await asyncio.gather(*under_way)
-        return caller.seen
+        return one.seen
 
 
 def arrivals(rate: float, seconds: float, seed: int) -> list[float]:

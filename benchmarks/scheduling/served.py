@@ -31,10 +31,13 @@ ARRANGEMENTS = {
     "inline": ("inferd_server", "--processes", "inline"),
     "threads": ("inferd_server", "--processes", "threads"),
     "split": ("inferd_server", "--processes", "split", "--fronts", "1"),
+    "replicas": ("inferd_server", "--processes", "replicas", "--replicas", "2"),
     "no admission": ("benchmarks.scheduling.unlearning", "--processes", "threads"),
 }
+CONNECTIONS = {"replicas": 32}
+"""Of callers, where one would lead to one process of several."""
 YAML = f"max_batch_size: {MOST}\npreferred_batch_size: [{MOST}]\n"
-PATIENCE_S = 60.0
+PATIENCE_S, TOGETHER_S = 60.0, 3.0
 
 
 def served(model: str, arrangement: str, seconds: float) -> Iterator[str]:
@@ -45,11 +48,13 @@ def served(model: str, arrangement: str, seconds: float) -> Iterator[str]:
         write(Path(folder), MODELS[model]())
         where = environment() if model == "timed" else None
         with serving(Path(folder), flags, module=module, environment=where) as server:
-            rate, run = asyncio.run(measure(server.url, request))
+            connections = CONNECTIONS.get(arrangement, 1)
+            rate, run = asyncio.run(measure(server.url, request, connections))
             for seed, (load, runs) in enumerate(SETTINGS):
                 moments = arrivals(load * rate, seconds, seed)
-                seen = asyncio.run(opened(server.url, request, moments, runs * run))
-                yield row(model, arrangement, load, runs, seen)
+                stream = opened(server.url, request, moments, runs * run, connections)
+                sent = len(moments) / seconds
+                yield row(model, arrangement, load, runs, sent, asyncio.run(stream))
 
 
 def environment() -> dict[str, str]:
@@ -59,20 +64,20 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{timed}{os.pathsep}{path}" if path else timed}
 
 
-async def measure(url: str, request: ModelInferRequest) -> tuple[float, float]:
+async def measure(url: str, request: ModelInferRequest, connections: int) -> tuple[float, float]:
     """Return the requests a second that a server can do, and the seconds of a single one."""
-    await closed(url, request, CALLERS, 1.0, PATIENCE_S)
+    await closed(url, request, CALLERS, 1.0, PATIENCE_S, connections)
     alone = await closed(url, request, 1, 1.0, PATIENCE_S)
-    together = await closed(url, request, CALLERS, 3.0, PATIENCE_S)
-    return len(together.took) / together.seconds, statistics.median(alone.took)
+    together = await closed(url, request, CALLERS, TOGETHER_S, PATIENCE_S, connections)
+    return together.between(0.0, TOGETHER_S) / TOGETHER_S, statistics.median(alone.took)
 
 
-def row(model: str, arrangement: str, load: float, runs: float, seen: Seen) -> str:
-    """Write what became of a stream as a line of the table."""
-    in_time = seen.goodput * seen.seconds / seen.sent
+def row(model: str, arrangement: str, load: float, runs: float, rate: float, seen: Seen) -> str:
+    """Write what became of a stream of so many requests a second as a line of the table."""
     cells = (
-        *(model, f"{load:g}, {runs:g}", arrangement, f"{seen.sent / seen.seconds:.0f}"),
-        *(f"{in_time:.0%}", f"{seen.refused / seen.sent:.0%}", f"{seen.late:.1%}"),
+        *(model, f"{load:g}, {runs:g}", arrangement, f"{rate:.0f}"),
+        *(f"{len(seen.ended) / seen.sent:.0%}", f"{seen.refused / seen.sent:.0%}"),
+        f"{seen.late:.1%}",
     )
     return "| " + " | ".join(cells) + " |"
 
