@@ -84,7 +84,9 @@ def _wait_until_ready(
     stub = GRPCInferenceServiceStub(channel)  # type: ignore[no-untyped-call]
     while True:
         with suppress(grpc.RpcError):
-            if stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=1).ready:
+            # Of several processes one may have the model before the others do.
+            ready = stub.ServerReady(pb.ServerReadyRequest(), timeout=1).ready
+            if ready and stub.ModelReady(pb.ModelReadyRequest(name=model), timeout=1).ready:
                 return
         _pause(server, deadline)
 
