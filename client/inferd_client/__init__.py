@@ -71,7 +71,13 @@ HOMES = {
 def __getattr__(name: str) -> object:
     """Import what is asked for, so that a command that calls no server starts without gRPC."""
     for home, names in HOMES.items():
-        if name in names:
-            found = globals()[name] = getattr(import_module(f"inferd_client.{home}"), name)
+        if name == home or name in names:
+            module = import_module(f"inferd_client.{home}")
+            found = globals()[name] = module if name == home else getattr(module, name)
             return found
     raise AttributeError(f"module 'inferd_client' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Tell what may be asked for, imported or not."""
+    return sorted({*globals(), *__all__, *HOMES})

@@ -53,6 +53,9 @@ def test_what_the_package_offers_is_there() -> None:
     for name in inferd_client.__all__:
         assert getattr(inferd_client, name) is not None
     assert sorted(inferd_client.__all__) == sorted(sum(inferd_client.HOMES.values(), ()))
+    code = "import inferd_client as c; print('Client' in dir(c), c.errors.NotFound)"
+    said = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert said.stdout == "True <class 'inferd_client.errors.NotFound'>\n"
     with pytest.raises(AttributeError, match="nonsense"):
         _ = inferd_client.nonsense
 

@@ -72,7 +72,7 @@ class ServerCondition:
         self._served: float | None = None
         self._draining = False
         self._listening = False
-        self.now = messages.Condition(ready=False, draining=False)
+        self.now = messages.Condition(ready=False, draining=False, loaded=False)
         """As it was told last."""
 
     @property

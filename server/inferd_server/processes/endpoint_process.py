@@ -43,7 +43,7 @@ class EndpointProcess(ABC):
         self._channel = channel
         self._transport = transport
         self._logs = logs
-        self._condition = messages.Condition(ready=False, draining=False)
+        self._condition = messages.Condition(ready=False, draining=False, loaded=False)
         self._listening = False
         self._asking, self._trying = BlockingThread(), BlockingThread()
 

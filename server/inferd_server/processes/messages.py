@@ -112,6 +112,8 @@ class Condition:
     """False once the server cannot repair itself."""
     sick: tuple[tuple[str, int, str], ...] = ()
     """Model versions that are loaded and do not answer: name, version, why."""
+    loaded: bool = True
+    """False while one of the first processes with models has not tried to load all of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from inferd_engines.engine import Opener
 from inferd_server.batching.fatal import end_process
 from inferd_server.batching.inline import InlineLoop
 from inferd_server.errors import InferdError, ModelNotReady, NotFound
-from inferd_server.models.entries import ModelEntry
+from inferd_server.models.entries import ModelEntry, State
 from inferd_server.models.loader import loader_of
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.busy import ratio
@@ -64,7 +65,7 @@ class ReplicaProcess(EndpointProcess):
             place.settings,
             place.token_keys,
             transport,
-            Incoming(host),
+            Incoming(host, lambda: self._condition.loaded),
             metrics,
             lambda: self._condition,
             channel.tell,
@@ -119,10 +120,16 @@ def show(logs: LogControl | None, text: str) -> None:
 
 
 class Incoming:
-    """The models as callers see them: while they are being loaded, none is said not to exist."""
+    """The models as callers see them: while they are being loaded, none is said not to exist.
 
-    def __init__(self, host: ModelHost) -> None:
+    Nor is any said to be ready before all replicas have tried to load theirs: the next call may
+    reach another one.
+    """
+
+    def __init__(self, host: ModelHost, loaded: Callable[[], bool]) -> None:
+        """Show the models of `host`; `loaded` tells whether all replicas have tried."""
         self._host = host
+        self._loaded = loaded
 
     def resolve(self, name: str, version: str) -> Handle:
         """Return the handle for a request; "" takes the highest version that takes any.
@@ -146,13 +153,17 @@ class Incoming:
             ModelNotReady: it may come yet.
         """
         try:
-            return self._host.repository.choose(name, version)
+            return self._shown(self._host.repository.choose(name, version))
         except NotFound as error:
             raise self._told(name, error) from None
 
     def entries(self) -> list[ModelEntry]:
         """Return every version of every model, sorted."""
-        return self._host.repository.entries()
+        return [self._shown(entry) for entry in self._host.repository.entries()]
+
+    def _shown(self, entry: ModelEntry) -> ModelEntry:
+        early = entry.state is State.READY and not self._loaded()
+        return replace(entry, state=State.LOADING) if early else entry
 
     def _told(self, name: str, error: NotFound) -> InferdError:
         if self._host.settled:

@@ -199,4 +199,4 @@ def diagnose(facts: ServerFacts) -> Condition:
     given_up = 0 < facts.repair_timeout_s <= facts.down_s
     enough = enough_serve(facts.wanted, ready, sick, facts.strict, facts.without_models)
     ready_now = serves and facts.loaded and enough
-    return Condition(ready_now, facts.draining, not given_up, shown)
+    return Condition(ready_now, facts.draining, not given_up, shown, facts.loaded)

@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
+from inferd.oip.v2.inference_pb2 import ModelReadyRequest, RepositoryIndexRequest
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_server.models.overrides import Override
 from inferd_server.monitoring.logs import LogControl
@@ -141,6 +142,8 @@ def test_health_is_what_the_supervisor_says_of_all(replica: Replica) -> None:
     replica.told(messages.Listening)
     health = HealthStub(replica.grpc)
     assert status(health, "") == HealthCheckResponse.NOT_SERVING
+    replica.say(messages.Condition(ready=False, draining=False), messages.Ping())
+    replica.told(messages.Ping)
     assert status(health, "m") == HealthCheckResponse.SERVING
     sick = (("m", 1, "not in every replica process"),)
     replica.say(messages.Condition(ready=True, draining=False, sick=sick), messages.Ping())
@@ -149,6 +152,26 @@ def test_health_is_what_the_supervisor_says_of_all(replica: Replica) -> None:
     assert status(health, "m") == HealthCheckResponse.NOT_SERVING
     # Who asks all the same is answered.
     replica.stub.ModelInfer(infer_request("m", rows(1.0)), timeout=PATIENCE)
+
+
+def test_no_model_is_said_to_be_ready_before_all_replicas_have_tried_theirs(
+    replica: Replica,
+) -> None:
+    def told() -> tuple[bool, list[str], int]:
+        ready = replica.stub.ModelReady(ModelReadyRequest(name="m"), timeout=PATIENCE).ready
+        index = replica.stub.RepositoryIndex(RepositoryIndexRequest(), timeout=PATIENCE).models
+        return ready, [model.state for model in index], status(health, "m")
+
+    health = HealthStub(replica.grpc)
+    replica.told(messages.Loaded)
+    replica.say(messages.Listen())
+    replica.told(messages.Listening)
+    assert told() == (False, ["LOADING"], HealthCheckResponse.NOT_SERVING)
+    # Who asks all the same is answered.
+    replica.stub.ModelInfer(infer_request("m", rows(1.0)), timeout=PATIENCE)
+    replica.say(messages.Condition(ready=True, draining=False), messages.Ping())
+    replica.told(messages.Ping)
+    assert told() == (True, ["READY"], HealthCheckResponse.SERVING)
 
 
 def status(health: HealthStub, service: str) -> int:
