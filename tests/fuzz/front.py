@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from threading import Event
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
@@ -34,6 +36,7 @@ BOUNDS = ModelBounds(4, 0.0, 64, 1 << 16)
 PHASES = Phases(0.0, Execution(1, 0.0, 0.0, 0.0))
 SHAPES = {"m": ((None, 2), np.float32), "t": ((None, 1), np.object_), "b": ((None,), np.bool_)}
 LOG = logging.getLogger(__name__)
+PATIENCE_S = 10.0
 
 
 def signature(names: Sequence[str]) -> Signature:
@@ -72,6 +75,7 @@ class OneCall:
     def __init__(self, request: bytes) -> None:
         self.request = request
         self.answers: list[bytes | InferdError] = []
+        self.answered = Event()
 
     def on_cancel(self, callback: object) -> None:
         pass
@@ -81,9 +85,11 @@ class OneCall:
 
     def reply(self, parts: Sequence[Buffer], trailing: object = ()) -> None:
         self.answers.append(b"".join(parts))
+        self.answered.set()
 
     def fail(self, error: InferdError) -> None:
         self.answers.append(error)
+        self.answered.set()
 
 
 class Front:
@@ -114,6 +120,10 @@ class Front:
         """Return the one answer to a message; no row may be held after it."""
         call = OneCall(message)
         self._infer(call)
+        # Much text is read on another thread, which is done soon after its answer.
+        assert call.answered.wait(PATIENCE_S)
+        while self._infer._decoding.busy:
+            time.sleep(0)
         (answer,) = call.answers
         assert all(arena.rows == 0 for arena in self._arenas)
         return answer
