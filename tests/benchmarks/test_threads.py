@@ -41,9 +41,10 @@ def test_threads_that_take_little_are_added_up_and_processes_numbered() -> None:
     }
 
 
-def test_the_kernel_tells_what_a_thread_has_had() -> None:
+def test_the_kernel_tells_what_threads_have_had() -> None:
     before = processor_ns([os.getpid()], os.getpid())
     sum(range(1_000_000))
     after = processor_ns([os.getpid()], os.getpid())
-    main = (f"server {os.getpid()}", "0 main")
-    assert after[main] > before[main]
+    assert (f"server {os.getpid()}", "0 main") in before
+    # Not always the main one runs tests.
+    assert sum(after.values()) > sum(before.values())
