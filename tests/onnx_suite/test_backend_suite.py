@@ -25,7 +25,7 @@ from .runtime import Expected, Fate, expected
 
 pytestmark = pytest.mark.timeout(600)
 
-EACH = 12
+EACH = 24
 """One case of so many is served in `make test`."""
 PATIENCE = 300.0
 SENTENCES = ("export the model so that it", "end the model with a Cast", "cannot give BF16 outputs")

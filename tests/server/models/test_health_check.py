@@ -273,6 +273,7 @@ def many(bench: Bench) -> Trials:
     return Trials(bench)
 
 
+@pytest.mark.slow
 def test_trials_of_many_idle_models_cost_a_hundredth_of_a_core_in_turn(many: Trials) -> None:
     tried: list[str] = []
     rounds = 0
