@@ -35,7 +35,8 @@ def find(arguments: Sequence[str], entries: Sequence[EntryPoint]) -> tuple[Comma
 
     Importing only what is used keeps the client's commands quick to start.
     """
-    named = [entry for entry in entries if entry.name == asked(arguments)]
+    name = asked(arguments)
+    named = [entry for entry in entries if entry.name == name]
     return tuple(load(entry) for entry in sorted(named or entries, key=lambda entry: entry.name))
 
 

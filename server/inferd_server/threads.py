@@ -111,17 +111,23 @@ MOST_BYTES = 256 * 2**20
 class SideThread:
     """A thread that does one thing after the other, begun with the first. Any thread may call."""
 
-    def __init__(self, name: str, waits: str, most: int = MOST_BYTES) -> None:
+    def __init__(
+        self, name: str, waits: str, most: int = MOST_BYTES, together: float = 0.0
+    ) -> None:
         """Wait for nothing yet.
 
         Args:
             name: of the thread.
             waits: what waits for it, in words, such as "outputs wait to be classified".
             most: bytes that may wait.
+            together: seconds for which the first thing waits for others: each time that the thread
+                wakes, the others of the process wait for Python's lock.
         """
         self._name = name
         self._waits = waits
         self._most = most
+        self._together = together
+        self._hurried = threading.Event()
         self._held = 0
         self._thread: BlockingThread | None = None
         self._lock = threading.Lock()
@@ -144,11 +150,21 @@ class SideThread:
         with self._lock:
             if self._held and self._held + nbytes > self._most:
                 raise MemoryBudgetExceeded(f"{self._held} bytes of {self._waits}; {self._most} may")
-            self._held += nbytes
             if self._thread is None:
                 self._thread = BlockingThread(self._name)
                 self._thread.start()
+            if self._together and not self._held:
+                self._thread.submit(self._pause)
+            self._held += nbytes
             self._thread.submit(partial(self._do, nbytes, work))
+
+    def hurry(self) -> None:
+        """Let nothing wait for company any longer."""
+        self._hurried.set()
+
+    def _pause(self) -> None:
+        self._hurried.wait(self._together)
+        self._hurried.clear()
 
     def _do(self, nbytes: int, work: Callable[[], None]) -> None:
         try:

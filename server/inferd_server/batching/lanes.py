@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import Counter as Tally
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
@@ -205,12 +206,12 @@ class LanePool:
         """Return the lane of an owner and a shape; None if there is none now."""
         return self._lanes.get((owner, specs))
 
-    def held(self, owner: object) -> dict[Hashable, int]:
+    def held(self, owner: object) -> Tally[Hashable]:
         """Return the rows held in lanes of each shape of an owner."""
-        found: dict[Hashable, int] = {}
+        found: Tally[Hashable] = Tally()
         for lane in chain(self._lanes.values(), self._ending):
             if lane.key is not None and lane.key[0] is owner and lane.rows:
-                found[lane.key[1]] = found.get(lane.key[1], 0) + lane.rows
+                found[lane.key[1]] += lane.rows
         return found
 
     def use(self, lane: Lane) -> None:

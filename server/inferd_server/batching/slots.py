@@ -159,7 +159,7 @@ class Arena:
     def by_shape(self) -> Mapping[Hashable, int]:
         """Rows held now of each shape."""
         with self._lock:
-            return self._apart + Tally(self._pool.held(self))
+            return self._apart + self._pool.held(self)
 
     def part_before(self, level: int) -> float:
         """Return which part of the rows held now is wanted, and of a priority or of higher ones."""

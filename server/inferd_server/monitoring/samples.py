@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter as Tally
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,8 +12,10 @@ from typing import TypeAlias
 
 from inferd.tensors import Array
 
+from inferd_server.errors import MemoryBudgetExceeded
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.settings.monitoring import RecordingConfig
+from inferd_server.threads import SideThread
 
 log = logging.getLogger(__name__)
 SAMPLE_BYTES = 16 * 1024
@@ -70,13 +71,10 @@ class Tap:
             clock: monotonic seconds.
         """
         self._consumers = tuple(consumers)
-        self._most = most_bytes
+        waits = "samples wait to be looked at"
+        self._side = SideThread("samples", waits, most_bytes, TOGETHER_S)
         self._failures = BoundedLog(log, clock)
         self._dropped: Tally[tuple[str, int]] = Tally()
-        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._held = 0
-        self._came, self._hurry = threading.Event(), threading.Event()
-        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def offer(self, model: str, version: int, nbytes: int, read: Callable[[], Sample]) -> None:
@@ -88,7 +86,9 @@ class Tap:
             nbytes: held until `read` was called and its sample looked at.
             read: makes the sample; called on the tap's thread.
         """
-        if not self._wait(nbytes + SAMPLE_BYTES, partial(self._look, model, version, read)):
+        try:
+            self._side.submit(nbytes + SAMPLE_BYTES, partial(self._look, model, version, read))
+        except MemoryBudgetExceeded:
             self.drop(model, version)
 
     def drop(self, model: str, version: int) -> None:
@@ -106,41 +106,13 @@ class Tap:
     def flush(self, patience: float) -> bool:
         """Return once all samples offered so far were looked at; False if that takes too long."""
         done = threading.Event()
-        if not self._wait(0, done.set):
+        try:
+            self._side.submit(0, done.set)
+        except MemoryBudgetExceeded:
             # What waits is at its bound, and the thread takes longer than anybody may wait.
             return False
-        self._hurry.set()
+        self._side.hurry()
         return done.wait(patience)
-
-    def _wait(self, nbytes: int, work: Callable[[], None]) -> bool:
-        """Have the thread do something soon; False if too much waits."""
-        with self._lock:
-            if self._held and self._held + nbytes > self._most:
-                return False
-            self._held += nbytes
-            self._waiting.append((nbytes, work))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._live, name="samples", daemon=True)
-                self._thread.start()
-        # The thread clears it before it looks: what is there by now is seen.
-        if not self._came.is_set():
-            self._came.set()
-        return True
-
-    def _live(self) -> None:
-        while True:
-            self._came.wait()
-            # Each time that this thread wakes, requests wait for Python's lock.
-            self._hurry.wait(TOGETHER_S)
-            self._hurry.clear()
-            self._came.clear()
-            while self._waiting:
-                nbytes, work = self._waiting.popleft()
-                work()
-                with self._lock:
-                    self._held -= nbytes
-                # It refers to a message, and the next one may come late.
-                del work
 
     def _look(self, model: str, version: int, read: Callable[[], Sample]) -> None:
         try:

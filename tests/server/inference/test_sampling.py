@@ -205,9 +205,9 @@ def test_beyond_the_bound_samples_are_counted_by_model(tmp_path: Path) -> None:
         assert server.server is not None
         tap = server.server.endpoint.observers.tap
         assert tap is not None
-        tap._held += 1
+        tap._side._held += 1
         server.infer(infer_request("rows_FP32", rows(1.0)))
-        tap._held -= 1
+        tap._side._held -= 1
         text = metrics_text(server.metrics_port)
     assert 'inferd_samples_dropped_total{model="rows_FP32",version="1"} 1.0' in text
 
