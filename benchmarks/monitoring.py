@@ -35,7 +35,6 @@ from typing import Any
 import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
-from inferd_client.requests import Request, build
 from inferd_server.inference.tracing import Tracing
 from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.tracing.otlp import SpanEncoder
@@ -44,7 +43,7 @@ from inferd_server.settings.model import shipped_models
 from sklearn.datasets import load_digits
 
 from benchmarks.overhead import cpu_seconds
-from benchmarks.process import Serving, serving
+from benchmarks.process import Serving, digits_request, serving
 from benchmarks.recording import microseconds
 
 CONNECTIONS, OUTSTANDING = 4, 16
@@ -214,8 +213,7 @@ def compare(
     flags: Sequence[str],
 ) -> dict[str, list[Figures]]:
     """Start a server for each setting; return the figures of every round, by setting."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    message = build(Request("digits", {"image": image})).SerializeToString()
+    message = digits_request().SerializeToString()
     found: dict[str, list[Figures]] = {name: [] for name in chosen}
     names = list(chosen)
     with ExitStack() as stack:

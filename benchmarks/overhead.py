@@ -23,13 +23,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import grpc
-import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
-from benchmarks.process import serving
+from benchmarks.process import digits_request, serving
 
 CONNECTIONS, OUTSTANDING = 4, 16
 WAYS = ("transport alone", "server with digits")
@@ -102,8 +100,7 @@ def measure(plan: Plan, pid: int) -> Cost:
 
 def compare(rounds: int, seconds: float) -> dict[str, list[Cost]]:
     """Run all rounds, each way first in every other one, and return the costs by way."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image})).SerializeToString()
+    request = digits_request().SerializeToString()
     plan = Plan("", request, CONNECTIONS * OUTSTANDING, seconds, client="fast")
     plan = replace(plan, connections=CONNECTIONS)
     with serving(shipped_models()) as real, constant(ask(real.url, request)) as (url, pid):

@@ -18,12 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import grpc
-import numpy as np
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
-from benchmarks.process import serving
+from benchmarks.process import digits_request, serving
 
 ARRANGEMENTS = {
     "inline": ("--processes=inline",),
@@ -48,8 +46,7 @@ class Timed:
 
 def load(url: str, seconds: float, callers: int) -> Sequence[Timed]:
     """Return what callers, each with one request at a time, were told."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image}))
+    request = digits_request()
     end = time.monotonic() + seconds
 
     def call(_: int) -> list[Timed]:

@@ -1,4 +1,4 @@
-"""A server of ours as a process, for benchmarks."""
+"""A server of ours as a process, and the small request that most benchmarks send it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
+
+import numpy as np
+from inferd.oip.v2.inference_pb2 import ModelInferRequest
+from inferd_client.requests import Request, build
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +76,9 @@ def _discard(server: subprocess.Popen[str]) -> None:
     assert server.stderr is not None
     for _ in server.stderr:
         pass
+
+
+def digits_request() -> ModelInferRequest:
+    """Return a request for one image of the shipped digits model."""
+    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
+    return build(Request("digits", {"image": image}))

@@ -24,7 +24,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from inferd_client.requests import Request, build
 from inferd_engines.standard import engines_on
 from inferd_server import one_process
 from inferd_server.inference.response import OutputTarget, Responses
@@ -37,7 +36,7 @@ from inferd_server.monitoring.samples import Tap
 from inferd_server.settings.model import shipped_models
 from inferd_server.settings.sources import load_settings
 
-from benchmarks.process import serving
+from benchmarks.process import digits_request, serving
 from benchmarks.revisions import interleaved, table
 
 ENCODED, SAMPLED, GOES = 20_000, 200, 15
@@ -62,8 +61,7 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
     )
     server.load()
     handle = server.repository.resolve("digits", "")
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    message = build(Request("digits", {"image": image})).SerializeToString()
+    message = digits_request().SerializeToString()
     request: Any = SimpleNamespace(
         identity=b"", call=SimpleNamespace(request=message), started=0.0, sequence=0
     )

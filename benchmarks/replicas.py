@@ -17,14 +17,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
 from benchmarks.overhead import Cost, cpu_seconds
-from benchmarks.process import Serving, serving
+from benchmarks.process import Serving, digits_request, serving
 
 CONNECTIONS, OUTSTANDING = 16, 4
 INLINE = "inline"
@@ -40,8 +38,7 @@ class Load:
 
 def load_of(replicas: int, seconds: float) -> Load:
     """Return the load that fills so many replicas: one process that sends for each four."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image})).SerializeToString()
+    request = digits_request().SerializeToString()
     processes = max(1, -(-replicas // 4))
     # `connections` counts for each process that sends.
     connections = CONNECTIONS * replicas // processes

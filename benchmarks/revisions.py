@@ -18,14 +18,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
 from benchmarks.overhead import cpu_seconds
-from benchmarks.process import Serving, serving
+from benchmarks.process import Serving, digits_request, serving
 
 CONNECTIONS, OUTSTANDING = 4, 16
 
@@ -69,8 +67,7 @@ def compare(other: Path, rounds: int, seconds: float, flags: Sequence[str]) -> l
 
 def interleaved(servers: Sequence[Serving], rounds: int, seconds: float) -> list[list[Figures]]:
     """Return the figures of every round, by server of the digits model; each is first in turn."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image})).SerializeToString()
+    request = digits_request().SerializeToString()
     many = Plan("", request, CONNECTIONS * OUTSTANDING, seconds, client="fast")
     many = replace(many, connections=CONNECTIONS)
     one = Plan("", request, 1, seconds / 2, client="fast")

@@ -18,14 +18,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
 from benchmarks.peers.memory import tree
-from benchmarks.process import serving
+from benchmarks.process import digits_request, serving
 
 ARRANGEMENTS = {
     "inline": ("--processes", "inline"),
@@ -105,8 +103,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     options = parser.parse_args()
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    request = build(Request("digits", {"image": image})).SerializeToString()
+    request = digits_request().SerializeToString()
     plan = Plan("", request, options.callers, options.seconds, client="fast")
     plan = replace(plan, connections=min(CONNECTIONS, options.callers))
     rounds: dict[str, list[dict[Thread, float]]] = defaultdict(list)

@@ -84,8 +84,9 @@ def measure(
         answered, in_time, flood, after = 0, 0, Seen(deadline), 0.0
         for seed in seeds:
             loop = asyncio.run(closed(url, request, CALLERS, seconds, 60.0))
-            answered += loop.between(0.0, seconds)
-            moments = arrivals(OVERLOAD * loop.between(0.0, seconds) / seconds, seconds, seed)
+            count = loop.between(0.0, seconds)
+            answered += count
+            moments = arrivals(OVERLOAD * count / seconds, seconds, seed)
             stream = asyncio.run(opened(url, request, moments, deadline))
             in_time += stream.between(deadline, seconds)
             flood.add(stream)
