@@ -73,7 +73,7 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
 
     def encode(sampling: Sampling, times: int) -> None:
         inner = Responses("digits", handle.version, [OutputTarget(name)])
-        responses = sampling.around(inner, handle, Admitted((), 1))
+        responses = sampling.around(inner, handle, Admitted((), 1), None)
         for _ in range(times):
             responses.encode(request, outputs)
         if not tap.flush(PATIENCE_S):

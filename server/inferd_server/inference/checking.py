@@ -62,6 +62,9 @@ def examine(
     elements = locate(admitted, regions)
     series = metrics.of(handle.name, handle.version)
     step = _step(request, admitted, handle)
+    # A step is another one each time.
+    sources = find_sources(admitted, raw, elements) if step is None else None
+    responses = _responses(request, admitted, handle, targets, signer)
     plan = Plan(
         handle,
         handle.arena,
@@ -70,9 +73,8 @@ def examine(
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
-        sampling.around(_responses(request, admitted, handle, targets, signer), handle, admitted),
-        # A step is another one each time.
-        find_sources(admitted, raw, elements) if step is None else None,
+        sampling.around(responses, handle, admitted, sources),
+        sources,
         urgency(request.parameters, handle.config),
         step,
         find_places(admitted, targets, elements),

@@ -7,24 +7,28 @@ encodes the answers of one that is not stays as it was, and knows nothing of thi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
-from inferd.oip.v2.inference_pb2 import InferParameter
+from inferd.oip.v2.inference_pb2 import InferParameter, ModelInferRequest
 from inferd.tensors import Array, Buffer
 
-from inferd_server.inference.inputs import locate
+from inferd_server.inference.inputs import RegionElements, locate
+from inferd_server.inference.request_plan import Source
 from inferd_server.inference.response import AnsweredRequest, ResponseEncoder
 from inferd_server.inference.shared_memory import RegionTable
-from inferd_server.inference.validation import Admitted, RegionRange, admit
+from inferd_server.inference.validation import Admitted, Input, RegionRange, admit
 from inferd_server.inference.wire import parse
 from inferd_server.models.version import Handle
 from inferd_server.monitoring.chance import Chance, Draw, picked
 from inferd_server.monitoring.samples import Sample, Tap, array_bytes
 
 log = logging.getLogger(__name__)
+Sent: TypeAlias = tuple[tuple[Input, int], ...]
+"""The inputs that one form of request sends, and the index of the raw payload of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +48,28 @@ class Sampling:
     wanted: Callable[[Handle], bool] = lambda _: True
     """Tells whether anybody looks at the samples of a version."""
 
-    def around(self, inner: ResponseEncoder, handle: Handle, admitted: Admitted) -> ResponseEncoder:
+    def around(
+        self,
+        inner: ResponseEncoder,
+        handle: Handle,
+        admitted: Admitted,
+        sources: Sequence[Source] | None,
+    ) -> ResponseEncoder:
         """Return what encodes the answers to one form of request: `inner` where none is sampled.
 
         Args:
             inner: encodes them.
             handle: of the model.
             admitted: a request of that form.
+            sources: where the inputs of every such request are; None: each is read anew.
         """
         own = handle.config.sample_share
         share = self.share if own is None else own
         if self.tap is None or not share or not self.wanted(handle):
             return inner
         passing = any(isinstance(item.source, RegionRange) for item in admitted.inputs)
-        return SampledResponses(inner, handle, passing, share, self.tap, self)
+        sent = sent_inputs(admitted, sources)
+        return SampledResponses(inner, handle, passing, sent, share, self.tap, self)
 
 
 class SampledResponses:
@@ -68,6 +80,7 @@ class SampledResponses:
         inner: ResponseEncoder,
         handle: Handle,
         passing: bool,
+        sent: Sent | None,
         share: float,
         tap: Tap,
         sampling: Sampling,
@@ -78,6 +91,7 @@ class SampledResponses:
             inner: encodes them.
             handle: of the model.
             passing: whether inputs are in shared memory, where they stay until the answer only.
+            sent: the inputs of all these requests; None: each is checked anew.
             share: part of the requests to take.
             tap: that gets them.
             sampling: with what else that takes.
@@ -87,6 +101,7 @@ class SampledResponses:
         self.classifies = inner.classifies
         self._handle = handle
         self._passing = passing
+        self._sent = sent
         self._share = share
         self._chance = Chance(share, sampling.draw)
         self._tap = tap
@@ -113,7 +128,9 @@ class SampledResponses:
         # Of a batch, or of memory that others write to soon.
         kept = {target.name: np.array(outputs[target.name]) for target in self.targets}
         nbytes = len(message) + sum(map(array_bytes, kept.values()))
-        read: Callable[[], Sample] = partial(read_sample, message, handle, around.regions, kept, at)
+        read: Callable[[], Sample] = partial(
+            read_sample, message, handle, around.regions, kept, at, self._sent
+        )
         if self._passing:
             sample = read()
             nbytes += sum(map(array_bytes, sample.inputs.values()))
@@ -121,8 +138,32 @@ class SampledResponses:
         self._tap.offer(handle.name, handle.version, nbytes, read)
 
 
+def sent_inputs(admitted: Admitted, sources: Sequence[Source] | None) -> Sent | None:
+    """Return the inputs that all requests of one form send as raw payloads, with their indices.
+
+    Args:
+        admitted: a request of that form.
+        sources: where its inputs are; None: it says nothing of others.
+
+    Returns:
+        None if some are elsewhere: such requests are checked anew.
+    """
+    if sources is None or any(isinstance(source, RegionElements) for source in sources):
+        return None
+    pairs = zip(admitted.inputs, sources, strict=True)
+    # What the model itself stands in for was not sent, and will not be. Kept without the message.
+    return tuple(
+        (replace(item, source=b""), source) for item, source in pairs if isinstance(source, int)
+    )
+
+
 def read_sample(
-    message: bytes, handle: Handle, regions: RegionTable, outputs: Mapping[str, Array], at: float
+    message: bytes,
+    handle: Handle,
+    regions: RegionTable,
+    outputs: Mapping[str, Array],
+    at: float,
+    sent: Sent | None = None,
 ) -> Sample:
     """Read the request of a sample, which was admitted before.
 
@@ -132,18 +173,16 @@ def read_sample(
         regions: of shared memory.
         outputs: of the answer.
         at: when it came, in seconds since the epoch.
+        sent: its inputs, where requests of its form were checked before.
 
     Raises:
         InferdError: shared memory is not what it was.
     """
     request, raw = parse(message)
-    admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
-    inputs: dict[str, Array] = {}
-    for item, located in zip(admitted.inputs, locate(admitted, regions), strict=True):
-        # What the model itself stands in for was not sent, and will not be.
-        if not item.left_out:
-            target = inputs[item.tensor.name] = np.empty(item.shape, item.tensor.dtype)
-            located.write(target)
+    if sent is None:
+        inputs = read_inputs(request, raw, handle, regions)
+    else:
+        inputs = {item.tensor.name: payload_array(item, raw[index]) for item, index in sent}
     return Sample(
         handle.name,
         str(handle.version),
@@ -154,6 +193,29 @@ def read_sample(
         plain(request.parameters),
         handle.config.recording,
     )
+
+
+def payload_array(item: Input, payload: Buffer) -> Array:
+    """Return a copy of the elements of a raw payload that was found to fit its input."""
+    return np.array(np.frombuffer(payload, item.tensor.dtype)).reshape(item.shape)
+
+
+def read_inputs(
+    request: ModelInferRequest, raw: Sequence[Buffer], handle: Handle, regions: RegionTable
+) -> dict[str, Array]:
+    """Return the inputs that a request sent, checked as it was before it ran.
+
+    Raises:
+        InferdError: shared memory is not what it was.
+    """
+    admitted = admit(request, raw, handle.signature, handle.bounds.max_batch_size)
+    inputs: dict[str, Array] = {}
+    for item, located in zip(admitted.inputs, locate(admitted, regions), strict=True):
+        # What the model itself stands in for was not sent, and will not be.
+        if not item.left_out:
+            target = inputs[item.tensor.name] = np.empty(item.shape, item.tensor.dtype)
+            located.write(target)
+    return inputs
 
 
 def plain(parameters: Mapping[str, InferParameter]) -> dict[str, bool | int | float | str]:

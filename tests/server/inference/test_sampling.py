@@ -231,7 +231,7 @@ def test_a_model_that_is_not_sampled_has_the_usual_responses(
     clocks = FakeClock(), FakeClock()
     sampling = Sampling(tap, server, RegionTable(), *clocks, random.getrandbits, lambda _: wanted)
     inner = Responses("m", 1, [])
-    assert type(sampling.around(inner, cast(Handle, handle), Admitted((), 1))) is kind
+    assert type(sampling.around(inner, cast(Handle, handle), Admitted((), 1), None)) is kind
 
 
 @pytest.mark.parametrize(

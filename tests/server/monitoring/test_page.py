@@ -5,14 +5,19 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import math
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from inferd_client import Client
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.page.numbers import numbers
 from inferd_server.monitoring.page.page import POLICY, PageSources, make_page
@@ -27,6 +32,7 @@ from tests.server.serving import (
     PATIENCE,
     Running,
     infer_request,
+    metrics_text,
     rows,
     running,
     running_replicas,
@@ -35,6 +41,7 @@ from tests.server.serving import (
 
 STARTS = {"one process": running, "split": running_split, "replicas": running_replicas}
 FOLDER = files("inferd_server.monitoring.page")
+TOKEN = "inferd_prediction_token"
 
 
 def asked(port: int, path: str) -> tuple[http.client.HTTPResponse, bytes]:
@@ -170,6 +177,39 @@ def test_all_that_is_counted_can_be_shown() -> None:
     (feature,) = found["drift"]
     about = {"name": ODD, "version": "1", "feature": "y.max"}
     assert feature == {**about, "ks": 0.25, "psi": 0.25, "alarm": 0.25}
+
+
+ODD_ROWS = np.tile(
+    np.array([[math.nan] * 4, [math.inf] * 4, [-math.inf, math.inf, 0, 3.4e38]], np.float32),
+    (10, 1),
+)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [np.ones((120, 4)), np.arange(480.0).reshape(120, 4), np.tile(ODD_ROWS, (4, 1))],
+    ids=["constant", "rising", "odd"],
+)
+def test_values_that_are_no_numbers_leave_the_page_whole(
+    tmp_path: Path, reference: npt.NDArray[np.float64]
+) -> None:
+    model = models.repository(tmp_path, {"m": models.identity("FP32")}) / "m/1"
+    np.savez(model / "reference.npz", INPUT0=reference.astype(np.float32))
+    watching = {"sample_share": 1, "drift_cpu_share": 1, "drift_window_rows": 60}
+    with (
+        running(tmp_path, **watching) as server,
+        Client(f"127.0.0.1:{server.port}") as client,
+    ):
+        for _ in range(2):
+            answer = client.infer("m", INPUT0=ODD_ROWS, parameters={TOKEN: True})
+            client.feedback(answer.prediction_token, [0] * len(ODD_ROWS))
+        end = time.monotonic() + PATIENCE
+        while not (drift := client.drift()) or not drift[0]["windows"]:
+            assert time.monotonic() < end, drift
+        shown = data(server.metrics_port)
+        assert 0 < shown["accuracy"][0]["value"] < 1
+        told = metrics_text(server.metrics_port)
+    assert "inferd_drift_alarm{" in told
 
 
 def test_the_last_warnings_are_kept_with_what_was_said_of_them() -> None:

@@ -96,15 +96,17 @@ class DriftWatch:
 
     def __call__(self, sample: Sample) -> None:
         """Look at a sample, or pass it over."""
-        began = self._clock()
+        began, name = self._clock(), (sample.model, int(sample.version))
+        with self._lock:
+            known = self._versions.get(name)
+            if known is not None and began < self._rests_until:
+                known.passed_over += 1
+                return
         watched = self._watched(sample.model, sample.version)
         if watched is None:
             return
         with self._lock:
-            version = self._counting((sample.model, int(sample.version)), watched)
-            if began < self._rests_until:
-                version.passed_over += 1
-                return
+            version = self._counting(name, watched)
             batch = chosen(aligned(sample.inputs, sample.outputs), MOST_OF_SAMPLE)
             if not version.unfit:
                 self._take(sample.model, version, batch)
