@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     parser.add_argument("flags", nargs="*", help="of `inferd serve`, for both, after --")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     print(table(compare(options.other, options.rounds, options.seconds, options.flags)))
     return 0
 

@@ -71,7 +71,7 @@ class FrontLinks:
 
     def waiting_rows(self, line: Line) -> int:
         """Return how many rows of all fronts wait for a version, where they are fewest."""
-        waiting = (self._links[one.worker].waiting_rows(one.number) for one in line.targets)
+        waiting = [self._links[one.worker].waiting_rows(one.number) for one in line.targets]
         return min(waiting, default=0)
 
     def cancel(self, job: Job) -> None:

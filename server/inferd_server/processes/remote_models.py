@@ -89,7 +89,7 @@ class RemoteLine:
     def submit(self, request: Job) -> bool:
         """Send a request; False once the line is closed."""
         if request.stream is None:
-            return self._send(request)
+            return self._retrying.submit(request, self)
         return self._share.submit(request)
 
     def withdraw(self, request: Job) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from inferd.tensors import BYTES, DATATYPES, Array
+from inferd.tensors import Array
 
 from inferd_server.batching.batch_size import NEVER
 from inferd_server.batching.job import Job
@@ -43,7 +43,7 @@ from inferd_server.processes.link.layout import (
     Status,
 )
 from inferd_server.processes.link.memory import LinkMemory
-from inferd_server.processes.link.outputs import read_part
+from inferd_server.processes.link.outputs import TEXT, read_part
 from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class History:
 NEW = History()
 
 
-@dataclass(frozen=True, slots=True)
+# Not frozen, which would cost more for every request.
+@dataclass(slots=True)
 class PendingRequest:
     """A request that the worker has."""
 
@@ -132,6 +133,19 @@ class PendingRequest:
     job: Job
     target: LinkTarget
     history: History
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPart:
+    """The answers of one run to requests of this link, as they were read."""
+
+    position: int
+    """In the ring of answers; a later part has another."""
+    outputs: Sequence[Array]
+    run: Execution
+
+
+NOTHING_READ = ReadPart(-1, (), Execution(0, 0.0, 0.0, 0.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +185,7 @@ class FrontLink:
         self._rounds = 0
         self._submitted = 0
         self._consumed = 0
-        self._part: tuple[int, Sequence[Array]] = (-1, ())
+        self._part = NOTHING_READ
         # The thread that calls `turn`, and what it is going to do there: look, wake the worker.
         self._poller = 0
         self._looks = False
@@ -284,7 +298,7 @@ class FrontLink:
             for pending in left:
                 self._release(pending)
             self._submitted = self._consumed = 0
-            self._part = (-1, ())
+            self._part = NOTHING_READ
             self._memory.reset()
         return sorted(lost, key=lambda one: one.job.arrived)
 
@@ -317,7 +331,7 @@ class FrontLink:
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
         polls = threading.get_ident() == self._poller
-        if polls and self.in_flight > 1:
+        if polls and len(self._free) < self._size - 1:
             # What is there by then makes one batch, for one wake-up.
             self._wakes = True
         else:
@@ -341,27 +355,21 @@ class FrontLink:
             log.error("an answer to nobody", extra={"ticket": ticket})
             return
         self._release(pending)
-        run = Execution(rows, waited, gather, compute)
-        self._answer(pending, status, part, row, Phases(queue, run))
+        if status != Status.OK:
+            pending.job.fail(self._refusal(status, part))
+        else:
+            try:
+                if self._part.position != part:
+                    run = Execution(rows, waited, gather, compute)
+                    self._part = ReadPart(part, self._read(part, pending.target), run)
+                outputs = self._outputs(pending, row)
+            except Exception:
+                log.exception("an answer could not be read")
+                pending.job.fail(EngineFailure())
+            else:
+                pending.job.finish(outputs, Phases(queue, self._part.run))
         if pending.job.stream is not None:
             pending.target.left(pending.job)
-
-    def _answer(
-        self, pending: PendingRequest, status: int, part: int, row: int, phases: Phases
-    ) -> None:
-        if status not in {Status.OK, Status.BAD_INPUT}:
-            pending.job.fail(error_of(Status(status), self._memory.layout.answer_bytes))
-            return
-        try:
-            if status == Status.BAD_INPUT:
-                pending.job.fail(InvalidInput(self._sentence(part)))
-                return
-            outputs = self._outputs(pending, part, row)
-        except Exception:
-            log.exception("an answer could not be read")
-            pending.job.fail(EngineFailure())
-            return
-        pending.job.finish(outputs, phases)
 
     def _release(self, pending: PendingRequest) -> None:
         place = pending.ticket % self._size
@@ -369,21 +377,29 @@ class FrontLink:
         self._places.pop(id(pending.job), None)
         self._free.append(place)
 
-    def _sentence(self, part: int) -> str:
-        """Return what the worker says of a request, in the place of outputs."""
-        memory = self._memory.answers[part % self._memory.layout.answer_room :]
-        (said,) = read_part(memory, [DATATYPES[BYTES]])
-        return str(said.item(), errors="replace")
+    def _refusal(self, status: int, part: int) -> InferdError:
+        """Return the error of a request, and what the worker says of it in the place of outputs."""
+        layout = self._memory.layout
+        if status != Status.BAD_INPUT:
+            return error_of(Status(status), layout.answer_bytes)
+        try:
+            (said,) = read_part(self._memory.answers[part % layout.answer_room :], [TEXT])
+            return InvalidInput(str(said.item(), errors="replace"))
+        except Exception:
+            log.exception("an answer could not be read")
+            return EngineFailure()
 
-    def _outputs(self, pending: PendingRequest, part: int, row: int) -> Mapping[str, Array]:
-        """Return a request's rows of every output, as views of the part."""
-        target = pending.target
-        if self._part[0] != part:
-            memory = self._memory.answers[part % self._memory.layout.answer_room :]
-            self._part = part, read_part(memory, [dtype for _, dtype in target.outputs])
-        arrays = self._part[1]
+    def _read(self, part: int, target: LinkTarget) -> Sequence[Array]:
+        """Return the outputs at a position of the ring of answers, as views."""
+        memory = self._memory.answers[part % self._memory.layout.answer_room :]
+        return read_part(memory, [dtype for _, dtype in target.outputs])
+
+    def _outputs(self, pending: PendingRequest, row: int) -> Mapping[str, Array]:
+        """Return a request's rows of every output of the part that was read."""
+        target, arrays = pending.target, self._part.outputs
         if target.batched:
-            arrays = [array[row : row + pending.job.rows] for array in arrays]
+            end = row + pending.job.rows
+            arrays = [array[row:end] for array in arrays]
         return {name: array for (name, _), array in zip(target.outputs, arrays, strict=True)}
 
 

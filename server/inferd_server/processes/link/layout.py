@@ -29,23 +29,23 @@ CANCELLED, ALONE, TRIAL = 1, 2, 4
 
 
 class Counter(IntEnum):
-    """Counters, by their cache line."""
+    """Counters, by their place among words of 8 bytes: each has a cache line of its own."""
 
     SUBMITTED = 0
     """Requests that the front wrote."""
-    COMPLETED = 1
+    COMPLETED = 8
     """Answers that the worker wrote."""
-    CONSUMED = 2
+    CONSUMED = 16
     """Answers that the front has copied out."""
-    ROOM_WANTED = 3
+    ROOM_WANTED = 24
     """1 while the worker waits for the front to copy answers out."""
-    SUSPECTS = 4
+    SUSPECTS = 32
     """Requests that the front marked ALONE: while there was none, nobody looks for them."""
-    WORKER_SLEEPS = 5
+    WORKER_SLEEPS = 40
     """1 while the worker has to be woken for a request; else it looks by itself."""
-    FRONT_LOOKS = 6
+    FRONT_LOOKS = 48
     """1 while the front looks for answers by itself, and need not be woken for one."""
-    BUSY = 7
+    BUSY = 56
     """How busy the worker's engines are, in millionths; told every second."""
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from inferd.tensors import Array
 
 from inferd_server.processes.link.layout import (
-    LINE,
     MODELS,
     MOST_ROWS,
     TICKET,
@@ -56,19 +55,23 @@ class LinkMemory:
         self._waiting = whole[layout.waiting : layout.waiting + MODELS * 8].cast("Q")
         self.inputs = np.frombuffer(self._rows, np.uint8, layout.input_room, layout.inputs)
         self.answers = np.frombuffer(whole, np.uint8, layout.answer_room, layout.answers)
+        # Taking and releasing a lock keeps weakly ordered processors from swapping what is before
+        # and after; a function around it would cost as much again, many times for every request.
         self._fence = threading.Lock()
 
     def read(self, counter: Counter) -> int:
         """Return a counter; what was written before it was advanced can be read then."""
-        value = self._counters[counter * LINE // 8]
-        self._order()
-        return value
+        value = self._counters[counter]
+        with self._fence:
+            return value
 
     def advance(self, counter: Counter, count: int = 1) -> None:
         """Add to a counter: after everything that was written before, before what is read next."""
-        self._order()
-        self._counters[counter * LINE // 8] += count
-        self._order()
+        with self._fence:
+            pass
+        self._counters[counter] += count
+        with self._fence:
+            pass
 
     def tell_waiting(self, model: int, rows: int) -> None:
         """Tell how many rows wait for the model of a number."""
@@ -92,21 +95,17 @@ class LinkMemory:
 
     def tell(self, counter: Counter, value: int) -> None:
         """Set a counter that does not only grow: before what is read next."""
-        self._counters[counter * LINE // 8] = value
-        self._order()
+        self._counters[counter] = value
+        with self._fence:
+            pass
 
     def reset(self) -> None:
         """Begin anew; neither side may be at work."""
         for counter in Counter:
-            self._counters[counter * LINE // 8] = 0
+            self._counters[counter] = 0
         self.marks[:] = bytes(len(self.marks))
         self.begun[:] = memoryview(bytes(self.begun.nbytes)).cast("Q")
         self._waiting[:] = memoryview(bytes(self._waiting.nbytes)).cast("Q")
-
-    def _order(self) -> None:
-        # Taking and releasing a lock keeps weakly ordered processors from swapping the two.
-        with self._fence:
-            pass
 
 
 def tensor_view(memory: Array, offset: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:

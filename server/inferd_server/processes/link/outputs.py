@@ -97,12 +97,12 @@ class AnswerPart:
 
 def read_part(memory: Array, dtypes: Sequence[np.dtype[Any]]) -> list[Array]:
     """Return the outputs at the beginning of `memory` (bytes): views, but for text."""
-    words = memory[: len(memory) // WORD * WORD].view(np.int64)
+    words = memory.data[: len(memory) // WORD * WORD].cast("q")
     arrays = []
     at = 1
     for dtype in dtypes:
-        offset, length, rank = (int(word) for word in words[at : at + 3])
-        shape = tuple(int(size) for size in words[at + 3 : at + 3 + rank])
+        offset, length, rank = words[at : at + 3]
+        shape = tuple(words[at + 3 : at + 3 + rank])
         at += 3 + rank
         if dtype == TEXT:
             text = memory[offset : offset + length].tobytes()
