@@ -8,9 +8,10 @@ from itertools import count
 from typing import Protocol, cast
 
 from inferd_server.batching.job import Job
-from inferd_server.processes.link.front_end import NEW, FrontLink, History, LinkTarget, Lost
+from inferd_server.processes.link.front_end import FrontLink
 from inferd_server.processes.link.inputs import InputMemory
 from inferd_server.processes.link.memory import LinkMemory
+from inferd_server.processes.link.pending import NEW, History, LinkTarget, Lost
 from inferd_server.processes.messages import ProcessPlace
 
 

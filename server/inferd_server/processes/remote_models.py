@@ -18,7 +18,7 @@ from inferd_server.models.last_request import LastRequest
 from inferd_server.models.version import Description, Handle
 from inferd_server.monitoring.metrics import Metrics
 from inferd_server.monitoring.statistics import Statistics
-from inferd_server.processes.link.front_end import LinkTarget
+from inferd_server.processes.link.pending import LinkTarget
 from inferd_server.processes.link_share import LinkShare
 from inferd_server.processes.messages import ModelRecord
 from inferd_server.processes.retry import RetryingLink

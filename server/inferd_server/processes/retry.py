@@ -23,8 +23,8 @@ from inferd_server.errors import (
     WorkerLost,
 )
 from inferd_server.processes.front_links import FrontLinks, Line
-from inferd_server.processes.link.front_end import NEW, LinkTarget, Lost
 from inferd_server.processes.link.inputs import InputMemory
+from inferd_server.processes.link.pending import NEW, LinkTarget, Lost
 from inferd_server.processes.quarantine import Quarantine, fingerprint, quarantined
 from inferd_server.sequences.store import ANEW
 

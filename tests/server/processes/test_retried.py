@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from inferd_server.processes.link.front_end import History, Lost
+from inferd_server.processes.link.pending import History, Lost
 from inferd_server.processes.retry import SENDS, START_S, Fate, fate
 
 NOW = 100.0

@@ -8,9 +8,8 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TypeAlias
 
-import numpy as np
 from inferd.tensors import Array
 
 from inferd_server.batching.batch_size import NEVER
@@ -44,6 +43,7 @@ from inferd_server.processes.link.layout import (
 )
 from inferd_server.processes.link.memory import LinkMemory
 from inferd_server.processes.link.outputs import TEXT, read_part
+from inferd_server.processes.link.pending import NEW, History, LinkTarget, Lost, PendingRequest
 from inferd_server.sequences.store import ANEW
 
 log = logging.getLogger(__name__)
@@ -73,91 +73,29 @@ REFUSALS: Mapping[Status, tuple[type[InferdError], str]] = {
 }
 
 
-class LinkTarget(Protocol):
-    """A model version in the worker, as the link needs to know it."""
-
-    @property
-    def number(self) -> int:
-        """The worker's number of it."""
-
-    @property
-    def name(self) -> str:
-        """Of the model."""
-
-    @property
-    def version(self) -> int:
-        """Of the model."""
-
-    @property
-    def closed(self) -> bool:
-        """True once it takes no more."""
-
-    @property
-    def returning(self) -> bool:
-        """True if its worker died, and the next one is expected to serve it."""
-
-    @property
-    def batched(self) -> bool:
-        """True if outputs have a row for each row of the request."""
-
-    @property
-    def outputs(self) -> Sequence[tuple[str, np.dtype[Any]]]:
-        """Name and dtype of every output, in the order of the signature."""
-
-    def left(self, request: Job) -> None:
-        """Note that the worker answered a request of a stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """How often a request was sent to a worker, and how often it began to run there."""
-
-    sent: int = 0
-    begun: int = 0
-
-    @property
-    def suspect(self) -> bool:
-        """True if a worker died while it ran."""
-        return self.begun > 0
-
-
-NEW = History()
-
-
-# Not frozen, which would cost more for every request.
-@dataclass(slots=True)
-class PendingRequest:
-    """A request that the worker has."""
-
-    ticket: int
-    job: Job
-    target: LinkTarget
-    history: History
+Ran: TypeAlias = tuple[PendingRequest, int, float]
+"""A request that ran, the first of its rows among the outputs, and how long it waited."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadPart:
-    """The answers of one run to requests of this link, as they were read."""
+    """The outputs of one run for requests of this link, as they were read."""
 
     position: int
     """In the ring of answers; a later part has another."""
-    outputs: Sequence[Array]
+    outputs: Mapping[str, Array] | None
+    """None: they cannot be read."""
     run: Execution
 
+    def outputs_of(self, pending: PendingRequest, row: int) -> Mapping[str, Array] | None:
+        """Return a request's rows of every output, the first of which is `row`; None: none."""
+        if self.outputs is None or not pending.target.batched:
+            return self.outputs
+        end = row + pending.job.rows
+        return {name: array[row:end] for name, array in self.outputs.items()}
 
-NOTHING_READ = ReadPart(-1, (), Execution(0, 0.0, 0.0, 0.0))
 
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A request whose worker died before it was answered."""
-
-    job: Job
-    target: LinkTarget
-    history: History
-    """This time included."""
-    ran: bool = False
-    """True if it ran when the worker died."""
+NOTHING_READ = ReadPart(-1, None, Execution(0, 0.0, 0.0, 0.0))
 
 
 class FrontLink:
@@ -246,15 +184,16 @@ class FrontLink:
         """Answer what the worker completed; True if there was anything."""
         with self._consuming:
             completed = self._memory.read(Counter.COMPLETED)
-            count = completed - self._consumed
-            while self._consumed < completed:
-                self._consume(self._consumed % self._size)
-                self._consumed += 1
-            if count:
-                self._memory.advance(Counter.CONSUMED, count)
+            first, self._consumed = self._consumed, completed
+            if first == completed:
+                return False
+            try:
+                self._answer_all(first, completed)
+            finally:
+                self._memory.advance(Counter.CONSUMED, completed - first)
                 if self._memory.read(Counter.ROOM_WANTED):
                     os.eventfd_write(self._wake_worker, 1)
-        return count > 0
+        return True
 
     def turn(self) -> float | None:
         """Wake the worker, and answer what it completed; before the polling thread sleeps.
@@ -345,31 +284,53 @@ class FrontLink:
         if self._memory.read(Counter.WORKER_SLEEPS):
             os.eventfd_write(self._wake_worker, 1)
 
-    def _consume(self, place: int) -> None:
-        ticket, part, queue, waited, gather, compute, status, row, rows = COMPLETION.unpack_from(
-            self._memory.bytes,
-            self._completions + place * COMPLETION.size,
-        )
-        pending = self._pending[ticket % self._size]
-        if pending is None or pending.ticket != ticket:
-            log.error("an answer to nobody", extra={"ticket": ticket})
+    def _answer_all(self, first: int, end: int) -> None:
+        """Answer the requests of the completions between two positions, those of a run together."""
+        ran: list[Ran] = []
+        for ticket, part, queue, *times, status, row, rows in self._memory.records(
+            COMPLETION, self._completions, first, end
+        ):
+            pending = self._pending[ticket % self._size]
+            if pending is None or pending.ticket != ticket:
+                log.error("an answer to nobody", extra={"ticket": ticket})
+                continue
+            self._release(pending)
+            if status != Status.OK:
+                pending.job.fail(self._refusal(status, part))
+                self._left(pending)
+                continue
+            if part != self._part.position:
+                self._finish(ran)
+                ran = []
+                self._part = self._read(part, pending.target, Execution(rows, *times))
+            ran.append((pending, row, queue))
+        self._finish(ran)
+
+    def _finish(self, ran: Sequence[Ran]) -> None:
+        """Answer requests of one run, whose outputs were read, in order."""
+        if not ran:
             return
-        self._release(pending)
-        if status != Status.OK:
-            pending.job.fail(self._refusal(status, part))
-        else:
-            try:
-                if self._part.position != part:
-                    run = Execution(rows, waited, gather, compute)
-                    self._part = ReadPart(part, self._read(part, pending.target), run)
-                outputs = self._outputs(pending, row)
-            except Exception:
-                log.exception("an answer could not be read")
+        slots, part = [pending.job.slot for pending, _, _ in ran], self._part
+        arena = slots[0].arena
+        arena.count_out(slots)
+        for pending, row, queue in ran:
+            outputs = part.outputs_of(pending, row)
+            if outputs is None:
                 pending.job.fail(EngineFailure())
             else:
-                pending.job.finish(outputs, Phases(queue, self._part.run))
-        if pending.job.stream is not None:
+                pending.job.answer(outputs, Phases(queue, part.run))
+            self._left(pending)
+        arena.release(slots)
+
+    def _left(self, pending: PendingRequest) -> None:
+        """Tell whose stream a request was of that the worker has answered it."""
+        if pending.job.stream is None:
+            return
+        try:
             pending.target.left(pending.job)
+        except Exception:
+            # Those behind it in this run must be answered all the same.
+            log.exception("what waited in a stream could not be sent")
 
     def _release(self, pending: PendingRequest) -> None:
         place = pending.ticket % self._size
@@ -389,18 +350,18 @@ class FrontLink:
             log.exception("an answer could not be read")
             return EngineFailure()
 
-    def _read(self, part: int, target: LinkTarget) -> Sequence[Array]:
-        """Return the outputs at a position of the ring of answers, as views."""
-        memory = self._memory.answers[part % self._memory.layout.answer_room :]
-        return read_part(memory, [dtype for _, dtype in target.outputs])
-
-    def _outputs(self, pending: PendingRequest, row: int) -> Mapping[str, Array]:
-        """Return a request's rows of every output of the part that was read."""
-        target, arrays = pending.target, self._part.outputs
-        if target.batched:
-            end = row + pending.job.rows
-            arrays = [array[row:end] for array in arrays]
-        return {name: array for (name, _), array in zip(target.outputs, arrays, strict=True)}
+    def _read(self, position: int, target: LinkTarget, run: Execution) -> ReadPart:
+        """Read the outputs at a position of the ring of answers, as views."""
+        memory = self._memory.answers[position % self._memory.layout.answer_room :]
+        try:
+            arrays = read_part(memory, [dtype for _, dtype in target.outputs])
+            if target.batched and not all(array.ndim for array in arrays):
+                raise ValueError("an output has no rows")
+            names = [name for name, _ in target.outputs]
+            return ReadPart(position, dict(zip(names, arrays, strict=True)), run)
+        except Exception:
+            log.exception("answers could not be read")
+            return ReadPart(position, None, run)
 
 
 def error_of(status: Status, answer_bytes: int) -> InferdError:

@@ -9,6 +9,9 @@ from __future__ import annotations
 import mmap
 import os
 import threading
+from collections.abc import Iterator
+from itertools import chain
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -72,6 +75,23 @@ class LinkMemory:
         self._counters[counter] += count
         with self._fence:
             pass
+
+    def records(self, form: Struct, ring: int, first: int, end: int) -> Iterator[tuple[Any, ...]]:
+        """Return the records between two positions of a ring, each read when it is asked for.
+
+        Args:
+            form: of a record.
+            ring: its offset; it has room for all requests that may be in flight.
+            first: position of the first record.
+            end: position behind the last one.
+        """
+        size, width = self.layout.requests, form.size
+        begin, count, room = first % size, end - first, size - first % size
+        if count > room:
+            rest = form.iter_unpack(self.bytes[ring : ring + (count - room) * width])
+            return chain(self.records(form, ring, first, first + room), rest)
+        start = ring + begin * width
+        return form.iter_unpack(self.bytes[start : start + count * width])
 
     def tell_waiting(self, model: int, rows: int) -> None:
         """Tell how many rows wait for the model of a number."""

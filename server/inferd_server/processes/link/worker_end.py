@@ -8,7 +8,6 @@ import threading
 from collections import deque
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -159,7 +158,7 @@ class WorkerLink:
             return []
         found: list[LinkRequest] = []
         epoch, size, lanes = self.epoch, self._size, self._lanes
-        for record in self._records(self._taken, submitted):
+        for record in self._memory.records(SUBMISSION, self._submissions, self._taken, submitted):
             ticket, lane, block, sequence, arrived, deadline, delay_at, *rest = record
             model, start, rows, level = rest
             arrays, key = lanes.get(lane) or self._read(lane, block, dtypes.get(model))
@@ -247,17 +246,6 @@ class WorkerLink:
         """Write answers that waited for room."""
         with self._lock:
             self._flush()
-
-    def _records(self, first: int, end: int) -> Iterable[tuple[Any, ...]]:
-        """Return the records between two positions of the ring of requests."""
-        begin, count, room = first % self._size, end - first, self._size - first % self._size
-        if count <= room:
-            return self._span(begin, count)
-        return chain(self._span(begin, room), self._span(0, count - room))
-
-    def _span(self, begin: int, count: int) -> Iterator[tuple[Any, ...]]:
-        start = self._submissions + begin * SUBMISSION.size
-        return SUBMISSION.iter_unpack(self._memory.bytes[start : start + count * SUBMISSION.size])
 
     def _read(
         self, lane: int, block: int, dtypes: Sequence[np.dtype[Any]] | None
