@@ -213,8 +213,10 @@ def free_dimensions(signature: Signature, batched: bool) -> bool:
 TRIALS = 3
 SLOW_S = 0.005
 """A run from which on sharing one saves nothing but the engine's own time."""
-GAIN = 1.1
-"""How much more rows a second twice the rows have to bring."""
+GAIN = 1.03
+"""How much more rows a second twice the rows have to bring, for still more to be tried."""
+ENOUGH = 0.95
+"""Part of the most rows a second that the batch size is to reach, the smallest that does."""
 
 
 class Warms(Protocol):
@@ -251,10 +253,10 @@ def run_seconds(
 
 
 def worthwhile_rows(seconds: Callable[[int], float | None], most: int) -> int:
-    """Return the batch size beyond which larger ones bring no more rows a second.
+    """Return the smallest batch size that brings nearly as many rows a second as any larger one.
 
     A slow model that is busy with a few rows already, as networks of convolutions are on a
-    processor, gains nothing from more of them: whoever just missed a large batch waits for all
+    processor, gains little from more of them: whoever just missed a large batch waits for all
     of it.
 
     Args:
@@ -264,13 +266,22 @@ def worthwhile_rows(seconds: Callable[[int], float | None], most: int) -> int:
     one = seconds(1)
     if one is None or one < SLOW_S:
         return most
-    size, for_a_row = 1, one
-    while size < most:
-        larger = min(2 * size, most)
-        taken = seconds(larger)
+    known = {1: 1 / one}
+    for size in doubled(most):
+        taken = seconds(size)
         if taken is None:
             return most
-        if taken / larger > for_a_row / GAIN:
-            return size
-        size, for_a_row = larger, taken / larger
-    return most
+        before, known[size] = max(known.values()), size / taken
+        if known[size] < before * GAIN:
+            break
+    best = max(known.values())
+    return min(size for size, rate in known.items() if rate >= best * ENOUGH)
+
+
+def doubled(most: int) -> Iterator[int]:
+    """Yield 2, 4, 8 and so on, and `most` in the end."""
+    size = 2
+    while size < most:
+        yield size
+        size *= 2
+    yield most

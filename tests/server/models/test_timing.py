@@ -30,7 +30,7 @@ def rows_for(fixed: float, for_each: float, most: int = 32) -> int:
         (0.0, 0.045, 1),
         (0.001, 0.045, 1),
         (0.045, 0.0, 32),
-        (0.020, 0.010, 16),
+        (0.020, 0.020, 16),
         (0.0, SLOW_S / 2, 32),
     ],
     ids=[
@@ -43,6 +43,29 @@ def rows_for(fixed: float, for_each: float, most: int = 32) -> int:
 )
 def test_batches_grow_as_long_as_it_pays(fixed: float, for_each: float, rows: int) -> None:
     assert rows_for(fixed, for_each) == rows
+
+
+@pytest.mark.parametrize(
+    ("rates", "rows"),
+    [
+        ({1: 36.2, 2: 39.4, 4: 40.8, 8: 42.0, 16: 42.1}, 4),
+        ({1: 25.0, 2: 25.6, 4: 40.0}, 1),
+        ({1: 40.0, 2: 30.0, 4: 90.0}, 1),
+        ({1: 10.0, 2: 14.0, 4: 13.9}, 2),
+        ({1: 10.0, 2: 10.4, 4: 10.8, 8: 11.2, 16: 11.6, 32: 11.7}, 8),
+    ],
+    ids=[
+        "ResNet-50 on two cores",
+        "no gain at first",
+        "a loss at first",
+        "a gain once",
+        "small gains",
+    ],
+)
+def test_the_smallest_batch_that_is_nearly_the_best_is_enough(
+    rates: dict[int, float], rows: int
+) -> None:
+    assert worthwhile_rows(lambda count: count / rates[count], 32) == rows
 
 
 def test_the_limit_need_not_be_a_power_of_two() -> None:
