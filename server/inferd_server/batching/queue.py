@@ -326,7 +326,8 @@ class BatchQueue(Generic[W]):
         with self._lock:
             now = self._clock()
             decision = self._decide(now)
-            self._leave(decision)
+            if decision.run or decision.drop:
+                self._leave(decision)
             if decision.wake is not None and not decision.run:
                 self._held = now if self._held is None else self._held
             elif self._held is not None:
@@ -378,6 +379,9 @@ class BatchQueue(Generic[W]):
                 request.level = last
 
     def _decide(self, now: float) -> Decision[W]:
+        if not self._rows:
+            # Asked between any two looks at the sockets, of every model.
+            return Decision()
         if self._limits.delays:
             self._delay(now)
         waiting = self._ordered()
