@@ -292,26 +292,30 @@ class CoreServer:
             return True
         return False if kind == QUEUE_TIMEOUT else None
 
-    def drain(self, most: int) -> bool | None:
+    def drain(self, most: int, misses: int) -> bool | None:
         """Run the tags of the events that are there. False: no more; True: perhaps; None: over.
 
         One loop and no function for each event, of which every request brings three.
+
+        Args:
+            most: events.
+            misses: looks in a row that find nothing; core looks at one connection at a time, so
+                that one says nothing.
         """
-        poll, idle = self._queue.poll, False
+        poll, missed = self._queue.poll, 0
         try:
             for _ in range(most):
                 event = poll(0)
                 kind = event.completion_type
                 if kind == OPERATION_COMPLETE:
                     event.tag(event)
-                    idle = False
+                    missed = 0
                 elif kind != QUEUE_TIMEOUT:
                     return None
-                elif idle:
-                    # Core looks at one connection at a time: only two misses in a row mean none.
-                    return False
                 else:
-                    idle = True
+                    missed += 1
+                    if missed >= misses:
+                        return False
         except Exception:
             log.exception("an event could not be handled")
         return True
