@@ -151,7 +151,7 @@ def settings(folder: Path, traces_to: str, sink: int) -> dict[str, Setting]:
     urls = folder / "urls"
     urls.write_text(f"json://127.0.0.1:{sink}/\n")
     traces = (f"--traces-to={traces_to}", "--trace-share=0.01")
-    recorder = ("--sample-share=0.01", "--record-part-s=1")
+    recorder = ("--sample-share=0.01",)
     # Its condition holds from the first request on.
     alerts = (
         f"--alert-urls-file={urls}", "--alert-patience-s=0",
@@ -162,6 +162,9 @@ def settings(folder: Path, traces_to: str, sink: int) -> dict[str, Setting]:
         "nothing, once more": Setting(),
         "traces 1 %": Setting(traces),
         "recorder 1 %": Setting((*recorder, f"--record-to={folder}/one", "--drift-cpu-share=0")),
+        "recorder 1 %, a file each second": Setting(
+            (*recorder, f"--record-to={folder}/two", "--record-part-s=1", "--drift-cpu-share=0")
+        ),
         "scraped each second": Setting(scraped=True),
         "a sink that hangs": Setting(alerts),
         "all of it": Setting((*traces, *recorder, f"--record-to={folder}/all", *alerts), True),

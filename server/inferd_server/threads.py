@@ -106,6 +106,8 @@ def after(seconds: float, task: Callable[[], None]) -> None:
 
 MOST_BYTES = 256 * 2**20
 """Of what waits for the thread."""
+ROOM = 4
+"""When this part of it waits, nothing waits for company any more."""
 
 
 class SideThread:
@@ -157,6 +159,8 @@ class SideThread:
                 self._thread.submit(self._pause)
             self._held += nbytes
             self._thread.submit(partial(self._do, nbytes, work))
+            if self._held > self._most // ROOM:
+                self._hurried.set()
 
     def hurry(self) -> None:
         """Let nothing wait for company any longer."""

@@ -110,9 +110,13 @@ class SampledResponses:
     def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
         """Return the parts of a response, the id last; raises what the inner encoder does."""
         parts = self._inner.encode(request, outputs)
-        sequence = request.sequence
+        sequence, chance = request.sequence, self._chance
+        if chance.left > 1 and not sequence:
+            # Most requests: no more is to be done.
+            chance.left -= 1
+            return parts
         # Of a sequence all are taken, or none.
-        if picked(sequence, self._share) if sequence else self._chance():
+        if picked(sequence, self._share) if sequence else chance():
             try:
                 self._offer(request, outputs)
             except Exception:

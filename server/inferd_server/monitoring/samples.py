@@ -20,8 +20,9 @@ from inferd_server.threads import SideThread
 log = logging.getLogger(__name__)
 SAMPLE_BYTES = 16 * 1024
 """What a sample counts for besides its tensors: this bounds how many wait."""
-TOGETHER_S = 0.05
-"""For which the first sample waits for others."""
+TOGETHER_S = 0.5
+"""For which the first sample waits for others, unless many wait: to wake the thread costs requests
+more than what it does."""
 
 
 @dataclass(frozen=True, slots=True)
