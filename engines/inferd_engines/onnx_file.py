@@ -6,8 +6,8 @@ What only looks like a name counts as one, so that each question is asked such t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeAlias
 
 # Operators that run a part of the graph as often as values say.
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
@@ -44,22 +44,85 @@ class Field(NamedTuple):
     end: int
 
 
-def has_operator(content: bytes, name: str) -> bool:
-    """Tell whether a node of the model has this operator, in whatever part of it."""
+LONG = 4096
+"""Bytes from which on a field is looked into, or left out where it is a tensor's."""
+STEP = 1 << 20
+"""Bytes that are searched in one go."""
+Message: TypeAlias = str
+INNER: Mapping[Message, Mapping[int, Message]] = {
+    "ModelProto": {7: "GraphProto", 25: "FunctionProto"},
+    "GraphProto": {1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"},
+    "FunctionProto": {7: "NodeProto"},
+    "NodeProto": {5: "AttributeProto"},
+    "AttributeProto": {
+        5: "TensorProto", 10: "TensorProto", 6: "GraphProto", 11: "GraphProto",
+        22: "SparseTensorProto", 23: "SparseTensorProto",
+    },
+    "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
+    "TensorProto": {},
+}  # fmt: skip
+"""Messages that tensors are in, by the number of their field. Source: onnx.proto of ONNX 1.19."""
+
+
+def outline(content: bytes) -> bytes:
+    """Return an ONNX file without the elements of large tensors, to be searched; others whole.
+
+    A search holds Python's lock: those of all 100 MB of a model kept callers waiting for a second.
+    """
+    whole, parts, mark = memoryview(content), list[memoryview](), 0
+    try:
+        for begin, end in elements(content, 0, len(content), "ModelProto"):
+            parts.append(whole[mark:begin])
+            mark = end
+    except (ValueError, RecursionError):
+        # Damaged, an ORT file, or nested beyond reason.
+        return content
+    return b"".join([*parts, whole[mark:]])
+
+
+def elements(content: bytes, begin: int, end: int, kind: Message) -> Iterator[tuple[int, int]]:
+    """Yield where the elements of large tensors begin and end in a part that is such a message.
+
+    Raises:
+        ValueError: it is not.
+    """
+    inner = INNER[kind]
+    for found in fields(content, begin, end):
+        if found.kind != LENGTH_DELIMITED or found.end - found.begin < LONG:
+            continue
+        if found.number in inner:
+            yield from elements(content, found.begin, found.end, inner[found.number])
+        elif kind == "TensorProto":
+            yield found.begin, found.end
+
+
+def find(content: bytes, text: bytes, at: int = 0) -> int:
+    """Return where a text begins, from a place on, or -1; other threads run meanwhile."""
+    for start in range(at, len(content), STEP):
+        place = content.find(text, start, start + STEP + len(text) - 1)
+        if place >= 0:
+            return place
+    return -1
+
+
+def has_operator(searched: bytes, name: str) -> bool:
+    """Tell whether a node of a model has this operator, in whatever part of its `outline`."""
     text = name.encode()
     in_onnx = _OP_TYPE + bytes([len(text)]) + text
     in_ort = len(text).to_bytes(4, "little") + text + b"\0"
-    return in_onnx in content or in_ort in content
+    return find(searched, in_onnx) >= 0 or find(searched, in_ort) >= 0
 
 
 def is_steady(content: bytes) -> bool:
     """Tell whether the time of a run depends on shapes alone: there is no control flow."""
-    return not any(has_operator(content, name) for name in CONTROL_FLOW)
+    searched = outline(content)
+    return not any(has_operator(searched, name) for name in CONTROL_FLOW)
 
 
 def needs_text(content: bytes) -> bool:
     """Tell whether the model may look into the text that it is given, instead of moving it."""
-    if any(has_operator(content, name) for name in TEXT_OPERATORS):
+    searched = outline(content)
+    if any(has_operator(searched, name) for name in TEXT_OPERATORS):
         return True
     try:
         return not domains(content) <= PLAIN_DOMAINS
@@ -70,15 +133,15 @@ def needs_text(content: bytes) -> bool:
 
 def external_names(content: bytes) -> frozenset[str]:
     """Return the names of files in which the model says that weights are."""
-    names = set()
-    at = content.find(_LOCATION)
+    names, searched = set(), outline(content)
+    at = find(searched, _LOCATION)
     while at >= 0:
         try:
-            length, begin = read_varint(content, at + len(_LOCATION))
-            names.add(content[begin : begin + length].decode())
+            length, begin = read_varint(searched, at + len(_LOCATION))
+            names.add(searched[begin : begin + length].decode())
         except ValueError:
             pass
-        at = content.find(_LOCATION, at + 1)
+        at = find(searched, _LOCATION, at + 1)
     return frozenset(names)
 
 

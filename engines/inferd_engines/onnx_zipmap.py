@@ -17,6 +17,7 @@ from inferd_engines.onnx_file import (
     Field,
     fields,
     has_operator,
+    outline,
     read_varint,
     text_of,
 )
@@ -41,7 +42,7 @@ def without_zipmap(content: bytes) -> tuple[bytes, tuple[Replaced, ...]]:
 
     The output keeps its name. A ZipMap whose output another node takes stays.
     """
-    if not has_operator(content, ZIPMAP):
+    if not has_operator(outline(content), ZIPMAP):
         return content, ()
     try:
         return _replace(content)
