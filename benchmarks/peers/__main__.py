@@ -4,8 +4,8 @@
 
 Every round starts each server alone with each model, checks an answer against ONNX Runtime,
 warms the server up under the load, measures, and stops it. The load is `perf_analyzer` on the
-same cores. The table shows the median over the rounds, and before it the ratio of inferd's
-median to it.
+same cores, or with `--client lean` that of `inferd bench`. The table shows the median over the
+rounds, and before it the ratio of inferd's median to it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import onnxruntime
 from benchmarks.peers import models
 from benchmarks.peers.analyzer import Analyzer
 from benchmarks.peers.contenders import CONTENDERS, TOOLS
+from benchmarks.peers.lean import LeanClient
 from benchmarks.peers.loads import LOADS
 from benchmarks.peers.measuring import Measuring
 
@@ -50,12 +51,13 @@ def measure(options: argparse.Namespace) -> Measuring:
     """Measure, and write every figure after each round."""
     contenders = chosen(CONTENDERS, options.servers)
     loads = chosen(LOADS, options.loads)
-    analyzer = Analyzer(TOOLS / "perf_analyzer")
-    analyzer.check()
+    lean = options.client == "lean"
+    client = LeanClient() if lean else Analyzer(TOOLS / "perf_analyzer")
+    client.check()
     with tempfile.TemporaryDirectory() as folder:
         needed = dict.fromkeys(load.model for load in loads)
         roots = models.write(Path(folder), needed)
-        measuring = Measuring(analyzer, contenders, loads, roots, options.seconds)
+        measuring = Measuring(client, contenders, loads, roots, options.seconds)
         for number in range(options.rounds):
             measuring.round(number)
             if options.json:
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__.split("\n", 1)[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load")
+    parser.add_argument("--client", choices=("perf_analyzer", "lean"), default="perf_analyzer")
     for name, table in (("servers", CONTENDERS), ("loads", LOADS)):
         parser.add_argument(f"--{name}", help=f"of {','.join(table)} (default: all)")
     parser.add_argument("--json", type=Path, help="write every figure to this file")
@@ -91,6 +94,7 @@ def _write(path: Path, measuring: Measuring, options: argparse.Namespace) -> Non
         "machine": platform.machine(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
+        "client": options.client,
         "rounds": options.rounds,
         "seconds": options.seconds,
     }

@@ -17,6 +17,7 @@ from benchmarks.overhead import cpu_seconds
 from benchmarks.peers import answers
 from benchmarks.peers.analyzer import WINDOWS, Analyzer
 from benchmarks.peers.contenders import Contender
+from benchmarks.peers.lean import LeanClient
 from benchmarks.peers.loads import Load
 from benchmarks.peers.memory import memory, tree
 from benchmarks.peers.models import MODELS, Model
@@ -35,13 +36,13 @@ class Measuring:
 
     def __init__(
         self,
-        analyzer: Analyzer,
+        client: Analyzer | LeanClient,
         contenders: Sequence[Contender],
         loads: Sequence[Load],
         roots: Mapping[str, Path],
         seconds: float,
     ) -> None:
-        self._analyzer = analyzer
+        self._client = client
         self._contenders = contenders
         self._loads = loads
         self._roots = roots
@@ -88,9 +89,9 @@ class Measuring:
     def _load(self, contender: Contender, server: Running, load: Load) -> None:
         model, seconds = MODELS[load.model], self._seconds * load.times
         warm_up = max(seconds * _WARM_UP, load.times * _SHORTEST)
-        self._analyzer.measure(server.url, model, load, warm_up)
+        self._client.measure(server.url, model, load, warm_up)
         before = usage(server, model.name)
-        found = self._analyzer.measure(server.url, model, load, seconds)
+        found = self._client.measure(server.url, model, load, seconds)
         after = usage(server, model.name)
         self.results.add(load.name, "per_s", contender.name, found.per_s)
         self.results.add(load.name, "p50_ms", contender.name, found.p50_ms)
