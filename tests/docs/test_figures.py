@@ -86,6 +86,8 @@ FIGURES: list[tuple[str, str, str]] = [
     ("models", "more than {} GiB of memory", plain(BUDGET.memory / 2**30)),
     ("models", "A model that takes {} ms and more", plain(timing.SLOW_S * 1000)),
     ("models", "twice the rows bring {} more rows", f"{timing.GAIN - 1:.0%}".replace("%", " %")),
+    ("models", "or {} while that took", f"{timing.SMALL_GAIN - 1:.0%}".replace("%", " %")),
+    ("models", "took less than {} a second;", {0.5: "half"}[timing.TRIED_S]),
     ("models", "batch that brings {} of the most", f"{timing.ENOUGH:.0%}".replace("%", " %")),
     ("models", "a full batch within {} ms", plain(inline.LONGEST_S * 1000)),
     ("models", "after 0.1 s and ever later, up to {} s,", plain(recovery.LONGEST_S)),

@@ -213,8 +213,10 @@ def free_dimensions(signature: Signature, batched: bool) -> bool:
 TRIALS = 3
 SLOW_S = 0.005
 """A run from which on sharing one saves nothing but the engine's own time."""
-GAIN = 1.03
-"""How much more rows a second twice the rows have to bring, for still more to be tried."""
+GAIN, SMALL_GAIN = 1.1, 1.03
+"""How much more rows a second twice the rows have to bring, for still more to be tried; and how much
+while the trials took less than TRIED_S."""
+TRIED_S = 0.5
 ENOUGH = 0.95
 """Part of the most rows a second that the batch size is to reach, the smallest that does."""
 
@@ -266,13 +268,14 @@ def worthwhile_rows(seconds: Callable[[int], float | None], most: int) -> int:
     one = seconds(1)
     if one is None or one < SLOW_S:
         return most
-    known = {1: 1 / one}
+    known, tried = {1: 1 / one}, one
     for size in doubled(most):
         taken = seconds(size)
         if taken is None:
             return most
         before, known[size] = max(known.values()), size / taken
-        if known[size] < before * GAIN:
+        tried += taken
+        if known[size] < before * (SMALL_GAIN if tried < TRIED_S else GAIN):
             break
     best = max(known.values())
     return min(size for size, rate in known.items() if rate >= best * ENOUGH)

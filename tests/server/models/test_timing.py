@@ -49,13 +49,17 @@ def test_batches_grow_as_long_as_it_pays(fixed: float, for_each: float, rows: in
     ("rates", "rows"),
     [
         ({1: 36.2, 2: 39.4, 4: 40.8, 8: 42.0, 16: 42.1}, 4),
+        ({1: 1.0, 2: 1.05, 4: 100.0}, 1),
+        ({1: 1.0, 2: 1.2, 4: 1.5, 8: 1.6, 16: 100.0}, 8),
         ({1: 25.0, 2: 25.6, 4: 40.0}, 1),
         ({1: 40.0, 2: 30.0, 4: 90.0}, 1),
         ({1: 10.0, 2: 14.0, 4: 13.9}, 2),
-        ({1: 10.0, 2: 10.4, 4: 10.8, 8: 11.2, 16: 11.6, 32: 11.7}, 8),
+        ({1: 100.0, 2: 104.0, 4: 108.0, 8: 112.0, 16: 116.0, 32: 117.0}, 8),
     ],
     ids=[
         "ResNet-50 on two cores",
+        "a small gain of a slow one",
+        "gains of a slow one",
         "no gain at first",
         "a loss at first",
         "a gain once",
