@@ -222,21 +222,22 @@ class Arena:
         """Count requests no longer whose run is over; their rows stay until they are released.
 
         Before their answers are sent: who has one may ask again before the others have theirs.
+        A model that is being replaced has two arenas, over one pool: these may be of both.
         """
         with self._lock:
             for slot in slots:
                 if slot.at_work:
-                    self._count_out(slot)
+                    slot.arena._count_out(slot)
 
     def release(self, slots: Iterable[Slot]) -> None:
-        """Give slots back."""
+        """Give slots back, be they this arena's or another's over the same pool."""
         with self._lock:
             for slot in slots:
                 if slot.freed:
                     continue
                 slot.freed = True
                 if slot.at_work:
-                    self._count_out(slot)
+                    slot.arena._count_out(slot)
                 lane = slot.lane
                 if lane is None:
                     self._pool.memory.give_back(slot.place)

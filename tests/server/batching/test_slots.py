@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from inferd.tensors import Array
 from inferd_engines.engine import RowSpec
-from inferd_server.batching.lanes import Lane, PrivateMemory
+from inferd_server.batching.lanes import Lane, LanePool, PrivateMemory
 from inferd_server.batching.slots import LANE_SHARE, Arena, Bound, NoRoom, Slot, batch_views
 
 SPECS: list[RowSpec] = [(np.dtype(np.float32), (2,)), (np.dtype(np.int64), (3,))]
@@ -133,6 +133,23 @@ def test_freeing_twice_does_not_free_the_rows_of_the_next() -> None:
     assert arena.rows == 2
     with pytest.raises(NoRoom):
         arena.reserve(SPECS, 1, 1)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_slots_of_two_arenas_are_given_back_each_to_its_own(counted: bool) -> None:
+    # What a worker that died had, runs with what came for the model since.
+    lanes = LanePool()
+    arenas = [Arena(16, PLENTY, lanes) for _ in range(2)]
+    slots = [reserve(arenas[place], rows) for place, rows in ((0, 1), (1, 2), (0, 3))]
+    stays = [reserve(arena, 1) for arena in arenas]
+    if counted:
+        arenas[0].count_out(slots)
+        assert [arena.rows for arena in arenas] == [1, 1]
+    arenas[0].release(slots)
+    assert [arena.rows for arena in arenas] == [1, 1]
+    assert [arena.nbytes for arena in arenas] == [ROW_BYTES, ROW_BYTES]
+    arenas[1].release(stays)
+    assert [arena.rows for arena in arenas] == [0, 0]
 
 
 def test_rows_too_big_for_a_lanes_share_stand_alone_and_keep_nothing() -> None:
