@@ -227,7 +227,7 @@ class Arena:
         with self._lock:
             for slot in slots:
                 if slot.at_work:
-                    slot.arena._count_out(slot)
+                    slot.arena.leave(slot)
 
     def release(self, slots: Iterable[Slot]) -> None:
         """Give slots back, be they this arena's or another's over the same pool."""
@@ -237,7 +237,7 @@ class Arena:
                     continue
                 slot.freed = True
                 if slot.at_work:
-                    slot.arena._count_out(slot)
+                    slot.arena.leave(slot)
                 lane = slot.lane
                 if lane is None:
                     self._pool.memory.give_back(slot.place)
@@ -253,7 +253,8 @@ class Arena:
             self._latest = None
             self._pool.drop(self)
 
-    def _count_out(self, slot: Slot) -> None:
+    def leave(self, slot: Slot) -> None:
+        """Count one of its slots no longer; with the lock held."""
         slot.at_work = False
         if slot.given_up:
             self._unwanted -= slot.rows

@@ -214,8 +214,8 @@ TRIALS = 3
 SLOW_S = 0.005
 """A run from which on sharing one saves nothing but the engine's own time."""
 GAIN, SMALL_GAIN = 1.1, 1.03
-"""How much more rows a second twice the rows have to bring, for still more to be tried; and how much
-while the trials took less than TRIED_S."""
+"""How much more rows a second twice the rows have to bring, for still more to be tried; and how
+much while the trials took less than TRIED_S."""
 TRIED_S = 0.5
 ENOUGH = 0.95
 """Part of the most rows a second that the batch size is to reach, the smallest that does."""

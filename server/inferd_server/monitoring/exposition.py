@@ -22,15 +22,15 @@ Family: TypeAlias = Metric | Histogram
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Texts: TypeAlias = tuple[str, ...]
 """Names with labels of one histogram's samples: its buckets, then count, sum and `_created`."""
-MOST_HISTOGRAMS, MOST_LABELS, MOST_LINES = 16_384, 65_536, 4096
+MOST_HISTOGRAMS, MOST_LABELS, MOST_LINES, MOST_NUMBERS = 16_384, 65_536, 4096, 4096
 """Texts that are kept; those used longest ago are made anew."""
 EXACT = 1_000_000
 """From here on a number is written with an exponent."""
 AT_ONCE_S, PAUSE_S = 0.0003, 0.00005
 """How long other threads wait for this one at most, and how long it lets them run: Python would
 make them wait for 5 ms, and each of them several times for a request."""
-go_float: Callable[[float], str] = floatToGoString
-"""Writes a number as Go does."""
+go_float: Callable[[float], str] = lru_cache(MOST_NUMBERS)(floatToGoString)
+"""Writes a number as Go does; most are those of last time, or of another model."""
 APART = "_created"
 """What the older format knows as gauges of their own, which come last."""
 
