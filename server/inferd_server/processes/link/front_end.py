@@ -341,9 +341,9 @@ class FrontLink:
     def _refusal(self, status: int, part: int) -> InferdError:
         """Return the error of a request, and what the worker says of it in the place of outputs."""
         layout = self._memory.layout
-        if status != Status.BAD_INPUT:
-            return error_of(Status(status), layout.answer_bytes)
         try:
+            if status != Status.BAD_INPUT:
+                return error_of(Status(status), layout.answer_bytes)
             (said,) = read_part(self._memory.answers[part % layout.answer_room :], [TEXT])
             return InvalidInput(str(said.item(), errors="replace"))
         except Exception:
