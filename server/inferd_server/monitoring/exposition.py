@@ -22,7 +22,7 @@ Family: TypeAlias = Metric | Histogram
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 Texts: TypeAlias = tuple[str, ...]
 """Names with labels of one histogram's samples: its buckets, then count, sum and `_created`."""
-MOST_HISTOGRAMS, MOST_LABELS, MOST_LINES, MOST_NUMBERS = 16_384, 65_536, 4096, 4096
+MOST_HISTOGRAMS, MOST_LABELS, MOST_LINES, MOST_NUMBERS = 16_384, 65_536, 4096, 512
 """Texts that are kept; those used longest ago are made anew."""
 EXACT = 1_000_000
 """From here on a number is written with an exponent."""
