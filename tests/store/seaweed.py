@@ -7,7 +7,8 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from http.client import HTTPException
 from pathlib import Path
 from time import monotonic
 from urllib.error import URLError
@@ -15,7 +16,7 @@ from urllib.error import URLError
 import pytest
 
 PROGRAM = Path(__file__).parents[2] / ".tools/seaweedfs/bin/weed"
-PATIENCE = 60.0
+PATIENCE, TRIES = 60.0, 3
 BUCKET = "models"
 ACTIONS = {"writer": ["Admin", "Read", "Write", "List"], "reader": ["Read", "List"]}
 """By identity, whose secret is its name and "-secret"."""
@@ -48,11 +49,34 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+class PortTaken(Exception):
+    """Somebody else took a port between its choice and the server's start."""
+
+
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Start one with an empty bucket; skips where it is not installed."""
     if not PROGRAM.exists():
         pytest.skip("no S3 server here: `make tools` fetches one")
+    with ExitStack() as stack:
+        for attempt in range(1, TRIES + 1):
+            try:
+                server = stack.enter_context(started(folder / f"{attempt}"))
+            except PortTaken:
+                if attempt == TRIES:
+                    raise
+            else:
+                break
+        yield server
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[S3Server]:
+    """Start one on ports that are free now.
+
+    Raises:
+        PortTaken: one is not any more.
+    """
     names = (
         "master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port",
         "filer.port.grpc", "s3.port", "s3.port.grpc",
@@ -102,10 +126,16 @@ def make_bucket(url: str, process: subprocess.Popen[bytes]) -> None:
     """Make a bucket, once the server takes that."""
     until = monotonic() + PATIENCE
     while True:
-        with suppress(URLError, OSError):
+        try:
             urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5).close()
+        except HTTPException as error:
+            raise PortTaken from error
+        except (URLError, OSError):
+            pass  # not yet
+        else:
             return
-        assert process.poll() is None
+        if process.poll() is not None:
+            raise PortTaken
         assert monotonic() < until
         with suppress(subprocess.TimeoutExpired):
             process.wait(0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -143,6 +144,16 @@ def test_help_lists_every_setting_with_its_default() -> None:
     assert "(default: 8001)" in result.stdout
 
 
+def settled(stub: GRPCInferenceServiceStub) -> dict[str, tuple[str, bool]]:
+    """Return the states of models, and whether there is a reason, while none is tried anew."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=PATIENCE).models
+        states = {entry.name: (entry.state, bool(entry.reason)) for entry in index}
+        if ("LOADING", False) not in states.values() or time.monotonic() > end:
+            return states
+
+
 @pytest.mark.parametrize("damage", ["corrupt", "truncated", "empty", "missing"])
 @pytest.mark.parametrize("strict", [True, False])
 def test_a_damaged_model_beside_a_good_one(tmp_path: Path, damage: str, strict: bool) -> None:
@@ -162,8 +173,7 @@ def test_a_damaged_model_beside_a_good_one(tmp_path: Path, damage: str, strict: 
             stub = GRPCInferenceServiceStub(channel)
             good = stub.ModelInfer(infer_request("good", rows(4.0)), timeout=PATIENCE)
             assert arrays(good)["OUTPUT0"][0, 0] == 8
-            index = stub.RepositoryIndex(oip.RepositoryIndexRequest(), timeout=PATIENCE).models
-            states = {entry.name: (entry.state, bool(entry.reason)) for entry in index}
+            states = settled(stub)
             assert states == {"good": ("READY", False), "bad": ("UNAVAILABLE", True)}
             ready = stub.ServerReady(oip.ServerReadyRequest(), timeout=PATIENCE).ready
             assert ready is not strict
