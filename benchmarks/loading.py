@@ -1,4 +1,4 @@
-"""What callers of a quick model see while a large one is loaded, in every arrangement.
+"""Answers of a quick model while a large one is loaded, in every arrangement.
 
     python -m benchmarks.loading [--loads 3]
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from inferd_client.bench.plan import Plan
 from inferd_client.bench.processes import run
@@ -37,9 +35,7 @@ class LeanClient:
             connections=connections,
         )  # fmt: skip
         found = run(plan, 1, lambda _: None)
-        codes: Mapping[str, int] = found.codes
-        if set(codes) != {"OK"}:
-            raise RuntimeError(f"{load.name}: requests failed: {dict(codes)}")
+        if set(found.codes) != {"OK"}:
+            raise RuntimeError(f"{load.name}: requests failed: {dict(found.codes)}")
         p50, p99 = np.quantile(found.latencies, (0.5, 0.99)) * 1e3
-        count = found.codes.total()
-        return Figures(count / (found.ended - found.started), float(p50), float(p99))
+        return Figures(found.codes.total() / (found.ended - found.started), float(p50), float(p99))

@@ -1,4 +1,4 @@
-"""What a model file says is found without a search of its weights, wherever in it that stands."""
+"""Operators and names in a model file are found without a search of its weights."""
 
 from __future__ import annotations
 

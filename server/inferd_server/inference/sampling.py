@@ -167,7 +167,7 @@ def read_sample(
     regions: RegionTable,
     outputs: Mapping[str, Array],
     at: float,
-    sent: Sent | None = None,
+    sent: Sent | None,
 ) -> Sample:
     """Read the request of a sample, which was admitted before.
 
@@ -177,7 +177,7 @@ def read_sample(
         regions: of shared memory.
         outputs: of the answer.
         at: when it came, in seconds since the epoch.
-        sent: its inputs, where requests of its form were checked before.
+        sent: its inputs, where requests of its form were checked before; None: checked anew.
 
     Raises:
         InferdError: shared memory is not what it was.

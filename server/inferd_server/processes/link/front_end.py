@@ -270,7 +270,7 @@ class FrontLink:
         self._submitted += 1
         self._memory.advance(Counter.SUBMITTED)
         polls = threading.get_ident() == self._poller
-        if polls and len(self._free) < self._size - 1:
+        if polls and self.in_flight > 1:
             # What is there by then makes one batch, for one wake-up.
             self._wakes = True
         else:
