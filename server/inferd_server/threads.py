@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +13,27 @@ from inferd_server.errors import MemoryBudgetExceeded
 
 MOST_CHANGES = 16
 """Calls that load models, and as many that unload some, that are at work or wait at a time."""
+
+
+AT_ONCE_S, PAUSE_S = 0.0002, 0.0007
+"""How long other threads wait for a long piece of work at most, and how long it lets them run:
+Python would make them wait for 5 ms, and each of them several times for a request. The pause is
+long enough for a small request, which is kept waiting once at most."""
+
+
+class Pauses:
+    """Lets other threads of this process run every so often during a long piece of work."""
+
+    def __init__(self, seconds: float = PAUSE_S) -> None:
+        """Begin, as after a pause; one has so many seconds."""
+        self._seconds = seconds
+        self._paused = time.perf_counter()
+
+    def __call__(self) -> None:
+        """Sleep a moment, if the last time was long enough ago."""
+        if time.perf_counter() - self._paused > AT_ONCE_S:
+            time.sleep(self._seconds)
+            self._paused = time.perf_counter()
 
 
 class BlockingThread:

@@ -18,6 +18,7 @@ from inferd_server.errors import (
 )
 from inferd_server.models.layout import is_version
 from inferd_server.models.version import Handle
+from inferd_server.threads import Pauses
 
 Labels: TypeAlias = Mapping[str, Mapping[str, int]]
 """Versions by model and label; the label "" is what serves requests that name no version."""
@@ -102,8 +103,9 @@ class Models(Protocol):
 
 def gauges(entries: Iterable[ModelEntry]) -> Mapping[tuple[str, str, int], float]:
     """Return what the metrics say of every loaded version at this moment."""
-    found: dict[tuple[str, str, int], float] = {}
+    found, pause = dict[tuple[str, str, int], float](), Pauses()
     for entry in entries:
+        pause()
         if entry.handle is not None:
             found.update(entry.handle.gauges)
     return found

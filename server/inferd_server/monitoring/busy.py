@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from inferd_server.threads import Pauses
 
 WINDOW_S = 10.0
 """What is told is true of so many seconds, or as long as there were any."""
@@ -73,8 +75,8 @@ class BusyWindow:
         self._before: dict[BusySeconds, float] = {}
         # When, and what was seen since the time before.
         self._seen: deque[tuple[float, Mapping[str, Share]]] = deque()
+        self._shares: Mapping[str, Share] = {}
         self._ended = threading.Event()
-        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._watch, name="busy", daemon=True)
 
     def start(self) -> None:
@@ -86,29 +88,30 @@ class BusyWindow:
         self._ended.set()
 
     def look(self) -> None:
-        """Note for how long each line was busy since the last look."""
-        with self._lock:
-            now, lines = self._clock(), self._lines()
-            passed, self._looked = now - self._looked, now
-            before, self._before = self._before, {}
-            self._seen.append(
-                (
-                    now,
-                    {name: self._share(line, passed, before, now) for name, line in lines.items()},
-                )
-            )
-            while self._seen[0][0] <= now - WINDOW_S:
-                self._seen.popleft()
+        """Note for how long each line was busy since the last look. One thread at a time."""
+        now, lines, pause = self._clock(), self._lines(), Pauses()
+        passed, self._looked = now - self._looked, now
+        before, self._before = self._before, {}
+        new = dict[str, Share]()
+        for name, line in lines.items():
+            new[name] = self._share(line, passed, before, now)
+            pause()
+        self._seen.append((now, new))
+        while self._seen[0][0] <= now - WINDOW_S:
+            self._seen.popleft()
+        self._shares = self._added(new, pause)
 
     def shares(self) -> Mapping[str, Share]:
-        """Return the lines of the last look, over the window."""
-        with self._lock:
-            found: dict[str, Share] = {}
-            for _, shares in self._seen:
-                for name, share in shares.items():
-                    found[name] = add_shares(found[name], share) if name in found else share
-            last = self._seen[-1][1] if self._seen else {}
-            return {name: found[name] for name in last}
+        """Return the lines of the last look, over the window. Any thread may call."""
+        return self._shares
+
+    def _added(self, lines: Iterable[str], pause: Callable[[], None]) -> Mapping[str, Share]:
+        found = dict[str, Share]()
+        for name in lines:
+            seen = [shares[name] for _, shares in self._seen if name in shares]
+            found[name] = Share(sum(s.busy for s in seen), sum(s.possible for s in seen))
+            pause()
+        return found
 
     def _share(
         self, line: BusyLine, passed: float, before: Mapping[BusySeconds, float], now: float

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import logging
 import socket
 import threading
 import time
-from collections.abc import Coroutine
+import zlib
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, Protocol
 
 from prometheus_client.exposition import choose_encoder
@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from inferd_server.errors import AddressInUse
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.collector import SnapshotCollector
-from inferd_server.monitoring.exposition import openmetrics_text, plain_text
+from inferd_server.monitoring.exposition import OPENMETRICS, PLAIN, TextWriter
 from inferd_server.monitoring.http import HttpRequest, Response, parse, text_response
 from inferd_server.monitoring.page.page import StatusPage
 
@@ -33,8 +33,11 @@ REST = 3.0
 """Times as long as an answer took to write, nothing is written after it."""
 HEAD_BYTES = 16 * 1024
 BACKLOG = 64
+FASTEST, GZIP = 1, 31
+"""zlib's level, which takes a twentieth of the usual one's time for a fifth more bytes, and what
+asks it for gzip."""
 PATH = "/metrics"
-OPENMETRICS = "application/openmetrics-text"
+NEWER = "application/openmetrics-text"
 OTHER_PATH = (
     f"Only {PATH} is here, and the page at / if metrics_page has one. Health is told over gRPC: "
     "grpc.health.v1 on grpc_port."
@@ -111,6 +114,7 @@ class Pages:
     def __init__(self, collector: SnapshotCollector, page: StatusPage | None) -> None:
         self._collector = collector
         self._page = page
+        self._newer, self._older = TextWriter(OPENMETRICS), TextWriter(PLAIN)
 
     def answer(self, request: HttpRequest) -> Response:
         """Return the metrics, the page, or a sentence that says where to look."""
@@ -123,12 +127,13 @@ class Pages:
         if "gzip" not in request.headers.get("accept-encoding", ""):
             return found
         headers = {**found.headers, "Content-Encoding": "gzip"}
-        return Response(found.status, gzip.compress(found.body), headers)
+        return Response(found.status, compressed(found.body), headers)
 
     def _metrics(self, request: HttpRequest) -> Response:
         _, content_type = choose_encoder(request.headers.get("accept", ""))
-        encode = openmetrics_text if content_type.startswith(OPENMETRICS) else plain_text
-        return Response(200, encode(self._collector.families()), {"Content-Type": content_type})
+        writer = self._newer if content_type.startswith(NEWER) else self._older
+        parts = writer.write(self._collector.families())
+        return Response(200, parts, {"Content-Type": content_type})
 
     def _of_page(self, path: str) -> Response | None:
         return None if self._page is None else self._page.answer(path)
@@ -243,6 +248,12 @@ class Problems:
         error = context.get("exception")
         told = context["message"] if error is None else f"{context['message']}: {error}"
         self._log("", logging.WARNING, "trouble on the metrics port", {"error": told})
+
+
+def compressed(body: Iterable[bytes]) -> Sequence[bytes]:
+    """Return the parts of a body as gzip has them; other threads run meanwhile."""
+    compress = zlib.compressobj(FASTEST, wbits=GZIP)
+    return [*map(compress.compress, body), compress.flush()]
 
 
 def listen(host: str, port: int) -> socket.socket:

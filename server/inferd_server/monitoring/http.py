@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -25,26 +25,27 @@ class Response:
     """A whole answer, after which the connection ends."""
 
     status: int
-    body: bytes
+    body: Sequence[bytes]
+    """Its parts: that of many models is long, and best never copied as a whole."""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def encoded(self, *, without_body: bool = False) -> bytes:
         """Return the bytes of the answer; without its body for HEAD."""
         headers = {
             **self.headers,
-            "Content-Length": str(len(self.body)),
+            "Content-Length": str(sum(map(len, self.body))),
             "Connection": "close",
         }
         lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = "\r\n".join((*lines, "", "")).encode("latin-1")
-        return head if without_body else head + self.body
+        return head if without_body else b"".join((head, *self.body))
 
 
 def text_response(status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer of one line for people."""
     kind = {"Content-Type": "text/plain; charset=utf-8"}
-    return Response(status, f"{text}\n".encode(), {**kind, **(headers or {})})
+    return Response(status, (f"{text}\n".encode(),), {**kind, **(headers or {})})
 
 
 def parse(head: bytes) -> HttpRequest | None:

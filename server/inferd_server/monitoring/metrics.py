@@ -16,8 +16,9 @@ from inferd_server.monitoring.collector import SnapshotCollector
 from inferd_server.monitoring.drift.windows import DriftCounts, Key
 from inferd_server.monitoring.exporter import MetricsServer
 from inferd_server.monitoring.recent import LogLine
-from inferd_server.monitoring.series import Count, Series
+from inferd_server.monitoring.series import Count, Series, SeriesSnapshot
 from inferd_server.monitoring.snapshot import MetricsSnapshot
+from inferd_server.threads import Pauses
 
 __all__ = ["Metrics", "MetricsServer"]
 UNKNOWN = ("", "")
@@ -169,10 +170,10 @@ class Metrics:
         """Return everything counted so far, as plain data that can be sent and merged."""
         # Without the lock: rows may have to be measured first.
         drift, drifted = self._drift(), self._drifted()
+        series, models = self._of_models()
         with self._lock:
-            series = dict(self._series)
             return MetricsSnapshot(
-                {model: found.snapshot() for model, found in series.items()},
+                series,
                 dict(self._refused),
                 frozenset(found[:3] for found in self._engines),
                 self._ready,
@@ -185,8 +186,20 @@ class Metrics:
                 refused_feedback=dict(self._refused_feedback),
                 drift=drift,
                 drifted=drifted,
-                models={key: value for read in self._models for key, value in read().items()},
+                models=models,
                 devices=self._devices(),
                 busy=self._shares(),
                 lines=self._lines(),
             )
+
+    def _of_models(
+        self,
+    ) -> tuple[Mapping[tuple[str, int], SeriesSnapshot], Mapping[tuple[str, str, int], float]]:
+        """Return what is told of each model version: there may be many."""
+        with self._lock:
+            counting = dict(self._series)
+        series, pause = dict[tuple[str, int], SeriesSnapshot](), Pauses()
+        for model, found in counting.items():
+            series[model] = found.snapshot()
+            pause()
+        return series, {key: value for read in self._models for key, value in read().items()}

@@ -117,11 +117,14 @@ class Series:
         """Takes in the requests that ran, see `Statistics.succeeded`."""
         # Of batches: rows, seconds of waiting, gathering and computing, rows of padding.
         self._batches: PendingNumbers[tuple[int, float, float, float, int]] = PendingNumbers()
+        # As long as nothing is counted.
+        self._snapshot: SeriesSnapshot | None = None
         self._lock = threading.Lock()
 
     def withdrawn(self) -> None:
         """Take back an `admitted`: the request goes elsewhere."""
         with self._lock:
+            self._snapshot = None
             self._in_flight -= 1
 
     def add_up(self) -> None:
@@ -133,6 +136,7 @@ class Series:
         """Count an admitted request out that did not run to its end, or not for itself."""
         with self._lock:
             self._add_up()
+            self._snapshot = None
             self._in_flight -= 1
             self._observe((REQUEST,), ((seconds,),))
             self._count(code, 1)
@@ -140,17 +144,20 @@ class Series:
     def cached(self, result: str) -> None:
         """Count what the response cache did with a request: HIT, SHARED_HIT, MERGED or MISS."""
         with self._lock:
+            self._snapshot = None
             self._cached[result] = self._cached.get(result, 0) + 1
 
     def late(self, where: str) -> None:
         """Count a request that missed its deadline ON_ARRIVAL, IN_QUEUE or AT_REPLY."""
         with self._lock:
+            self._snapshot = None
             self._late[where] = self._late.get(where, 0) + 1
 
     def traced(self, trace: str, seconds: float) -> None:
         """Keep the trace of a request that ran, as an example of its bucket."""
         bucket = bisect_left(SECONDS, seconds)
         with self._lock:
+            self._snapshot = None
             self._exemplars[bucket] = TracedRequest(trace, seconds, self._wall())
 
     def executed(self, run: Execution, padding: int = 0) -> None:
@@ -169,33 +176,41 @@ class Series:
             return count, count - self._codes.get("OK", 0)
 
     def snapshot(self) -> SeriesSnapshot:
-        """Return the counters; they do not change any more."""
+        """Return the counters; they do not change any more. Equal ones are the same object."""
         with self._lock:
             self._add_up()
-            return SeriesSnapshot(
-                self._created,
-                self._in_flight,
-                tuple(
-                    Distribution(tuple(counts), total)
-                    for counts, total in zip(self._counts, self._totals, strict=True)
-                ),
-                {code: Count(count, self._began[code]) for code, count in self._codes.items()},
-                self._padding,
-                dict(self._cached),
-                self._phases,
-                dict(self._late),
-                dict(self._exemplars),
-            )
+            if self._snapshot is None:
+                self._snapshot = self._counted()
+            return self._snapshot
+
+    def _counted(self) -> SeriesSnapshot:
+        return SeriesSnapshot(
+            self._created,
+            self._in_flight,
+            tuple(
+                Distribution(tuple(counts), total)
+                for counts, total in zip(self._counts, self._totals, strict=True)
+            ),
+            {code: Count(count, self._began[code]) for code, count in self._codes.items()},
+            self._padding,
+            dict(self._cached),
+            self._phases,
+            dict(self._late),
+            dict(self._exemplars),
+        )
 
     def _add_up(self) -> None:
         """Count what is pending; with the lock held."""
         # Before those that came in: whoever is among these is among those.
-        found = self.ran.take()
-        self._in_flight += len(self._entered.take()) - len(found)
+        found, entered, batches = self.ran.take(), self._entered.take(), self._batches.take()
+        if not (found or entered or batches):
+            return
+        self._snapshot = None
+        self._in_flight += len(entered) - len(found)
         for statistics, answers in by_statistics(found):
             statistics.take_in(answers)
             self._add_answers(answers)
-        if batches := self._batches.take():
+        if batches:
             *columns, padding = zip(*batches, strict=True)
             self._observe((BATCH, WAITED, GATHER, COMPUTE), columns)
             self._padding += sum(padding)

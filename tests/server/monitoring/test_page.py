@@ -132,7 +132,7 @@ def page(**wanted: object) -> Any:
         return None
     found = made.answer("/page.json")
     assert found is not None
-    return json.loads(found.body)
+    return json.loads(b"".join(found.body))
 
 
 @pytest.mark.parametrize(

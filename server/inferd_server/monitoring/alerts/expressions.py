@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from prometheus_client.metrics_core import Metric
 
+from inferd_server.threads import Pauses
+
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 """Names and values, sorted."""
 Values: TypeAlias = Mapping[Labels, float]
@@ -202,11 +204,14 @@ def selector(label: str, pattern: str) -> str:
     return f'{{{label}=~"{pattern}"}}' if label else ""
 
 
-def read(collect: Callable[[], Iterable[Metric]], names: frozenset[str], at: float) -> Reading:
+def read(
+    collect: Callable[[frozenset[str]], Iterable[Metric]], names: frozenset[str], at: float
+) -> Reading:
     """Return the samples of some names."""
-    found: dict[str, dict[Labels, float]] = {}
-    for metric in collect():
+    found, pause = dict[str, dict[Labels, float]](), Pauses()
+    for metric in collect(names):
         for sample in metric.samples:
+            pause()
             if sample.name in names:
                 key = tuple(sorted(sample.labels.items()))
                 found.setdefault(sample.name, {})[key] = float(sample.value)

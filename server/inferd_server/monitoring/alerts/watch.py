@@ -45,7 +45,7 @@ class AlertWatch:
         self,
         rules: Sequence[AlertRule],
         sinks: Sequence[AlertSink],
-        collect: Callable[[], Iterable[Metric]],
+        collect: Callable[[frozenset[str]], Iterable[Metric]],
         interval: float,
         clock: Callable[[], float],
         wall: Callable[[], float] = time.time,
@@ -55,7 +55,7 @@ class AlertWatch:
         Args:
             rules: to look after.
             sinks: who is told.
-            collect: returns all metrics; may take long.
+            collect: returns the metrics of which samples have one of these names; may take long.
             interval: seconds between two looks.
             clock: monotonic seconds.
             wall: seconds since the epoch.
@@ -130,7 +130,7 @@ class AlertWatch:
 
 def make_watch(
     settings: AlertSettings,
-    collect: Callable[[], Iterable[Metric]],
+    collect: Callable[[frozenset[str]], Iterable[Metric]],
     clock: Callable[[], float],
 ) -> AlertWatch:
     """Return what looks after the rules as the settings say.

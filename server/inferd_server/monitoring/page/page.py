@@ -64,7 +64,7 @@ class StatusPage:
         self._wall = wall
         folder = files("inferd_server.monitoring.page")
         self._files = {
-            path: Response(200, (folder / name).read_bytes(), {**HEADERS, "Content-Type": kind})
+            path: Response(200, ((folder / name).read_bytes(),), {**HEADERS, "Content-Type": kind})
             for path, (name, kind) in FILES.items()
         }
 
@@ -73,7 +73,7 @@ class StatusPage:
         if path != DATA:
             return self._files.get(path)
         body = json.dumps(self._shown(), separators=(",", ":"), allow_nan=False).encode()
-        return Response(200, body, {**HEADERS, "Content-Type": "application/json"})
+        return Response(200, (body,), {**HEADERS, "Content-Type": "application/json"})
 
     def _shown(self) -> object:
         sources, now = self._sources, self._sources.snapshot()

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from inferd_server.monitoring.alerts.sinks import Pace
 from inferd_server.monitoring.bounded_log import BoundedLog
 from inferd_server.monitoring.chance import Draw
-from inferd_server.monitoring.exposition import Pauses
 from inferd_server.monitoring.tracing.otlp import ReceiverRefused, SpanEncoder, poster
 from inferd_server.monitoring.tracing.spans import Attributes, Batches, RequestTrace, Span, spans_of
 from inferd_server.settings.tracing import TracingSettings
+from inferd_server.threads import Pauses
 from inferd_server.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ MOST_WAITING = 4096
 """Requests that wait to be sent; beyond, they are dropped."""
 MOST_AT_ONCE = 2048
 """Requests of one message."""
+PAUSE_S = 0.00005
+"""A short one between requests: all of them may be traced."""
 PACE = Pace(between=1.0, first=1.0, longest=30.0)
 Encode = Callable[[Iterable[Span], int], bytes]
 
@@ -144,7 +146,7 @@ class TraceSender:
 
     def _spans(self, requests: Iterable[RequestTrace], batches: Iterable[Span]) -> Iterator[Span]:
         """Yield the spans of a message, and let other threads run between requests."""
-        pause = Pauses()
+        pause = Pauses(PAUSE_S)
         yield from batches
         for request in requests:
             yield from spans_of(request, self._batches, self._draw)
