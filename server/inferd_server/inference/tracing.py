@@ -67,13 +67,14 @@ class Tracing:
 
     def _begin(self, call: Call, context: TraceContext) -> TracedCall:
         method = "ModelInfer" if call.stream is None else "ModelStreamInfer"
-        trace = RequestTrace(context, method, named_model(call.request), self._clock())
-        self._open[context.header] = trace
-        return TracedCall(call, trace, self._end)
+        header = context.header
+        self._open[header] = RequestTrace(context, method, named_model(call.request), self._clock())
+        return TracedCall(call, header, self._end)
 
-    def _end(self, trace: RequestTrace, code: str, text: str = "") -> None:
+    def _end(self, header: str, code: str, text: str = "") -> None:
         """Hand over a request that is answered; the first answer counts."""
-        if self._open.pop(trace.context.header, None) is not None:
+        trace = self._open.pop(header, None)
+        if trace is not None:
             trace.ended, trace.code, trace.text = self._clock(), code, text
             self._put(trace)
 
@@ -81,15 +82,15 @@ class Tracing:
 class TracedCall(CallWrapper):
     """A call that is traced, as the call itself."""
 
-    __slots__ = ("_end", "_metadata", "_trace")
+    __slots__ = ("_end", "_header", "_metadata")
 
-    def __init__(self, call: Call, trace: RequestTrace, end: Callable[..., None]) -> None:
-        """Stand for a call; `end` gets its trace and the status when it is answered."""
+    def __init__(self, call: Call, header: str, end: Callable[..., None]) -> None:
+        """Stand for a call; `end` gets its own traceparent and the status when it is answered."""
         super().__init__(call)
-        self._trace = trace
+        self._header = header
         self._end = end
         kept = [pair for pair in call.metadata if pair[0] != TRACE]
-        self._metadata: Metadata = ((TRACE, trace.context.header), *kept)
+        self._metadata: Metadata = ((TRACE, header), *kept)
 
     @property
     def metadata(self) -> Metadata:
@@ -100,12 +101,12 @@ class TracedCall(CallWrapper):
         """Answer, and end the trace; not if the answer cannot be sent, and the call stays open."""
         code = CANCELLED if self._call.cancelled else OK
         self._call.reply(parts, trailing)
-        self._end(self._trace, code)
+        self._end(self._header, code)
 
     def fail(self, error: InferdError) -> None:
         """Answer with a status, and end the trace."""
         self._call.fail(error)
-        self._end(self._trace, code_name(error), sentence(error))
+        self._end(self._header, code_name(error), sentence(error))
 
 
 def named_model(message: bytes) -> str:

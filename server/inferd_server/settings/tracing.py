@@ -36,6 +36,12 @@ class TracingSettings(Section):
         "token; read each time something is sent",
     )
 
+    trace_pause_s: Annotated[float, Field(gt=0, le=60)] = Field(
+        5.0,
+        description="seconds between two messages to the receiver: what comes meanwhile goes into "
+        "one, or into more if it is much",
+    )
+
     @field_validator("traces_to")
     @classmethod
     def _receiver(cls, value: str) -> str:

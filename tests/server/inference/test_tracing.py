@@ -80,6 +80,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 def split(receiver: OtlpReceiver, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Split]:
     folder = models.repository(tmp_path_factory.mktemp("models"), {"scaled": models.scale(2.0)})
     flags = ("--fronts", "1", "--retry-wait-s", "60", "--traces-to", receiver.url)
+    flags = (*flags, "--trace-pause-s", "0.1")
     with split_process(folder, *flags, "--trace-share", "0") as server:
         yield server
         server.process.terminate()
@@ -159,7 +160,9 @@ def served(
     inline = InlineLoop(FakeClock()) if request.param == "inline" else None
     with (
         OtlpReceiver() as receiver,
-        running(folder, inline=inline, traces_to=receiver.url, trace_share=0) as server,
+        running(
+            folder, inline=inline, traces_to=receiver.url, trace_pause_s=0.1, trace_share=0
+        ) as server,
     ):
         yield server, receiver
 
@@ -199,7 +202,7 @@ def test_in_one_process_who_asks_for_it_is_traced_whatever_becomes_of_the_reques
 
 def test_who_goes_away_is_traced_and_so_is_whoever_chance_picks(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver:
-        settings = {"traces_to": receiver.url, "trace_share": 1}
+        settings = {"traces_to": receiver.url, "trace_pause_s": 0.1, "trace_share": 1}
         with running_fake(tmp_path / "models", **settings) as (server, engine):
             held = occupy(server, engine)
             gone = server.stub.ModelInfer.future(
@@ -224,7 +227,7 @@ def test_without_a_receiver_that_answers_requests_are_answered_all_the_same(
     folder = models.repository(tmp_path, {"scaled": models.scale(2.0)})
     with (
         OtlpReceiver(lambda _: None) as receiver,
-        running(folder, traces_to=receiver.url, trace_share=1) as server,
+        running(folder, traces_to=receiver.url, trace_pause_s=0.1, trace_share=1) as server,
     ):
         server.infer(infer_request("scaled", rows(1.0)))
         receiver.tried(1)

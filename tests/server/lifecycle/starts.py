@@ -80,6 +80,7 @@ SETTINGS: Mapping[str, Sequence[object]] = {
     "traces_to": ("http://127.0.0.1:9",),
     "trace_share": (0, 1),
     "trace_service": ("digits in Berlin",),
+    "trace_pause_s": (0.5, 60),
     "drift_cpu_share": (0, 1),
     "drift_learn_rows": (100, 100_000),
     "drift_window_rows": (1, 2**31 - 1),

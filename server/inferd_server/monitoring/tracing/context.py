@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from inferd_server.monitoring.chance import Draw
 
@@ -19,8 +19,7 @@ MOST_STATE = 512
 TRACE_BYTES, SPAN_BYTES = 16, 8
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
+class TraceContext(NamedTuple):
     """A span that is recorded; ids are bytes, 16 of a trace and 8 of a span."""
 
     trace: bytes

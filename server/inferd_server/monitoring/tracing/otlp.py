@@ -9,6 +9,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from inferd_server.monitoring.tracing.spans import Attributes, Span
 
 PATIENCE_S = 10.0
 """For the receiver to answer."""
+MOST_ALIKE = 256
+"""Beginnings of spans that are kept; those used longest ago are made anew."""
 AGAIN = frozenset({429, 502, 503, 504})
 """Codes after which a message is to be sent again. Source: OTLP 1.5, Retryable Response Codes."""
 
@@ -34,6 +37,7 @@ class SpanEncoder:
         from opentelemetry.proto.trace.v1 import trace_pb2
 
         self._request = trace_service_pb2.ExportTraceServiceRequest
+        self._span = lru_cache(MOST_ALIKE)(partial(beginning, trace_pb2.Span))
         self._serves, self._internal = (
             trace_pb2.Span.SPAN_KIND_SERVER,
             trace_pb2.Span.SPAN_KIND_INTERNAL,
@@ -54,18 +58,25 @@ class SpanEncoder:
                 trace_id=span.trace,
                 span_id=span.span,
                 parent_span_id=span.parent,
-                trace_state=span.state,
-                name=span.name,
-                kind=self._serves if span.serves else self._internal,
                 start_time_unix_nano=int(span.begin * 1e9) + offset,
                 end_time_unix_nano=int(max(span.begin, span.end) * 1e9) + offset,
             )
-            put(added.attributes, span.attributes)
+            kind = self._serves if span.serves else self._internal
+            added.MergeFrom(self._span(span.name, kind, *span.attributes.items()))
+            if span.state:
+                added.trace_state = span.state
             for trace, linked in span.links:
                 added.links.add(trace_id=trace, span_id=linked)
             if span.error is not None:
                 added.status.code, added.status.message = self._failed, span.error
         return request.SerializeToString()
+
+
+def beginning(make: Any, name: str, kind: int, *attributes: tuple[str, str | int | bool]) -> Any:
+    """Return what is the same in all spans of a kind."""
+    span = make(name=name, kind=kind)
+    put(span.attributes, dict(attributes))
+    return span
 
 
 def put(into: Any, attributes: Attributes) -> None:

@@ -27,12 +27,13 @@ MOST_AT_ONCE = 2048
 """Requests of one message."""
 PAUSE_S = 0.00005
 """A short one between requests: all of them may be traced."""
-PACE = Pace(between=1.0, first=1.0, longest=30.0)
+FIRST_S, LONGEST_S = 1.0, 30.0
+"""Pauses before a message is sent again."""
 Encode = Callable[[Iterable[Span], int], bytes]
 
 
 class TraceSender:
-    """Sends what is told of requests once a second. Any thread may call `put`, which never waits.
+    """Sends what is told of requests every few seconds. Any thread may call `put`; it never waits.
 
     What cannot be sent is kept and sent again, and what comes meanwhile waits, up to a bound.
     """
@@ -44,7 +45,7 @@ class TraceSender:
         draw: Draw,
         clock: Callable[[], float],
         wall: Callable[[], float],
-        pace: Pace = PACE,
+        pace: Pace,
     ) -> None:
         """Prepare.
 
@@ -54,7 +55,7 @@ class TraceSender:
             draw: makes the ids of spans.
             clock: monotonic seconds.
             wall: seconds since the epoch.
-            pace: of messages.
+            pace: of messages, unless as many requests wait as one can hold.
         """
         self._encode = encode
         self._post = post
@@ -71,6 +72,8 @@ class TraceSender:
         self._dropped = 0
         self._failures = BoundedLog(log, clock, lines=1, period=60.0)
         self._ended = threading.Event()
+        # Set when nothing is waited for any more.
+        self._due = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._live, name="traces", daemon=True)
 
@@ -82,6 +85,8 @@ class TraceSender:
         """Send the trace of a request soon, or drop it where too many wait."""
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(request)
+            if len(self._waiting) >= MOST_AT_ONCE and not self._due.is_set():
+                self._due.set()
         else:
             self._drop(1)
 
@@ -96,18 +101,25 @@ class TraceSender:
     def close(self, patience: float) -> None:
         """Send what waits, once, within so many seconds."""
         self._ended.set()
+        self._due.set()
         if self._thread.is_alive():
             self._thread.join(patience)
 
     def _live(self) -> None:
         failures = 0
-        while not self._ended.wait(self._pace.after(failures)):
+        while not self._over(failures):
             failures = self._send(failures)
         # The batches of the last requests have to be told, too.
         for _ in range(MOST_WAITING // MOST_AT_ONCE + 2):
             if self._send(0):
                 self._drop(self._held + len(self._waiting))
                 return
+
+    def _over(self, failures: int) -> bool:
+        """Return once a message is due; True at the end."""
+        (self._ended if failures else self._due).wait(self._pace.after(failures))
+        self._due.clear()
+        return self._ended.is_set()
 
     def _send(self, failures: int) -> int:
         """Send one message, if there is anything; return how many times in a row that failed."""
@@ -169,6 +181,7 @@ def make_sender(settings: TracingSettings, clock: Callable[[], float]) -> TraceS
     }
     encode = SpanEncoder(resource, VERSION)
     post = poster(settings.trace_url, settings.trace_headers_file)
-    sender = TraceSender(encode, post, random.getrandbits, clock, time.time)
+    pace = Pace(settings.trace_pause_s, FIRST_S, LONGEST_S)
+    sender = TraceSender(encode, post, random.getrandbits, clock, time.time, pace)
     sender.start()
     return sender

@@ -38,8 +38,7 @@ class LostAttempt:
     """Whether it ran when the worker died."""
 
 
-@dataclass(frozen=True, slots=True)
-class RanRequest:
+class RanRequest(NamedTuple):
     """The run that a request was answered from."""
 
     version: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from inferd_server.monitoring.alerts.sinks import Pace
 from inferd_server.monitoring.tracing.otlp import SpanEncoder, poster
-from inferd_server.monitoring.tracing.sender import MOST_WAITING, TraceSender
+from inferd_server.monitoring.tracing.sender import MOST_AT_ONCE, MOST_WAITING, TraceSender
 
 from tests.fakes.otlp_receiver import OtlpReceiver
 from tests.server.monitoring.tracing.test_spans import traced
@@ -101,6 +101,17 @@ def test_at_the_end_what_cannot_be_sent_is_counted(url: str) -> None:
     sending.put(traced())
     sending.close(PATIENCE)
     assert counts(sending) == (0, 1)
+
+
+def test_when_a_message_is_full_nothing_is_waited_for() -> None:
+    with OtlpReceiver() as receiver:
+        sending = sender(receiver.url, pace=Pace(between=600.0, first=600.0))
+        sending.start()
+        for _ in range(MOST_AT_ONCE):
+            sending.put(traced())
+        receiver.wait_for("decode")
+        sending.close(PATIENCE)
+    assert counts(sending) == (MOST_AT_ONCE, 0)
 
 
 def test_at_the_end_what_waits_is_sent_with_its_batches() -> None:
