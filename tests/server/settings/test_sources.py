@@ -110,6 +110,7 @@ EXAMPLES: Mapping[str, tuple[str, object]] = {
     "traces_to": ("http://127.0.0.1:4318", "http://127.0.0.1:4318"),
     "trace_share": ("0.5", 0.5),
     "trace_service": ("digits", "digits"),
+    "trace_pause_s": ("2.5", 2.5),
     "trace_headers_file": ("/run/headers", "/run/headers"),
     "drift_cpu_share": ("0.25", 0.25),
     "drift_learn_rows": ("2000", 2000),
