@@ -1,4 +1,4 @@
-"""Threads for the methods that block, such as loading a model."""
+"""Threads for what blocks, such as loading a model, and pauses of what takes long."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from inferd_server.errors import MemoryBudgetExceeded
 
 MOST_CHANGES = 16
 """Calls that load models, and as many that unload some, that are at work or wait at a time."""
-
-
 AT_ONCE_S, PAUSE_S = 0.0002, 0.0007
 """How long other threads wait for a long piece of work at most, and how long it lets them run:
 Python would make them wait for 5 ms, and each of them several times for a request. The pause is

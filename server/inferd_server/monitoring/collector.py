@@ -144,10 +144,10 @@ def named(
     found: dict[str, dict[tuple[Any, ...], float]] = {}
     for (name, *about), value in sorted(values.items()):
         found.setdefault(name, {})[tuple(about)] = value
-    for name in gauges.keys() & found.keys():
-        yield gauge(name, gauges[name], found[name], labels)
-    for name in counters.keys() & found.keys():
-        yield counter(name, counters[name], found[name], labels)
+    for texts, make in ((gauges, gauge), (counters, counter)):
+        for name, text in texts.items():
+            if name in found:
+                yield make(name, text, found[name], labels)
 
 
 def labels_of_feature(model: str, version: int, feature: str) -> dict[str, str]:

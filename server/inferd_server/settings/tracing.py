@@ -35,7 +35,6 @@ class TracingSettings(Section):
         description="file of headers for the receiver, `name: value` on each line, such as a "
         "token; read each time something is sent",
     )
-
     trace_pause_s: Annotated[float, Field(gt=0, le=60)] = Field(
         5.0,
         description="seconds between two messages to the receiver: what comes meanwhile goes into "
