@@ -6,8 +6,8 @@
 Both servers run all the time; each round loads one after the other, each first in every other
 round, as in `benchmarks.revisions`. Parts are written each second, so that every measurement has
 its share of that. A host that others use is too restless for two percent; so first the processor
-time of the parts is told, the least of several goes each: what encoding an answer takes more, and
-what a sample takes from there to its file. `--rounds 0` is that alone.
+time of the parts is told, the least of several goes each: what an answer takes more, and what a
+sample takes from there to its file. `--rounds 0` is that alone.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ import io
 import random
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from inferd.tensors import Array
 from inferd_engines.standard import engines_on
 from inferd_server import one_process
-from inferd_server.inference.response import OutputTarget, Responses
-from inferd_server.inference.sampling import Sampling
+from inferd_server.inference.inputs import locate
+from inferd_server.inference.request_plan import find_sources
+from inferd_server.inference.response import OutputTarget
+from inferd_server.inference.sampling import Sampler, Sampling
 from inferd_server.inference.shared_memory import RegionTable
-from inferd_server.inference.validation import Admitted
+from inferd_server.inference.validation import admit
+from inferd_server.inference.wire import parse
 from inferd_server.monitoring.logs import LogControl
 from inferd_server.monitoring.recorder import make_recorder
 from inferd_server.monitoring.samples import Tap
@@ -39,7 +42,7 @@ from inferd_server.settings.sources import load_settings
 from benchmarks.process import digits_request, serving
 from benchmarks.revisions import interleaved, table
 
-ENCODED, SAMPLED, GOES = 20_000, 200, 15
+ANSWERED, SAMPLED, GOES = 20_000, 200, 15
 PATIENCE_S = 60.0
 
 
@@ -54,32 +57,35 @@ def microseconds(work: Callable[[], object]) -> float:
 
 
 def costs(share: float, wanted: dict[str, Any]) -> str:
-    """Measure what encoding an answer takes more, and what a sample takes; all in this process."""
+    """Measure what an answer takes more, and what a sample takes; all in this process."""
     settings = load_settings({name: str(value) for name, value in wanted.items()}, {})
     server = one_process.build(
         settings, LogControl(settings.log, io.StringIO()), engines_on("", "auto")
     )
     server.load()
-    handle = server.repository.resolve("digits", "")
     message = digits_request().SerializeToString()
-    request: Any = SimpleNamespace(
-        identity=b"", call=SimpleNamespace(request=message), started=0.0, sequence=0
-    )
+    handle, regions = server.repository.resolve("digits", ""), RegionTable()
+    parsed, raw = parse(message)
+    admitted = admit(parsed, raw, handle.signature, handle.bounds.max_batch_size)
+    sources = find_sources(admitted, raw, locate(admitted, regions))
+    request = SimpleNamespace(call=SimpleNamespace(request=message), started=0.0, sequence=0)
     name = handle.signature.outputs[0].name
     outputs = {name: np.zeros((1, 10), np.float32)}
     recorder = make_recorder(settings.monitoring, time.monotonic)
     assert recorder is not None
     tap = Tap([recorder], 2**30, time.monotonic)
 
-    def encode(sampling: Sampling, times: int) -> None:
-        inner = Responses("digits", handle.version, [OutputTarget(name)])
-        responses = sampling.around(inner, handle, Admitted((), 1), None)
-        for _ in range(times):
-            responses.encode(request, outputs)
-        if not tap.flush(PATIENCE_S):
+    def answer(tap: Tap | None, share: float, times: int) -> None:
+        sampling = Sampling(tap, share, regions, time.monotonic, time.time, random.getrandbits)
+        sampler = sampling.of(handle, admitted, sources, [OutputTarget(name)])
+        answered(sampler, request, outputs, times)
+        if tap is not None and not tap.flush(PATIENCE_S):
             raise RuntimeError("the samples were not looked at in time")
 
-    each, taken = encoded(encode, tap)
+    plain = microseconds(lambda: answer(None, 0.0, ANSWERED)) / ANSWERED
+    # So few that none is taken.
+    each = microseconds(lambda: answer(tap, 1e-12, ANSWERED)) / ANSWERED - plain
+    taken = microseconds(lambda: answer(tap, 1.0, SAMPLED)) / SAMPLED - plain
     before = time.process_time()
     recorder.close(PATIENCE_S)
     server.stop(0.0)
@@ -93,15 +99,16 @@ def costs(share: float, wanted: dict[str, Any]) -> str:
     )
 
 
-def encoded(encode: Callable[[Sampling, int], None], tap: Tap) -> tuple[float, float]:
-    """Return what each answer takes more, and what each sample that is taken does, in us."""
-    none = Sampling(None, 0.0, RegionTable(), time.monotonic, time.time, random.getrandbits)
-    plain = microseconds(lambda: encode(none, ENCODED)) / ENCODED
-    # So few that none is taken.
-    seldom, always = replace(none, tap=tap, share=1e-12), replace(none, tap=tap, share=1.0)
-    each = microseconds(lambda: encode(seldom, ENCODED)) / ENCODED
-    taken = microseconds(lambda: encode(always, SAMPLED)) / SAMPLED
-    return each - plain, taken - plain
+def answered(
+    sampler: Sampler | None, request: Any, outputs: Mapping[str, Array], times: int
+) -> None:
+    """Do what is done of sampling for each request that is answered."""
+    for _ in range(times):
+        if sampler is not None:
+            if sampler.left > 1 and not request.sequence:
+                sampler.left -= 1
+            else:
+                sampler.look(request, outputs)
 
 
 def main() -> int:

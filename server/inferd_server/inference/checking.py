@@ -64,7 +64,6 @@ def examine(
     step = _step(request, admitted, handle)
     # A step is another one each time.
     sources = find_sources(admitted, raw, elements) if step is None else None
-    responses = _responses(request, admitted, handle, targets, signer)
     plan = Plan(
         handle,
         handle.arena,
@@ -73,13 +72,14 @@ def examine(
         admitted.rows,
         sum(item.nbytes for item in elements),
         handle.batched,
-        sampling.around(responses, handle, admitted, sources),
+        _responses(request, admitted, handle, targets, signer),
         sources,
         urgency(request.parameters, handle.config),
         step,
         find_places(admitted, targets, elements),
         form_of(request, handle, admitted, targets, series),
         any(item.tensor.shared and not item.left_out for item in admitted.inputs),
+        sampling.of(handle, admitted, sources, targets),
     )
     pairs = zip(admitted.inputs, elements, strict=True)
     return Examined(plan, elements, [Checked(item, located) for item, located in pairs])

@@ -117,6 +117,11 @@ class InferRequest(Job):
             log.exception("a response could not be encoded")
             self._refuse(EngineFailure())
             return
+        if (sampler := plan.sampler) is not None:
+            if sampler.left > 1 and not self.sequence:
+                sampler.left -= 1
+            else:
+                sampler.look(self, outputs)
         call, total = self.call, self._count(plan, phases)
         metadata, trailing = call.metadata, NOTHING_TOLD
         if len(metadata) != 1 or metadata[0][0] != self._answering.trailers.usual:

@@ -105,6 +105,9 @@ class SharedElements:
 
 
 Located: TypeAlias = Elements | RegionElements | SharedElements
+Source: TypeAlias = int | RegionElements | SharedElements
+"""Where an input's elements are in all requests of one form: the index of a raw payload, a region,
+or the model's own value."""
 
 
 def locate(admitted: Admitted, regions: RegionTable) -> list[Located]:

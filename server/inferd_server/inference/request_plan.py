@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from inferd.tensors import Buffer
 from inferd_engines.engine import RowSpec
 
 from inferd_server.batching.slots import Arena
 from inferd_server.cache.key import Form
-from inferd_server.inference.inputs import Located, RegionElements, SharedElements
-from inferd_server.inference.response import OutputTarget, ResponseEncoder
+from inferd_server.inference.inputs import Located, RegionElements, SharedElements, Source
+from inferd_server.inference.response import OutputTarget, Responses
+from inferd_server.inference.sampling import Sampler
 from inferd_server.inference.shared_memory import Region, RegionTable
 from inferd_server.inference.validation import Admitted, Input, RegionRange, Urgency
 from inferd_server.models.version import Handle
@@ -37,10 +37,6 @@ class RegionUse:
         return regions.find(self.part, self.owner) is self.region
 
 
-Source: TypeAlias = int | RegionElements | SharedElements
-"""Where an input's elements are: the index of a raw payload, a region, or the model's own value."""
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What the checks of a request found out, true of every request that looks like it."""
@@ -52,7 +48,7 @@ class Plan:
     rows: int
     nbytes: int
     batched: bool
-    responses: ResponseEncoder
+    responses: Responses
     sources: tuple[Source, ...] | None
     """For each input of the signature; None if every such request must be checked anew."""
     urgency: Urgency
@@ -64,6 +60,8 @@ class Plan:
     """What the response cache knows of such requests; None: they all run."""
     alone: bool = False
     """True if they share no run: they give a value that holds for all rows of one."""
+    sampler: Sampler | None = None
+    """Hands some of them to the tap; None: they are not sampled."""
 
     def current(self, regions: RegionTable) -> bool:
         """True while all its regions are registered as they were.

@@ -197,18 +197,6 @@ class AnsweredRequest(Protocol):
     """Key of the sequence that it is a step of; 0: of none."""
 
 
-class ResponseEncoder(Protocol):
-    """Encodes the responses to one form of request. Calls may come from any thread."""
-
-    targets: Sequence[OutputTarget]
-    """What to send, in order."""
-    classifies: bool
-    """Whether one of them is classes."""
-
-    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
-        """Return the parts of a response, the id last; see `Responses.encode`."""
-
-
 class Responses:
     """Encodes the responses to one form of request. Calls may come from any thread."""
 

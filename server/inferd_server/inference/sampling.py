@@ -1,7 +1,6 @@
 """Sampling: a part of a model's requests is copied with their answers, for the tap.
 
-Whether a model is sampled is decided when a form of request is checked for the first time: what
-encodes the answers of one that is not stays as it was, and knows nothing of this.
+Whether a model is sampled is decided when a form of request is checked for the first time.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ import numpy as np
 from inferd.oip.v2.inference_pb2 import InferParameter, ModelInferRequest
 from inferd.tensors import Array, Buffer
 
-from inferd_server.inference.inputs import RegionElements, locate
-from inferd_server.inference.request_plan import Source
-from inferd_server.inference.response import AnsweredRequest, ResponseEncoder
+from inferd_server.inference.inputs import RegionElements, Source, locate
+from inferd_server.inference.response import AnsweredRequest, OutputTarget
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted, Input, RegionRange, admit
 from inferd_server.inference.wire import parse
@@ -48,37 +46,43 @@ class Sampling:
     wanted: Callable[[Handle], bool] = lambda _: True
     """Tells whether anybody looks at the samples of a version."""
 
-    def around(
+    def of(
         self,
-        inner: ResponseEncoder,
         handle: Handle,
         admitted: Admitted,
         sources: Sequence[Source] | None,
-    ) -> ResponseEncoder:
-        """Return what encodes the answers to one form of request: `inner` where none is sampled.
+        targets: Sequence[OutputTarget],
+    ) -> Sampler | None:
+        """Return what samples one form of request; None where none is sampled.
 
         Args:
-            inner: encodes them.
             handle: of the model.
             admitted: a request of that form.
             sources: where the inputs of every such request are; None: each is read anew.
+            targets: the outputs that such requests ask for.
         """
         own = handle.config.sample_share
         share = self.share if own is None else own
         if self.tap is None or not share or not self.wanted(handle):
-            return inner
+            return None
         passing = any(isinstance(item.source, RegionRange) for item in admitted.inputs)
+        names = [target.name for target in targets]
         sent = sent_inputs(admitted, sources)
-        return SampledResponses(inner, handle, passing, sent, share, self.tap, self)
+        return Sampler(handle, names, passing, sent, share, self.tap, self)
 
 
-class SampledResponses:
-    """Encodes the responses to one form of request, and hands some to the tap."""
+class Sampler(Chance):
+    """Hands some requests of one form to the tap, with their answers.
+
+    Whoever answers a request counts `left` down himself while it is above 1, unless the request
+    is of a sequence, and calls `look` else: a call for each would cost more than all other requests
+    pay.
+    """
 
     def __init__(
         self,
-        inner: ResponseEncoder,
         handle: Handle,
+        outputs: Sequence[str],
         passing: bool,
         sent: Sent | None,
         share: float,
@@ -88,49 +92,39 @@ class SampledResponses:
         """Prepare.
 
         Args:
-            inner: encodes them.
             handle: of the model.
+            outputs: that the requests ask for.
             passing: whether inputs are in shared memory, where they stay until the answer only.
             sent: the inputs of all these requests; None: each is checked anew.
             share: part of the requests to take.
             tap: that gets them.
             sampling: with what else that takes.
         """
-        self._inner = inner
-        self.targets = inner.targets
-        self.classifies = inner.classifies
+        super().__init__(share, sampling.draw)
         self._handle = handle
+        self._outputs = outputs
         self._passing = passing
         self._sent = sent
-        self._share = share
-        self._chance = Chance(share, sampling.draw)
         self._tap = tap
         self._sampling = sampling
 
-    def encode(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> list[Buffer]:
-        """Return the parts of a response, the id last; raises what the inner encoder does."""
-        parts = self._inner.encode(request, outputs)
-        sequence, chance = request.sequence, self._chance
-        if chance.left > 1 and not sequence:
-            # Most requests: no more is to be done.
-            chance.left -= 1
-            return parts
-        # Of a sequence all are taken, or none.
-        if picked(sequence, self._share) if sequence else chance():
+    def look(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> None:
+        """Take a request or pass it over; of a sequence all are taken, or none. Never raises."""
+        sequence = request.sequence
+        if picked(sequence, self._share) if sequence else self():
             try:
                 self._offer(request, outputs)
             except Exception:
                 # The answer is made: it must not be lost for this.
                 log.exception("a sample could not be taken")
                 self._tap.drop(self._handle.name, self._handle.version)
-        return parts
 
     def _offer(self, request: AnsweredRequest, outputs: Mapping[str, Array]) -> None:
         """Hand over the message, which nobody changes, and copies of what will be changed."""
         message, handle, around = request.call.request, self._handle, self._sampling
         at = around.wall() - (around.clock() - request.started)
         # Of a batch, or of memory that others write to soon.
-        kept = {target.name: np.array(outputs[target.name]) for target in self.targets}
+        kept = {name: np.array(outputs[name]) for name in self._outputs}
         nbytes = len(message) + sum(map(array_bytes, kept.values()))
         read: Callable[[], Sample] = partial(
             read_sample, message, handle, around.regions, kept, at, self._sent

@@ -16,8 +16,7 @@ from inferd.oip.v2 import inference_pb2 as pb
 from inferd.recording import Recorded
 from inferd_client.replay.recording import Recording
 from inferd_engines.engine import EngineError
-from inferd_server.inference.response import Responses
-from inferd_server.inference.sampling import SampledResponses, Sampling
+from inferd_server.inference.sampling import Sampling
 from inferd_server.inference.shared_memory import RegionTable
 from inferd_server.inference.validation import Admitted
 from inferd_server.models.config import ModelConfig
@@ -213,25 +212,25 @@ def test_beyond_the_bound_samples_are_counted_by_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "server", "watched", "wanted", "kind"),
+    ("own", "server", "watched", "wanted", "sampled"),
     [
-        (None, 0.0, True, True, Responses),
-        (0.0, 0.5, True, True, Responses),
-        (0.5, 0.0, False, True, Responses),
-        (0.5, 0.0, True, False, Responses),
-        (0.5, 0.0, True, True, SampledResponses),
-        (None, 0.5, True, True, SampledResponses),
+        (None, 0.0, True, True, False),
+        (0.0, 0.5, True, True, False),
+        (0.5, 0.0, False, True, False),
+        (0.5, 0.0, True, False, False),
+        (0.5, 0.0, True, True, True),
+        (None, 0.5, True, True, True),
     ],
 )
-def test_a_model_that_is_not_sampled_has_the_usual_responses(
-    own: float | None, server: float, watched: bool, wanted: bool, kind: type
+def test_a_model_is_sampled_where_somebody_looks_at_a_share_of_it(
+    own: float | None, server: float, watched: bool, wanted: bool, sampled: bool
 ) -> None:
     handle = SimpleNamespace(config=ModelConfig(sample_share=own), version=1, name="m")
     tap = Tap([lambda _: None], 1024, FakeClock()) if watched else None
     clocks = FakeClock(), FakeClock()
     sampling = Sampling(tap, server, RegionTable(), *clocks, random.getrandbits, lambda _: wanted)
-    inner = Responses("m", 1, [])
-    assert type(sampling.around(inner, cast(Handle, handle), Admitted((), 1), None)) is kind
+    found = sampling.of(cast(Handle, handle), Admitted((), 1), None, [])
+    assert (found is not None) is sampled
 
 
 @pytest.mark.parametrize(
