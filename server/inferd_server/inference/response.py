@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferd.protobuf import field_tag, varint
 from inferd.tensors import BYTES, DATATYPES, Array, Buffer, datatype_of, encode_bytes
 from inferd_engines.engine import Signature
 
@@ -22,10 +23,9 @@ from inferd_server.inference.validation import (
     class_count,
     region_range,
 )
-from inferd_server.inference.wire import varint
 from inferd_server.transport.call import Call
 
-RAW_OUTPUT_TAG = varint(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2)
+RAW_OUTPUT_TAG = field_tag(ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER)
 WITHOUT_CLASSES = {"BOOL", BYTES}
 Requested = Mapping[str, ModelInferRequest.InferRequestedOutputTensor | None]
 

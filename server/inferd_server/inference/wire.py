@@ -14,6 +14,7 @@ from typing import NamedTuple, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
+from inferd.protobuf import field_tag, varint
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InvalidInput
@@ -134,6 +135,7 @@ def too_many(limit: int) -> InvalidInput:
     )
 
 
+ID_TAG = field_tag(ModelInferResponse.ID_FIELD_NUMBER)
 RAW_INPUT = ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER
 RAW_INPUT_TAG = RAW_INPUT << 3 | LENGTH
 REQUEST = known_fields(ModelInferRequest)
@@ -141,7 +143,6 @@ LONGEST_TAG = 5
 """Bytes of a varint that is read here; the generated class knows more about longer ones."""
 UNREADABLE = (DecodeError, UnicodeDecodeError)
 """What protobuf raises where bytes are no message; the second where it runs in Python."""
-ID_TAG = bytes([ModelInferResponse.ID_FIELD_NUMBER << 3 | LENGTH])
 
 
 def parse(message: bytes) -> tuple[ModelInferRequest, Sequence[Buffer]]:
@@ -233,20 +234,6 @@ def walk(message: bytes) -> list[Field] | None:
             raise too_many(MAX_OUTER_FIELDS)
         fields.append(Field(tag, start, begin, offset))
     return fields
-
-
-def varint(value: int) -> bytes:
-    """Encode an unsigned varint."""
-    if value < 128:
-        return bytes((value,))
-    if value < 16384:
-        return bytes((value & 127 | 128, value >> 7))
-    encoded = bytearray()
-    while value > 127:
-        encoded.append(value & 127 | 128)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
 
 
 def identity_field(identity: str) -> bytes:

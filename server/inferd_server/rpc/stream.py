@@ -13,15 +13,16 @@ from inferd.oip.v2.inference_pb2 import (
     ModelInferResponse,
     ModelStreamInferResponse,
 )
+from inferd.protobuf import field_tag, varint
 from inferd.tensors import Buffer
 
 from inferd_server.errors import EngineFailure, InferdError, InvalidInput, ShuttingDown
-from inferd_server.inference.wire import parse, varint
+from inferd_server.inference.wire import parse
 from inferd_server.transport.call import Call, Metadata, Receiver, Refused, Stream, ignore
 from inferd_server.transport.status import milliseconds, reason, sentence
 
 log = logging.getLogger(__name__)
-RESPONSE_TAG = varint(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2)
+RESPONSE_TAG = field_tag(ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER)
 ERROR_PARAMETER = "inferd_error"
 REASON_PARAMETER = "inferd_reason"
 RETRY_PARAMETER = "inferd_retry_after_ms"

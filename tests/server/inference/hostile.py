@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inferd.oip.v2.inference_pb2 import ModelInferRequest
-from inferd_server.inference.wire import varint
+from inferd.protobuf import varint
 
 SIZE = 4 << 20
 """Bytes of each; 4 to 8 KB in gzip."""

@@ -12,14 +12,30 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from http.client import HTTPException
 from pathlib import Path
+from struct import Struct
 from typing import Any
 
+from inferd.protobuf import delimited, field_tag, varint
+
+from inferd_server.monitoring.tracing.context import SPAN_BYTES, TRACE_BYTES
 from inferd_server.monitoring.tracing.spans import Attributes, Span
 
 PATIENCE_S = 10.0
 """For the receiver to answer."""
 MOST_ALIKE = 256
 """Beginnings of spans that are kept; those used longest ago are made anew."""
+RESOURCE_SPANS, SCOPE_SPANS, SPANS = 1, 2, 2
+"""Fields of the messages around each other. Source: opentelemetry/proto/trace/v1/trace.proto."""
+FIXED64 = 1
+"""Wire type."""
+TRACE_TAG = field_tag(1) + varint(TRACE_BYTES)
+SPAN_TAG, PARENT_TAG = (field_tag(number) + varint(SPAN_BYTES) for number in (2, 4))
+BEGIN_TAG, END_TAG = (field_tag(number, FIXED64) for number in (7, 8))
+IDS = f"2s{TRACE_BYTES}s2s{SPAN_BYTES}s"
+FIXED = Struct(f"<{IDS}cQcQ")
+"""Fields of a span that are as long in each."""
+LINK = Struct(f"<2s{IDS}")
+LINK_TAG = field_tag(13) + varint(LINK.size - 2)
 AGAIN = frozenset({429, 502, 503, 504})
 """Codes after which a message is to be sent again. Source: OTLP 1.5, Retryable Response Codes."""
 
@@ -33,50 +49,49 @@ class SpanEncoder:
 
     def __init__(self, resource: Attributes, version: str) -> None:
         """Write for a server; `resource` says which, `version` is the product's."""
-        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
         from opentelemetry.proto.trace.v1 import trace_pb2
 
-        self._request = trace_service_pb2.ExportTraceServiceRequest
-        self._span = lru_cache(MOST_ALIKE)(partial(beginning, trace_pb2.Span))
-        self._serves, self._internal = (
-            trace_pb2.Span.SPAN_KIND_SERVER,
-            trace_pb2.Span.SPAN_KIND_INTERNAL,
-        )
-        self._failed = trace_pb2.Status.STATUS_CODE_ERROR
-        self._resource = resource
-        self._version = version
+        self._beginning = lru_cache(MOST_ALIKE)(partial(beginning, trace_pb2))
+        self._pb = trace_pb2
+        scope = trace_pb2.ScopeSpans()
+        scope.scope.name, scope.scope.version = "inferd", version
+        self._scope = scope.SerializeToString()
+        found = trace_pb2.ResourceSpans()
+        put(found.resource.attributes, resource)
+        self._resource = found.SerializeToString()
 
     def __call__(self, spans: Iterable[Span], offset: int) -> bytes:
         """Return a message; its times and `offset`, in nanoseconds, are those of the epoch."""
-        request = self._request()
-        found = request.resource_spans.add()
-        put(found.resource.attributes, self._resource)
-        scope = found.scope_spans.add()
-        scope.scope.name, scope.scope.version = "inferd", self._version
-        for span in spans:
-            added = scope.spans.add(
-                trace_id=span.trace,
-                span_id=span.span,
-                parent_span_id=span.parent,
-                start_time_unix_nano=int(span.begin * 1e9) + offset,
-                end_time_unix_nano=int(max(span.begin, span.end) * 1e9) + offset,
-            )
-            kind = self._serves if span.serves else self._internal
-            added.MergeFrom(self._span(span.name, kind, *span.attributes.items()))
-            if span.state:
-                added.trace_state = span.state
-            for trace, linked in span.links:
-                added.links.add(trace_id=trace, span_id=linked)
-            if span.error is not None:
-                added.status.code, added.status.message = self._failed, span.error
-        return request.SerializeToString()
+        written = (delimited(SPANS, self._span(span, offset)) for span in spans)
+        scope = b"".join((self._scope, *written))
+        return delimited(RESOURCE_SPANS, self._resource + delimited(SCOPE_SPANS, scope))
+
+    def _span(self, span: Span, offset: int) -> bytes:
+        begin = int(span.begin * 1e9) + offset
+        end = int(max(span.begin, span.end) * 1e9) + offset
+        fixed = FIXED.pack(
+            TRACE_TAG, span.trace, SPAN_TAG, span.span, BEGIN_TAG, begin, END_TAG, end
+        )
+        parts = [self._beginning(span.name, span.serves, *span.attributes.items()), fixed]
+        if span.parent:
+            parts += (PARENT_TAG, span.parent)
+        for trace, linked in span.links:
+            parts.append(LINK.pack(LINK_TAG, TRACE_TAG, trace, SPAN_TAG, linked))
+        if span.state:
+            parts.append(self._pb.Span(trace_state=span.state).SerializeToString())
+        if span.error is not None:
+            status = self._pb.Status(code=self._pb.Status.STATUS_CODE_ERROR, message=span.error)
+            parts.append(self._pb.Span(status=status).SerializeToString())
+        return b"".join(parts)
 
 
-def beginning(make: Any, name: str, kind: int, *attributes: tuple[str, str | int | bool]) -> Any:
-    """Return what is the same in all spans of a kind."""
-    span = make(name=name, kind=kind)
+def beginning(pb: Any, name: str, serves: bool, *attributes: tuple[str, str | int | bool]) -> bytes:
+    """Return what is the same in all spans of a kind; `pb` has the protocol's messages."""
+    kind = pb.Span.SPAN_KIND_SERVER if serves else pb.Span.SPAN_KIND_INTERNAL
+    span = pb.Span(name=name, kind=kind)
     put(span.attributes, dict(attributes))
-    return span
+    found: bytes = span.SerializeToString()
+    return found
 
 
 def put(into: Any, attributes: Attributes) -> None:
