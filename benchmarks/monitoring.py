@@ -99,7 +99,7 @@ def tracing_costs() -> str:
     """Measure what tracing takes of the processor, on the request's thread and beside it."""
     kept: list[RequestTrace] = []
     ran = RanRequest("1", 1, 11.0, Phases(0.1, Execution(1, 0.0, 0.0, 0.02)))
-    encode, call = SpanEncoder({"service.name": "inferd"}, "1"), Passing()
+    encode, call = SpanEncoder((("service.name", "inferd"),), "1"), Passing()
 
     def answered(one: Any) -> None:
         if (trace := tracing.of(one.metadata)) is not None:

@@ -136,12 +136,12 @@ class InferRequest(Job):
     def _tell_more(self, asked: Metadata, total: float, phases: Phases) -> Metadata:
         """Note the trace of a request, and return the trailing metadata of its answer."""
         answering, plan = self._answering, self.plan
-        if trace := trace_of(asked):
-            plan.series.traced(trace, total)
         noted = None if answering.tracing is None else answering.tracing.of(asked)
         if noted is not None:
             version = str(plan.handle.version)
             noted.ran = RanRequest(version, plan.rows, self.arrived, phases)
+        if trace := trace_of(asked) if noted is None else noted.context.trace.hex():
+            plan.series.traced(trace, total)
         return answering.trailers.of(asked, total, self.arrived - self.started, phases)
 
     def lost(self, at: float, reason: str, ran: bool) -> None:

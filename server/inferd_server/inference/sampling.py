@@ -124,7 +124,7 @@ class Sampler(Chance):
         message, handle, around = request.call.request, self._handle, self._sampling
         at = around.wall() - (around.clock() - request.started)
         # Of a batch, or of memory that others write to soon.
-        kept = {name: np.array(outputs[name]) for name in self._outputs}
+        kept = {name: outputs[name].copy() for name in self._outputs}
         nbytes = len(message) + sum(map(array_bytes, kept.values()))
         read: Callable[[], Sample] = partial(
             read_sample, message, handle, around.regions, kept, at, self._sent

@@ -24,7 +24,7 @@ PATIENCE_S = 10.0
 """For the receiver to answer."""
 MOST_ALIKE = 256
 """Beginnings of spans that are kept; those used longest ago are made anew."""
-RESOURCE_SPANS, SCOPE_SPANS, SPANS = 1, 2, 2
+RESOURCE_SPANS, SCOPE_SPANS, SPANS_TAG = 1, 2, field_tag(2)
 """Fields of the messages around each other. Source: opentelemetry/proto/trace/v1/trace.proto."""
 FIXED64 = 1
 """Wire type."""
@@ -62,17 +62,20 @@ class SpanEncoder:
 
     def __call__(self, spans: Iterable[Span], offset: int) -> bytes:
         """Return a message; its times and `offset`, in nanoseconds, are those of the epoch."""
-        written = (delimited(SPANS, self._span(span, offset)) for span in spans)
-        scope = b"".join((self._scope, *written))
-        return delimited(RESOURCE_SPANS, self._resource + delimited(SCOPE_SPANS, scope))
+        parts = [self._scope]
+        for span in spans:
+            written = self._span(span, offset)
+            parts += (SPANS_TAG, varint(len(written)), written)
+        scope = delimited(SCOPE_SPANS, b"".join(parts))
+        return delimited(RESOURCE_SPANS, self._resource + scope)
 
     def _span(self, span: Span, offset: int) -> bytes:
-        begin = int(span.begin * 1e9) + offset
-        end = int(max(span.begin, span.end) * 1e9) + offset
+        begin, end = int(span.begin * 1e9) + offset, int(span.end * 1e9) + offset
         fixed = FIXED.pack(
-            TRACE_TAG, span.trace, SPAN_TAG, span.span, BEGIN_TAG, begin, END_TAG, end
-        )
-        parts = [self._beginning(span.name, span.serves, *span.attributes.items()), fixed]
+            TRACE_TAG, span.trace, SPAN_TAG, span.span,
+            BEGIN_TAG, begin, END_TAG, max(begin, end),
+        )  # fmt: skip
+        parts = [self._beginning(span.name, span.serves, span.attributes), fixed]
         if span.parent:
             parts += (PARENT_TAG, span.parent)
         for trace, linked in span.links:
@@ -85,18 +88,18 @@ class SpanEncoder:
         return b"".join(parts)
 
 
-def beginning(pb: Any, name: str, serves: bool, *attributes: tuple[str, str | int | bool]) -> bytes:
+def beginning(pb: Any, name: str, serves: bool, attributes: Attributes) -> bytes:
     """Return what is the same in all spans of a kind; `pb` has the protocol's messages."""
     kind = pb.Span.SPAN_KIND_SERVER if serves else pb.Span.SPAN_KIND_INTERNAL
     span = pb.Span(name=name, kind=kind)
-    put(span.attributes, dict(attributes))
+    put(span.attributes, attributes)
     found: bytes = span.SerializeToString()
     return found
 
 
 def put(into: Any, attributes: Attributes) -> None:
     """Add attributes to a field of the protocol's messages."""
-    for key, value in attributes.items():
+    for key, value in attributes:
         holder = into.add(key=key).value
         if isinstance(value, bool):
             holder.bool_value = value

@@ -173,12 +173,12 @@ def make_sender(settings: TracingSettings, clock: Callable[[], float]) -> TraceS
     """Return what sends traces, started; None where none are wanted."""
     if not settings.traces_to:
         return None
-    resource: Attributes = {
-        "service.name": settings.trace_service,
-        "service.version": VERSION,
-        "host.name": socket.gethostname(),
-        "process.pid": os.getpid(),
-    }
+    resource: Attributes = (
+        ("service.name", settings.trace_service),
+        ("service.version", VERSION),
+        ("host.name", socket.gethostname()),
+        ("process.pid", os.getpid()),
+    )
     encode = SpanEncoder(resource, VERSION)
     post = poster(settings.trace_url, settings.trace_headers_file)
     pace = Pace(settings.trace_pause_s, FIRST_S, LONGEST_S)

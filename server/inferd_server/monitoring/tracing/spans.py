@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from inferd_server.monitoring.chance import Draw
@@ -78,8 +77,8 @@ class RequestTrace:
     """Of the error."""
 
 
-Attributes: TypeAlias = Mapping[str, str | int | bool]
-NOTHING: Attributes = MappingProxyType({})
+Attributes: TypeAlias = tuple[tuple[str, str | int | bool], ...]
+"""Names and values."""
 
 
 class Span(NamedTuple):
@@ -91,7 +90,7 @@ class Span(NamedTuple):
     parent: bytes
     begin: float
     end: float
-    attributes: Attributes = NOTHING
+    attributes: Attributes = ()
     links: Sequence[tuple[bytes, bytes]] = ()
     """Traces and spans."""
     error: str | None = None
@@ -117,10 +116,14 @@ class TracedBatch:
     def told(self) -> Span:
         """Return its span, which is in a trace of its own: it belongs to none of the requests."""
         end = self.taken + self.run.gather + self.run.compute
-        about = {"inferd.model": self.model, "inferd.version": self.version}
+        about = (
+            ("inferd.model", self.model),
+            ("inferd.version", self.version),
+            ("inferd.rows", self.run.rows),
+        )
         return Span(
             f"batch {self.model}", self.trace, self.span, b"", self.taken, end,
-            {**about, "inferd.rows": self.run.rows}, self.requests,
+            about, self.requests,
         )  # fmt: skip
 
 
@@ -166,7 +169,7 @@ class SpanTree:
         name: str,
         begin: float,
         end: float,
-        attributes: Attributes = NOTHING,
+        attributes: Attributes = (),
         parent: Span | None = None,
         links: Sequence[tuple[bytes, bytes]] = (),
         error: str | None = None,
@@ -191,11 +194,11 @@ def spans_of(request: RequestTrace, batches: Batches, draw: Draw) -> Iterator[Sp
     if waits:
         yield tree.span("decode", request.began, waits[0])
     for number, one in enumerate(lost, 1):
-        about = {"inferd.attempt": number, "inferd.ran": one.began}
-        yield tree.span("attempt", one.since, one.at, about, error=one.reason)
+        which = ("inferd.attempt", number), ("inferd.ran", one.began)
+        yield tree.span("attempt", one.since, one.at, which, error=one.reason)
     if ran is not None:
         since = max(ran.arrived, lost[-1].at) if lost else ran.arrived
-        attempt = tree.span("attempt", since, ran.ended, {"inferd.attempt": len(lost) + 1})
+        attempt = tree.span("attempt", since, ran.ended, (("inferd.attempt", len(lost) + 1),))
         yield attempt
         yield from run_spans(ran, since, batches.of(request, ran), attempt, tree)
         yield tree.span("reply", ran.ended, request.ended)
@@ -204,17 +207,17 @@ def spans_of(request: RequestTrace, batches: Batches, draw: Draw) -> Iterator[Sp
 def call_span(request: RequestTrace) -> Span:
     """Return the span of the call itself."""
     context, ran = request.context, request.ran
-    about: dict[str, str | int | bool] = {
-        "rpc.system": "grpc",
-        "rpc.service": SERVICE,
-        "rpc.method": request.method,
-        "rpc.response.status_code": request.code,
-        "inferd.model": request.model,
-    }
+    about: Attributes = (
+        ("rpc.system", "grpc"),
+        ("rpc.service", SERVICE),
+        ("rpc.method", request.method),
+        ("rpc.response.status_code", request.code),
+        ("inferd.model", request.model),
+    )
     if ran is not None:
-        about |= {"inferd.version": ran.version, "inferd.rows": ran.rows}
+        about += ("inferd.version", ran.version), ("inferd.rows", ran.rows)
     if request.text:
-        about["error.message"] = request.text
+        about += (("error.message", request.text),)
     error = request.text if request.code in FAULTS else None
     return Span(
         f"{SERVICE}/{request.method}", context.trace, context.span, context.parent,
@@ -245,5 +248,5 @@ def run_spans(
         if end > begin:
             yield tree.span(name, begin, end, parent=attempt)
     link = (batch.trace, batch.span)
-    about = {"inferd.batch_rows": run.rows}
+    about = (("inferd.batch_rows", run.rows),)
     yield tree.span("compute", gathered, ran.ended, about, attempt, (link,))

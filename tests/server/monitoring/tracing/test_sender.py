@@ -18,7 +18,7 @@ PATIENCE = 10.0
 
 
 def sender(url: str, headers_file: str = "", pace: Pace = SOON) -> TraceSender:
-    encode = SpanEncoder({"service.name": "s", "process.pid": 7}, "1")
+    encode = SpanEncoder((("service.name", "s"), ("process.pid", 7)), "1")
     post = poster(f"{url}/v1/traces", headers_file)
     return TraceSender(encode, post, random.getrandbits, lambda: 100.0, lambda: 5100.0, pace)
 

@@ -55,8 +55,8 @@ def test_a_request_is_told_from_its_caller_to_its_reply() -> None:
         ("reply", root.name, 12.0, 15.0),
     ]
     assert {one.trace for one in below} == {TRACE}
-    assert root.attributes["inferd.model"] == "m"
-    assert root.attributes["rpc.response.status_code"] == "OK"
+    assert dict(root.attributes)["inferd.model"] == "m"
+    assert dict(root.attributes)["rpc.response.status_code"] == "OK"
     assert root.error is None
 
 
@@ -80,7 +80,7 @@ def test_an_attempt_that_a_worker_took_with_it_is_beside_the_next_one() -> None:
         (11.0, 12.0, "killed"), (12.0, 13.0, "again"), (13.0, 14.5, None),
     ]  # fmt: skip
     assert {one.parent for one in attempts} == {found[0].span}
-    assert [one.attributes["inferd.attempt"] for one in attempts] == [1, 2, 3]
+    assert [dict(one.attributes)["inferd.attempt"] for one in attempts] == [1, 2, 3]
     # What is below the last one begins with it, though the request waited before.
     assert min(one.begin for one in found if one.parent == attempts[2].span) == 13.0
 
@@ -94,7 +94,7 @@ def test_a_call_failed_where_the_server_is_to_blame(code: str, failed: bool) -> 
     request.code, request.text = code, "why"
     (root,) = spans(request)
     assert (root.error == "why") is failed
-    assert root.attributes["error.message"] == "why"
+    assert dict(root.attributes)["error.message"] == "why"
 
 
 def test_a_request_that_never_ran_again_shows_what_was_lost() -> None:
@@ -117,5 +117,5 @@ def test_one_batch_is_told_of_all_who_shared_it_however_their_times_were_rounded
     assert ((shared.trace, shared.span),) == links[0]
     assert [span for _, span in shared.links] == [first.context.span, second.context.span]
     assert [span for _, span in alone.links] == [apart.context.span]
-    assert (shared.begin, shared.end, shared.attributes["inferd.rows"]) == (11.5, 12.0, 4)
+    assert (shared.begin, shared.end, dict(shared.attributes)["inferd.rows"]) == (11.5, 12.0, 4)
     assert batches.over() == []
