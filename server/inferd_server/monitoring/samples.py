@@ -20,7 +20,7 @@ from inferd_server.threads import SideThread
 log = logging.getLogger(__name__)
 SAMPLE_BYTES = 16 * 1024
 """What a sample counts for besides its tensors: this bounds how many wait."""
-TOGETHER_S = 0.5
+TOGETHER_S = 2.0
 """For which the first sample waits for others, unless many wait: to wake the thread costs requests
 more than what it does."""
 

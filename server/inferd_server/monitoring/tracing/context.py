@@ -32,7 +32,7 @@ class TraceContext(NamedTuple):
     @property
     def header(self) -> str:
         """Its traceparent."""
-        return f"00-{self.trace.hex()}-{self.span.hex()}-{SAMPLED:02x}"
+        return f"00-{self.trace.hex()}-{self.span.hex()}-0{SAMPLED}"
 
 
 def parent_of(metadata: Iterable[tuple[str, str | bytes]]) -> re.Match[str] | None:
