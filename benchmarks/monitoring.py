@@ -10,7 +10,7 @@ ratios of each round to the plain server's. A host that others use is too restle
 so first the processor time of the parts of tracing is told, the least of several goes each: what
 a request takes more that is not traced, and what one takes that is, its message among it;
 `--rounds 0` is that alone. The receiver of traces and the sink of alerts are threads of this
-process; the sink takes connections and never answers.
+process, and callers are in another one; the sink takes connections and never answers.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -34,7 +35,6 @@ from typing import Any
 
 import numpy as np
 from inferd_client.bench.plan import Plan
-from inferd_client.bench.processes import run
 from inferd_server.inference.tracing import Tracing
 from inferd_server.monitoring.phases import Execution, Phases
 from inferd_server.monitoring.tracing.otlp import SpanEncoder
@@ -42,6 +42,7 @@ from inferd_server.monitoring.tracing.spans import Batches, RanRequest, RequestT
 from inferd_server.settings.model import shipped_models
 from sklearn.datasets import load_digits
 
+from benchmarks.callers import callers, run_plan
 from benchmarks.overhead import cpu_seconds
 from benchmarks.process import Serving, digits_request, serving
 from benchmarks.recording import microseconds
@@ -190,19 +191,13 @@ def scraping(port: int) -> Iterator[None]:
         thread.join()
 
 
-def figures(server: Serving, message: bytes, seconds: float) -> Figures:
-    """Load one server both ways.
-
-    Raises:
-        RuntimeError: a request failed.
-    """
+def figures(server: Serving, message: bytes, seconds: float, asking: Executor) -> Figures:
+    """Load one server both ways, from another process."""
     many = Plan(server.url, message, CONNECTIONS * OUTSTANDING, seconds, client="fast")
     before = cpu_seconds(server.pid)
-    full = run(replace(many, connections=CONNECTIONS), 1, lambda _: None)
+    full = asking.submit(run_plan, replace(many, connections=CONNECTIONS)).result()
     used = cpu_seconds(server.pid) - before
-    steady = run(replace(many, rate=RATE), 1, lambda _: None)
-    if set(full.codes) | set(steady.codes) != {"OK"}:
-        raise RuntimeError(f"requests failed: {dict(full.codes + steady.codes)}")
+    steady = asking.submit(run_plan, replace(many, rate=RATE)).result()
     count = full.codes.total()
     p99 = float(np.quantile(steady.latencies, 0.99)) * 1e3
     return Figures(count / (full.ended - full.started), used / count * 1e6, p99)
@@ -224,13 +219,14 @@ def compare(
             name: stack.enter_context(serving(models, (*one.flags, *flags)))
             for name, one in chosen.items()
         }
+        asking = stack.enter_context(callers(1))
         for number in range(rounds + 1):
             first = number % len(names)
             for name in (*names[first:], *names[:first]):
                 with ExitStack() as meanwhile:
                     if chosen[name].scraped:
                         meanwhile.enter_context(scraping(servers[name].metrics_port))
-                    seen = figures(servers[name], message, seconds)
+                    seen = figures(servers[name], message, seconds, asking)
                 if number:  # the first round warms up
                     found[name].append(seen)
     return found

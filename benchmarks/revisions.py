@@ -19,9 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from inferd_client.bench.plan import Plan
-from inferd_client.bench.processes import run
 from inferd_server.settings.model import shipped_models
 
+from benchmarks.callers import run_plan
 from benchmarks.overhead import cpu_seconds
 from benchmarks.process import Serving, digits_request, serving
 
@@ -44,11 +44,9 @@ def figures(many: Plan, one: Plan, pid: int) -> Figures:
         RuntimeError: a request failed.
     """
     before = cpu_seconds(pid)
-    samples = run(many, 1, lambda _: None)
+    samples = run_plan(many)
     used = cpu_seconds(pid) - before
-    alone = run(one, 1, lambda _: None)
-    if set(samples.codes) | set(alone.codes) != {"OK"}:
-        raise RuntimeError(f"requests failed: {dict(samples.codes + alone.codes)}")
+    alone = run_plan(one)
     count = samples.codes.total()
     seconds = samples.ended - samples.started
     return Figures(used / count * 1e6, count / seconds, statistics.median(alone.latencies) * 1e3)

@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +27,10 @@ import grpc
 import numpy as np
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_client.bench.plan import Plan
-from inferd_client.bench.processes import run
 from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
+from benchmarks.callers import callers, run_plan
 from benchmarks.process import serving
 
 RATE = 500.0
@@ -76,12 +77,12 @@ def ask_each_second(port: int, path: str, ended: threading.Event) -> None:
             get(port, path)
 
 
-def p99(plan: Plan, port: int, path: str) -> float:
-    """Return the milliseconds within which 99 of 100 requests are answered."""
+def p99(plan: Plan, port: int, path: str, asking: Executor) -> float:
+    """Return the milliseconds within which 99 of 100 requests of another process are answered."""
     ended = threading.Event()
     thread = threading.Thread(target=ask_each_second, args=(port, path, ended))
     thread.start()
-    samples = run(plan, 1, lambda _: None)
+    samples = asking.submit(run_plan, plan).result()
     ended.set()
     thread.join()
     return float(np.quantile(samples.latencies, 0.99)) * 1000
@@ -98,7 +99,7 @@ def main() -> int:
         copies(Path(folder), options.models)
         # Trials of the models that nobody asks would be seen, too.
         flags = ("--processes=inline", "--canary-interval-s=0")
-        with serving(Path(folder), flags) as server:
+        with serving(Path(folder), flags) as server, callers(1) as asking:
             with grpc.insecure_channel(server.url) as channel:
                 stub = GRPCInferenceServiceStub(channel)
                 for number in range(options.models):
@@ -111,7 +112,7 @@ def main() -> int:
             seen: dict[str, list[float]] = {path: [] for path in ASIDE}
             for _ in range(options.rounds):
                 for path in ASIDE:
-                    seen[path].append(p99(plan, port, path))
+                    seen[path].append(p99(plan, port, path, asking))
     usual = statistics.median(answers)
     print(f"{options.models} models: first answer {first:.1f} ms, then {usual:.1f} ms")
     for path, found in seen.items():

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from inferd.protobuf import delimited
-
 from inferd_engines.engine import Signature, Tensor
 from inferd_engines.onnx_file import (
     LENGTH_DELIMITED,
@@ -82,13 +80,13 @@ def _replace(content: bytes) -> tuple[bytes, tuple[Replaced, ...]]:
             continue
         if made[0] in outputs and made[0] not in taken:
             source = _names(content, node, _INPUTS)[0]
-            edits.append((node, delimited(_NODE, _identity(source, made[0]))))
+            edits.append((node, _message(_NODE, _identity(source, made[0]))))
             # Without a type, which ONNX Runtime then finds out.
-            name = delimited(_OUTPUT, delimited(1, made[0].encode()))
+            name = _message(_OUTPUT, _message(1, made[0].encode()))
             edits.append((outputs[made[0]], name))
             found.append(Replaced(made[0], _classes(content, node)))
     changed = _edited(content, graph, edits)
-    whole = content[: graph.start] + delimited(_GRAPH, changed) + content[graph.end :]
+    whole = content[: graph.start] + _message(_GRAPH, changed) + content[graph.end :]
     return whole, tuple(found)
 
 
@@ -101,8 +99,8 @@ def _edited(content: bytes, graph: Field, edits: list[tuple[Field, bytes]]) -> b
 
 
 def _identity(source: str, target: str) -> bytes:
-    ends = delimited(_INPUTS, source.encode()) + delimited(_OUTPUTS, target.encode())
-    return ends + delimited(_OP_TYPE, b"Identity")
+    ends = _message(_INPUTS, source.encode()) + _message(_OUTPUTS, target.encode())
+    return ends + _message(_OP_TYPE, b"Identity")
 
 
 def _names(content: bytes, node: Field, number: int) -> list[str]:
@@ -134,3 +132,15 @@ def _numbers(content: bytes, part: Field) -> list[int]:
         number, at = read_varint(content, at)
         numbers.append(number - (1 << 64) if number >> 63 else number)
     return numbers
+
+
+def _message(number: int, content: bytes) -> bytes:
+    return _varint(number << 3 | LENGTH_DELIMITED) + _varint(len(content)) + content
+
+
+def _varint(number: int) -> bytes:
+    parts = []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])
