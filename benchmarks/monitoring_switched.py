@@ -1,6 +1,7 @@
 """What monitoring costs in one server, which is switched from outside and so always the same.
 
-    python -m benchmarks.switched [--starts 3] [--rounds 8] [--seconds 4] [--only NAME ...]
+    python -m benchmarks.monitoring_switched [--starts 3] [--rounds 8] [--seconds 4]
+        [--only NAME ...]
 
 Two servers differ by more than monitoring may cost, from one start to the next. Here one has all
 of it, and callers decide what it does for some seconds: whether they ask a copy of the digits model
