@@ -67,7 +67,7 @@ ASKED = {
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A server's second: requests/s, and microseconds of processor time a request."""
+    """One measurement: requests/s, and microseconds of processor time a request."""
 
     rate: float
     cost_us: float

@@ -74,9 +74,8 @@ class Sampling:
 class Sampler(Chance):
     """Hands some requests of one form to the tap, with their answers.
 
-    Whoever answers a request counts `left` down himself while it is above 1, unless the request
-    is of a sequence, and calls `look` else: a call for each would cost more than all other requests
-    pay.
+    What answers a request counts `left` down itself while it is above 1, unless the request is of
+    a sequence, and calls `look` otherwise: a call for each would cost more than the samples do.
     """
 
     def __init__(

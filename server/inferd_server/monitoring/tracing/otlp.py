@@ -1,7 +1,7 @@
 """OTLP over HTTP: spans as the protocol's messages, and a POST. Source: OTLP 1.5.
 
-The messages are made here, not by the library's SDK, which takes eight times as long for each and
-holds Python's lock meanwhile; and without a connection that is kept, since one is made a second.
+The messages are made here, not by the library's SDK, which holds Python's lock many times as long
+for each; and without a connection that is kept, since one is made every few seconds.
 """
 
 from __future__ import annotations
