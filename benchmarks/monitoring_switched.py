@@ -1,4 +1,4 @@
-"""What monitoring costs in one server, which is switched from outside and so always the same.
+"""The cost of monitoring in one server, which callers switch and which is so always the same.
 
     python -m benchmarks.monitoring_switched [--starts 3] [--rounds 8] [--seconds 4]
         [--only NAME ...]
@@ -29,14 +29,13 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from inferd_client.bench.plan import Plan
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 from sklearn.datasets import load_digits
 
 from benchmarks.callers import callers, run_plan
 from benchmarks.monitoring import receiver, scraping
 from benchmarks.overhead import cpu_seconds
-from benchmarks.process import Serving, serving
+from benchmarks.process import Serving, digits_request, serving
 
 CONNECTIONS, OUTSTANDING = 4, 16
 TRACED = 0.01
@@ -83,12 +82,6 @@ def make_models(folder: Path) -> None:
     config.write_text(config.read_text() + "sample_share: 0.01\n")
 
 
-def message(model: str) -> bytes:
-    """Return a request for one image."""
-    image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    return build(Request(model, {"image": image})).SerializeToString()
-
-
 def figures(
     server: Serving, asked: Asked, seconds: float, share_of: float, asking: Executor
 ) -> Figures:
@@ -102,7 +95,7 @@ def figures(
         asking: the processes.
     """
     flag = f"00-{1:032x}-{1:016x}-{asked.traced:02x}"
-    request = message(asked.model)
+    request = digits_request(asked.model).SerializeToString()
     some = Plan(
         server.url, request, 8, seconds, rate=TRACED * share_of, metadata=(("traceparent", flag),)
     )

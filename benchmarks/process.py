@@ -78,7 +78,7 @@ def _discard(server: subprocess.Popen[str]) -> None:
         pass
 
 
-def digits_request() -> ModelInferRequest:
-    """Return a request for one image of the shipped digits model."""
+def digits_request(model: str = "digits") -> ModelInferRequest:
+    """Return a request for one image of the shipped digits model, or of a copy of it."""
     image = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
-    return build(Request("digits", {"image": image}))
+    return build(Request(model, {"image": image}))

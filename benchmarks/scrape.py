@@ -27,11 +27,10 @@ import grpc
 import numpy as np
 from inferd.oip.v2.inference_pb2_grpc import GRPCInferenceServiceStub
 from inferd_client.bench.plan import Plan
-from inferd_client.requests import Request, build
 from inferd_server.settings.model import shipped_models
 
 from benchmarks.callers import callers, run_plan
-from benchmarks.process import serving
+from benchmarks.process import digits_request, serving
 
 RATE = 500.0
 MOST_MS = 50.0
@@ -46,7 +45,6 @@ ASIDE = {
     "metrics": "scraped each second",
 }
 """What is asked for aside, and what that is called."""
-IMAGE = np.random.default_rng(0).random((1, 8, 8)).astype(np.float32)
 
 
 def copies(folder: Path, count: int) -> None:
@@ -103,10 +101,10 @@ def main() -> int:
             with grpc.insecure_channel(server.url) as channel:
                 stub = GRPCInferenceServiceStub(channel)
                 for number in range(options.models):
-                    stub.ModelInfer(build(Request(f"digits-{number}", {"image": IMAGE})))
+                    stub.ModelInfer(digits_request(f"digits-{number}"))
             port = server.metrics_port
             first, answers = scrape(port), [scrape(port, after=0.5) for _ in range(6)]
-            message = build(Request("digits-0", {"image": IMAGE})).SerializeToString()
+            message = digits_request("digits-0").SerializeToString()
             plan = Plan(server.url, message, 16, options.seconds, client="fast")
             plan = replace(plan, rate=RATE)
             seen: dict[str, list[float]] = {path: [] for path in ASIDE}

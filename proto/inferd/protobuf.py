@@ -5,8 +5,8 @@ Source: protobuf.dev, Encoding.
 
 from __future__ import annotations
 
-DELIMITED = 2
-"""Wire type of what has a length: text, bytes and messages."""
+VARINT, FIXED64, LENGTH, START, END, FIXED32 = range(6)
+"""Wire types; text, bytes and messages have a length."""
 
 
 def varint(value: int) -> bytes:
@@ -23,7 +23,7 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
-def field_tag(number: int, wire_type: int = DELIMITED) -> bytes:
+def field_tag(number: int, wire_type: int = LENGTH) -> bytes:
     """Encode what stands before each value of a field."""
     return varint(number << 3 | wire_type)
 

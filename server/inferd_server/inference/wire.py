@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 from inferd.oip.v2.inference_pb2 import ModelInferRequest, ModelInferResponse
-from inferd.protobuf import field_tag, varint
+from inferd.protobuf import END, FIXED32, FIXED64, LENGTH, START, VARINT, field_tag, varint
 from inferd.tensors import Buffer
 
 from inferd_server.errors import InvalidInput
@@ -26,7 +26,6 @@ MAX_OUTER_FIELDS = 4096
 UNCOUNTED_BYTES = 1 << 16
 """A message up to this size has too few fields for the count to be worth its time."""
 
-VARINT, FIXED64, LENGTH, START, END, FIXED32 = range(6)
 FIXED_SIZES = {FIXED64: 8, FIXED32: 4}
 ELEMENTS = "inference.InferTensorContents"
 """The message whose packed numbers are tensors: as many as the message has bytes."""

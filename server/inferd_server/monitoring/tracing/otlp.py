@@ -15,7 +15,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Any
 
-from inferd.protobuf import delimited, field_tag, varint
+from inferd.protobuf import FIXED64, delimited, field_tag, varint
 
 from inferd_server.monitoring.tracing.context import SPAN_BYTES, TRACE_BYTES
 from inferd_server.monitoring.tracing.spans import Attributes, Span
@@ -26,8 +26,6 @@ MOST_ALIKE = 256
 """Beginnings of spans that are kept; those used longest ago are made anew."""
 RESOURCE_SPANS, SCOPE_SPANS, SPANS_TAG = 1, 2, field_tag(2)
 """Fields of the messages around each other. Source: opentelemetry/proto/trace/v1/trace.proto."""
-FIXED64 = 1
-"""Wire type."""
 TRACE_TAG = field_tag(1) + varint(TRACE_BYTES)
 SPAN_TAG, PARENT_TAG = (field_tag(number) + varint(SPAN_BYTES) for number in (2, 4))
 BEGIN_TAG, END_TAG = (field_tag(number, FIXED64) for number in (7, 8))
